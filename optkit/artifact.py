@@ -1,0 +1,288 @@
+"""`Artifact`: an immutable folder on disk with a manifest.
+
+A folder is written under a temporary name beside its final one and renamed into place when it is
+complete, so that a folder with the final name is always whole. `optkit.json` holds the format, the
+lineage of passes with their parameters, the sha256 of every file, and library versions.
+
+A plain Hugging Face checkpoint (config.json beside safetensors) is an artifact too: of format
+`hf`, with an empty lineage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from optkit._version import __version__
+from optkit.errors import CheckpointError, OutputError
+
+MANIFEST = "optkit.json"
+SCHEMA = "optkit.artifact/1"
+#: Files that travel with the model from pass to pass, when they exist.
+SIDE_FILES = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+#: Written beside the model but not part of it, so not in the manifest's checksums.
+REPORTS = ("report.json", "report.md", "report.html", "report.xml", "report.csv")
+_PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A model folder and what is known about it.
+
+    `manifest` keys: `schema`, `format` (`hf`, `onnx`, ...), `precision` (`fp32`, `int8`, ...),
+    `task` (None until known), `runtime` (`{"name", "options"}` or None), `lineage` (a list of
+    `{"pass", "parameters", "notes", "seconds"}`), `files` (name → sha256), `versions`.
+    """
+
+    path: Path
+    manifest: dict[str, Any] = field(compare=False)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Artifact:
+        """Read an optkit folder or a Hugging Face folder.
+
+        Raises CheckpointError where the folder is missing, empty, unsafe or damaged.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise CheckpointError(
+                f"Expected a model folder, received {str(path)!r}, which does not exist.",
+                hint="Check the path; a hub model is written as owner/name.",
+            )
+        if not path.is_dir():
+            raise CheckpointError(f"Expected a model folder, received the file {str(path)!r}.")
+        if not any(path.iterdir()):
+            raise CheckpointError(f"Expected a model folder, received {str(path)!r}, which is empty.")
+        if (path / MANIFEST).exists():
+            return cls(path, _read_manifest(path / MANIFEST))
+        _refuse_what_is_no_checkpoint(path)
+        return cls(path, _implicit_manifest(path))
+
+    @property
+    def format(self) -> str:
+        return self.manifest["format"]
+
+    @property
+    def precision(self) -> str:
+        return self.manifest.get("precision", "fp32")
+
+    @property
+    def task(self) -> str | None:
+        return self.manifest.get("task")
+
+    @property
+    def lineage(self) -> list[dict[str, Any]]:
+        return self.manifest["lineage"]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The model's own configuration (config.json); {} where it has none."""
+        file = self.path / "config.json"
+        return read_json(file, CheckpointError) if file.exists() else {}
+
+    @property
+    def model_files(self) -> list[Path]:
+        """The weights and graphs, without tokenizer, configuration and reports."""
+        endings = {"hf": {".safetensors"}, "onnx": {".onnx", ".data"}, "openvino": {".xml", ".bin"}}
+        wanted = endings.get(self.format, {".engine", ".plan"})
+        return sorted(p for p in self.path.iterdir() if p.suffix in wanted and p.name not in REPORTS)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(p.stat().st_size for p in self.model_files)
+
+    def verify(self) -> None:
+        """Compare every file with the manifest; CheckpointError names the first that differs."""
+        for name, expected in self.manifest["files"].items():
+            file = self.path / name
+            if not is_inside(file, self.path):
+                raise CheckpointError(f"{name!r} in {str(self.path)!r} points outside of its folder.")
+            if not file.exists():
+                raise CheckpointError(f"{name!r} is in the manifest of {str(self.path)!r} but not in it.")
+            if sha256(file) != expected:
+                raise CheckpointError(
+                    f"{name!r} in {str(self.path)!r} is not the file that was written (sha256 differs).",
+                    hint="Copy the folder again, or run the command that made it.",
+                )
+
+    def fingerprint(self) -> str:
+        """One sha256 over the names and contents of the model's own files."""
+        files = self.manifest["files"] or {
+            p.name: sha256(p)
+            for p in sorted(self.path.iterdir())
+            if p.is_file() and p.name not in REPORTS and p.name != MANIFEST
+        }
+        return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def seal(
+    folder: Path,
+    parent: Artifact,
+    step: dict[str, Any],
+    **changes: Any,
+) -> Artifact:
+    """Write the manifest of a new artifact made from `parent` by `step`, and return it.
+
+    `changes` replaces manifest keys: `format`, `precision`, `runtime`, `task`, ...
+    """
+    manifest = {
+        **{k: v for k, v in parent.manifest.items() if k not in ("files", "versions")},
+        **changes,
+        "schema": SCHEMA,
+        "lineage": [*parent.lineage, step],
+        "files": {
+            p.relative_to(folder).as_posix(): sha256(p)
+            for p in sorted(folder.rglob("*"))
+            if p.is_file() and p.name != MANIFEST and p.name not in REPORTS
+        },
+        "versions": library_versions(),
+    }
+    write_json(folder / MANIFEST, manifest)
+    return Artifact(folder, manifest)
+
+
+@contextmanager
+def staged(final: Path, force: bool = False) -> Iterator[Path]:
+    """A temporary folder that becomes `final` when the block ends well, and vanishes otherwise.
+
+    Raises OutputError when `final` exists and `force` is false, or when the disk is full.
+    """
+    final = Path(final)
+    check_free(final, force)
+    partial = final.with_name(f".{final.name}.partial-{os.getpid()}")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        if final.exists():
+            old = final.with_name(f".{final.name}.old-{os.getpid()}")
+            final.rename(old)
+            partial.rename(final)
+            shutil.rmtree(old)
+        else:
+            partial.rename(final)
+    except OSError as error:
+        raise OutputError(
+            f"Could not write {str(final)!r}: {error.strerror or error}.",
+            hint="Check free space and permissions, then run the same command again: it resumes.",
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_free(final: Path, force: bool = False) -> None:
+    """Raise OutputError where `final` cannot become a new folder."""
+    if final.exists() and not final.is_dir():
+        raise OutputError(f"Expected a folder for the output, received the file {str(final)!r}.")
+    if final.exists() and any(final.iterdir()) and not force:
+        raise OutputError(
+            f"The output folder {str(final)!r} exists.",
+            hint="Give another --out, or --force to replace it.",
+        )
+
+
+def relocated(artifact: Artifact, path: Path) -> Artifact:
+    """The same artifact after its folder was renamed to `path`."""
+    return replace(artifact, path=path)
+
+
+def copy_side_files(source: Path, target: Path) -> None:
+    """Copy tokenizer and configuration (not weights) from one model folder to another."""
+    for name in SIDE_FILES:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of optkit and of the libraries that shape a result, where installed."""
+    versions = {"optkit": __version__}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_inside(file: Path, folder: Path) -> bool:
+    """Whether `file`, links followed, lies inside of `folder`."""
+    return file.resolve().is_relative_to(folder.resolve())
+
+
+def read_json(file: Path, error: type[Exception]) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as reason:
+        raise error(f"{str(file)!r} is not valid JSON: {reason}.") from reason
+    if not isinstance(value, dict):
+        raise error(f"Expected an object in {str(file)!r}, received a {type(value).__name__}.")
+    return value
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write JSON so that a reader never sees half of it."""
+    temporary = file.with_name(f".{file.name}.partial-{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(file)
+
+
+def _read_manifest(file: Path) -> dict[str, Any]:
+    manifest = read_json(file, CheckpointError)
+    if manifest.get("schema") != SCHEMA:
+        raise CheckpointError(
+            f"Expected schema {SCHEMA!r} in {str(file)!r}, received {manifest.get('schema')!r}.",
+            hint="The folder was made by another version of optkit; make it again with this one.",
+        )
+    return manifest
+
+
+def _refuse_what_is_no_checkpoint(path: Path) -> None:
+    names = [p.name for p in path.iterdir()]
+    if not any(name.endswith(".safetensors") for name in names):
+        pickles = [n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))]
+        if pickles:
+            raise CheckpointError(
+                f"Expected safetensors in {str(path)!r}, received pickled weights ({pickles[0]}). "
+                "A pickle can run code when it is read, so optkit does not open it.",
+                hint="Where you trust it: AutoModel.from_pretrained(folder).save_pretrained(new_folder) "
+                "in transformers writes safetensors.",
+            )
+        raise CheckpointError(
+            f"Expected a file *.safetensors in {str(path)!r}, received: {', '.join(sorted(names)[:8])}."
+        )
+    if "config.json" not in names:
+        raise CheckpointError(f"Expected config.json beside the weights in {str(path)!r}; it is missing.")
+
+
+def _implicit_manifest(path: Path) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "format": "hf",
+        "precision": "fp32",
+        "task": None,
+        "runtime": None,
+        "lineage": [],
+        "files": {},
+        "versions": library_versions(),
+    }

@@ -1,0 +1,154 @@
+"""Hugging Face checkpoints in torch: checked before they are trusted.
+
+`fetch` turns a folder or a hub name into an `hf` artifact, `load_model` gives the torch module.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from optkit.artifact import Artifact
+from optkit.errors import CheckpointError, OptkitError
+
+_HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
+#: Task → the transformers class that loads its models.
+_AUTO_CLASS = {
+    "text-classification": "AutoModelForSequenceClassification",
+}
+
+
+def fetch(source: str | Path, trust_remote_code: bool = False) -> Artifact:
+    """The checkpoint at a local folder, or, when no such folder exists, on the hub.
+
+    Reads nothing but JSON, text and safetensors. Raises CheckpointError with what to do next.
+    """
+    path = Path(source)
+    if not path.exists() and isinstance(source, str) and _HUB_NAME.match(source) and "/" in source:
+        path = _download(source)
+    artifact = Artifact.open(path)
+    if artifact.format == "hf":
+        _check_weights(path)
+        if artifact.config.get("auto_map") and not trust_remote_code:
+            raise CheckpointError(
+                f"{str(path)!r} needs code of its own (auto_map in config.json), which optkit does not run.",
+                hint="Read that code, and if you trust it give --trust-remote-code.",
+            )
+        _ensure_tokenizer(path)
+    return artifact
+
+
+def load_model(path: str | Path, task: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The torch module in fp32 and evaluation mode, from an `hf` artifact or checkpoint folder.
+
+    Raises CheckpointError for unknown architectures, missing or unexpected weights, and NaN.
+
+    >>> model = load_model("../shared/checkpoints/minilm-l6-sst2")  # doctest: +SKIP
+    """
+    import torch
+    import transformers
+
+    from optkit.task import infer_task
+
+    artifact = path if isinstance(path, Artifact) else Artifact.open(path)
+    if artifact.format != "hf":
+        raise CheckpointError(f"Expected a checkpoint (format hf), received format {artifact.format!r}.")
+    task = task or infer_task(artifact)
+    auto = getattr(transformers, _AUTO_CLASS[task])
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model, info = auto.from_pretrained(
+            str(artifact.path),
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    except OptkitError:
+        raise
+    except Exception as reason:
+        kind = artifact.config.get("model_type")
+        raise CheckpointError(
+            f"transformers cannot load {str(artifact.path)!r} (model_type {kind!r}) as {auto.__name__}: "
+            f"{_first_line(reason)}",
+            hint="Check model_type and architectures in config.json, and the transformers version.",
+        ) from reason
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise CheckpointError(
+            f"{len(missing)} weights that {type(model).__name__} needs are not in the checkpoint, "
+            f"for example {missing[0]!r}; they would be random.",
+            hint="Fine-tune the model for this task first, or name the right --task.",
+        )
+    _refuse_nan(model)
+    return model.eval()
+
+
+def model_inputs(model: Any) -> list[str]:
+    """The encoded inputs this model takes, in the order of its forward method.
+
+    `token_type_ids` counts only where there is more than one type to tell apart (RoBERTa has one).
+    """
+    import inspect
+
+    accepted = inspect.signature(model.forward).parameters
+    names = [n for n in ("input_ids", "attention_mask", "token_type_ids", "pixel_values") if n in accepted]
+    if getattr(model.config, "type_vocab_size", 2) < 2 and "token_type_ids" in names:
+        names.remove("token_type_ids")
+    return names
+
+
+def _refuse_nan(model: Any) -> None:
+    import torch
+
+    for name, tensor in model.named_parameters():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(
+                f"The weight {name!r} has NaN or infinite values.",
+                hint="The checkpoint is damaged or its training diverged; take an earlier one.",
+            )
+
+
+def _check_weights(path: Path) -> None:
+    """Open each safetensors file's header: a truncated or corrupt file fails here, at once."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            with safe_open(str(file), framework="np") as weights:
+                weights.keys()
+        except (SafetensorError, OSError) as reason:
+            raise CheckpointError(
+                f"{str(file)!r} is truncated or corrupt: {_first_line(reason)}",
+                hint="Copy or download the file again.",
+            ) from reason
+
+
+def _ensure_tokenizer(path: Path) -> None:
+    if (path / "tokenizer.json").exists() or (path / "preprocessor_config.json").exists():
+        return
+    raise CheckpointError(
+        f"Expected tokenizer.json in {str(path)!r}; it is missing.",
+        hint="Save it beside the model: AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER).",
+    )
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except Exception as reason:
+        raise CheckpointError(
+            f"{name!r} is no local folder, and could not be had from the hub: {_first_line(reason)}",
+            hint="Check the spelling and the network, or give a local folder.",
+        ) from reason
+
+
+def _first_line(reason: BaseException) -> str:
+    return (str(reason).strip() or type(reason).__name__).splitlines()[0][:300]

@@ -1,0 +1,81 @@
+"""The command line: each verb is one file that turns flags into the same Python call."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+import typer
+
+from optkit.cli import compress, demo, info, passes, predict, recipe, report
+from optkit.errors import Interrupted, OptkitError
+
+app = typer.Typer(
+    name="optkit",
+    help="Makes a fine-tuned transformer checkpoint cheap to serve, and proves what it cost.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    epilog="Exit codes: 0 done; 2 wrong usage or recipe; 3 no candidate passed the gate; 4 checkpoint; "
+    "5 data; 6 output; 7 missing extra; 8 a pass cannot be trusted; 9 a worker died; 130, 143 interrupted.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
+    if version:
+        from optkit._version import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+for verb in (compress, demo, predict, report, recipe, passes, info):
+    verb.register(app)
+
+
+def main() -> None:
+    """The entry point: every error ends in one line on stderr and its own exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    code = 0
+    try:
+        app(standalone_mode=False)
+    except OptkitError as error:
+        code = fail(error)
+    except KeyboardInterrupt:
+        code = fail(Interrupted("Interrupted.", hint="Run the same command again: it resumes."))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as error:
+        code = _other(error)
+    sys.exit(code)
+
+
+def fail(error: OptkitError) -> int:
+    """Print `error` and its hint on stderr; gives its exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+    return error.exit_code
+
+
+def _other(error: Exception) -> int:
+    """Typer's own errors keep their messages; anything else is a bug of ours, and says so."""
+    if hasattr(error, "show") and hasattr(error, "exit_code"):
+        error.show()
+        return error.exit_code
+    if type(error).__name__ in ("Exit", "Abort"):
+        return getattr(error, "exit_code", 130)
+    import traceback
+
+    traceback.print_exception(error)
+    print("error: this is a bug in optkit; the lines above say where.", file=sys.stderr)
+    return 1
+
+
+def _terminate(*_: Any) -> None:
+    """SIGTERM becomes an exception, so that children end and temporary folders go."""
+    raise Interrupted("Ended by SIGTERM.", hint="Run the same command again: it resumes.", exit_code=143)

@@ -1,0 +1,102 @@
+"""`optkit compress`: the main job."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from optkit.errors import GateFailed, RecipeError
+
+
+def compress(
+    checkpoint: Annotated[str, typer.Argument(help="A Hugging Face folder (safetensors) or a hub name.")],
+    data: Annotated[str, typer.Option(help="Folder of train/validation files, one file, or a hub data set (name:config).")],
+    out: Annotated[Path, typer.Option(help="The folder to make.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Try dynamic and static INT8, keep the fastest that passes.")] = False,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML or JSON instead.")] = None,
+    max_drop: Annotated[str | None, typer.Option(help="Most the score may drop: 1% (relative) or 0.01 (absolute). [default: 1%]", show_default=False)] = None,
+    min_speedup: Annotated[float | None, typer.Option(help="Least speedup over torch fp32, at the lower end of its interval.")] = None,
+    target: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    task: Annotated[str | None, typer.Option(help="What the model is for; default: from its architecture.")] = None,
+    metric: Annotated[str | None, typer.Option(help="The task's metric; default: its first.")] = None,
+    split: Annotated[str, typer.Option(help="The split that scores are taken on.")] = "validation",
+    limit: Annotated[int | None, typer.Option(help="Score at most this many examples.", min=1)] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
+    pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    shapes: Annotated[str | None, typer.Option(help="Latency shapes, batch x tokens: 1xdata,1x16,8x128.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of each runtime; default: all cores.", min=1)] = None,
+    rounds: Annotated[int | None, typer.Option(help="Timed visits per process and shape.", min=1)] = None,
+    processes: Annotated[int | None, typer.Option(help="Fresh processes per candidate.", min=1)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False,
+    keep_steps: Annotated[bool, typer.Option("--keep-steps", help="Keep every step's artifact beside the output.")] = False,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that the checkpoint brings.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout, all else on stderr.")] = False,
+) -> None:  # fmt: skip
+    """Compress a checkpoint, measure every step, and keep the fastest result that passes the gate."""
+    from optkit.cli.terminal import Terminal
+    from optkit.compression import compress as run
+    from optkit.recipe import Gate, Recipe
+    from optkit.task import Columns
+
+    if int8 == (recipe is not None):
+        raise RecipeError(
+            "Expected either --int8 or --recipe FILE, received "
+            + ("both." if int8 else "neither."),
+            hint="optkit recipe init writes a recipe to edit.",
+        )
+    if recipe is None:
+        plan = Recipe.int8(Gate.parse(max_drop or "1%", min_speedup))
+    else:
+        plan = _with_flags(Recipe.load(recipe), max_drop, min_speedup)
+    with Terminal(quiet=quiet) as terminal:
+        report = run(
+            checkpoint,
+            plan,
+            data=data,
+            out=out,
+            task=task,
+            metric=metric,
+            columns=Columns(text_column, pair_column, label_column),
+            split=split,
+            shapes=tuple(shapes.split(",")) if shapes else None,
+            threads=threads,
+            rounds=rounds,
+            processes=processes,
+            limit=limit,
+            force=force,
+            keep_steps=keep_steps,
+            trust_remote_code=trust_remote_code,
+            listener=terminal,
+            command=shlex.join(["optkit", *sys.argv[1:]]),
+        )
+    terminal.result(report, out, json=json)
+    if not report.gate["passed"]:
+        raise GateFailed(
+            f"No candidate passed the gate ({plan.gate.describe()}).",
+            hint=f"The report is in {out}; the best candidate is there too, marked as not passed.",
+        )
+
+
+def _with_flags(plan: Any, max_drop: str | None, min_speedup: float | None) -> Any:
+    """Flags win over the recipe's own gate."""
+    from dataclasses import replace
+
+    from optkit.recipe import Gate
+
+    gate = plan.gate
+    if max_drop is not None:
+        parsed = Gate.parse(max_drop, gate.min_speedup)
+        gate = replace(gate, max_drop=parsed.max_drop, relative=parsed.relative)
+    if min_speedup is not None:
+        gate = replace(gate, min_speedup=min_speedup)
+    return replace(plan, gate=gate)
+
+
+def register(app: typer.Typer) -> None:
+    app.command("compress")(compress)

@@ -1,0 +1,29 @@
+"""`optkit info`: what an artifact is and where it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def info(path: Annotated[Path, typer.Argument(help="An artifact or a checkpoint.")]) -> None:
+    """Show format, precision, lineage and versions of an artifact, and verify its files."""
+    from optkit.artifact import Artifact
+
+    artifact = Artifact.open(path)
+    artifact.verify()
+    typer.echo(f"{path}: {artifact.format}, {artifact.precision}, {artifact.size_bytes / 1e6:.1f} MB")
+    typer.echo(f"task: {artifact.task or 'not recorded'}")
+    for step in artifact.lineage:
+        parameters = ", ".join(f"{k}={v}" for k, v in step["parameters"].items())
+        typer.echo(f"  {step['pass']}({parameters}), {step['seconds']:.1f} s")
+    count = len(artifact.manifest["files"])
+    typer.echo(f"files: {count} verified" if count else "files: a plain checkpoint, no manifest")
+    versions = ", ".join(f"{k} {v}" for k, v in artifact.manifest["versions"].items())
+    typer.echo(f"made with: {versions}" if count else f"here: {versions}")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("info")(info)

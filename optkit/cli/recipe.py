@@ -1,0 +1,41 @@
+"""`optkit recipe init` and `optkit recipe check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from optkit.errors import OutputError
+
+group = typer.Typer(help="Write or check a recipe.", no_args_is_help=True)
+
+
+@group.command("init")
+def init(
+    file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("recipe.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """Write a commented recipe to edit."""
+    from optkit.recipe import template
+
+    if file.exists() and not force:
+        raise OutputError(f"{str(file)!r} exists.", hint="Give another name, or --force.")
+    file.write_text(template(), encoding="utf-8")
+    typer.echo(f"wrote {file}; use it with: optkit compress CKPT --recipe {file} --data DATA --out OUT")
+
+
+@group.command("check")
+def check(file: Annotated[Path, typer.Argument(help="A recipe in TOML or JSON.")]) -> None:
+    """Say whether a recipe is valid, and which chains of passes it stands for."""
+    from optkit.recipe import Recipe
+
+    plan = Recipe.load(file)
+    for chain in plan.chains():
+        typer.echo(" → ".join(step.name() for step in chain))
+    typer.echo(f"gate: {plan.gate.describe()}; target: {plan.target}")
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(group, name="recipe")

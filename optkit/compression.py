@@ -1,0 +1,337 @@
+"""`compress`: THE loop. Run a pass, measure, gate, save; then keep the best that passes.
+
+Each step's artifact and each row lie in a work folder beside the output until the end, under names
+that hash everything they depend on: the same command run again goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from optkit.artifact import (
+    MANIFEST,
+    REPORTS,
+    Artifact,
+    check_free,
+    library_versions,
+    read_json,
+    staged,
+    write_json,
+)
+from optkit.bench.environment import describe
+from optkit.bench.latency import Candidate, Plan, Shape
+from optkit.checkpoint import fetch
+from optkit.data import Data
+from optkit.errors import DataError, OptkitError
+from optkit.evaluation import HEADLINE, Evaluator, Outputs
+from optkit.passes.base import Pass, make
+from optkit.process import Child
+from optkit.recipe import Recipe
+from optkit.report.model import Report, Row, render, row_from_dict
+from optkit.session import DEFAULT_RUNTIME
+from optkit.task import Columns, open_task
+
+#: batch × tokens; "data" is the data's own lengths.
+SHAPES = ("1xdata", "1x16", "1x32", "1x128", "8x128")
+Listener = Callable[[dict[str, Any]], None]
+
+
+def compress(
+    source: str | Path,
+    recipe: Recipe,
+    *,
+    data: str | Path | None = None,
+    out: str | Path,
+    task: str | None = None,
+    metric: str | None = None,
+    columns: Columns = Columns(),
+    split: str = "validation",
+    shapes: tuple[str, ...] | None = None,
+    threads: int | None = None,
+    rounds: int | None = None,
+    processes: int | None = None,
+    limit: int | None = None,
+    force: bool = False,
+    keep_steps: bool = False,
+    trust_remote_code: bool = False,
+    listener: Listener | None = None,
+    command: str = "",
+) -> Report:
+    """Compress the checkpoint at `source` by `recipe`, measure every step, keep the best that passes.
+
+    `source` is a folder or a hub name; `data` as `optkit.data.Data` takes it; `limit` bounds the
+    examples measured (None: the whole split). The folder `out` gets the chosen artifact and
+    report.json, .md, .html. When no candidate passes the gate, the one with the best score is
+    there, `report.gate["passed"]` is False, and the command line exits with 3.
+
+    Raises an OptkitError that says what was wrong; then nothing lies under `out`.
+
+    >>> import optkit
+    >>> optkit.compress("ckpt", optkit.Recipe.int8(), data="sst2", out="models/x")  # doctest: +SKIP
+    """
+    begun = time.monotonic()
+    out = Path(out)
+    check_free(out, force)
+    if data is None:
+        raise DataError(
+            "Compressing needs labelled data to prove what it cost; received none.",
+            hint="Give --data: a folder with train and validation files, one file, or a hub data set.",
+        )
+    listen = listener or (lambda event: None)
+    listen({"event": "note", "text": f"reading {source} and {data}"})
+    checkpoint = fetch(source, trust_remote_code)
+    model_task = open_task(checkpoint, task, metric)
+    examples = Data(str(data))
+    rows = examples.split(split)
+    if limit is not None and limit < len(rows):
+        rows = rows.select(range(limit))
+    labelled = model_task.read(rows, columns)
+
+    threads = threads or os.cpu_count() or 1
+    plan = Plan(
+        shapes=tuple(Shape.parse(s) for s in shapes or SHAPES),
+        threads=threads,
+        **{k: v for k, v in {"rounds": rounds, "processes": processes}.items() if v is not None},
+    )
+    work = out.parent / f".{out.name}.work"
+    work.mkdir(parents=True, exist_ok=True)
+    for leftover in work.glob(".*.partial-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    encoded_file = work / "examples.npz"
+    labelled.encoded.save(encoded_file)
+
+    run = _Run(
+        checkpoint=checkpoint,
+        recipe=recipe,
+        evaluator=Evaluator(model_task, labelled, encoded_file, work, plan, listen),
+        data=examples,
+        columns=columns,
+        split=split,
+        work=work,
+        trust_remote_code=trust_remote_code,
+        listen=listen,
+    )
+    run.all()
+    chosen = choose(run.rows, run.leaves)
+    passed = chosen is not None and chosen.verdict == "passed"
+    report = Report(
+        task=model_task.name,
+        metric=model_task.metric,
+        data={
+            "name": str(data),
+            "split": split,
+            "held_out": examples.is_held_out(split),
+            "examples": len(labelled.references),
+            "sha256": examples.fingerprint(split),
+            "truncated": labelled.encoded.truncated,
+        },
+        target=recipe.target,
+        environment={**describe(), "versions": library_versions(), "threads": threads},
+        rows=run.rows,
+        chosen=chosen.name if chosen else None,
+        gate={**recipe.gate.to_dict(), "passed": passed},
+        recipe=recipe.to_dict(),
+        source=str(source),
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        doubts=_doubts(run, labelled.encoded.truncated, recipe),
+        labels=list(getattr(model_task, "labels", [])),
+        seconds=round(time.monotonic() - begun, 1),
+        peak_rss_bytes=run.peak_rss_bytes,
+    )
+    _write(report, chosen, out, force)
+    if not keep_steps:
+        shutil.rmtree(work, ignore_errors=True)
+    return report
+
+
+def choose(rows: list[Row], leaves: list[str]) -> Row | None:
+    """The fastest candidate that passed; when none did, the one with the best score."""
+    candidates = [r for r in rows if r.name in leaves and r.verdict in ("passed", "failed")]
+    passed = [r for r in candidates if r.verdict == "passed"]
+    if passed:
+        return max(passed, key=lambda r: r.speedup.value if r.speedup else 0.0)
+    return max(candidates, key=lambda r: r.score, default=None)
+
+
+@dataclass
+class _Run:
+    """The state of one loop: the rows so far, and what each step's result is called."""
+
+    checkpoint: Artifact
+    recipe: Recipe
+    evaluator: Evaluator
+    data: Data
+    columns: Columns
+    split: str
+    work: Path
+    trust_remote_code: bool
+    listen: Listener
+    rows: list[Row] = field(default_factory=list)
+    leaves: list[str] = field(default_factory=list)
+    peak_rss_bytes: int = 0
+    _baseline: Outputs | None = None
+    _beside: list[Candidate] = field(default_factory=list)
+    _named: dict[str, str] = field(default_factory=dict)
+
+    def all(self) -> None:
+        """The baselines, then every chain of the recipe; steps that chains share run once."""
+        root = _hash(
+            self.checkpoint.fingerprint(),
+            self.data.fingerprint(self.split),
+            asdict(self.columns),
+            library_versions(),
+        )
+        chains = self.recipe.chains()
+        tuned = (make("export-onnx", {}),)
+        total = 2 + len({_hash(*map(_spec, chain[: i + 1])) for chain in chains for i in range(len(chain))})
+        self._begin("torch-fp32", total)
+        baseline = Candidate("torch-fp32", str(self.checkpoint.path), "torch", {})
+        self._measure(baseline, root, None, 0.0, None)
+        self._beside.append(baseline)
+        self._chain(tuned, root, total, leaf=False, name="onnxruntime-fp32")
+        for chain in chains:
+            self._chain(chain, root, total, leaf=True)
+
+    def _chain(
+        self, chain: tuple[Pass, ...], root: str, total: int, leaf: bool, name: str | None = None
+    ) -> None:
+        artifact, key = self.checkpoint, root
+        for i, step in enumerate(chain):
+            key = _hash(key, _spec(step))
+            last = leaf and i == len(chain) - 1
+            if key in self._named:
+                artifact = Artifact.open(self._folder(step, key))
+                if last:
+                    self.leaves.append(self._named[key])
+                    self._judge(next(r for r in self.rows if r.name == self._named[key]))
+                continue
+            title = name or self._unique(step.name())
+            self._begin(title, total)
+            artifact = self._apply(step, artifact, key)
+            self._named[key] = title
+            if last:
+                self.leaves.append(title)
+            candidate = Candidate(title, str(artifact.path), DEFAULT_RUNTIME[artifact.format], {})
+            made = artifact.lineage[-1]
+            self._measure(candidate, key, made["notes"], made["seconds"], made["notes"].get("peak_rss_bytes"))
+            if name:
+                self._beside.append(candidate)
+
+    def _apply(self, step: Pass, source: Artifact, key: str) -> Artifact:
+        folder = self._folder(step, key)
+        if folder.exists():
+            self.listen({"event": "note", "text": f"{step.name()}: found in {folder}, not run again"})
+            return Artifact.open(folder)
+        with Child("optkit.passes.worker", threads=self.evaluator.plan.threads) as child:
+            done = child.call(
+                "run",
+                listener=self.listen,
+                step=step.name(),
+                parameters=step.parameters(),
+                source=str(source.path),
+                final=str(folder),
+                task=self.evaluator.task.name,
+                data=self.data.name,
+                columns=asdict(self.columns),
+                threads=self.evaluator.plan.threads,
+                trust_remote_code=self.trust_remote_code,
+            )
+        write_json(folder.with_suffix(".peak.json"), done)
+        return Artifact.open(folder)
+
+    def _measure(
+        self, candidate: Candidate, key: str, notes: dict[str, Any] | None, seconds: float, peak: int | None
+    ) -> None:
+        """Add the row of `candidate`: from the work folder where it was measured before, else now."""
+        settings = _hash(key, repr(self.evaluator.plan), [c.name for c in self._beside], self.evaluator.task.metric)
+        file = self.work / f"row-{settings}.json"
+        outputs_file = self.work / f"outputs-{settings}.npz"
+        if file.exists() and (self._baseline is not None or outputs_file.exists()):
+            row = row_from_dict(read_json(file, OptkitError))
+            self.listen({"event": "note", "text": f"{candidate.name}: measured before, not measured again"})
+        else:
+            row, outputs, measured = self.evaluator.row(candidate, settings, self._baseline, self._beside)
+            row.notes, row.seconds = notes or {}, seconds
+            peak_file = Path(candidate.artifact).with_suffix(".peak.json")
+            if peak_file.exists():
+                row.pass_peak_rss_bytes = read_json(peak_file, OptkitError)["peak_rss_bytes"]
+            self._together(measured)
+            write_json(file, asdict(row))
+        if self._baseline is None:
+            from optkit.bench.accuracy import load_outputs
+
+            self._baseline = load_outputs(outputs_file)
+        self.rows.append(row)
+        if row.verdict != "error":
+            self._judge(row)
+        self.listen({"event": "row", "row": row})
+
+    def _judge(self, row: Row) -> None:
+        if len(self.rows) <= 1 or row.name not in self.leaves:
+            row.verdict = "baseline" if row.name in ("torch-fp32", "onnxruntime-fp32") else "step"
+            return
+        tuned = next((r for r in self.rows if r.name == "onnxruntime-fp32"), None)
+        row.reasons = self.recipe.gate.reasons(row, self.rows[0], tuned)
+        row.verdict = "failed" if row.reasons else "passed"
+
+    def _together(self, measured: dict[str, Any]) -> None:
+        """Peak memory while several workers were loaded side by side, this process included."""
+        import resource
+
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        together = own + sum(m.peak_rss_bytes or 0 for m in measured.values())
+        self.peak_rss_bytes = max(self.peak_rss_bytes, together)
+
+    def _begin(self, name: str, total: int) -> None:
+        self.listen({"event": "step", "name": name, "index": len(self.rows) + 1, "total": total})
+
+    def _folder(self, step: Pass, key: str) -> Path:
+        return self.work / f"{step.name()}-{key}"
+
+    def _unique(self, name: str) -> str:
+        taken = {row.name for row in self.rows}
+        return next(n for n in (name, *(f"{name}-{i}" for i in range(2, 1000))) if n not in taken)
+
+
+def _spec(step: Pass) -> dict[str, Any]:
+    return {"pass": step.name(), **step.parameters()}
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _doubts(run: _Run, truncated: int, recipe: Recipe) -> list[str]:
+    doubts = []
+    if truncated:
+        doubts.append(
+            f"{truncated} examples are longer than the model's maximum of tokens and were truncated."
+        )
+    return doubts
+
+
+def _write(report: Report, chosen: Row | None, out: Path, force: bool) -> None:
+    with staged(out, force) as folder:
+        if chosen is not None:
+            source = Path(chosen.artifact)
+            for file in source.iterdir():
+                if file.name not in REPORTS:
+                    shutil.copyfile(file, folder / file.name)
+            manifest = read_json(folder / MANIFEST, OptkitError)
+            manifest["task"] = report.task
+            manifest["runtime"] = {"name": chosen.runtime, "options": {}}
+            manifest["gate"] = report.gate
+            write_json(folder / MANIFEST, manifest)
+            chosen.artifact = str(out)
+        for format, name in (("json", "report.json"), ("markdown", "report.md"), ("html", "report.html")):
+            (folder / name).write_text(render(report, format), encoding="utf-8")

@@ -1,0 +1,208 @@
+"""Data sets: a folder of train/validation/test files, a single file, or a hub data set.
+
+Everything is read through the `datasets` library; what it cannot explain well (a file that is not
+UTF-8, a corrupt line, an empty split) is checked here first, so that the error names file and line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from optkit.artifact import sha256
+from optkit.errors import DataError, did_you_mean
+
+_READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+#: Share of the training split that stands in for a missing validation split.
+HELD_OUT = 0.1
+_SHARD = re.compile(r"[-_.]\d{5}-of-\d{5}$")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where examples come from. `name` is a path, or `owner/name[:config]` on the hub.
+
+    `seed` shuffles the split that is made when the source has none.
+    """
+
+    name: str
+    seed: int = 0
+
+    @property
+    def is_local(self) -> bool:
+        return Path(self.name).exists()
+
+    @cached_property
+    def files(self) -> dict[str, list[Path]]:
+        """Split → files, for a local source. A single file is called `all`."""
+        path = Path(self.name)
+        if path.is_file():
+            _reader(path)
+            return {"all": [path]}
+        found: dict[str, list[Path]] = {}
+        for file in sorted(path.iterdir()):
+            stem = _SHARD.sub("", file.stem).lower()
+            split = next((s for s, names in _SPLIT_NAMES.items() if stem in names), None)
+            if split and file.suffix in _READERS:
+                found.setdefault(split, []).append(file)
+        if not found:
+            raise DataError(
+                f"Expected files such as train.jsonl and validation.csv in {self.name!r}, received: "
+                f"{', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'}.",
+                hint=f"Known endings: {', '.join(_READERS)}; splits: train, validation, test.",
+            )
+        return found
+
+    def split(self, name: str) -> Any:
+        """The `datasets.Dataset` of split `name` (`train`, `validation` or `test`).
+
+        A source without a validation split gives a fixed tenth of its training split, which
+        then is left out of `train`. Raises DataError for missing, empty or unreadable splits.
+        """
+        available = self.splits
+        if name in available:
+            rows = self._whole(name)
+            if name == "train" and "validation" not in available:
+                rows = self._divided("train")["train"]
+        elif name == "validation" and "train" in available:
+            rows = self._divided("train")["test"]
+        elif "all" in available and name in ("train", "validation"):
+            rows = self._divided("all")["train" if name == "train" else "test"]
+        else:
+            raise DataError(f"Expected a split {name!r} in {self.name!r}, received: {', '.join(available)}.")
+        if len(rows) == 0:
+            raise DataError(
+                f"The split {name!r} of {self.name!r} is empty.", hint="Give data with at least one example."
+            )
+        return rows
+
+    @cached_property
+    def splits(self) -> list[str]:
+        if self.is_local:
+            return list(self.files)
+        return sorted(self._hub)
+
+    def is_held_out(self, name: str) -> bool:
+        """Whether split `name` was made from another one because the source has none."""
+        return name not in self.splits
+
+    def fingerprint(self, name: str) -> str:
+        """sha256 of the files behind split `name`; of the rows' fingerprint for a hub data set."""
+        if not self.is_local:
+            return hashlib.sha256(self.split(name)._fingerprint.encode()).hexdigest()
+        files = self.files.get(name) or self.files.get("train") or self.files["all"]
+        return sha256(files[0]) if len(files) == 1 else _joint(files)
+
+    def _whole(self, name: str) -> Any:
+        return _read(self.files[name]) if self.is_local else self._hub[name]
+
+    def _divided(self, name: str) -> Any:
+        return self._whole(name).train_test_split(test_size=HELD_OUT, seed=self.seed)
+
+    @cached_property
+    def _hub(self) -> dict[str, Any]:
+        if "/" not in self.name and not re.fullmatch(r"[\w.-]+(:[\w.-]+)?", self.name):
+            raise DataError(f"Expected a folder, a file or a hub data set, received {self.name!r}.")
+        import datasets
+
+        repository, _, config = self.name.partition(":")
+        try:
+            found = datasets.load_dataset(repository, config or None)
+        except Exception as reason:
+            raise DataError(
+                f"{self.name!r} is no local path, and could not be had from the hub: "
+                f"{str(reason).splitlines()[0][:300]}",
+                hint="Check the spelling and the network, or give a local folder.",
+            ) from reason
+        return {_split_of(name): rows for name, rows in found.items()}
+
+
+def column(rows: Any, wanted: str | None, names: tuple[str, ...], kind: str, flag: str) -> str:
+    """The column for `kind`: the one asked for, else the first of `names` that is there.
+
+    Raises DataError that lists the columns there are.
+    """
+    have = list(rows.column_names)
+    if wanted is not None:
+        if wanted not in have:
+            raise DataError(
+                f"Expected a column {wanted!r} for the {kind}, received the columns {', '.join(have)}.",
+                hint=did_you_mean(wanted, have),
+            )
+        return wanted
+    for name in names:
+        if name in have:
+            return name
+    raise DataError(
+        f"Cannot tell which column holds the {kind}; columns: {', '.join(have)}.",
+        hint=f"Name it with {flag}.",
+    )
+
+
+def _read(files: list[Path]) -> Any:
+    for file in files:
+        _check_text(file)
+    import datasets
+
+    datasets.disable_progress_bars()
+    reader = _reader(files[0])
+    options = {"sep": "\t"} if files[0].suffix == ".tsv" else {}
+    names = [str(f) for f in files]
+    try:
+        return datasets.load_dataset(reader, data_files={"rows": names}, split="rows", **options)
+    except Exception as reason:
+        cause = reason.__cause__ or reason
+        raise DataError(
+            f"Cannot read {names[0]!r} as {reader}: {str(cause).splitlines()[0][:300]}",
+            hint="Every line needs the same columns with the same types.",
+        ) from reason
+
+
+def _check_text(file: Path) -> None:
+    """Name the file and line where text is not UTF-8 or a JSON line is broken; refuse empty files."""
+    if file.stat().st_size == 0:
+        raise DataError(f"{str(file)!r} is empty.", hint="Give data with at least one example.")
+    if file.suffix == ".parquet":
+        return
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError as reason:
+                raise DataError(
+                    f"{str(file)!r} is not UTF-8 at line {number}: byte 0x{line[reason.start]:02x}.",
+                    hint="Convert it, for example: iconv -f latin1 -t utf-8 FILE > NEW.",
+                ) from reason
+            if file.suffix == ".jsonl" and text.strip():
+                try:
+                    json.loads(text)
+                except json.JSONDecodeError as reason:
+                    raise DataError(
+                        f"{str(file)!r} has a corrupt line {number}: {reason.msg} at column {reason.colno}."
+                    ) from reason
+
+
+def _reader(file: Path) -> str:
+    if file.suffix not in _READERS:
+        raise DataError(
+            f"Expected a file ending in {', '.join(_READERS)}, received {str(file)!r}.",
+        )
+    return _READERS[file.suffix]
+
+
+def _split_of(name: str) -> str:
+    return next((split for split, names in _SPLIT_NAMES.items() if name in names), name)
+
+
+def _joint(files: list[Path]) -> str:
+    return hashlib.sha256("".join(sha256(f) for f in files).encode()).hexdigest()

@@ -1,0 +1,200 @@
+"""`Pass`: one step that turns an artifact into a new one. A frozen dataclass whose fields are its configuration.
+
+Adding a pass is one file under `passes/` and one test; there is no list to edit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import time
+import types
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, ClassVar
+
+from optkit.artifact import Artifact, relocated, seal, staged
+from optkit.errors import RecipeError, did_you_mean
+from optkit.examples import EncodedSet
+from optkit.task import Task
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What a pass may ask for while it runs.
+
+    `encoded(split, limit)` gives encoded examples, `rows(split)` labelled rows for passes that
+    train; both raise DataError where no data was given. `progress(text, fraction)` tells the user.
+    """
+
+    task: Task
+    encoded: Callable[[str, int | None], EncodedSet]
+    rows: Callable[[str], Any]
+    progress: Callable[[str, float | None], None] = lambda text, fraction: None
+    threads: int | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """Subclasses say which formats they accept and produce, and document each field with `param`."""
+
+    accepts: ClassVar[frozenset[str]]
+    produces: ClassVar[str]
+    #: Precision of the result; None: that of the source.
+    precision: ClassVar[str | None] = None
+    needs_data: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, f.name, value)
+            if isinstance(value, int) and not isinstance(value, bool) and hints[f.name] is float:
+                object.__setattr__(self, f.name, float(value))
+                value = float(value)
+            self._check(f, hints[f.name], value)
+
+    @classmethod
+    def name(cls) -> str:
+        """The class name in kebab-case: ExportOnnx → export-onnx."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first line of the docstring."""
+        return inspect.getdoc(cls).splitlines()[0]  # type: ignore[union-attr]
+
+    @abstractmethod
+    def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
+        """Write the result's files into `out`, an empty folder; `source` is never changed.
+
+        Returns notes for the report (JSON values). Raises PassError where the result cannot be trusted.
+        """
+
+    def parameters(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {
+            f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v
+            for f in dataclasses.fields(self)
+        }
+
+    def _check(self, f: dataclasses.Field[Any], hint: Any, value: Any) -> None:
+        where = f"{self.name()}.{f.name}"
+        if not _fits(value, hint):
+            expected = getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint)
+            raise RecipeError(
+                f"Expected {where} to be {expected}, received {value!r} ({type(value).__name__})."
+            )
+        choices = f.metadata.get("choices")
+        if choices and value not in choices:
+            raise RecipeError(
+                f"Expected {where} to be one of {', '.join(map(str, choices))}, received {value!r}.",
+                hint=did_you_mean(str(value), map(str, choices)),
+            )
+        low, high = f.metadata.get("minimum"), f.metadata.get("maximum")
+        if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
+            bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
+            raise RecipeError(f"Expected {where} to be {bounds}, received {value!r}.")
+
+
+def param(
+    default: Any,
+    doc: str,
+    choices: Sequence[Any] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> Any:
+    """A field of a pass: its default, its one-line meaning, and what values it takes."""
+    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "maximum": maximum}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Artifact:
+    """Run `step` on `source`; the new artifact appears at `final` whole, or not at all.
+
+    Raises RecipeError where the pass does not take the source's format.
+    """
+    if source.format not in step.accepts:
+        raise RecipeError(
+            f"{step.name()} takes {' or '.join(sorted(step.accepts))}, received {source.format!r}.",
+            hint="Check the order of the passes.",
+        )
+    begun = time.monotonic()
+    with staged(final) as folder:
+        notes = step.run(source, folder, context)
+        made = seal(
+            folder,
+            source,
+            {
+                "pass": step.name(),
+                "parameters": step.parameters(),
+                "notes": notes,
+                "seconds": round(time.monotonic() - begun, 3),
+            },
+            format=step.produces,
+            precision=step.precision or source.precision,
+            task=context.task.name,
+        )
+    return relocated(made, final)
+
+
+@cache
+def known_passes() -> dict[str, type[Pass]]:
+    """Pass name → class: every module beside this one, and the entry points `optkit.passes`.
+
+    An import error is not swallowed: a pass that cannot be imported is a defect to see.
+    """
+    package = import_module("optkit.passes")
+    modules = [import_module(f"optkit.passes.{m.name}") for m in iter_modules(package.__path__)]
+    found = [cls for module in modules for cls in _passes_in(module)]
+    found += [point.load() for point in entry_points(group="optkit.passes")]
+    return {cls.name(): cls for cls in found}
+
+
+def make(name: str, parameters: dict[str, Any]) -> Pass:
+    """The pass called `name` with `parameters`. RecipeError names the nearest valid name."""
+    if name not in known_passes():
+        raise RecipeError(f"Unknown pass {name!r}.", hint=did_you_mean(name, known_passes()))
+    cls = known_passes()[name]
+    fields = [f.name for f in dataclasses.fields(cls)]
+    for key in parameters:
+        if key not in fields:
+            raise RecipeError(f"{name} has no field {key!r}.", hint=did_you_mean(key, fields))
+    return cls(**parameters)
+
+
+def _passes_in(module: types.ModuleType) -> list[type[Pass]]:
+    return [
+        cls
+        for cls in vars(module).values()
+        if inspect.isclass(cls)
+        and issubclass(cls, Pass)
+        and not inspect.isabstract(cls)
+        and cls.__module__ == module.__name__
+    ]
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(v, arguments[0]) for v in value)
+    if hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)

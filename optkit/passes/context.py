@@ -1,0 +1,54 @@
+"""What a pass is handed: examples of the user's data, encoded for the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from optkit.data import Data
+from optkit.errors import DataError
+from optkit.examples import EncodedSet
+from optkit.passes.base import PassContext
+from optkit.task import Columns, Task
+
+#: Stand-ins for checking a graph where no data was given; never for calibration or training.
+_SAMPLES = ("A short text.", "A text that is a little longer, with a number: 42.", "Yes", "déjà vu, 你好 " * 8)
+
+
+def make_context(
+    task: Task,
+    data: Data | None = None,
+    columns: Columns | None = None,
+    progress: Callable[[str, float | None], None] = lambda text, fraction: None,
+    threads: int | None = None,
+    trust_remote_code: bool = False,
+) -> PassContext:
+    """A context for `optkit.passes.base.apply`.
+
+    `encoded(split, limit)` gives at most `limit` examples, drawn with a fixed seed over the whole split.
+    """
+
+    def rows(split: str) -> Any:
+        if data is None:
+            raise DataError("This pass needs data, received none.", hint="Give --data.")
+        return data.split(split)
+
+    def encoded(split: str, limit: int | None) -> EncodedSet:
+        if data is None and split != "train":
+            return task.encode(_SAMPLES)
+        found = rows(split)
+        if limit is not None and limit < len(found):
+            picked = np.random.default_rng(0).permutation(len(found))[:limit]
+            found = found.select(np.sort(picked))
+        return task.read(found, columns or Columns()).encoded
+
+    return PassContext(
+        task=task,
+        encoded=encoded,
+        rows=rows,
+        progress=progress,
+        threads=threads,
+        trust_remote_code=trust_remote_code,
+    )

@@ -1,0 +1,87 @@
+"""Small helpers on ONNX graphs that several passes share."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optkit.errors import PassError, RecipeError, did_you_mean
+
+MODEL_FILE = "model.onnx"
+FLOAT = 1  # onnx.TensorProto.FLOAT
+#: Above this the protobuf limit of 2 GiB is near, and weights go into a file beside the graph.
+EXTERNAL_BYTES = 1_800_000_000
+
+
+def load_graph(folder: Path) -> Any:
+    """The ONNX model of an artifact folder, weights included."""
+    import onnx
+
+    return onnx.load(str(folder / MODEL_FILE))
+
+
+def save_graph(model: Any, folder: Path) -> None:
+    import onnx
+
+    size = sum(len(t.raw_data) for t in model.graph.initializer)
+    if size > EXTERNAL_BYTES:
+        onnx.save(model, str(folder / MODEL_FILE), save_as_external_data=True, location=f"{MODEL_FILE}.data")
+    else:
+        onnx.save(model, str(folder / MODEL_FILE))
+
+
+def initializers(model: Any) -> dict[str, Any]:
+    return {tensor.name: tensor for tensor in model.graph.initializer}
+
+
+def matmuls_with_weights(model: Any) -> list[Any]:
+    """MatMul and Gemm nodes whose second input is a constant matrix: the ones that INT8 speeds up."""
+    constant = {name for name, tensor in initializers(model).items() if len(tensor.dims) == 2}
+    return [n for n in model.graph.node if n.op_type in ("MatMul", "Gemm") and n.input[1] in constant]
+
+
+def quantizable(model: Any, exclude: tuple[str, ...], operators: tuple[str, ...] = ("MatMul", "Gemm")) -> list[str]:
+    """Names of the multiplies to quantize. Raises RecipeError for an exclusion that is no node."""
+    names = [node.name for node in matmuls_with_weights(model) if node.op_type in operators]
+    known = {node.name for node in model.graph.node}
+    for name in exclude:
+        if name not in known:
+            raise RecipeError(f"No node is called {name!r} in this graph.", hint=did_you_mean(name, known))
+    return [name for name in names if name not in exclude]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence ONNX Runtime's quantizer, which logs advice that was already taken or does not apply."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def drop_unused_initializers(model: Any) -> None:
+    used = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
+    kept = [t for t in model.graph.initializer if t.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+def operator_counts(model: Any) -> dict[str, int]:
+    return dict(Counter(node.op_type for node in model.graph.node).most_common())
+
+
+def refuse_non_finite(outputs: dict[str, np.ndarray], what: str) -> None:
+    """Raise PassError where an output has NaN or infinity."""
+    for name, value in outputs.items():
+        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            raise PassError(
+                f"{what} gives NaN or infinity in its output {name!r}.",
+                hint="Check the checkpoint's own outputs on the same text.",
+            )

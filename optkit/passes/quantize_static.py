@@ -1,0 +1,93 @@
+"""`quantize-static`: INT8 weights and activations, with ranges fixed on training data (QDQ)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from optkit.artifact import Artifact, copy_side_files
+from optkit.passes import graph
+from optkit.passes.base import Pass, PassContext, param
+from optkit.passes.calibration import METHODS, Range, activation_ranges
+from optkit.passes.int8_embeddings import quantize_embeddings
+
+
+@dataclass(frozen=True)
+class QuantizeStatic(Pass):
+    """Quantize matrix multiplies with constant weights; activation scales come from calibration.
+
+    Writes QuantizeLinear/DequantizeLinear pairs (QDQ), which ONNX Runtime turns into integer
+    kernels and other engines read too. An answer does not depend on its batch. Outputs of the
+    multiplies stay float: quantizing them as well costs accuracy and gains little on a CPU.
+    Notes: how many multiplies became INT8, and on how many examples the ranges rest.
+    """
+
+    accepts: ClassVar[frozenset[str]] = frozenset({"onnx"})
+    produces: ClassVar[str] = "onnx"
+    precision: ClassVar[str | None] = "int8"
+    needs_data: ClassVar[bool] = True
+
+    calibration: str = param("min-max", "how a range follows from the values seen", choices=METHODS)
+    percentile: float = param(99.999, "share of values kept by percentile calibration", minimum=90.0, maximum=100.0)
+    samples: int = param(256, "training examples to calibrate on", minimum=1)
+    per_channel: bool = param(True, "one weight scale per output channel")
+    symmetric: bool = param(False, "activation ranges symmetric around 0")
+    embeddings: bool = param(True, "INT8 embedding tables, one scale per row")
+    reduce_range: bool = param(False, "7-bit weights, for CPUs without VNNI")
+    operators: tuple[str, ...] = param(("MatMul", "Gemm"), "operator types to quantize")
+    exclude: tuple[str, ...] = param((), "names of nodes that stay in float")
+
+    def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
+        model = graph.load_graph(source.path)
+        chosen = graph.quantizable(model, self.exclude, self.operators)
+        nodes = {node.name: node for node in model.graph.node}
+        tensors = sorted({nodes[name].input[0] for name in chosen})
+        samples = context.encoded("train", self.samples)
+        ranges = activation_ranges(
+            model, tensors, samples, self.calibration, self.percentile, context.progress
+        )
+        context.progress("writing Q/DQ pairs", 0.95)
+        tables = quantize_embeddings(model) if self.embeddings else []
+        self._insert_qdq(model, chosen, ranges)
+        graph.save_graph(model, out)
+        copy_side_files(source.path, out)
+        return {
+            "quantized_matmuls": len(chosen),
+            "quantized_tables": len(tables),
+            "calibration_examples": len(samples),
+        }
+
+    def _insert_qdq(self, model: Any, chosen: list[str], ranges: dict[str, Range]) -> None:
+        """Replace `model`'s graph by the quantized one."""
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+        data = {
+            name: TensorData(lowest=np.float32(low), highest=np.float32(high))
+            for name, (low, high) in ranges.items()
+        }
+        with graph.quiet():
+            quantizer = QDQQuantizer(
+                model,
+                per_channel=self.per_channel,
+                reduce_range=self.reduce_range,
+                weight_qType=QuantType.QInt8,
+                activation_qType=QuantType.QUInt8,
+                tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+                nodes_to_quantize=chosen,
+                nodes_to_exclude=[],
+                op_types_to_quantize=list(self.operators),
+                extra_options={
+                    "ActivationSymmetric": self.symmetric,
+                    "OpTypesToExcludeOutputQuantization": list(self.operators),
+                    "MatMulConstBOnly": True,
+                    "DefaultTensorType": graph.FLOAT,
+                },
+            )
+            quantized = quantizer.quantize_model()
+        model.CopyFrom(quantized)
+        graph.drop_unused_initializers(model)

@@ -1,0 +1,51 @@
+"""The process in which one pass runs: its memory goes back when it ends, and a crash ends it alone."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from optkit.artifact import Artifact
+from optkit.data import Data
+from optkit.passes.base import apply, make
+from optkit.passes.context import make_context
+from optkit.task import Columns, open_task
+
+
+class PassWorker:
+    """Calls arrive through `optkit.process.Child`; `emit` sends progress back."""
+
+    emit: Callable[..., None]
+
+    def run(
+        self,
+        step: str,
+        parameters: dict[str, Any],
+        source: str,
+        final: str,
+        task: str,
+        data: str | None,
+        columns: dict[str, str | None],
+        threads: int | None,
+        trust_remote_code: bool,
+    ) -> dict[str, Any]:
+        """Run pass `step` on the artifact at `source` into `final`; gives its peak memory in bytes."""
+        artifact = Artifact.open(source)
+        context = make_context(
+            open_task(artifact, task),
+            Data(data) if data else None,
+            Columns(**columns),
+            lambda text, fraction: self.emit(text=text, fraction=fraction),
+            threads,
+            trust_remote_code,
+        )
+        apply(make(step, parameters), artifact, Path(final), context)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"peak_rss_bytes": peak if sys.platform == "darwin" else peak * 1024}
+
+
+def serve() -> PassWorker:
+    return PassWorker()

@@ -1,0 +1,185 @@
+"""`Child`: a Python process of its own for one job, spoken to in JSON lines.
+
+A model that is measured lives alone in a process (two runtimes in one process spoil each other's
+times), and a pass runs in one so that its memory goes back when it ends. The child module has a
+function `serve()` that returns an object; its public methods are the calls.
+
+    parent → child   {"call": "load", "arguments": {...}}
+    child → parent   {"event": "progress", ...}*  then  {"result": ...} or {"error": ...}
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from typing import IO, Any
+
+from optkit.errors import OptkitError, WorkerError, by_name
+
+_BOOT = "import sys; from optkit.process import run; run(sys.argv[1])"
+Listener = Callable[[dict[str, Any]], None]
+
+
+class Child:
+    """A running child process. A context manager.
+
+    `threads` bounds the thread pools of the libraries in it; `timeout_s` bounds each call.
+    """
+
+    def __init__(self, module: str, threads: int | None = None, timeout_s: float = 3600.0) -> None:
+        self.module = module
+        self.timeout_s = timeout_s
+        environment = dict(os.environ, PYTHONUNBUFFERED="1", TOKENIZERS_PARALLELISM="false")
+        environment["HF_HUB_DISABLE_TELEMETRY"] = "1"
+        environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+        if threads:
+            environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
+        self._stderr = _temporary_file()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _BOOT, module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches the parent, which ends its children in order
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def call(self, name: str, listener: Listener | None = None, **arguments: Any) -> Any:
+        """Call method `name` in the child and return its result (plain JSON values).
+
+        An OptkitError raised there is raised here as the same class. Raises WorkerError when the
+        child crashes, hangs for longer than `timeout_s`, or dies.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        message = json.dumps({"call": name, "arguments": arguments}) + "\n"
+        try:
+            self._process.stdin.write(message.encode())
+            self._process.stdin.flush()
+        except (BrokenPipeError, OSError):
+            raise self._died(name) from None
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            line = self._read_line(name, deadline)
+            reply = json.loads(line)
+            if "event" in reply:
+                if listener:
+                    listener(reply)
+                continue
+            if "error" in reply:
+                raise _rebuilt(reply["error"])
+            return reply["result"]
+
+    def pause(self) -> None:
+        """Stop the whole process (SIGSTOP), so that idle thread pools cannot spin. Linux, macOS."""
+        if self._process.poll() is None:
+            os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self._process.poll() is None:
+            os.kill(self.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        """End the child and everything it started."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                with suppress(OSError):
+                    stream.close()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        self._stderr.close()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read_line(self, name: str, deadline: float) -> bytes:
+        stdout = self._process.stdout
+        assert stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            while not selector.select(timeout=max(0.0, min(1.0, deadline - time.monotonic()))):
+                if time.monotonic() >= deadline:
+                    self.close()
+                    raise WorkerError(
+                        f"The process for {self.module!r} did not answer {name!r} "
+                        f"within {self.timeout_s:.0f} s and was ended."
+                    )
+        line = stdout.readline()
+        if not line:
+            raise self._died(name)
+        return line
+
+    def _died(self, name: str) -> WorkerError:
+        code = self._process.wait()
+        self._stderr.seek(0)
+        tail = self._stderr.read()[-2000:].decode(errors="replace").strip()
+        hint = None
+        if code == -signal.SIGKILL:
+            hint = "It was killed, most often because the machine ran out of memory."
+        return WorkerError(
+            f"The process for {self.module!r} ended with code {code} during {name!r}."
+            + (f"\n{tail}" if tail else ""),
+            hint=hint,
+        )
+
+
+def run(module: str) -> None:
+    """The child's main loop; reads calls from standard input until it closes."""
+    _die_with_parent()
+    # Libraries print to standard output; give them standard error and keep the channel.
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def send(message: dict[str, Any]) -> None:
+        channel.write(json.dumps(message) + "\n")
+        channel.flush()
+
+    service = import_module(module).serve()
+    service.emit = lambda **event: send({"event": "progress", **event})
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            send({"result": getattr(service, request["call"])(**request["arguments"])})
+        except OptkitError as error:
+            send({"error": {"class": type(error).__name__, "message": str(error), "hint": error.hint}})
+        except MemoryError:
+            send({"error": {"class": "WorkerError", "message": "Out of memory.", "hint": None}})
+        except Exception as error:
+            where = "".join(traceback.format_exception(error)[-3:])
+            message = f"{type(error).__name__}: {error}\n{where}"
+            send({"error": {"class": "WorkerError", "message": message, "hint": None}})
+
+
+def _rebuilt(error: dict[str, Any]) -> OptkitError:
+    return by_name(error["class"])(error["message"], hint=error["hint"])
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this process when its parent dies, so that none is left behind."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def _temporary_file() -> IO[bytes]:
+    import tempfile
+
+    return tempfile.TemporaryFile()

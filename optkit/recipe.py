@@ -1,0 +1,288 @@
+"""`Recipe`: ordered passes, a gate and a target, from Python, TOML or JSON.
+
+It is checked as a chain before any work starts: a misspelt field or a wrong order costs a second,
+not an hour.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optkit.errors import RecipeError, did_you_mean
+from optkit.passes.base import Pass, known_passes, make
+from optkit.report.model import Row
+
+TARGETS = ("cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a candidate must keep: at most `max_drop` in the metric, at least `min_speedup`.
+
+    `relative`: the drop is a share of the baseline's score, else it is absolute in the metric.
+    `min_speedup` is against the first row on the data's own lengths, and must hold at the lower
+    end of its 95% interval.
+
+    >>> Gate.parse("1%", "1.5").describe()
+    'at most 1% of the score lost, at least 1.5 times as fast'
+    """
+
+    max_drop: float | None = 0.01
+    relative: bool = True
+    min_speedup: float | None = None
+
+    @classmethod
+    def parse(cls, max_drop: str | None = "1%", min_speedup: str | float | None = None) -> Gate:
+        """From flags: "1%" is relative, "0.01" absolute. Raises RecipeError for anything else."""
+        drop, relative = None, True
+        if max_drop is not None:
+            found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", str(max_drop))
+            if not found:
+                raise RecipeError(
+                    f"Expected --max-drop such as 1% (relative) or 0.01 (absolute), received {max_drop!r}."
+                )
+            relative = bool(found.group(2))
+            drop = float(found.group(1)) / (100 if relative else 1)
+            if not 0 <= drop < 1:
+                raise RecipeError(
+                    f"Expected --max-drop below {'100%' if relative else '1'}, received {max_drop!r}.",
+                    hint="1% is relative to the baseline's score; 0.01 is in the metric itself.",
+                )
+        try:
+            speedup = None if min_speedup is None else float(min_speedup)
+        except ValueError:
+            raise RecipeError(
+                f"Expected --min-speedup to be a number such as 1.5, received {min_speedup!r}."
+            ) from None
+        if speedup is not None and not 0 < speedup < 1e6:
+            raise RecipeError(f"Expected --min-speedup above 0, received {min_speedup!r}.")
+        return cls(drop, relative, speedup)
+
+    def describe(self) -> str:
+        parts = []
+        if self.max_drop is not None:
+            amount = f"{self.max_drop * 100:g}% of the score" if self.relative else f"{self.max_drop:g}"
+            parts.append(f"at most {amount} lost")
+        if self.min_speedup is not None:
+            parts.append(f"at least {self.min_speedup:g} times as fast")
+        return ", ".join(parts) or "no condition"
+
+    def reasons(self, row: Row, baseline: Row, tuned: Row | None = None) -> list[str]:
+        """Why `row` fails; empty where it passes. It may not be slower than `tuned` (fp32) either."""
+        reasons = []
+        drop = baseline.score - row.score
+        if self.max_drop is not None:
+            allowed = self.max_drop * abs(baseline.score) if self.relative else self.max_drop
+            if not drop <= allowed + 1e-12:
+                reasons.append(f"the score drops by {drop:.4f}, allowed are {allowed:.4f}")
+        if self.min_speedup is not None and (row.speedup is None or row.speedup.low < self.min_speedup):
+            shown = "unknown" if row.speedup is None else f"at least {row.speedup.low:.2f}"
+            reasons.append(f"its speedup is {shown}, asked are {self.min_speedup:g}")
+        if tuned is not None and row.speedup and tuned.speedup and row.speedup.high < tuned.speedup.low:
+            reasons.append(f"it is slower than {tuned.name}")
+        return reasons
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """Alternatives tried from the same point; each is a chain of passes."""
+
+    options: tuple[tuple[Pass, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.options or not all(self.options):
+            raise RecipeError("Expected at least one pass in each alternative of any_of, received none.")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`steps` in order; checked when it is made.
+
+    >>> [step.name() for step in Recipe.int8().chains()[0]]
+    ['export-onnx', 'quantize-dynamic']
+    """
+
+    steps: tuple[Pass | AnyOf, ...]
+    gate: Gate = Gate()
+    target: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise RecipeError("Expected at least one step, received none.", hint="optkit recipe init")
+        if self.target not in TARGETS:
+            raise RecipeError(
+                f"Unknown target {self.target!r}.", hint=did_you_mean(self.target, TARGETS)
+            )
+        for chain in self.chains():
+            _check_chain(chain)
+
+    @classmethod
+    def int8(cls, gate: Gate = Gate()) -> Recipe:
+        """Export, then dynamic and static INT8; the fastest that passes is kept."""
+        choices = AnyOf(((make("quantize-dynamic", {}),), (make("quantize-static", {}),)))
+        return cls((make("export-onnx", {}), choices), gate)
+
+    def chains(self) -> list[tuple[Pass, ...]]:
+        """Every way from the source to a candidate."""
+        chains: list[tuple[Pass, ...]] = [()]
+        for step in self.steps:
+            options = step.options if isinstance(step, AnyOf) else ((step,),)
+            chains = [(*chain, *option) for chain in chains for option in options]
+        return chains
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values; `from_dict` reads it back."""
+        return {
+            "target": self.target,
+            "gate": {"max_drop": _drop_text(self.gate), "min_speedup": self.gate.min_speedup},
+            "steps": [
+                {"any_of": [[_step_dict(p) for p in option] for option in step.options]}
+                if isinstance(step, AnyOf)
+                else _step_dict(step)
+                for step in self.steps
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Recipe:
+        """From JSON values. RecipeError names what was received and the nearest valid name."""
+        _known_keys(value, ("target", "gate", "steps"), "the recipe")
+        gate = value.get("gate", {})
+        _known_keys(gate, ("max_drop", "min_speedup"), "[gate]")
+        steps = value.get("steps", [])
+        if not isinstance(steps, list):
+            raise RecipeError(f"Expected steps to be a list, received {type(steps).__name__}.")
+        return cls(
+            tuple(_step(s, i) for i, s in enumerate(steps, start=1)),
+            Gate.parse(gate.get("max_drop", "1%"), gate.get("min_speedup")),
+            value.get("target", "cpu"),
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """From a .toml or .json file; errors name the file and the line."""
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as reason:
+            raise RecipeError(f"Cannot read the recipe {str(path)!r}: {reason}.") from reason
+        try:
+            value = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        except ValueError as reason:
+            raise RecipeError(f"{path}: not valid {path.suffix[1:].upper() or 'TOML'}: {reason}.") from reason
+        if not isinstance(value, dict):
+            raise RecipeError(f"{path}: expected a table, received a {type(value).__name__}.")
+        try:
+            return cls.from_dict(value)
+        except RecipeError as error:
+            where = _line_of(text, str(error))
+            raise RecipeError(f"{path}{f':{where}' if where else ''}: {error}", hint=error.hint) from error
+
+
+def template() -> str:
+    """A commented recipe to edit, made from the passes' own documentation. Loads as `Recipe.int8()`."""
+    lines = [
+        "# An optkit recipe. Use it with: optkit compress CKPT --recipe THIS_FILE --data DATA --out OUT",
+        "# `optkit passes` lists every pass and field.",
+        "",
+        'target = "cpu"',
+        "",
+        "[gate]",
+        'max_drop = "1%"      # relative to the baseline; "0.01" is absolute in the metric',
+        "# min_speedup = 1.5   # against torch fp32, at the lower end of its interval",
+        "",
+        "[[steps]]",
+        'pass = "export-onnx"',
+        *_field_lines("export-onnx"),
+        "",
+        "# Alternatives from the same point: the fastest that passes the gate is kept.",
+        "[[steps]]",
+        'any_of = [[{ pass = "quantize-dynamic" }], [{ pass = "quantize-static" }]]',
+        "",
+    ]
+    for name in ("quantize-dynamic", "quantize-static"):
+        lines += [f"# Fields of {name}, as in {{ pass = {name!r}, per_channel = false }}:".replace("'", '"')]
+        lines += [*_field_lines(name), ""]
+    return "\n".join(lines)
+
+
+def _field_lines(name: str) -> Iterable[str]:
+    for f in dataclasses.fields(known_passes()[name]):
+        choices = f.metadata.get("choices")
+        doc = f.metadata["doc"] + (f" ({', '.join(map(str, choices))})" if choices else "")
+        default = json.dumps(list(f.default) if isinstance(f.default, tuple) else f.default)
+        yield f"# {f.name} = {default}  # {doc}"
+
+
+def _check_chain(chain: tuple[Pass, ...]) -> None:
+    format = "hf"
+    for number, step in enumerate(chain, start=1):
+        if format not in step.accepts:
+            before = f"{chain[number - 2].name()} (step {number - 1})" if number > 1 else "the checkpoint"
+            makers = sorted(
+                n for n, cls in known_passes().items() if cls.produces in step.accepts and format in cls.accepts
+            )
+            raise RecipeError(
+                f"Step {number}, {step.name()}, expects the format {' or '.join(sorted(step.accepts))}, "
+                f"received {format!r} from {before}.",
+                hint=f"Put {' or '.join(makers)} before it." if makers else "Check the order of the passes.",
+            )
+        format = step.produces
+
+
+def _step(value: Any, number: int) -> Pass | AnyOf:
+    if not isinstance(value, dict):
+        raise RecipeError(f"Expected step {number} to be a table, received {value!r}.")
+    if "any_of" in value:
+        _known_keys(value, ("any_of",), f"step {number}")
+        options = value["any_of"]
+        if not isinstance(options, list):
+            raise RecipeError(f"Expected any_of in step {number} to be a list, received {options!r}.")
+        chains = [option if isinstance(option, list) else [option] for option in options]
+        return AnyOf(tuple(tuple(_pass(p, number) for p in chain) for chain in chains))
+    return _pass(value, number)
+
+
+def _pass(value: Any, number: int) -> Pass:
+    if not isinstance(value, dict) or "pass" not in value:
+        known = list(value) if isinstance(value, dict) else value
+        raise RecipeError(f'Expected step {number} to have pass = "NAME", received {known!r}.')
+    return make(value["pass"], {k: v for k, v in value.items() if k != "pass"})
+
+
+def _step_dict(step: Pass) -> dict[str, Any]:
+    return {"pass": step.name(), **step.parameters()}
+
+
+def _drop_text(gate: Gate) -> str | None:
+    if gate.max_drop is None:
+        return None
+    return f"{gate.max_drop * 100:g}%" if gate.relative else f"{gate.max_drop:g}"
+
+
+def _known_keys(value: Any, known: tuple[str, ...], where: str) -> None:
+    if not isinstance(value, dict):
+        raise RecipeError(f"Expected {where} to be a table, received {value!r}.")
+    for key in value:
+        if key not in known:
+            raise RecipeError(f"Unknown key {key!r} in {where}.", hint=did_you_mean(key, known))
+
+
+def _line_of(text: str, message: str) -> int | None:
+    """The first line that holds a name the message quotes or, failing that, a field it mentions."""
+    quoted = re.findall(r"'([^']+)'", message) + re.findall(r"\b[\w-]+\.(\w+)\b", message)
+    for name in quoted:
+        for number, line in enumerate(text.splitlines(), start=1):
+            if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", line.split("#")[0]):
+                return number
+    return None

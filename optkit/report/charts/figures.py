@@ -1,0 +1,161 @@
+"""How a figure is written: numbers, intervals, sizes and the sentence that sums a report up.
+
+Every renderer writes the same number the same way. A missing or non-finite value is an en dash.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from optkit.report.model import Interval, Latency, Report, Row
+
+DASH = "–"
+#: What neither XML 1.0 nor UTF-8 can carry: control characters, lone surrogates, U+FFFE and U+FFFF.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def clean(value: Any) -> str:
+    """`value` as text that any format can carry; what cannot be printed becomes U+FFFD."""
+    return _UNPRINTABLE.sub("\ufffd", DASH if value is None else str(value))
+
+
+def known(value: float | None) -> bool:
+    """Whether there is a number to show."""
+    return value is not None and math.isfinite(value)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`digits` significant digits, never in exponent form.
+
+    >>> number(0.91234), number(13.72), number(1043.2), number(float("nan"))
+    ('0.912', '13.7', '1,043', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    if value == 0:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:,.{min(max(places, 0), 6)}f}".replace("-", "−")
+
+
+def score(value: float | None) -> str:
+    return f"{value:.4f}".replace("-", "−") if value is not None and math.isfinite(value) else DASH
+
+
+def signed(value: float | None) -> str:
+    """A change in the metric with its sign: '−0.0034'."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    return "0.0000" if abs(value) < 5e-5 else f"{value:+.4f}".replace("-", "−")
+
+
+def share(value: float | None, digits: int = 1) -> str:
+    return f"{value:.{digits}%}" if value is not None and math.isfinite(value) else DASH
+
+
+def megabytes(value: float | None) -> str:
+    """Bytes as decimal megabytes, without the unit; 0 means that it was not measured."""
+    return number(value / 1e6) if value else DASH
+
+
+def times(value: float | None) -> str:
+    return f"{number(value)}×" if known(value) else DASH
+
+
+def interval(value: Interval | None) -> str:
+    """'[0.94, 1.10]', or '' where there is none."""
+    if value is None or not (known(value.low) and known(value.high)):
+        return ""
+    return f"[{number(value.low)}, {number(value.high)}]"
+
+
+def delta_interval(row: Row) -> str:
+    """The paired interval of `row.drop`, turned round so that it speaks of the change in the score."""
+    if row.drop is None or not (known(row.drop.low) and known(row.drop.high)):
+        return ""
+    return f"[{signed(-row.drop.high)}, {signed(-row.drop.low)}]"
+
+
+def nothing_shown(speedup: Interval | None) -> bool:
+    """Whether the interval of a ratio holds 1: then no difference in speed was shown."""
+    return speedup is not None and speedup.low <= 1 <= speedup.high
+
+
+def shapes(report: Report) -> list[tuple[int, int | str]]:
+    """Every batch × tokens that some row was measured at, in the order of the report."""
+    return list(dict.fromkeys((x.batch, x.tokens) for row in report.rows for x in row.latency))
+
+
+def shape_name(batch: int, tokens: int | str) -> str:
+    return clean(f"{batch} × {tokens}")
+
+
+def headline_shape(report: Report) -> tuple[int, int | str] | None:
+    """The shape that the headline speaks of: one text at its own length, else the first measured."""
+    found = shapes(report)
+    return (1, "data") if (1, "data") in found else (found[0] if found else None)
+
+
+def headline(report: Report, row: Row) -> Latency | None:
+    shape = headline_shape(report)
+    return row.at(*shape) if shape else None
+
+
+def shape_words(shape: tuple[int, int | str] | None) -> str:
+    if shape is None:
+        return "at no shape"
+    texts = "one text at a time" if shape[0] == 1 else f"batches of {shape[0]}"
+    return f"{texts}, " + ("the data's own lengths" if shape[1] == "data" else f"{clean(shape[1])} tokens")
+
+
+def step_before(report: Report, row: Row) -> Row | None:
+    """The row that `row` was made from: the nearest one before it that is not itself a candidate.
+
+    Two candidates side by side (dynamic and static INT8) come from the same export, not from each other.
+    """
+    before = report.rows[: next(i for i, r in enumerate(report.rows) if r is row)]
+    return next((r for r in reversed(before) if r.verdict in ("baseline", "step")), before[0] if before else None)
+
+
+def verdict(report: Report) -> tuple[str, str]:
+    """(`passed` | `failed` | `measured`, one sentence about the report)."""
+    chosen, errors = report.chosen_row, [r for r in report.rows if r.verdict == "error"]
+    if chosen is not None and (chosen.verdict == "passed" or report.gate.get("passed")):
+        state, text = "passed", f"{chosen.name} passes the gate: {_compared(report, chosen)}."
+    elif report.gate:
+        state, text = "failed", "No candidate passed the gate"
+        if chosen is not None:
+            why = "; ".join(chosen.reasons)
+            text += f"; {chosen.name} has the best score: {_compared(report, chosen)}" + (f" ({why})" if why else "")
+        text = text.rstrip(".") + "."
+    else:
+        state, text = "measured", _measured(report)
+    if errors:
+        text += f" Not measured because of an error: {', '.join(r.name for r in errors)}."
+    return state, clean(text)
+
+
+def _measured(report: Report) -> str:
+    count = len(report.rows)
+    text = f"{count} model{'s' * (count != 1)} measured on {report.data.get('examples', DASH)} examples"
+    rows = [r for r in report.rows[1:] if r.speedup is not None and known(r.speedup.value)]
+    if not rows:
+        return text + "."
+    best = max(rows, key=lambda r: r.speedup.value if r.speedup else 0.0)
+    return f"{text}; {best.name}: {_compared(report, best)}."
+
+
+def _compared(report: Report, row: Row) -> str:
+    first, parts = report.rows[0], []
+    if row.speedup is not None and known(row.speedup.value):
+        bounds = f"95% interval {number(row.speedup.low)} to {number(row.speedup.high)}"
+        if nothing_shown(row.speedup):
+            parts.append(f"no difference in speed from {first.name} shown ({bounds})")
+        else:
+            parts.append(f"{number(row.speedup.value)} times as fast as {first.name} ({bounds})")
+    parts.append(f"{report.metric} {score(row.score)} ({signed(row.score_delta)})")
+    if row.size_bytes and first.size_bytes:
+        parts.append(f"{megabytes(row.size_bytes)} MB instead of {megabytes(first.size_bytes)}")
+    return ", ".join(parts)

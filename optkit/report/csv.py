@@ -1,0 +1,73 @@
+"""The report as CSV: one line per row and latency shape, for a spreadsheet or a data frame."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from typing import Any
+
+from optkit.report.charts.figures import clean
+from optkit.report.model import Interval, Latency, Report, Row
+
+COLUMNS = (
+    *("name", "runtime", "precision", "verdict", "chosen", "metric", "score", "score_delta"),
+    *("drop", "drop_low", "drop_high", "agreement", "size_bytes", "peak_rss_bytes", "load_ms", "seconds"),
+    *("batch", "tokens", "p50_ms", "p90_ms", "p99_ms", "samples", "speedup", "speedup_low", "speedup_high"),
+    "reasons",
+)
+
+
+def render(report: Report) -> str:
+    """Flat columns; an empty cell where there is no number. A row without latency has one line."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in report.rows:
+        for latency in row.latency or [None]:
+            line = _line(report, row, latency)
+            writer.writerow({column: _cell(value) for column, value in line.items()})
+    return file.getvalue()
+
+
+def _line(report: Report, row: Row, latency: Latency | None) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "name": row.name,
+        "runtime": row.runtime,
+        "precision": row.precision,
+        "verdict": row.verdict,
+        "chosen": "yes" if row.name == report.chosen else "no",
+        "metric": report.metric,
+        "score": row.score,
+        "score_delta": row.score_delta,
+        **_bounds("drop", row.drop),
+        "agreement": row.agreement,
+        "size_bytes": row.size_bytes,
+        "peak_rss_bytes": row.peak_rss_bytes,
+        "load_ms": row.load_ms,
+        "seconds": row.seconds,
+        "reasons": "; ".join(row.reasons),
+    }
+    if latency is not None:
+        figures |= {
+            "batch": latency.batch,
+            "tokens": latency.tokens,
+            "p50_ms": latency.p50_ms,
+            "p90_ms": latency.p90_ms,
+            "p99_ms": latency.p99_ms,
+            "samples": sum(map(len, latency.samples_ms)),
+            **_bounds("speedup", latency.speedup),
+        }
+    return figures
+
+
+def _bounds(name: str, value: Interval | None) -> dict[str, float]:
+    return {} if value is None else {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        text = clean(value)
+        # A spreadsheet runs a cell that begins like a formula; an apostrophe makes it text.
+        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value

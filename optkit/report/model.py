@@ -1,0 +1,185 @@
+"""`Report`: a baseline row and one row per step, with verdicts. `report.json` is this, as JSON.
+
+All other formats are drawn from it, one renderer per file. Raw samples are kept, so that every
+figure can be computed again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from optkit.artifact import read_json, write_json
+from optkit.errors import DataError, RecipeError
+
+SCHEMA = "optkit.report/1"
+
+
+@dataclass
+class Interval:
+    """A value with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass
+class Latency:
+    """Times of one model at one shape, in milliseconds.
+
+    `tokens` is a number, or "data" for the data's own lengths at this batch size. `samples_ms`
+    holds one list per process drawn. `speedup` is against the first row, at this shape.
+    """
+
+    batch: int
+    tokens: int | str
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    samples_ms: list[list[float]]
+    speedup: Interval | None = None
+
+
+@dataclass
+class Row:
+    """One model as measured.
+
+    `speedup` is against the first row on the data's own lengths. `agreement` is the share of
+    predictions that equal the first row's; `drop` is the paired loss in the metric with its
+    interval (positive: worse than the first row). `verdict` is `baseline`, `passed`, `failed`,
+    `step` (an intermediate result that nobody asked to serve), or `error`; `reasons` says why.
+    `seconds` is what the pass took, measuring excluded; `pass_peak_rss_bytes` its peak memory.
+    """
+
+    name: str
+    artifact: str
+    runtime: str
+    precision: str
+    size_bytes: int
+    score: float
+    score_delta: float
+    agreement: float
+    latency: list[Latency]
+    speedup: Interval | None
+    peak_rss_bytes: int
+    seconds: float
+    verdict: str
+    reasons: list[str] = field(default_factory=list)
+    drop: Interval | None = None
+    load_ms: float | None = None
+    pass_peak_rss_bytes: int | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+    flips: list[dict[str, Any]] = field(default_factory=list)
+
+    def at(self, batch: int, tokens: int | str) -> Latency | None:
+        return next((x for x in self.latency if (x.batch, x.tokens) == (batch, tokens)), None)
+
+
+@dataclass
+class Report:
+    """Everything one `compress` or `bench` found out.
+
+    `data`: `name`, `split`, `examples`, `sha256`, `truncated`. `gate`: `max_drop`, `min_speedup`,
+    `passed`. `chosen` is the name of a row, or None. `doubts` are warnings about the measurement.
+    """
+
+    task: str
+    metric: str
+    data: dict[str, Any]
+    target: str
+    environment: dict[str, Any]
+    rows: list[Row]
+    chosen: str | None = None
+    gate: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+    command: str = ""
+    created: str = ""
+    seconds: float = 0.0
+    peak_rss_bytes: int = 0
+    doubts: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    schema: str = SCHEMA
+
+    @property
+    def baseline(self) -> Row:
+        return self.rows[0]
+
+    @property
+    def chosen_row(self) -> Row | None:
+        return next((row for row in self.rows if row.name == self.chosen), None)
+
+    def row(self, name: str) -> Row:
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(f"No row {name!r}; rows: {[row.name for row in self.rows]}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"schema": self.schema, **asdict(self)}
+
+    def save(self, file: Path) -> None:
+        write_json(file, self.to_dict())
+
+    @classmethod
+    def load(cls, file: Path) -> Report:
+        """Read a report.json. Raises DataError for another schema version or a damaged file."""
+        return cls.from_dict(read_json(Path(file), DataError), str(file))
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any], name: str = "report") -> Report:
+        if value.get("schema") != SCHEMA:
+            raise DataError(
+                f"Expected schema {SCHEMA!r} in {name!r}, received {value.get('schema')!r}.",
+                hint="Run the command again with this version of optkit.",
+            )
+        try:
+            return cls(**{**value, "rows": [row_from_dict(row) for row in value["rows"]]})
+        except (KeyError, TypeError) as reason:
+            raise DataError(f"{name!r} is not a whole report: {reason}.") from reason
+
+
+def render(report: Report, format: str) -> str:
+    """The report as text in `format`: the name of a file in this folder with a `render` function."""
+    from importlib import import_module
+
+    from optkit.errors import did_you_mean
+
+    if format not in known_formats():
+        raise RecipeError(f"Unknown report format {format!r}.", hint=did_you_mean(format, known_formats()))
+    return import_module(f"optkit.report.{format}").render(report)
+
+
+def known_formats() -> list[str]:
+    """The renderers there are, by file name."""
+    from pkgutil import iter_modules
+
+    from optkit import report
+
+    return sorted(m.name for m in iter_modules(report.__path__) if m.name not in _NOT_RENDERERS)
+
+
+_NOT_RENDERERS = ("model", "charts")
+
+
+def row_from_dict(value: dict[str, Any]) -> Row:
+    """A row as `asdict` wrote it. Raises KeyError or TypeError where fields are missing or unknown."""
+    latency = [Latency(**{**x, "speedup": _interval(x.get("speedup"))}) for x in value["latency"]]
+    known = {f.name for f in fields(Row)}
+    unknown = set(value) - known
+    if unknown:
+        raise TypeError(f"a row has the unknown fields {sorted(unknown)}")
+    return Row(
+        **{
+            **value,
+            "latency": latency,
+            "speedup": _interval(value.get("speedup")),
+            "drop": _interval(value.get("drop")),
+        }
+    )
+
+
+def _interval(value: dict[str, float] | None) -> Interval | None:
+    return None if value is None else Interval(**value)

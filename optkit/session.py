@@ -1,0 +1,125 @@
+"""`Session`: a loaded model that answers.
+
+One file per runtime lies under `runtimes/`; the file's name is the runtime's name, and
+importing one does not import the others.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module, util
+from pkgutil import iter_modules
+from typing import Any
+
+import numpy as np
+
+from optkit.artifact import Artifact
+from optkit.errors import MissingDependency, OptkitError, RecipeError, did_you_mean
+from optkit.examples import EncodedSet
+
+Feeds = dict[str, np.ndarray]
+
+#: The runtime that serves each artifact format unless another one is named.
+DEFAULT_RUNTIME = {"hf": "torch", "onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
+#: The package each runtime needs, and the extra that brings it.
+_NEEDS = {
+    "torch": ("torch", "compress"),
+    "onnxruntime": ("onnxruntime", "serve"),
+    "openvino": ("openvino", "openvino"),
+    "tensorrt": ("tensorrt", "tensorrt"),
+}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output: `shape` holds sizes, or names for dynamic dimensions."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Session(ABC):
+    """A model in memory. A context manager; results are ready when `infer` returns.
+
+    A session never times itself: the harness owns the clock.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @abstractmethod
+    def infer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        """Run the model once.
+
+        `feeds` maps input names to arrays, batch first; names the model does not know are
+        ignored, so that one encoded batch feeds every runtime. Returns outputs by name.
+        Raises OptkitError when an input is missing.
+        """
+
+    def close(self) -> None:
+        """Free the model. Calling it twice is fine."""
+        return
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def select(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        """The feeds this model takes, in its own order; an error names the ones that are missing."""
+        missing = [spec.name for spec in self.inputs if spec.name not in feeds]
+        if missing:
+            raise OptkitError(
+                f"Expected the inputs {[s.name for s in self.inputs]}, received {sorted(feeds)}: "
+                f"{missing} missing."
+            )
+        return {spec.name: feeds[spec.name] for spec in self.inputs}
+
+
+def known_runtimes() -> list[str]:
+    """The runtimes that have a file, whether or not their package is installed."""
+    from optkit import runtimes
+
+    return sorted(module.name for module in iter_modules(runtimes.__path__))
+
+
+def open_session(artifact: Artifact, runtime: str | None = None, **options: Any) -> Session:
+    """Load `artifact` in `runtime` (default: the manifest's, else the format's own).
+
+    `options` override the runtime options stored in the manifest (for example `threads`).
+    Raises RecipeError for an unknown runtime and MissingDependency for an absent package.
+    """
+    stored = artifact.manifest.get("runtime") or {}
+    name = runtime or stored.get("name") or DEFAULT_RUNTIME[artifact.format]
+    if name not in known_runtimes():
+        raise RecipeError(f"Unknown runtime {name!r}.", hint=did_you_mean(name, known_runtimes()))
+    if name in _NEEDS and util.find_spec(_NEEDS[name][0]) is None:
+        raise MissingDependency.of(*_NEEDS[name])
+    if name == stored.get("name"):
+        options = {**stored.get("options", {}), **options}
+    return import_module(f"optkit.runtimes.{name}").open_session(artifact, **options)
+
+
+def infer_all(
+    session: Session, encoded: EncodedSet, batch_size: int, max_tokens: int
+) -> dict[str, list[np.ndarray]]:
+    """The outputs of every example, by name, in the order of `encoded`.
+
+    Batches hold neighbours in length, so that little work is padding. An output with a value per
+    token is cut back to the example's own length.
+    """
+    lengths = encoded.lengths
+    found: dict[str, list[np.ndarray]] = {}
+    for indices in encoded.batches(batch_size, max_tokens):
+        longest = int(lengths[indices].max(initial=0))
+        padded = longest > int(lengths[indices].min(initial=longest))
+        for name, values in session.infer(encoded.batch(indices)).items():
+            rows = found.setdefault(name, [np.empty(0)] * len(encoded))
+            per_token = padded and values.ndim > 2 and values.shape[1] == longest
+            for i, value in zip(indices, values):
+                rows[i] = value[: lengths[i]] if per_token else value
+    return found

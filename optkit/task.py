@@ -1,0 +1,126 @@
+"""`Task`: what a model is for. One file per task kind lies under `tasks/`.
+
+A task turns examples into tensors, the model's outputs into predictions, and predictions into a
+score. It needs numpy and tokenizers only, so that the same code serves without torch; metrics
+load scikit-learn when they are asked for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, ClassVar
+
+import numpy as np
+
+from optkit.artifact import Artifact
+from optkit.errors import CheckpointError, RecipeError, did_you_mean
+from optkit.examples import EncodedSet
+
+#: Architecture name endings (config.json: `architectures`) → task.
+_BY_ARCHITECTURE = {
+    "ForSequenceClassification": "text-classification",
+}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of the data hold what; None: detected by name and type."""
+
+    text: str | None = None
+    pair: str | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Examples ready for a model: `encoded` inputs, `references` (one per example), `sources`.
+
+    `sources` keeps the text of each example for reports.
+    """
+
+    encoded: EncodedSet
+    references: list[Any]
+    sources: list[str] = field(default_factory=list)
+
+
+class Task(ABC):
+    """What the model is for. Built from the artifact's folder by `from_artifact`."""
+
+    name: ClassVar[str]
+    #: The metric's name in reports; larger is better.
+    metric: str
+
+    @classmethod
+    @abstractmethod
+    def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> Task:
+        """Read labels, limits and tokenizer from the folder. Raises CheckpointError."""
+
+    @abstractmethod
+    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+        """Tensors for the model, from raw inputs as a caller of `predict` gives them."""
+
+    @abstractmethod
+    def read(self, rows: Sequence[Mapping[str, Any]], columns: Columns) -> Labelled:
+        """Rows of a data set, encoded, with their references. Raises DataError."""
+
+    @abstractmethod
+    def decode(self, outputs: Mapping[str, np.ndarray]) -> list[Any]:
+        """One typed prediction per example, from a batch of raw outputs."""
+
+    @abstractmethod
+    def answers(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What `score` and agreement compare: labels, values. First dimension: examples."""
+
+    @abstractmethod
+    def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
+        """The metric over these examples."""
+
+    def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray | None:
+        """Right or wrong per example where the metric is their mean; None where it is not."""
+        return None
+
+    def name_of(self, reference: Any) -> Any:
+        """A reference as a person reads it."""
+        return reference
+
+    def agreement(self, answers: np.ndarray, others: np.ndarray) -> float:
+        """Share of examples on which two models answer the same."""
+        same = answers == others
+        return float(same.reshape(len(same), -1).all(axis=1).mean()) if len(same) else 1.0
+
+
+def known_tasks() -> dict[str, str]:
+    """Task name → module under `optkit.tasks`."""
+    from pkgutil import iter_modules
+
+    from optkit import tasks
+
+    return {m.name.replace("_", "-"): m.name for m in iter_modules(tasks.__path__)}
+
+
+def infer_task(artifact: Artifact) -> str:
+    """The task of a checkpoint by its architecture. Raises CheckpointError when none fits."""
+    if artifact.task:
+        return artifact.task
+    architectures = artifact.config.get("architectures") or []
+    for architecture in architectures:
+        for ending, task in _BY_ARCHITECTURE.items():
+            if architecture.endswith(ending):
+                return task
+    raise CheckpointError(
+        f"Cannot tell the task from the architectures {architectures or 'none'} in config.json. "
+        f"Known endings: {', '.join(_BY_ARCHITECTURE)}.",
+        hint=f"Name it with --task; known: {', '.join(sorted(known_tasks()))}.",
+    )
+
+
+def open_task(artifact: Artifact, name: str | None = None, metric: str | None = None) -> Task:
+    """The task called `name` (default: inferred), set up from the artifact's folder."""
+    name = name or infer_task(artifact)
+    if name not in known_tasks():
+        raise RecipeError(f"Unknown task {name!r}.", hint=did_you_mean(name, known_tasks()))
+    module = import_module(f"optkit.tasks.{known_tasks()[name]}")
+    return module.TASK.from_artifact(artifact, metric)

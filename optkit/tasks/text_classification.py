@@ -1,0 +1,220 @@
+"""Text classification: one text or a pair → one label, several labels, or a number.
+
+Which of the three follows from config.json: `problem_type` where it is stated, else one output
+means regression and several mean a single label (as transformers itself decides).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from optkit.artifact import Artifact
+from optkit.data import column
+from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
+from optkit.examples import EncodedSet
+from optkit.task import Columns, Labelled, Task
+from optkit.text import TextEncoder
+
+SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
+_METRICS = {
+    SINGLE: ("accuracy", "f1", "matthews"),
+    MULTI: ("f1", "accuracy"),
+    REGRESSION: ("spearman", "pearson"),
+}
+#: Column names looked for, in this order.
+COLUMNS = {
+    "text": ("text", "sentence", "sentence1", "premise", "question", "review", "content", "utterance"),
+    "pair": ("text_pair", "sentence2", "hypothesis", "text2", "answer"),
+    "label": ("label", "labels", "intent", "sentiment", "score", "category", "class", "target"),
+}
+
+
+@dataclass(frozen=True)
+class Classification:
+    """A prediction: the best `label` (a list for multi-label, None for regression), its `score`,
+    and `scores`: label → probability; for regression `score` is the value itself."""
+
+    label: str | list[str] | None
+    score: float
+    scores: dict[str, float]
+
+
+@dataclass
+class TextClassification(Task):
+    """`labels` by index, `problem` as transformers calls it, `metric` one of those it allows."""
+
+    name: ClassVar[str] = "text-classification"
+    labels: list[str]
+    problem: str
+    metric: str
+    encoder: TextEncoder
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> TextClassification:
+        config = artifact.config
+        labels = _labels(config)
+        problem = config.get("problem_type") or (REGRESSION if len(labels) == 1 else SINGLE)
+        if problem not in _METRICS:
+            raise CheckpointError(
+                f"Expected problem_type to be one of {', '.join(_METRICS)}, received {problem!r}."
+            )
+        allowed = _METRICS[problem]
+        if metric is not None and metric not in allowed:
+            raise RecipeError(
+                f"Metric {metric!r} does not fit {problem}.", hint=did_you_mean(metric, allowed)
+            )
+        return cls(labels, problem, metric or allowed[0], TextEncoder(artifact.path))
+
+    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+        for i, item in enumerate(inputs):
+            pair = isinstance(item, (tuple, list)) and len(item) == 2
+            if not (isinstance(item, str) or (pair and all(isinstance(x, str) for x in item))):
+                raise DataError(
+                    f"Expected a text or a pair of texts at position {i}, received {type(item).__name__}."
+                )
+        return self.encoder.encode([x if isinstance(x, str) else (x[0], x[1]) for x in inputs])
+
+    def read(self, rows: Any, columns: Columns) -> Labelled:
+        text = column(rows, columns.text, COLUMNS["text"], "text", "--text-column")
+        pair = columns.pair or next((n for n in COLUMNS["pair"] if n in rows.column_names and n != text), None)
+        if columns.pair:
+            column(rows, columns.pair, (), "second text", "--pair-column")
+        label = column(rows, columns.label, COLUMNS["label"], "label", "--label-column")
+        first = _texts(rows, text)
+        inputs: list[Any] = list(zip(first, _texts(rows, pair))) if pair else first
+        names = getattr(rows.features.get(label), "names", None)
+        references = [self._reference(v, i, names) for i, v in enumerate(rows[label])]
+        sources = [x if isinstance(x, str) else " ⟂ ".join(x) for x in inputs]
+        return Labelled(self.encode(inputs), references, sources)
+
+    def decode(self, outputs: Mapping[str, Sequence[np.ndarray]]) -> list[Classification]:
+        logits = np.stack(list(outputs["logits"])).astype(np.float64)
+        if self.problem == REGRESSION:
+            return [Classification(None, float(row[0]), {self.labels[0]: float(row[0])}) for row in logits]
+        if self.problem == MULTI:
+            return [self._several(row) for row in 1.0 / (1.0 + np.exp(-logits))]
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return [self._single(row) for row in shifted / shifted.sum(axis=1, keepdims=True)]
+
+    def answers(self, outputs: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:
+        """Label indices (examples,), 0/1 flags (examples, labels), or values (examples,)."""
+        logits = np.stack(list(outputs["logits"]))
+        if self.problem == REGRESSION:
+            return logits[:, 0].astype(np.float64)
+        return (logits > 0).astype(np.int64) if self.problem == MULTI else logits.argmax(axis=1)
+
+    def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
+        truth = np.asarray(references)
+        if self.metric == "accuracy":
+            same = answers == truth
+            return float(same.reshape(len(same), -1).all(axis=1).mean())
+        if self.metric in ("spearman", "pearson"):
+            return _correlation(answers, truth, ranked=self.metric == "spearman")
+        from sklearn import metrics
+
+        if self.metric == "matthews":
+            return float(metrics.matthews_corrcoef(truth, answers))
+        average = "micro" if self.problem == MULTI else "binary" if len(self.labels) == 2 else "macro"
+        return float(metrics.f1_score(truth, answers, average=average, zero_division=0))
+
+    def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray | None:
+        if self.metric != "accuracy":
+            return None
+        same = answers == np.asarray(references)
+        return same.reshape(len(same), -1).all(axis=1)
+
+    def name_of(self, reference: Any) -> Any:
+        if self.problem == SINGLE:
+            return self.labels[reference]
+        if self.problem == MULTI:
+            return [label for label, flag in zip(self.labels, reference) if flag]
+        return reference
+
+    def agreement(self, answers: np.ndarray, others: np.ndarray) -> float:
+        if self.problem == REGRESSION:
+            return float(np.isclose(answers, others, rtol=1e-2, atol=1e-2).mean())
+        return super().agreement(answers, others)
+
+    def _single(self, row: np.ndarray) -> Classification:
+        best = int(row.argmax())
+        return Classification(self.labels[best], float(row[best]), dict(zip(self.labels, row.tolist())))
+
+    def _several(self, row: np.ndarray) -> Classification:
+        chosen = [label for label, p in zip(self.labels, row) if p > 0.5]
+        return Classification(chosen, float(row.max()), dict(zip(self.labels, row.tolist())))
+
+    def _reference(self, value: Any, row: int, names: list[str] | None) -> Any:
+        if self.problem == REGRESSION:
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise DataError(f"Expected a number as the label of row {row}, received {value!r}.")
+            return float(value)
+        if self.problem == MULTI:
+            return self._flags(value, row, names)
+        return self._index(value, row, names)
+
+    def _flags(self, value: Any, row: int, names: list[str] | None) -> list[int]:
+        if not isinstance(value, (list, tuple)):
+            raise DataError(
+                f"Expected a list of labels in row {row} (the model is multi-label), received {value!r}."
+            )
+        if len(value) == len(self.labels) and all(v in (0, 1, 0.0, 1.0) for v in value):
+            return [int(v) for v in value]
+        wanted = {self._index(v, row, names) for v in value}
+        return [int(i in wanted) for i in range(len(self.labels))]
+
+    def _index(self, value: Any, row: int, names: list[str] | None) -> int:
+        """A label of the data as the model's index: by name first, then as a number."""
+        if names and isinstance(value, int) and 0 <= value < len(names) and names[value] in self.labels:
+            return self.labels.index(names[value])
+        if isinstance(value, str):
+            if value in self.labels:
+                return self.labels.index(value)
+            folded = [label.lower() for label in self.labels]
+            if value.strip().lower() in folded:
+                return folded.index(value.strip().lower())
+            if value.strip().isdigit():
+                value = int(value)
+        if isinstance(value, (int, float)) and int(value) == value and 0 <= value < len(self.labels):
+            return int(value)
+        raise DataError(
+            f"The label {value!r} in row {row} is unknown to the model, which has: "
+            f"{', '.join(self.labels[:10])}{' ...' if len(self.labels) > 10 else ''}.",
+            hint=did_you_mean(str(value), self.labels),
+        )
+
+
+def _labels(config: dict[str, Any]) -> list[str]:
+    id2label = config.get("id2label")
+    if not id2label:
+        count = int(config.get("num_labels") or 2)  # transformers' own default
+        return [f"LABEL_{i}" for i in range(count)]
+    try:
+        return [id2label[str(i)] for i in range(len(id2label))]
+    except KeyError as missing:
+        raise CheckpointError(f"id2label in config.json has no entry {missing}; it has {id2label}.") from None
+
+
+def _texts(rows: Any, name: str) -> list[str]:
+    values = list(rows[name])
+    for i, value in enumerate(values):
+        if not isinstance(value, str):
+            raise DataError(
+                f"Expected text in column {name!r}, row {i}, received {value!r} ({type(value).__name__}).",
+                hint="Name the right column with --text-column or --pair-column.",
+            )
+    return values
+
+
+def _correlation(a: np.ndarray, b: np.ndarray, ranked: bool) -> float:
+    """Pearson's r, or Spearman's rho with average ranks for ties (scipy, which scikit-learn brings)."""
+    from scipy import stats
+
+    result = stats.spearmanr(a, b) if ranked else stats.pearsonr(a, b)
+    return float(result.statistic)
+
+
+TASK = TextClassification

@@ -1,0 +1,83 @@
+"""`TextEncoder`: text to token ids with the `tokenizers` library alone.
+
+The same ids go to every runtime and to the served model, and no process needs transformers for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optkit.artifact import read_json
+from optkit.errors import CheckpointError
+from optkit.examples import EncodedSet
+
+#: transformers writes this when a tokenizer has no stated limit.
+_NO_LIMIT = 1_000_000
+
+
+class TextEncoder:
+    """Encodes texts, or pairs of texts, as `input_ids`, `attention_mask`, `token_type_ids`.
+
+    `max_length` is the model's limit in tokens, special tokens included; longer texts are
+    truncated and counted.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer
+
+        file = folder / "tokenizer.json"
+        if not file.exists():
+            raise CheckpointError(
+                f"Expected tokenizer.json in {str(folder)!r}; it is missing.",
+                hint="Save it beside the model: AutoTokenizer.from_pretrained(...).save_pretrained(folder).",
+            )
+        try:
+            self._tokenizer: Any = Tokenizer.from_file(str(file))
+        except Exception as reason:  # the library raises a bare Exception
+            raise CheckpointError(f"{str(file)!r} is not a tokenizer: {reason}.") from reason
+        config = read_json(folder / "config.json", CheckpointError)
+        self.max_length = _max_length(folder, config)
+        self.pad_id = int(config.get("pad_token_id") or 0)
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(self.max_length)
+
+    def truncate(self, max_length: int | None) -> None:
+        """Bound texts to `max_length` tokens, where that is below the model's own limit."""
+        if max_length is not None and max_length < self.max_length:
+            self.max_length = max_length
+            self._tokenizer.enable_truncation(max_length)
+
+    def encode(self, texts: Sequence[str | tuple[str, str]]) -> EncodedSet:
+        encodings = self._tokenizer.encode_batch_fast(list(texts)) if texts else []
+        arrays = {
+            "input_ids": [np.array(e.ids, dtype=np.int64) for e in encodings],
+            "attention_mask": [np.array(e.attention_mask, dtype=np.int64) for e in encodings],
+            "token_type_ids": [np.array(e.type_ids, dtype=np.int64) for e in encodings],
+        }
+        truncated = sum(bool(e.overflowing) for e in encodings)
+        return EncodedSet(arrays, {"input_ids": self.pad_id}, truncated)
+
+
+def _max_length(folder: Path, config: dict[str, Any]) -> int:
+    """The smallest stated limit: the tokenizer's, and the positions the model has."""
+    limits = []
+    file = folder / "tokenizer_config.json"
+    if file.exists():
+        stated = read_json(file, CheckpointError).get("model_max_length")
+        if isinstance(stated, (int, float)) and stated < _NO_LIMIT:
+            limits.append(int(stated))
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and positions > 0:
+        # RoBERTa's position ids begin after the padding id, so that two places are never used.
+        reserved = (config.get("pad_token_id") or 0) + 1 if _offsets_positions(config) else 0
+        limits.append(positions - reserved)
+    return min(limits, default=512)
+
+
+def _offsets_positions(config: dict[str, Any]) -> bool:
+    family = str(config.get("model_type", ""))
+    return any(name in family for name in ("roberta", "camembert", "mpnet", "longformer", "xlm-roberta"))
