@@ -111,7 +111,7 @@ class Data:
 
     @cached_property
     def _hub(self) -> dict[str, Any]:
-        if "/" not in self.name and not re.fullmatch(r"[\w.-]+(:[\w.-]+)?", self.name):
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?", self.name):
             raise DataError(f"Expected a folder, a file or a hub data set, received {self.name!r}.")
         import datasets
 

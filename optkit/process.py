@@ -17,12 +17,13 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from typing import IO, Any
+from typing import Any
 
 from optkit.errors import OptkitError, WorkerError, by_name
 
@@ -44,7 +45,8 @@ class Child:
         environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         if threads:
             environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
-        self._stderr = _temporary_file()
+        self._stderr = tempfile.TemporaryFile()
+        self._received = b""
         self._process = subprocess.Popen(
             [sys.executable, "-c", _BOOT, module],
             stdin=subprocess.PIPE,
@@ -111,20 +113,23 @@ class Child:
         self.close()
 
     def _read_line(self, name: str, deadline: float) -> bytes:
+        """The next line. Read unbuffered: a buffered reader could hold lines that `select` cannot see."""
         stdout = self._process.stdout
         assert stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(stdout, selectors.EVENT_READ)
-            while not selector.select(timeout=max(0.0, min(1.0, deadline - time.monotonic()))):
-                if time.monotonic() >= deadline:
+        while b"\n" not in self._received:
+            with selectors.DefaultSelector() as selector:
+                selector.register(stdout, selectors.EVENT_READ)
+                if not selector.select(timeout=max(0.0, deadline - time.monotonic())):
                     self.close()
                     raise WorkerError(
                         f"The process for {self.module!r} did not answer {name!r} "
-                        f"within {self.timeout_s:.0f} s and was ended."
+                        f"within {self.timeout_s:g} s and was ended."
                     )
-        line = stdout.readline()
-        if not line:
-            raise self._died(name)
+            part = os.read(stdout.fileno(), 1 << 16)
+            if not part:
+                raise self._died(name)
+            self._received += part
+        line, _, self._received = self._received.partition(b"\n")
         return line
 
     def _died(self, name: str) -> WorkerError:
@@ -177,9 +182,3 @@ def _die_with_parent() -> None:
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-
-
-def _temporary_file() -> IO[bytes]:
-    import tempfile
-
-    return tempfile.TemporaryFile()

@@ -1,0 +1,1 @@
+"""The harness: latency, accuracy, statistics, and the machine they were taken on."""

@@ -1,4 +1,4 @@
-"""Outputs on disk, and PAIRED comparison of two models on the same examples.
+"""Outputs of every example, and PAIRED comparison of two models on the same examples.
 
 Two models that are right on 88% of the examples each may differ on 2% or on 20% of them; only the
 examples on which they differ say anything about the drop, so it is computed from pairs.
@@ -8,15 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import comb
+from math import inf, sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from optkit.errors import PassError
+from optkit.errors import DataError, PassError
+from optkit.examples import EncodedSet
+from optkit.session import Session
+
+#: Per-example outputs: name → one array per example.
+Outputs = dict[str, list[np.ndarray]]
 
 RESAMPLES = 4000
+#: Most numbers in memory at once while resampling.
+_CHUNK = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -33,82 +40,172 @@ class Paired:
     p_value: float | None
 
 
-def paired_drop(a: np.ndarray, b: np.ndarray) -> Paired:
+def run_all(session: Session, encoded: EncodedSet, batch_size: int, max_tokens: int) -> Outputs:
+    """Every example's outputs by name, in the order of `encoded`.
+
+    Batches hold neighbours in length, so that little work is padding. An output with a value per
+    token is cut back to the example's own length. It is known by its second dimension, which
+    equals the padded length in every batch: in one batch a number of labels may equal it by chance.
+    """
+    lengths = encoded.lengths
+    batches = list(encoded.batches(batch_size, max_tokens))
+    padded = [int(lengths[indices].max()) for indices in batches]
+    results = [session.infer(encoded.batch(indices)) for indices in batches]
+    fixed = {s.name for s in session.outputs if len(s.shape) > 1 and isinstance(s.shape[1], int)}
+    outputs: Outputs = {}
+    for name in results[0] if results else ():
+        values = [result[name] for result in results]
+        per_token = name not in fixed and all(
+            value.ndim > 1 and value.shape[1] == length for value, length in zip(values, padded)
+        )
+        rows = outputs[name] = [np.empty(0)] * len(encoded)
+        for indices, value in zip(batches, values):
+            for i, row in zip(indices, value):
+                rows[i] = row[: lengths[i]] if per_token else row
+    return outputs
+
+
+def paired_drop(correct_a: np.ndarray, correct_b: np.ndarray) -> Paired:
     """The loss in the mean of per-example outcomes from `a` to `b`, both of shape (examples,).
 
-    The interval is a paired bootstrap's (Efron and Tibshirani 1993), the p value McNemar's (1947).
+    The interval is a paired bootstrap's (Efron and Tibshirani 1993). Right-or-wrong outcomes are
+    drawn from the observed pairs with one more flip each way (Bonett and Price 2012): plain
+    resampling of no flips at all would claim certainty from any number of examples.
 
-    >>> paired_drop(np.array([True, True, True, True]), np.array([True, True, False, True])).drop
+    Raises DataError for no examples, or for different numbers of them.
+
+    >>> paired_drop(np.array([True] * 4), np.array([True, True, False, True])).drop
     0.25
     """
+    a, b = np.asarray(correct_a), np.asarray(correct_b)
+    _check_pairs(len(a), len(b))
     difference = a.astype(np.float64) - b.astype(np.float64)
-    # Outcomes take three values, so a resample is a multinomial draw of how often each occurs.
-    values, counts = np.unique(difference, return_counts=True)
-    draws = np.random.default_rng(0).multinomial(len(a), counts / len(a), size=RESAMPLES)
-    means = draws @ values / len(a)
+    n, drop, p_value = len(difference), float(difference.mean()), None
+    random = np.random.default_rng(0)
+    if _is_right_or_wrong(a) and _is_right_or_wrong(b):
+        worse, better = int((difference > 0).sum()), int((difference < 0).sum())
+        p_value = mcnemar(worse, better)
+        shares = np.array([worse + 1, better + 1, n - worse - better]) / (n + 2)
+        counts = random.multinomial(n + 2, shares, size=RESAMPLES)
+        means = (counts[:, 0] - counts[:, 1]) / (n + 2)
+    else:
+        means = _resampled_means(difference, random)
     low, high = np.percentile(means, [2.5, 97.5])
-    p_value = _mcnemar(int((difference > 0).sum()), int((difference < 0).sum())) if a.dtype == bool else None
-    return Paired(float(difference.mean()), float(low), float(high), len(a), p_value)
+    return Paired(drop, min(float(low), drop), max(float(high), drop), n, p_value)
 
 
 def paired_drop_of(
-    score: Callable[[np.ndarray, Sequence[Any]], float],
-    a: np.ndarray,
-    b: np.ndarray,
-    references: Sequence[Any],
+    score: Callable[[Any, Any], float],
+    answers_a: Sequence[Any] | np.ndarray,
+    answers_b: Sequence[Any] | np.ndarray,
+    references: Sequence[Any] | np.ndarray,
     resamples: int = 500,
 ) -> Paired:
-    """The same for a `score` that is no mean over examples (F1, a correlation)."""
-    truth = np.asarray(references)
+    """The same for a `score(answers, references)` that is no mean over examples (F1, a correlation).
+
+    Resamples on which the score is undefined (NaN) are left out of the interval.
+
+    >>> f = lambda answers, truth: float(np.corrcoef(answers, truth)[0, 1])
+    >>> truth = np.arange(50.0)
+    >>> paired_drop_of(f, truth, truth, truth).drop
+    0.0
+    """
+    n = len(references)
+    _check_pairs(len(answers_a), len(answers_b))
+    _check_pairs(len(answers_a), n)
+    a, b, truth = (_takeable(x) for x in (answers_a, answers_b, references))
     random = np.random.default_rng(0)
     drops = []
     for _ in range(resamples):
-        pick = random.integers(0, len(truth), len(truth))
-        drops.append(score(a[pick], truth[pick]) - score(b[pick], truth[pick]))
-    low, high = np.nanpercentile(drops, [2.5, 97.5])
-    return Paired(score(a, truth) - score(b, truth), float(low), float(high), len(truth), None)
+        pick = random.integers(0, n, n)
+        drops.append(score(a(pick), truth(pick)) - score(b(pick), truth(pick)))
+    drop = float(score(answers_a, references) - score(answers_b, references))
+    defined = np.array(drops, dtype=np.float64)
+    defined = defined[np.isfinite(defined)]
+    low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (-inf, inf)
+    return Paired(drop, min(float(low), drop), max(float(high), drop), n, None)
 
 
-def resolution(n: int, disagreement: float) -> float:
-    """Half the width of the 95% interval of a drop, for `n` examples of which this share flips.
+def smallest_supported_drop(n: int, disagreement: float = 0.05) -> float:
+    """The smallest drop that `n` examples can promise not to exceed, where none is measured.
 
-    Each flip moves the sum of outcomes by at most one, so the variance of the mean is at most
-    disagreement / n.
+    That is half the width of the paired 95% interval when a share `disagreement` of the examples
+    flips. A promise below it needs more examples, whatever the model does. Infinite for none.
+
+    >>> round(smallest_supported_drop(872), 3)
+    0.015
     """
-    return float(1.96 * np.sqrt(max(disagreement, 1 / n) / n)) if n else float("inf")
+    flips = disagreement * n + 2  # one more each way, as in `paired_drop`
+    return 1.96 * sqrt(flips) / (n + 2) if n else inf
 
 
-def save_outputs(file: Path, outputs: dict[str, list[np.ndarray]]) -> None:
-    """Write per-example outputs as .npz. Raises PassError where one has NaN or infinity."""
+def mcnemar(worse: int, better: int) -> float:
+    """Exact two-sided p value: are the flips as likely one way as the other? (McNemar 1947)
+
+    >>> mcnemar(5, 0)
+    0.0625
+    """
+    n, term, total = worse + better, 1, 0
+    for i in range(min(worse, better) + 1):
+        total += term
+        term = term * (n - i) // (i + 1)
+    return min(1.0, 2 * total / 2**n)
+
+
+def save_outputs(file: Path, outputs: Outputs) -> None:
+    """Write per-example outputs as .npz, ragged ones too. No pickle.
+
+    Raises PassError where a value is NaN or infinite: no metric of such outputs means anything.
+    """
     stored: dict[str, np.ndarray] = {}
     for name, rows in outputs.items():
-        flat = np.concatenate([row.reshape(-1) for row in rows])
+        flat = np.concatenate([row.reshape(-1) for row in rows]) if rows else np.empty(0)
         if np.issubdtype(flat.dtype, np.floating) and not np.isfinite(flat).all():
+            what = "NaN" if np.isnan(flat).any() else "infinity"
             bad = next(i for i, row in enumerate(rows) if not np.isfinite(row).all())
             raise PassError(
-                f"The output {name!r} has NaN or infinity, first in example {bad}.",
-                hint="The model overflows on this text; try a wider precision or another calibration.",
+                f"Expected finite numbers in the output {name!r}, received {what}, first in example {bad}.",
+                hint="The model overflows on this example; try a wider precision or another calibration.",
             )
         stored[f"data:{name}"] = flat
         stored[f"shape:{name}"] = np.array([row.shape for row in rows], dtype=np.int64)
     np.savez(file, **stored)  # type: ignore[arg-type]
 
 
-def load_outputs(file: Path) -> dict[str, list[np.ndarray]]:
+def load_outputs(file: Path) -> Outputs:
     """What `save_outputs` wrote: output name → one array per example."""
     with np.load(file, allow_pickle=False) as stored:
-        outputs = {}
+        outputs: Outputs = {}
         for key in (k for k in stored if k.startswith("data:")):
             shapes = stored[f"shape:{key[5:]}"]
-            cuts = np.cumsum(shapes.prod(axis=1))[:-1]
-            parts = np.split(stored[key], cuts)
-            outputs[key[5:]] = [p.reshape(s) for p, s in zip(parts, shapes)]
+            sizes = shapes.prod(axis=1) if len(shapes) else np.empty(0, dtype=np.int64)
+            parts = np.split(stored[key], np.cumsum(sizes)[:-1])
+            outputs[key[5:]] = [part.reshape(shape) for part, shape in zip(parts, shapes)]
         return outputs
 
 
-def _mcnemar(worse: int, better: int) -> float:
-    """Exact two-sided p value: are the flips as likely one way as the other?"""
-    n, k = worse + better, min(worse, better)
-    if n == 0:
-        return 1.0
-    return min(1.0, 2 * sum(comb(n, i) for i in range(k + 1)) / 2**n)
+def _is_right_or_wrong(outcomes: np.ndarray) -> bool:
+    return outcomes.dtype == bool or bool(np.isin(outcomes, (0, 1)).all())
+
+
+def _resampled_means(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Means of RESAMPLES resamples, a chunk at a time."""
+    n = len(values)
+    size = max(1, min(RESAMPLES, _CHUNK // n))
+    chunks = [values[random.integers(0, n, (size, n))].mean(axis=1) for _ in range(-(-RESAMPLES // size))]
+    return np.concatenate(chunks)[:RESAMPLES]
+
+
+def _takeable(values: Any) -> Callable[[np.ndarray], Any]:
+    """How to take a resample of `values` in their own kind: arrays stay arrays, lists stay lists."""
+    if isinstance(values, np.ndarray):
+        return lambda pick: values[pick]
+    return lambda pick: [values[i] for i in pick]
+
+
+def _check_pairs(a: int, b: int) -> None:
+    if a != b or a == 0:
+        raise DataError(
+            f"Expected outcomes of the same examples, at least one, received {a} and {b}.",
+            hint="Evaluate both models on the same split.",
+        )

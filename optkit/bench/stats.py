@@ -1,99 +1,195 @@
-"""Ratios with intervals, and percentiles with intervals, from raw samples.
+"""Percentiles and speedups with 95% intervals, from raw samples.
 
 Samples come as draws → rounds → samples: several fresh processes, several visits in each, several
-repetitions in a visit. Rounds of two candidates are PAIRED: round r of both ran side by side, so
-their ratio is free of the slow drift of a shared machine.
+repetitions in a visit. Rounds of two candidates are PAIRED: round r of draw p of both ran side by
+side, so their ratio is free of the slow drift of a shared machine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from math import atan, cos, exp, inf, lgamma, log, pi, sin, sqrt
 
 import numpy as np
 
+from optkit.errors import DataError
+
+#: What one process draw of a candidate gave: per round, the samples of that visit in ms.
 Rounds = Sequence[Sequence[float]]
 
-RESAMPLES = 2000
-#: Standard deviation of the log ratio between processes that is assumed beyond what a few draws show.
-PROCESS_SD = 0.02
+CONFIDENCE = 0.95
+#: Resamples of the rounds of a draw. They only estimate a variance, so a few hundred do.
+RESAMPLES = 400
+#: Standard deviation of a model's time between two processes, as a share, expected before measuring.
+PROCESS_SD = 0.025
+#: How many draws that expectation counts for.
+PROCESS_FREEDOM = 3
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """`value` with its 95% interval; above 1: the second candidate is faster."""
+    """Time of the baseline over time of the candidate, with its 95% interval; above 1: faster."""
 
     value: float
     low: float
     high: float
 
-    @property
-    def difference_shown(self) -> bool:
-        """Whether the interval excludes 1."""
-        return self.low > 1 or self.high < 1
 
+@dataclass(frozen=True)
+class Percentile:
+    """A percentile with its 95% interval, in the unit of the samples.
 
-def ratio_interval(a: Sequence[Rounds], b: Sequence[Rounds], seed: int = 0) -> Ratio:
-    """Time of `a` over time of `b`, from paired rounds.
-
-    Per round the ratio of medians; over all rounds the mean of the logarithms. The interval is a
-    hierarchical bootstrap (draws, then rounds within a draw; Davison and Hinkley 1997, §3.8). With
-    the two or three draws one can afford, a bootstrap over draws alone is too narrow, so its
-    spread is joined with a floor for the variance between processes (`PROCESS_SD`), and scaled by
-    Student's t for the number of rounds. benchmarks/aa.py measures what that gives.
+    `low` is -inf or `high` inf where the samples are too few to bound it on that side.
     """
-    logs = [
-        np.array([np.log(np.median(x) / np.median(y)) for x, y in zip(draw_a, draw_b)])
-        for draw_a, draw_b in zip(a, b)
-    ]
-    logs = [draw for draw in logs if len(draw)]
-    if not logs:
-        raise ValueError("Expected at least one round, received none.")
-    centre = float(np.mean([_robust_mean(draw) for draw in logs]))
+
+    value: float
+    low: float
+    high: float
+
+
+def difference_shown(ratio: Ratio) -> bool:
+    """Whether the interval excludes 1. False is an answer: "no difference shown".
+
+    >>> difference_shown(Ratio(1.04, 0.98, 1.10)), difference_shown(Ratio(1.04, 1.01, 1.07))
+    (False, True)
+    """
+    return ratio.low > 1 or ratio.high < 1
+
+
+def ratio_interval(
+    a: Sequence[Rounds],
+    b: Sequence[Rounds],
+    centre: str = "median",
+    process_sd: float = PROCESS_SD,
+    seed: int = 0,
+) -> Ratio:
+    """Time of `a` over time of `b`, from paired rounds: `a[draw][round]` holds samples in ms.
+
+    `centre` sums up a visit: "median" for a fixed shape, where all samples measure one thing, or
+    "total" for a list of different batches, where the sum is what a user waits for.
+
+    The estimate is the mean over draws of a trimmed mean over rounds of the log ratio. Its
+    uncertainty has the two levels of a hierarchical bootstrap (Davison and Hinkley 1997, section 3.8):
+
+    - rounds are resampled within each draw, which gives the variance of the draw's trimmed mean;
+    - draws are too few to resample: two draws have three resamples. The level is Student's t instead,
+      with the variance between draws moderated towards what is expected of processes, which counts
+      for `PROCESS_FREEDOM` draws (Smyth 2004, "Linear models and empirical Bayes methods").
+
+    What simulation found is written in tests/bench/test_calibration.py, which repeats it.
+
+    Raises DataError where no round has samples of both.
+
+    >>> ratio_interval([[[2.0], [2.0]], [[2.0]]], [[[1.0], [1.0]], [[1.0]]]).value
+    2.0
+    """
+    draws = [_log_ratios(x, y, centre) for x, y in zip(a, b)]
+    draws = [draw for draw in draws if len(draw)]
+    if not draws:
+        raise DataError(
+            "Expected samples of both candidates in at least one round, received none.",
+            hint="One of the two stopped before the first round; its error says why.",
+        )
     random = np.random.default_rng(seed)
-    means = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        picked = random.integers(0, len(logs), len(logs))
-        means[i] = np.mean([_robust_mean(random.choice(logs[d], len(logs[d]))) for d in picked])
-    rounds = sum(len(draw) for draw in logs)
-    spread = np.sqrt(np.var(means) * _small_sample(len(logs), rounds) + PROCESS_SD**2 / len(logs))
-    half = float(_student(max(rounds - 1, 1)) * spread)
-    return Ratio(float(np.exp(centre)), float(np.exp(centre - half)), float(np.exp(centre + half)))
+    centres = np.array([_trimmed_mean(draw) for draw in draws])
+    noise = float(np.mean([_variance_of_centre(draw, random) for draw in draws]))
+    expected = 2 * process_sd**2 + noise  # twice: the processes of a and those of b both vary
+    found = float(np.var(centres, ddof=1)) if len(draws) > 1 else 0.0
+    freedom = PROCESS_FREEDOM + len(draws) - 1
+    variance = (PROCESS_FREEDOM * expected + (len(draws) - 1) * found) / freedom
+    half = student_quantile(0.5 + CONFIDENCE / 2, freedom) * sqrt(variance / len(draws))
+    middle = float(centres.mean())
+    return Ratio(exp(middle), exp(middle - half), exp(middle + half))
 
 
-def percentile_interval(samples: Sequence[float], q: float) -> tuple[float, float, float]:
-    """The q-th percentile (0 to 100) with a 95% interval from order statistics.
+def percentile(samples: Sequence[float] | np.ndarray, q: float) -> Percentile:
+    """The `q`-th percentile (0 to 100) with a 95% interval whose ends are samples themselves.
 
-    The rank of a percentile is binomial whatever the distribution; a normal approximation of that
-    rank is used, cut off at the ends. Source: Conover, Practical Nonparametric Statistics, §3.2.
+    The number of samples below a percentile is binomial whatever their distribution, so the
+    interval is exact for independent samples (Conover, Practical Nonparametric Statistics, 3.2).
+    Repetitions in one process are not independent; over several draws the true interval is wider.
+
+    Raises DataError for no samples or a `q` outside of 0 to 100.
+
+    >>> percentile(range(1, 101), 50)
+    Percentile(value=50.5, low=40.0, high=61.0)
     """
     ordered = np.sort(np.asarray(samples, dtype=np.float64))
-    n, p = len(ordered), q / 100
-    half = 1.96 * np.sqrt(n * p * (1 - p))
-    low = int(np.clip(np.floor(n * p - half), 0, n - 1))
-    high = int(np.clip(np.ceil(n * p + half), 0, n - 1))
-    return float(np.percentile(ordered, q)), float(ordered[low]), float(ordered[high])
+    n, p, tail = len(ordered), q / 100, (1 - CONFIDENCE) / 2
+    if not n or not 0 <= p <= 1:
+        raise DataError(f"Expected samples and a percentile of 0 to 100, received {n} samples and {q}.")
+    if p in (0, 1):
+        value = float(ordered[0 if p == 0 else -1])
+        return Percentile(value, -inf if p == 0 else value, value if p == 0 else inf)
+    below = _binomial_cdf(n, p)  # below[k]: at most k samples are below the percentile
+    lower = int(np.searchsorted(below, tail, side="right")) - 1  # the last k with P(at most k) <= tail
+    upper = int(np.searchsorted(below, 1 - tail))
+    value = float(np.percentile(ordered, q))
+    # Between two samples the value is interpolated, and with a handful it can pass an end.
+    low = min(float(ordered[lower]), value) if lower >= 0 else -inf
+    high = max(float(ordered[upper]), value) if upper < n else inf
+    return Percentile(value, low, high)
 
 
-def _robust_mean(logs: np.ndarray) -> float:
-    """The mean without the outermost fifth on each side: one preempted round does not decide."""
-    cut = len(logs) // 5
-    ordered = np.sort(logs)
-    return float(ordered[cut : len(ordered) - cut].mean())
+@cache
+def student_quantile(p: float, freedom: int) -> float:
+    """The `p` quantile of Student's t, found by bisection on its distribution function.
+
+    >>> round(student_quantile(0.975, 5), 4)
+    2.5706
+    """
+    if p < 0.5:
+        return -student_quantile(1 - p, freedom)
+    low, high = 0.0, 1e6
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student_cdf(middle, freedom) < p else (low, middle)
+    return (low + high) / 2
 
 
-def _small_sample(draws: int, rounds: int) -> float:
-    """A bootstrap of n values has a variance (n - 1) / n too small, at each level."""
-    per_draw = max(rounds / draws, 2)
-    return (draws / (draws - 1) if draws > 1 else 1.0) * per_draw / (per_draw - 1)
+def _log_ratios(a: Rounds, b: Rounds, centre: str) -> np.ndarray:
+    """Per round that both have, the log of the ratio of their centres."""
+    if centre not in ("median", "total"):
+        raise DataError(f"Expected the centre 'median' or 'total', received {centre!r}.")
+    # The mean stands for the total: the number of passes over the list may differ between a and b.
+    of = np.median if centre == "median" else np.mean
+    pairs = [(x, y) for x, y in zip(a, b) if len(x) and len(y)]
+    return np.array([log(float(of(x)) / float(of(y))) for x, y in pairs])
 
 
-def _student(freedom: int) -> float:
-    """The 97.5% quantile of Student's t (Abramowitz and Stegun 26.7.5), within 1% from 3 on."""
-    z = 1.959964
-    if freedom <= 2:
-        return {1: 12.706, 2: 4.303}[freedom]
-    g1 = (z**3 + z) / 4
-    g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    g3 = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + g1 / freedom + g2 / freedom**2 + g3 / freedom**3
+def _trimmed_mean(values: np.ndarray) -> np.ndarray:
+    """Over the last axis, without the outermost fifth on each side: one preempted round decides nothing."""
+    cut = values.shape[-1] // 5
+    return np.sort(values, axis=-1)[..., cut : values.shape[-1] - cut].mean(axis=-1)
+
+
+def _variance_of_centre(values: np.ndarray, random: np.random.Generator) -> float:
+    """Variance of the trimmed mean of one draw, by resampling its rounds."""
+    n = len(values)
+    if n < 2:
+        return 0.0
+    resampled = values[random.integers(0, n, (RESAMPLES, n))]
+    return float(np.var(_trimmed_mean(resampled))) * n / (n - 1)  # a bootstrap is that much too small
+
+
+def _binomial_cdf(n: int, p: float) -> np.ndarray:
+    """P(X <= k) for k of 0 to n - 1, X binomial. Shape (n,)."""
+    k = np.arange(n)
+    logs = np.array([lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) for i in range(n)])
+    return np.cumsum(np.exp(logs + k * log(p) + (n - k) * log(1 - p)))
+
+
+def _student_cdf(t: float, freedom: int) -> float:
+    """P(T <= t) for t >= 0 and a whole number of degrees (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    angle = atan(t / sqrt(freedom))
+    term, total = (cos(angle), cos(angle)) if freedom % 2 else (1.0, 1.0)
+    for k in range(2 + freedom % 2, freedom - 1, 2):
+        term *= cos(angle) ** 2 * (k - 1) / k
+        total += term
+    if freedom % 2:
+        inside = 2 / pi * (angle + (sin(angle) * total if freedom > 1 else 0.0))
+    else:
+        inside = sin(angle) * total
+    return 0.5 + inside / 2

@@ -41,7 +41,8 @@ class QuantizeDynamic(Pass):
                 model,
                 str(out / graph.MODEL_FILE),
                 op_types_to_quantize=["MatMul", "Gemm"],
-                nodes_to_quantize=chosen,
+                # The library turns each Gemm into a MatMul of this name before it compares names.
+                nodes_to_quantize=[*chosen, *(f"{name}_MatMul" for name in chosen)],
                 per_channel=self.per_channel,
                 reduce_range=self.reduce_range,
                 weight_type=QuantType.QInt8,

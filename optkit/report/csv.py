@@ -24,7 +24,8 @@ def render(report: Report) -> str:
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in report.rows:
-        for latency in row.latency or [None]:
+        shapes: list[Latency | None] = [*row.latency] or [None]
+        for latency in shapes:
             line = _line(report, row, latency)
             writer.writerow({column: _cell(value) for column, value in line.items()})
     return file.getvalue()

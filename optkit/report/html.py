@@ -1,4 +1,298 @@
-"""stub"""
-from optkit.report.model import Report
+"""The report as one HTML page that needs nothing else: no script, no font, no address.
+
+The first screen answers: did it pass, what was won, what was lost. Everything below is the proof.
+All text from the report passes `parts.text`, which escapes it; a policy in the page forbids scripts too.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from optkit.report import charts
+from optkit.report.charts import figures, parts
+from optkit.report.charts.figures import DASH
+from optkit.report.model import Interval, Report, Row
+
+_WORDS = {"passed": "✓ passed", "failed": "✗ failed", "error": "! error"}
+_FLIPS = (
+    ("became wrong", lambda flip: flip.get("reference") == flip.get("baseline")),
+    ("became right", lambda flip: flip.get("reference") == flip.get("candidate")),
+)
+
+
 def render(report: Report) -> str:
-    return report.metric
+    """The whole page."""
+    state, sentence = figures.verdict(report)
+    body = [
+        f'<header class="{state}"><p class="kicker">optkit · {parts.text(report.task)}</p>',
+        f"<h1>{parts.text(sentence)}</h1>{_about(report)}</header><main>{_tiles(report)}",
+        parts.section("Summary", _summary(report) + _reasons(report)),
+        parts.section("Doubts", _doubts(report)),
+        parts.section("Accuracy against latency", _scatter(report)),
+        parts.section("What each step changed", _waterfalls(report)),
+        parts.section("How the latency samples spread", _distributions(report)),
+        parts.section("Size and memory", _sizes(report)),
+        parts.section("What changed, by example", "".join(_flips(report, row) for row in report.rows)),
+        parts.section("Steps", _steps(report)),
+        parts.section("How to reproduce", _reproduce(report)),
+        parts.section("Environment", parts.facts(parts.flat(report.environment))),
+    ]
+    style = files("optkit.report").joinpath("html.css").read_text(encoding="utf-8")
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{parts.text('optkit: ' + sentence)}</title>\n<style>\n{style}</style></head>\n"
+        f"<body>{chr(10).join(part for part in body if part)}\n</main></body></html>\n"
+    )
+
+
+def _about(report: Report) -> str:
+    data = report.data
+    facts = [
+        f"{data.get('name', DASH)}, {data.get('split', DASH)} split, {data.get('examples', DASH)} examples",
+        f"target {report.target}",
+        *(["gate: " + ", ".join(_gate(report))] if _gate(report) else []),
+        report.created,
+    ]
+    return f'<p class="about">{" · ".join(parts.text(fact) for fact in facts if fact)}</p>'
+
+
+def _gate(report: Report) -> list[str]:
+    return [f"{k.replace('_', ' ')} {v}" for k, v in report.gate.items() if k != "passed" and v is not None]
+
+
+def _tiles(report: Report) -> str:
+    """The four figures that decide, for the chosen row against the first."""
+    row, first = report.chosen_row, report.rows[0]
+    if row is None or row is first:
+        return ""
+    now, before = figures.headline(report, row), figures.headline(report, first)
+    tiles = [
+        ("Speedup", _times(row.speedup), figures.shape_words(figures.headline_shape(report))),
+        (
+            "p50 latency",
+            figures.milliseconds(now.p50_ms if now else None),
+            f"from {figures.milliseconds(before.p50_ms if before else None)}",
+        ),
+        (
+            report.metric.capitalize(),
+            figures.score(row.score),
+            f"{figures.signed(row.score_delta)} {figures.delta_interval(row)}",
+        ),
+        (
+            "Size",
+            figures.megabytes(row.size_bytes, " MB"),
+            f"from {figures.megabytes(first.size_bytes, ' MB')}, {_share_of_first(report, row)}",
+        ),
+    ]
+    inner = "".join(
+        f"<div><dt>{parts.text(name)}</dt><dd><b>{parts.text(value)}</b> "
+        f"<span>{parts.text(note)}</span></dd></div>"
+        for name, value, note in tiles
+    )
+    return f'<dl class="tiles">{inner}</dl>'
+
+
+def _times(value: Interval | None) -> str:
+    return figures.times(value.value) if value else DASH
+
+
+def _share_of_first(report: Report, row: Row) -> str:
+    first = report.rows[0].size_bytes
+    return figures.share(row.size_bytes / first if first and row.size_bytes else None, 0)
+
+
+def _summary(report: Report) -> str:
+    """One line per row; on a phone each line folds into a card, labelled by `data-label`."""
+    shapes = figures.shapes(report)
+    heads = [report.metric, "change [95%]", "agreement", "size", "speedup [95%]", "peak memory"]
+    labels = [head.removesuffix(" [95%]") for head in heads]
+    labels += [f"p50 ms {batch}×{tokens}" for batch, tokens in shapes]
+    top = '<th rowspan="2" scope="col" role="columnheader">Model</th>'
+    top += "".join(
+        f'<th rowspan="2" scope="col" role="columnheader">{parts.text(head)}</th>' for head in heads
+    )
+    top += (
+        f'<th colspan="{len(shapes)}" scope="colgroup" role="columnheader">p50 ms at batch × tokens</th>'
+        * bool(shapes)
+    )
+    below = "".join(
+        f'<th scope="col" role="columnheader">{parts.text(figures.shape_name(*shape))}</th>'
+        for shape in shapes
+    )
+    lines = []
+    for row in report.rows:
+        cells = [
+            figures.score(row.score),
+            f"{figures.signed(row.score_delta)}<small>{figures.delta_interval(row)}</small>",
+            figures.share(row.agreement),
+            f"{figures.megabytes(row.size_bytes, ' MB')}<small>{_share_of_first(report, row)}</small>",
+            f"{_times(row.speedup)}<small>{_speed_note(row.speedup)}</small>",
+            figures.megabytes(row.peak_rss_bytes, " MB"),
+            *(figures.number(x.p50_ms if (x := row.at(*shape)) else None) for shape in shapes),
+        ]
+        tds = "".join(
+            f'<td role="cell" data-label="{parts.text(label)}"><span>{cell}</span></td>'
+            for label, cell in zip(labels, cells, strict=True)
+        )
+        chosen = ' class="chosen"' if row.name == report.chosen and row.verdict != "failed" else ""
+        lines.append(f'<tr role="row"{chosen}>{_row_head(report, row)}{tds}</tr>')
+    return parts.scroll(
+        "Summary",
+        f'<table role="table" class="fold"><thead role="rowgroup"><tr role="row">{top}</tr>'
+        f'<tr role="row">{below}</tr></thead><tbody role="rowgroup">{"".join(lines)}</tbody></table>',
+    )
+
+
+def _row_head(report: Report, row: Row) -> str:
+    word = _WORDS.get(row.verdict, row.verdict)
+    pick, word_for = ("plain", "best score") if row.verdict == "failed" else ("pick", "chosen")
+    chosen = f'<span class="badge {pick}">{word_for}</span>' if row.name == report.chosen else ""
+    what = " · ".join(parts.text(x) for x in (row.runtime, row.precision) if x)
+    return (
+        f'<th scope="row" role="rowheader"><b>{parts.text(row.name)}</b> '
+        f'<span class="badge {_verdict_class(row)}">{parts.text(word)}</span> {chosen}'
+        f"<small>{what}</small></th>"
+    )
+
+
+def _verdict_class(row: Row) -> str:
+    return row.verdict if row.verdict in ("passed", "failed", "error") else "plain"
+
+
+def _speed_note(speedup: Interval | None) -> str:
+    note = figures.interval(speedup)
+    return f"{note} no difference shown" if figures.nothing_shown(speedup) else note
+
+
+def _reasons(report: Report) -> str:
+    return parts.bullets(f"{row.name}: {reason}" for row in report.rows for reason in row.reasons)
+
+
+def _doubts(report: Report) -> str:
+    return f'<div class="doubts">{parts.bullets(report.doubts)}</div>' if report.doubts else ""
+
+
+def _scatter(report: Report) -> str:
+    wide, narrow = charts.scatter(report, 860, 400), charts.scatter(report, 360, 340)
+    note = (
+        "Dashed: the Pareto front, what no other row beats in both. Vertical lines: 95% interval of the "
+        "paired change. Square: baseline; disc: passed or not judged; cross: failed; ring: chosen."
+    )
+    return f'<figure class="pair">{wide}{narrow}<figcaption>{note}</figcaption></figure>' if wide else ""
+
+
+def _waterfalls(report: Report) -> str:
+    if len(report.rows) < 2:
+        return ""
+    note = (
+        "Each bar runs from the row that the step started from to its own value; the change is in brackets."
+    )
+    pair = parts.grid([charts.waterfall_latency(report), charts.waterfall_score(report)])
+    return pair and f"{pair}<p class='note'>{note}</p>"
+
+
+def _sizes(report: Report) -> str:
+    drawn = {"Size on disk": charts.size(report), "Peak memory": charts.memory(report)}
+    return parts.grid([f"<h3>{title}</h3>{chart}" for title, chart in drawn.items() if chart])
+
+
+def _distributions(report: Report) -> str:
+    panels = []
+    for batch, tokens in figures.shapes(report):
+        if chart := charts.distribution(report, batch, tokens):
+            panels.append(f"<h3>Batch × tokens: {parts.text(figures.shape_name(batch, tokens))}</h3>{chart}")
+    note = "A dot is one call; the box holds the middle half, the line the middle 90%, the bar is the median."
+    return parts.grid(panels) + f'<p class="note">{note}</p>{_latency(report)}' if panels else ""
+
+
+def _latency(report: Report) -> str:
+    heads = ("Batch × tokens", "Model", "p50 ms", "p90 ms", "p99 ms", "speedup [95%]", "samples", "processes")
+    lines = []
+    for shape in figures.shapes(report):
+        for row in report.rows:
+            if (x := row.at(*shape)) is None:
+                continue
+            cells = [
+                parts.text(row.name),
+                *(figures.number(value) for value in (x.p50_ms, x.p90_ms, x.p99_ms)),
+                f"{_times(x.speedup)} {_speed_note(x.speedup)}",
+                str(sum(map(len, x.samples_ms))),
+                str(len(x.samples_ms)),
+            ]
+            lines.append((parts.text(figures.shape_name(*shape)), cells))
+    return parts.details("All percentiles", parts.table("Latency", heads, lines)) if lines else ""
+
+
+def _steps(report: Report) -> str:
+    heads = ("Model", "pass took, s", "pass peak MB", "load ms", "artifact", "notes")
+    lines = [
+        (
+            parts.text(row.name),
+            [
+                figures.number(row.seconds or None),
+                figures.megabytes(row.pass_peak_rss_bytes),
+                figures.number(row.load_ms),
+                f"<code>{parts.text(row.artifact)}</code>",
+                f"<code>{parts.text(json.dumps(row.notes, ensure_ascii=False, default=str))}</code>"
+                if row.notes
+                else DASH,
+            ],
+        )
+        for row in report.rows
+    ]
+    return parts.table("Steps", heads, lines)
+
+
+def _flips(report: Report, row: Row) -> str:
+    """The examples whose prediction changed, by true label, the most confident first."""
+    if not row.flips:
+        return ""
+    examples = report.data.get("examples")
+    total = len(row.flips)
+    if isinstance(examples, int) and figures.known(row.agreement):
+        total = max(total, round((1 - row.agreement) * examples))
+    counts = [f"{sum(map(test, row.flips))} {name}" for name, test in _FLIPS]
+    shown = f", {len(row.flips)} shown" if total > len(row.flips) else ""
+    title = f"<b>{parts.text(row.name)}</b>: {total} changed{shown}; {', '.join(counts)}"
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for flip in sorted(row.flips, key=lambda f: -(f.get("candidate_confidence") or 0.0)):
+        groups.setdefault(figures.clean(flip.get("reference")), []).append(flip)
+    return parts.details(title, "".join(_group(label, groups[label]) for label in sorted(groups)))
+
+
+def _group(label: str, flips: list[dict[str, Any]]) -> str:
+    items = "".join(_flip(flip) for flip in flips)
+    return f'<h3>True label: <bdi>{parts.text(label)}</bdi> ({len(flips)})</h3><ul class="flips">{items}</ul>'
+
+
+def _flip(flip: dict[str, Any]) -> str:
+    kind = next((name for name, test in _FLIPS if test(flip)), "changed, still wrong")
+    sides = [
+        f"<bdi>{parts.text(flip.get(side))}</bdi> {figures.share(flip.get(f'{side}_confidence'), 0)}"
+        for side in ("baseline", "candidate")
+    ]
+    style = {"became wrong": "failed", "became right": "passed"}.get(kind, "plain")
+    return (
+        f'<li><p dir="auto">{parts.text(flip.get("text"))}</p><span class="badge {style}">{kind}</span> '
+        f"<small>{' → '.join(sides)}</small></li>"
+    )
+
+
+def _reproduce(report: Report) -> str:
+    facts = {
+        "source": report.source,
+        **{f"data {key}": value for key, value in report.data.items()},
+        "took": f"{figures.number(report.seconds or None)} s",
+        "peak memory": figures.megabytes(report.peak_rss_bytes, " MB"),
+        "schema": report.schema,
+    }
+    command = report.command or "The report does not say which command made it."
+    recipe = parts.text(json.dumps(report.recipe, indent=2, ensure_ascii=False, default=str))
+    details = parts.details("Recipe", f'<pre tabindex="0">{recipe}</pre>') if report.recipe else ""
+    return f'<pre tabindex="0">{parts.text(command)}</pre>{parts.facts(facts)}{details}'

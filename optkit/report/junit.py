@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from xml.etree import ElementTree as xml
 
 from optkit.report.charts.figures import clean, headline, known, shape_name, verdict
@@ -14,7 +16,7 @@ def render(report: Report) -> str:
     Baselines and intermediate steps were not judged: their figures are properties of the suite.
     """
     judged = [row for row in report.rows if row.verdict in ("passed", "failed", "error")]
-    counts = {
+    counts: dict[str, Any] = {
         "tests": str(len(judged)),
         "failures": str(sum(row.verdict == "failed" for row in judged)),
         "errors": str(sum(row.verdict == "error" for row in judged)),
@@ -24,7 +26,12 @@ def render(report: Report) -> str:
     suite = xml.SubElement(root, "testsuite", name=clean(f"optkit {report.task}"), **counts)
     if report.created:
         suite.set("timestamp", clean(report.created))
-    about = {"task": report.task, "metric": report.metric, "target": report.target, "source": report.source}
+    about: dict[str, Any] = {
+        "task": report.task,
+        "metric": report.metric,
+        "target": report.target,
+        "source": report.source,
+    }
     about |= {f"data.{key}": value for key, value in report.data.items()}
     about |= {f"gate.{key}": value for key, value in report.gate.items()}
     for row in report.rows:
@@ -50,9 +57,9 @@ def _case(suite: xml.Element, report: Report, row: Row) -> None:
     xml.SubElement(case, kind, message=message, type=f"optkit.{kind}").text = clean("\n".join(row.reasons))
 
 
-def _figures(report: Report, row: Row) -> dict[str, object]:
+def _figures(report: Report, row: Row) -> dict[str, Any]:
     latency = headline(report, row)
-    figures: dict[str, object] = {
+    figures: dict[str, Any] = {
         "verdict": row.verdict,
         "runtime": row.runtime,
         "precision": row.precision,
@@ -72,10 +79,10 @@ def _figures(report: Report, row: Row) -> dict[str, object]:
             "speedup_low": row.speedup.low,
             "speedup_high": row.speedup.high,
         }
-    return figures
+    return {key: value for key, value in figures.items() if isinstance(value, str) or known(value)}
 
 
-def _properties(parent: xml.Element, values: dict[str, object]) -> None:
+def _properties(parent: xml.Element, values: Mapping[str, Any]) -> None:
     properties = xml.SubElement(parent, "properties")
     for name, value in values.items():
         xml.SubElement(properties, "property", name=clean(name), value=clean(value))

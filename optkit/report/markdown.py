@@ -35,7 +35,9 @@ def escape(value: object) -> str:
 
 
 def _about(report: Report) -> str:
-    gate = ", ".join(f"{k} {v}" for k, v in report.gate.items() if k != "passed" and v is not None)
+    gate = ", ".join(
+        f"{k.replace('_', ' ')} {v}" for k, v in report.gate.items() if k != "passed" and v is not None
+    )
     facts = [
         f"{report.task} on {report.data.get('name', DASH)}, {report.data.get('split', DASH)} split, "
         f"{report.data.get('examples', DASH)} examples",

@@ -1,0 +1,1 @@
+"""The runtimes, one file each; the file's name is the runtime's name."""

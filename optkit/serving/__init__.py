@@ -1,0 +1,1 @@
+"""Serving: nothing in here imports torch."""

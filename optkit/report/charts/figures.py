@@ -12,8 +12,11 @@ from typing import Any
 from optkit.report.model import Interval, Latency, Report, Row
 
 DASH = "–"
-#: What neither XML 1.0 nor UTF-8 can carry: control characters, lone surrogates, U+FFFE and U+FFFF.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
+#: What XML 1.0 or UTF-8 cannot carry (control characters, lone surrogates, U+FFFE, U+FFFF), and the
+#: controls that turn round the direction of all text after them.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 
 
 def clean(value: Any) -> str:
@@ -55,9 +58,17 @@ def share(value: float | None, digits: int = 1) -> str:
     return f"{value:.{digits}%}" if value is not None and math.isfinite(value) else DASH
 
 
-def megabytes(value: float | None) -> str:
-    """Bytes as decimal megabytes, without the unit; 0 means that it was not measured."""
-    return number(value / 1e6) if value else DASH
+def megabytes(value: float | None, unit: str = "") -> str:
+    """Bytes as decimal megabytes; 0 means that it was not measured.
+
+    >>> megabytes(22_913_000), megabytes(22_913_000, " MB"), megabytes(0, " MB")
+    ('22.9', '22.9 MB', '–')
+    """
+    return number(value / 1e6) + unit if value and math.isfinite(value) else DASH
+
+
+def milliseconds(value: float | None) -> str:
+    return f"{number(value)} ms" if known(value) else DASH
 
 
 def times(value: float | None) -> str:
@@ -116,7 +127,9 @@ def step_before(report: Report, row: Row) -> Row | None:
     Two candidates side by side (dynamic and static INT8) come from the same export, not from each other.
     """
     before = report.rows[: next(i for i, r in enumerate(report.rows) if r is row)]
-    return next((r for r in reversed(before) if r.verdict in ("baseline", "step")), before[0] if before else None)
+    return next(
+        (r for r in reversed(before) if r.verdict in ("baseline", "step")), before[0] if before else None
+    )
 
 
 def verdict(report: Report) -> tuple[str, str]:
@@ -128,7 +141,9 @@ def verdict(report: Report) -> tuple[str, str]:
         state, text = "failed", "No candidate passed the gate"
         if chosen is not None:
             why = "; ".join(chosen.reasons)
-            text += f"; {chosen.name} has the best score: {_compared(report, chosen)}" + (f" ({why})" if why else "")
+            text += f"; {chosen.name} has the best score: {_compared(report, chosen)}" + (
+                f" ({why})" if why else ""
+            )
         text = text.rstrip(".") + "."
     else:
         state, text = "measured", _measured(report)

@@ -17,7 +17,6 @@ from optkit.report.charts.figures import (
     number,
     score,
     shape_name,
-    shape_words,
     share,
     signed,
     step_before,
@@ -34,8 +33,10 @@ def waterfall_latency(report: Report) -> str:
     """From the latency of the row before to this row's: the length is what the step saved."""
     values = {id(row): x.p50_ms for row in report.rows if (x := headline(report, row)) and known(x.p50_ms)}
     axis = Axis(0, max([*values.values(), 1e-3]) * 1.02, SIDE, WIDTH - SIDE)
-    said = f"p50 latency in ms, {shape_words(headline_shape(report))}"
-    return _waterfall(report, values, axis, said, "ms", number, worse=lambda change: change > 0, from_zero=True)
+    said = f"p50 latency in ms, {shape_name(*(headline_shape(report) or (0, 0)))}"
+    return _waterfall(
+        report, values, axis, said, "ms", number, worse=lambda change: change > 0, from_zero=True
+    )
 
 
 def waterfall_score(report: Report) -> str:
@@ -59,7 +60,9 @@ def distribution(report: Report, batch: int, tokens: int | str) -> str:
             samples[id(row)] = sorted(flat)
     if not samples:
         return ""
-    axis = Axis.over([x for flat in samples.values() for x in (flat[0], flat[-1])], SIDE, WIDTH - SIDE, True, 0.03)
+    axis = Axis.over(
+        [x for flat in samples.values() for x in (flat[0], flat[-1])], SIDE, WIDTH - SIDE, True, 0.03
+    )
 
     def draw(row: Row, y: float) -> list[str]:
         flat = samples.get(id(row))
@@ -100,7 +103,7 @@ def _bars(report: Report, title: str, values: dict[int, float]) -> str:
     def value(row: Row) -> str:
         own = values[id(row)]
         of_first = f" · {share(own / first, 0)}" if first and own and row is not report.rows[0] else ""
-        return f"{megabytes(own)} MB{of_first}" if own else DASH
+        return megabytes(own, " MB") + of_first
 
     def draw(row: Row, y: float) -> list[str]:
         own = values[id(row)]
@@ -129,7 +132,7 @@ def _waterfall(
 
     def value(row: Row) -> str:
         own, before = values.get(id(row)), start_of(row)
-        text = f"{write(own)} {unit}".strip()
+        text = f"{write(own)} {unit}".strip() if own is not None else DASH
         if own is None or before is None:
             return text
         change = own - values[id(before)]
@@ -173,7 +176,10 @@ def _lanes(
         y, said = TOP + i * LANE, value(row)
         chosen = "strong" if row.name == report.chosen else ""
         name = fit(row.name, WIDTH - width_of(said) - 24)
-        words += [text(0, y + 12, name, f"on {chosen}"), text(WIDTH, y + 12, said, f"on figure {chosen}", "end")]
+        words += [
+            text(0, y + 12, name, f"on {chosen}"),
+            text(WIDTH, y + 12, said, f"on figure {chosen}", "end"),
+        ]
         drawn += draw(row, y + 18)
     spoken = "; ".join(f"{row.name}: {value(row)}" for row in report.rows) + "."
     return frame(WIDTH, bottom + 40, title, spoken, body + drawn + words)
@@ -205,4 +211,4 @@ def _signed(change: float) -> str:
 
 
 def _style(report: Report, row: Row) -> str:
-    return "chosen" if row.name == report.chosen else row.verdict if row.verdict in ("failed", "passed") else "other"
+    return "chosen" if row.name == report.chosen and row.verdict != "failed" else "other"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from optkit.report.charts.figures import headline, headline_shape, known, number, score, shape_words
+from optkit.report.charts.figures import headline, headline_shape, known, number, score, shape_name
 from optkit.report.charts.svg import SIZE, Axis, axis_below, fit, frame, line, text, width_of
 from optkit.report.model import Report, Row
 
@@ -46,7 +46,7 @@ def pareto(found: list[Point]) -> list[Point]:
     return front
 
 
-def scatter(report: Report, width: int = 720, height: int = 400) -> str:
+def scatter(report: Report, width: int = 860, height: int = 400) -> str:
     """One mark per row; whiskers are the 95% interval of the paired change from the first row."""
     found = points(report)
     if not found:
@@ -54,15 +54,16 @@ def scatter(report: Report, width: int = 720, height: int = 400) -> str:
     left, right, top, bottom = 50.0, width - 14.0, 30.0, height - 44.0
     x = Axis.over([p.ms for p in found], left, right, log=True, pad=0.12)
     y = Axis.over([v for p in found for v in (p.low, p.high, p.score)], bottom, top, pad=0.1)
-    caption = f"p50 latency in ms ({shape_words(headline_shape(report))}), log scale"
+    caption = f"p50 latency in ms at {shape_name(*(headline_shape(report) or (0, 0)))}, log scale"
     body = axis_below(x, top, bottom, fit(caption, width - left), most=8 if width > 500 else 5)
-    for tick in y.ticks(6):
-        body += [line(left, y.at(tick), right, y.at(tick), "grid")]
-        body += [text(left - 6, y.at(tick) + 4, f"{tick:.6g}", "muted", "end")]
+    for tick, label in y.labels(6):
+        body.append(line(left, y.at(tick), right, y.at(tick), "grid"))
+        body.append(text(left - 6, y.at(tick) + 4, label, "muted", "end"))
     body.append(text(4, 14, fit(f"{report.metric} ↑, better is up and to the left", width - 8), "muted"))
     front = pareto(found)
     body.append(_front(front, x, y, bottom, right))
-    lines = [(x.at(p.ms) - 3, y.at(p.high), x.at(p.ms) + 3, y.at(p.low)) for p in found if p.high > p.low]
+    lines = _steps(front, x, y, bottom, right)
+    lines += [(x.at(p.ms) - 3, y.at(p.high), x.at(p.ms) + 3, y.at(p.low)) for p in found if p.high > p.low]
     body += [line(x.at(p.ms), y.at(p.low), x.at(p.ms), y.at(p.high), "whisker") for p in found]
     marks = [(x.at(p.ms) - 7, y.at(p.score) - 7, x.at(p.ms) + 7, y.at(p.score) + 7) for p in found]
     labels: list[Rect] = []
@@ -80,7 +81,7 @@ def scatter(report: Report, width: int = 720, height: int = 400) -> str:
 
 def mark(x: float, y: float, row: Row, report: Report) -> str:
     """A shape per verdict, so that colour is never the only sign: square, disc, cross or ring."""
-    if row.name == report.chosen:
+    if row.name == report.chosen and row.verdict != "failed":
         return (
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="9" class="halo"/>'
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" class="mark {_style(row)}"/>'
@@ -103,6 +104,17 @@ def _front(front: list[Point], x: Axis, y: Axis, bottom: float, right: float) ->
     return f'<path d="{path}H{right:.1f}" class="front"/>'
 
 
+def _steps(front: list[Point], x: Axis, y: Axis, bottom: float, right: float) -> list[Rect]:
+    """The front's lines as thin boxes, for labels to keep clear of."""
+    boxes, low = [], bottom
+    ends = [*(x.at(p.ms) for p in front[1:]), right]
+    for point, end in zip(front, ends, strict=True):
+        left, high = x.at(point.ms), y.at(point.score)
+        boxes += [(left - 2, high, left + 2, low), (left, high - 2, end, high + 2)]
+        low = high
+    return boxes
+
+
 def _place(
     here: tuple[float, float], width: float, inside: Rect, taken: list[Rect], lines: list[Rect]
 ) -> Rect:
@@ -116,7 +128,9 @@ def _place(
             rect = (left, cy - SIZE * 0.75, left + width, cy + SIZE * 0.6)
             if rect[1] < inside[1] or rect[3] > inside[3]:
                 continue
-            price = ring + 1000 * sum(_touch(rect, r) for r in taken) + 16 * sum(_touch(rect, r) for r in lines)
+            price = (
+                ring + 1000 * sum(_touch(rect, r) for r in taken) + 16 * sum(_touch(rect, r) for r in lines)
+            )
             if price < cost:
                 best, cost = rect, price
         if cost < ring:
@@ -131,6 +145,6 @@ def _touch(a: Rect, b: Rect) -> bool:
 def _label(here: tuple[float, float], rect: Rect, name: str, style: str) -> list[str]:
     x = min(max(here[0], rect[0]), rect[2])
     y = min(max(here[1], rect[1]), rect[3])
-    far = (x - here[0]) ** 2 + (y - here[1]) ** 2 > 20**2
+    far = (x - here[0]) ** 2 + (y - here[1]) ** 2 > 13**2
     leader = [line(here[0], here[1], x, y, "leader")] if far else []
     return [*leader, text(rect[0], rect[3] - SIZE * 0.35, name, f"on {style}")]

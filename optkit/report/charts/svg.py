@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from html import escape
 
-from optkit.report.charts.figures import clean, number
+from optkit.report.charts.figures import clean
 
 #: Font size of every label, in the user units of the drawing (1 unit is 1 px on a phone).
 SIZE = 12
@@ -25,9 +25,8 @@ def frame(width: int, height: float, title: str, description: str, body: list[st
 
 
 def text(x: float, y: float, content: str, style: str = "", anchor: str = "start") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{style}">{escape(clean(content))}</text>'
-    )
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text {place} class="{style}">{escape(clean(content))}</text>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
@@ -72,7 +71,9 @@ class Axis:
     log: bool = False
 
     @classmethod
-    def over(cls, values: list[float], start: float, end: float, log: bool = False, pad: float = 0.06) -> Axis:
+    def over(
+        cls, values: list[float], start: float, end: float, log: bool = False, pad: float = 0.06
+    ) -> Axis:
         """An axis that holds all `values` with some room on both sides."""
         low, high = min(values), max(values)
         if log:
@@ -87,12 +88,12 @@ class Axis:
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
     def ticks(self, most: int = 6) -> list[float]:
-        """Round values inside the axis: 1, 2, 5 × 10ⁿ on a long log axis, even steps otherwise."""
-        if self.log and self.high / self.low > 8:
+        """Round values inside the axis: 1, 2, 5 × 10ⁿ on a log axis that is long enough, else even steps."""
+        if self.log:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            for steps in ((1, 2, 5), (1, 3), (1,)):
+            for steps in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
                 found = [s * 10.0**p for p in powers for s in steps if self.low <= s * 10.0**p <= self.high]
-                if len(found) <= most:
+                if 3 <= len(found) <= most:
                     return found
         raw = (self.high - self.low) / max(most - 1, 1)
         unit = 10 ** math.floor(math.log10(raw))
@@ -100,13 +101,19 @@ class Axis:
         first = math.ceil(self.low / step)
         return [i * step for i in range(first, math.floor(self.high / step) + 1)]
 
+    def labels(self, most: int = 6) -> list[tuple[float, str]]:
+        """The ticks as they are written: as many decimals for all as the longest needs."""
+        ticks = self.ticks(most)
+        digits = max((len(f"{tick:.6g}".partition(".")[2]) for tick in ticks), default=0)
+        return [(tick, f"{tick:,.6g}" if self.log else f"{tick:,.{digits}f}") for tick in ticks]
+
 
 def axis_below(axis: Axis, top: float, bottom: float, caption: str, most: int = 6) -> list[str]:
     """Grid lines, tick labels that do not touch, and the caption under a horizontal axis."""
     parts, taken = [], -math.inf
     right = max(axis.start, axis.end) + 8
-    for tick in axis.ticks(most):
-        x, label = axis.at(tick), f"{tick:.6g}" if abs(tick) < 1e4 else number(tick)
+    for tick, label in axis.labels(most):
+        x = axis.at(tick)
         parts.append(line(x, top, x, bottom, "grid"))
         half = width_of(label) / 2
         middle = min(max(x, half), right - half)

@@ -1,0 +1,59 @@
+"""The HTML parts that the page is made of: escaped text, lists, tables in a box of their own, folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from optkit.report.charts import figures
+
+
+def text(value: Any) -> str:
+    """Escaped, printable text for an element or a quoted attribute."""
+    return escape(figures.clean(value), quote=True)
+
+
+def section(title: str, content: str) -> str:
+    return f"<section><h2>{title}</h2>{content}</section>" if content else ""
+
+
+def bullets(lines: Iterable[str]) -> str:
+    inner = "".join(f"<li>{text(line)}</li>" for line in lines)
+    return f"<ul>{inner}</ul>" if inner else ""
+
+
+def grid(panels: list[str]) -> str:
+    inner = "".join(f"<div>{panel}</div>" for panel in panels if panel)
+    return f'<div class="grid">{inner}</div>' if inner else ""
+
+
+def table(name: str, heads: Iterable[str], lines: Iterable[tuple[str, list[str]]]) -> str:
+    """A table of already escaped cells, in a box of its own that scrolls."""
+    top = "".join(f'<th scope="col">{text(head)}</th>' for head in heads)
+    rows = "".join(
+        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        for first, cells in lines
+    )
+    return scroll(name, f"<table><thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table>")
+
+
+def scroll(name: str, table: str) -> str:
+    return f'<div class="scroll" role="region" aria-label="{text(name)}" tabindex="0">{table}</div>'
+
+
+def details(title: str, content: str) -> str:
+    return f"<details><summary>{title}</summary>{content}</details>"
+
+
+def facts(facts: dict[str, Any]) -> str:
+    inner = "".join(f"<div><dt>{text(k)}</dt><dd>{text(v)}</dd></div>" for k, v in facts.items() if v != "")
+    return f'<dl class="facts">{inner}</dl>' if inner else ""
+
+
+def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested facts with dotted names."""
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        found |= flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
+    return found

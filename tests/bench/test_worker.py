@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+import pytest
+
+from optkit.artifact import Artifact
+from optkit.bench.accuracy import load_outputs
+from optkit.bench.worker import DATA_EXAMPLES, Worker, data_batches
+from optkit.errors import CheckpointError, DataError, OptkitError, PassError, WorkerError
+from optkit.process import Child
+from optkit.runtimes.fake import FakeSession, ManualClock
+from tests.bench.fakes import encoded_set, write_artifact
+
+LENGTHS = [4, 2, 8, 6, 2]
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    return write_artifact(tmp_path / "model")
+
+
+@pytest.fixture
+def encoded(tmp_path):
+    encoded_set(LENGTHS).save(tmp_path / "examples.npz")
+    return tmp_path / "examples.npz"
+
+
+@pytest.fixture
+def ready(artifact, encoded):
+    """ready(**options) → a worker that has loaded a fake on a clock turned by hand."""
+
+    def make(**options):
+        clock = ManualClock()
+        worker = Worker(lambda a, runtime, **o: FakeSession(clock=clock, **o), clock=clock)
+        worker.load(str(artifact), "fake", options)
+        worker.attach(str(encoded))
+        return worker
+
+    return make
+
+
+def test_load_tells_what_it_loaded(artifact):
+    clock = ManualClock()
+
+    def slow(opened, runtime, **options):
+        assert isinstance(opened, Artifact)
+        assert (runtime, options) == ("fake", {"labels": 3})
+        clock.advance(0.25)
+        return FakeSession(**options)
+
+    loaded = Worker(slow, clock=clock).load(str(artifact), "fake", {"labels": 3})
+    assert loaded["load_ms"] == pytest.approx(250)
+    assert loaded["rss_bytes"] > 1e6
+    assert loaded["cold_ms"] is None
+    assert loaded["inputs"] == ["input_ids", "attention_mask"]
+
+
+def test_a_missing_artifact_is_refused_before_its_runtime_is_opened(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        Worker(lambda *a, **o: pytest.fail("opened")).load(str(tmp_path / "none"), None, {})
+
+
+def test_no_examples_are_refused(tmp_path):
+    encoded_set([]).save(tmp_path / "empty.npz")
+    with pytest.raises(DataError, match="at least one example"):
+        Worker().attach(str(tmp_path / "empty.npz"))
+
+
+@pytest.mark.parametrize("call", ["cold", "warm", "time"])
+def test_calls_before_load_are_refused(call):
+    arguments = {} if call == "cold" else {"batch": 1, "tokens": 4, "repeats": 1}
+    with pytest.raises(OptkitError, match="'load'"):
+        getattr(Worker(), call)(**arguments)
+
+
+def test_a_fixed_shape_gives_one_sample_per_repeat(ready):
+    assert ready(delay_ms=2).time(3, 16, 4) == pytest.approx([2.0] * 4)
+    assert ready(delay_ms=1, delay_ms_per_token=0.5).time(2, 8, 2) == pytest.approx([9.0] * 2)
+
+
+def test_data_gives_one_sample_per_batch_in_the_same_order(ready):
+    worker = ready(delay_ms_per_token=1)
+    first = worker.time(1, "data", 1)
+    assert sorted(first) == pytest.approx(sorted(LENGTHS))
+    assert worker.time(1, "data", 3) == pytest.approx(first * 3)
+    assert sorted(worker.time(2, "data", 1)) == pytest.approx([4, 8, 12])  # padded areas of 2+2, 4+6, 8
+
+
+def test_warm_takes_no_samples(ready):
+    worker = ready(delay_ms=1)
+    assert worker.warm(1, 8, 5) is None
+    assert worker.cold() == pytest.approx(1.0)
+
+
+def test_evaluate_writes_all_outputs_in_order(ready, tmp_path):
+    worker = ready(delay_ms=10)
+    done = worker.evaluate(str(tmp_path / "out.npz"), batch_size=2, max_tokens=100)
+    assert done["seconds"] == pytest.approx(0.03)
+    assert done["peak_rss_bytes"] == worker.peak_rss()
+    examples, session = encoded_set(LENGTHS), FakeSession()
+    for i, row in enumerate(load_outputs(tmp_path / "out.npz")["logits"]):
+        np.testing.assert_array_equal(row, session.infer(examples.batch([i]))["logits"][0])
+
+
+def test_evaluate_refuses_outputs_that_are_no_numbers(ready, tmp_path):
+    with pytest.raises(PassError, match="NaN"):
+        ready(flaw="nan").evaluate(str(tmp_path / "out.npz"), batch_size=2, max_tokens=100)
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_a_large_data_set_is_stood_for_by_its_quantiles(batch):
+    lengths = np.random.default_rng(0).integers(1, 200, 5000)
+    parts = data_batches(lengths, batch)
+    picked = np.concatenate(parts)
+    assert len(picked) == len(set(picked)) == DATA_EXAMPLES
+    assert all(len(part) <= batch for part in parts)
+    assert np.median(lengths[picked]) == pytest.approx(np.median(lengths), abs=4)
+    assert lengths[picked].mean() == pytest.approx(lengths.mean(), rel=0.02)
+
+
+def test_a_paused_process_uses_no_cpu(artifact, encoded):
+    with Child("optkit.bench.worker", threads=1, timeout_s=60) as child:
+        child.call("load", artifact=str(artifact), runtime="fake", options={"spin": True})
+        child.call("attach", encoded=str(encoded))
+        assert child.call("time", batch=2, tokens=8, repeats=3)
+        assert child.call("peak_rss") > 1e6
+        child.pause()
+        wait_until(lambda: state_of(child.pid) == "T")
+        before = cpu_ticks(child.pid)
+        time.sleep(0.3)
+        assert cpu_ticks(child.pid) == before
+        child.resume()
+        # A lower bound only: the thread is as busy as the shared machine lets it.
+        wait_until(lambda: cpu_ticks(child.pid) > before)
+        assert child.call("cpu_seconds") > 0
+
+
+@pytest.mark.parametrize(
+    ("flaw", "said"),
+    [("crash", "ended with code -9"), ("memory", "Out of memory"), ("hang", "did not answer")],
+)
+def test_a_worker_that_fails_says_so(artifact, encoded, flaw, said):
+    with Child("optkit.bench.worker", timeout_s=20) as child:
+        child.call("load", artifact=str(artifact), runtime="fake", options={"flaw": flaw})
+        child.call("attach", encoded=str(encoded))
+        child.timeout_s = 0.5 if flaw == "hang" else 20
+        with pytest.raises(WorkerError, match=said):
+            child.call("cold")
+
+
+def wait_until(condition, seconds=20.0):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it did not come true in time"
+        time.sleep(0.01)
+
+
+def stat_of(pid: int) -> list[str]:
+    if not os.path.exists("/proc/self/stat"):
+        pytest.skip("there is no /proc here to read a process's CPU time from")
+    with open(f"/proc/{pid}/stat") as stream:
+        return stream.read().rsplit(")", 1)[1].split()
+
+
+def state_of(pid: int) -> str:
+    return stat_of(pid)[0]
+
+
+def cpu_ticks(pid: int) -> int:
+    return sum(map(int, stat_of(pid)[11:13]))

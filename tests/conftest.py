@@ -1,0 +1,123 @@
+"""Small real checkpoints and data, built here: random weights, two layers, a word-level tokenizer."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+WORDS = "a fine film the plot is thin and dull bright cast good bad very not one two".split()
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_checkpoint() -> Path:
+    """The real fine-tuned checkpoint, where it is at hand."""
+    path = SHARED / "checkpoints" / "minilm-l6-sst2"
+    if not path.exists():
+        pytest.skip("the shared checkpoint is not beside this project")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_sst2() -> Path:
+    path = SHARED / "data" / "sst2"
+    if not path.exists():
+        pytest.skip("the shared data is not beside this project")
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(tmp_path_factory):
+    """make_checkpoint("bert", labels=..., **config) → a folder with safetensors, config and tokenizer."""
+
+    def make(kind: str = "bert", labels: tuple[str, ...] = ("negative", "positive"), **changes) -> Path:
+        import torch
+        import transformers
+
+        torch.manual_seed(0)
+        folder = tmp_path_factory.mktemp(f"{kind}-checkpoint")
+        write_tokenizer(folder)
+        config = transformers.AutoConfig.for_model(kind, **{**tiny(kind), **changes})
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: i for i, label in enumerate(labels)}
+        model = transformers.AutoModelForSequenceClassification.from_config(config)
+        for p in model.parameters():  # logits far enough apart that rounding does not decide
+            p.data.mul_(3.0) if p.dim() > 1 else None
+        model.save_pretrained(str(folder))
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def checkpoint(make_checkpoint) -> Path:
+    return make_checkpoint("bert")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """train (64), validation (40) and test (20) sentences with labels by name."""
+    folder = tmp_path_factory.mktemp("data")
+    for split, count in (("train", 64), ("validation", 40), ("test", 20)):
+        write_jsonl(folder / f"{split}.jsonl", sentences(count, seed=count))
+    return folder
+
+
+def sentences(count: int, seed: int = 0) -> list[dict]:
+    rng = random.Random(seed)
+    return [
+        {
+            "text": " ".join(rng.choices(WORDS, k=rng.randint(2, 20))),
+            "label": rng.choice(["negative", "positive"]),
+        }
+        for _ in range(count)
+    ]
+
+
+def write_jsonl(file: Path, rows: list[dict]) -> Path:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def tiny(kind: str) -> dict:
+    """The smallest configuration of `kind` that still has two layers and two heads."""
+    if kind == "distilbert":
+        return {"vocab_size": 40, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": 64}
+    sizes = {
+        "vocab_size": 40,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+    }
+    if kind == "roberta":
+        sizes |= {"max_position_embeddings": 66, "type_vocab_size": 1, "pad_token_id": 1}
+    if kind == "electra":
+        sizes |= {"embedding_size": 32}
+    return sizes
+
+
+def write_tokenizer(folder: Path) -> None:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    vocabulary = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"model_max_length": 64, "tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"})
+    )

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from optkit.artifact import Artifact
+from optkit.checkpoint import fetch
+from optkit.data import Data
+from optkit.passes.base import apply, make
+from optkit.passes.context import make_context
+from optkit.task import open_task
+
+
+@pytest.fixture(scope="session")
+def context(checkpoint, data):
+    return make_context(open_task(fetch(checkpoint)), Data(str(data)))
+
+
+@pytest.fixture(scope="session")
+def exported(checkpoint, context, tmp_path_factory) -> Artifact:
+    """The tiny checkpoint as a fused fp32 graph."""
+    return apply(make("export-onnx", {}), fetch(checkpoint), tmp_path_factory.mktemp("x") / "onnx", context)
+
+
+@pytest.fixture(scope="session")
+def source_of(checkpoint, exported):
+    """A pass's input by format."""
+    return {"hf": fetch(checkpoint), "onnx": exported}

@@ -1,0 +1,76 @@
+"""What every pass promises. A new pass is in here by being there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from optkit.artifact import sha256
+from optkit.errors import RecipeError
+from optkit.passes.base import apply, known_passes
+from optkit.session import infer_all, open_session
+from optkit.task import open_task
+
+PASSES = sorted(known_passes().items())
+
+
+@pytest.fixture(params=[cls for _, cls in PASSES], ids=[name for name, _ in PASSES])
+def cls(request):
+    return request.param
+
+
+@pytest.fixture
+def result(cls, source_of, context, tmp_path):
+    source = source_of[sorted(cls.accepts)[0]]
+    before = {p.name: sha256(p) for p in source.path.iterdir()}
+    made = apply(cls(), source, tmp_path / "made", context)
+    assert {p.name: sha256(p) for p in source.path.iterdir()} == before, "the source was changed"
+    return source, made
+
+
+def test_fields_have_defaults_and_meanings(cls):
+    for f in fields(cls):
+        assert f.metadata["doc"], f"{cls.name()}.{f.name} has no meaning"
+    assert cls.summary().endswith(".")
+    json.dumps(cls().parameters())
+
+
+def test_the_result_is_a_whole_artifact(cls, result):
+    source, made = result
+    made.verify()
+    assert made.format == cls.produces
+    assert [s["pass"] for s in made.lineage] == [*[s["pass"] for s in source.lineage], cls.name()]
+    assert made.lineage[-1]["parameters"] == cls().parameters()
+    json.dumps(made.manifest)
+
+
+def test_the_result_answers_like_its_source(result, context):
+    """Random weights, so only roughly; that a real model keeps its accuracy is shown elsewhere."""
+    source, made = result
+    encoded = context.encoded("test", None)
+    with open_session(source) as a, open_session(made) as b:
+        before, after = (np.stack(infer_all(s, encoded, 8, 512)["logits"]) for s in (a, b))
+    assert np.isfinite(after).all()
+    assert np.abs(after - before).max() < 0.15 * np.abs(before).max() + 1e-3
+
+
+def test_the_result_serves_its_task(result):
+    _, made = result
+    assert open_task(made).name == "text-classification"
+
+
+def test_another_format_is_refused(cls, source_of, context, tmp_path):
+    for format, source in source_of.items():
+        if format not in cls.accepts:
+            with pytest.raises(RecipeError, match="takes"):
+                apply(cls(), source, tmp_path / "made", context)
+            assert not (tmp_path / "made").exists()
+
+
+def test_running_twice_gives_the_same_model(cls, source_of, context, tmp_path):
+    source = source_of[sorted(cls.accepts)[0]]
+    first, second = (apply(cls(), source, tmp_path / n, context) for n in "ab")
+    assert first.manifest["files"] == second.manifest["files"]

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from optkit.checkpoint import fetch, load_model
+from optkit.errors import PassError
+from optkit.passes import export_onnx
+from optkit.passes.base import apply, make
+from optkit.passes.context import make_context
+from optkit.session import open_session
+from optkit.task import open_task
+
+#: Every architecture that we claim: all of its attention becomes fused nodes.
+FUSED = ["bert", "roberta", "distilbert", "electra"]
+
+
+def export(folder, tmp_path, **parameters):
+    source = fetch(folder)
+    return apply(make("export-onnx", parameters), source, tmp_path / "out", make_context(open_task(source)))
+
+
+def operators(artifact) -> dict[str, int]:
+    return artifact.lineage[-1]["notes"]["operators"]
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_each_layer_has_one_fused_attention_node_and_equals_torch(kind, make_checkpoint, tmp_path):
+    import torch
+
+    folder = make_checkpoint(kind)
+    made = export(folder, tmp_path)
+    assert operators(made)["MultiHeadAttention"] == 2
+    assert "Softmax" not in operators(made)
+    model = load_model(folder)
+    rng = np.random.default_rng(0)
+    with open_session(made) as session:
+        for batch, tokens, padding in [(1, 1, 0), (1, 7, 0), (3, 12, 5), (2, 60, 59)]:
+            ids = rng.integers(5, 20, (batch, tokens))
+            mask = np.ones_like(ids)
+            if padding:
+                mask[-1, -padding:] = 0
+            feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+            feeds = {s.name: feeds[s.name] for s in session.inputs}
+            with torch.inference_mode():
+                expected = model(**{n: torch.from_numpy(a) for n, a in feeds.items()}).logits.numpy()
+            np.testing.assert_allclose(session.infer(feeds)["logits"], expected, atol=2e-5)
+
+
+def test_the_plain_variant_has_standard_operators_only(checkpoint, tmp_path):
+    made = export(checkpoint, tmp_path, attention="plain")
+    graph = onnx.load(str(made.path / "model.onnx"))
+    assert {node.domain for node in graph.graph.node} <= {"", "ai.onnx"}
+    assert made.lineage[-1]["notes"]["attention"] == "plain"
+
+
+def test_the_difference_to_torch_is_reported(exported):
+    notes = exported.lineage[-1]["notes"]
+    assert 0 <= notes["max_difference"] < 1e-4
+    assert notes["checked_examples"] == export_onnx.CHECKED
+
+
+def test_a_graph_that_differs_from_torch_is_refused(checkpoint, tmp_path):
+    with pytest.raises(PassError, match="Expected the exported graph to equal torch"):
+        export(checkpoint, tmp_path, tolerance=0.0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_outputs_that_are_not_finite_are_refused():
+    with pytest.raises(PassError, match="NaN"):
+        export_onnx._compare([np.array([[np.nan]])], [np.array([[0.0]])], 1e-3)
+
+
+def test_batch_and_sequence_stay_dynamic(exported):
+    with open_session(exported) as session:
+        assert all(spec.shape == ("batch", "sequence") for spec in session.inputs)
+
+
+def test_the_graph_carries_no_paths_of_this_machine(exported):
+    assert b"/work/" not in (exported.path / "model.onnx").read_bytes()
+    assert b"site-packages" not in (exported.path / "model.onnx").read_bytes()

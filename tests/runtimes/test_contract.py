@@ -1,0 +1,88 @@
+"""What every runtime promises. A new runtime is in here once it has a case."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from optkit.artifact import Artifact
+from optkit.checkpoint import fetch
+from optkit.errors import OptkitError, RecipeError
+from optkit.passes.base import apply, make
+from optkit.passes.context import make_context
+from optkit.session import infer_all, known_runtimes, open_session
+from optkit.task import open_task
+
+RUNTIMES = ["fake", "onnxruntime", "torch"]
+
+
+@pytest.fixture(scope="module")
+def artifacts(checkpoint, tmp_path_factory):
+    source = fetch(checkpoint)
+    context = make_context(open_task(source))
+    graph = apply(make("export-onnx", {}), source, tmp_path_factory.mktemp("r") / "onnx", context)
+    return {"torch": source, "onnxruntime": graph, "fake": source}
+
+
+@pytest.fixture(params=RUNTIMES)
+def session(request, artifacts):
+    with open_session(artifacts[request.param], request.param) as session:
+        yield session
+
+
+@pytest.fixture
+def encoded(checkpoint):
+    return open_task(Artifact.open(checkpoint)).encode(["a fine film", "the plot is thin and dull", "good"])
+
+
+def test_every_runtime_has_a_case():
+    assert known_runtimes() == RUNTIMES
+
+
+def test_outputs_are_named_float_arrays_one_row_per_example(session, encoded):
+    outputs = session.infer(encoded.batch([0, 1, 2]))
+    assert set(outputs) == {spec.name for spec in session.outputs}
+    assert outputs["logits"].shape == (3, 2)
+    assert outputs["logits"].dtype == np.float32
+
+
+def test_the_same_input_gives_the_same_output(session, encoded):
+    first, second = (session.infer(encoded.batch([0, 1]))["logits"] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_outputs_do_not_depend_on_padding_or_neighbours(session, encoded):
+    together = np.stack(infer_all(session, encoded, 3, 512)["logits"])
+    alone = np.stack(infer_all(session, encoded, 1, 512)["logits"])
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+def test_a_missing_input_is_named(session, encoded):
+    feeds = encoded.batch([0])
+    del feeds["attention_mask"]
+    with pytest.raises(OptkitError, match="attention_mask"):
+        session.infer(feeds)
+
+
+def test_unknown_inputs_are_ignored(session, encoded):
+    feeds = encoded.batch([0])
+    np.testing.assert_array_equal(
+        session.infer({**feeds, "more": np.zeros(1)})["logits"], session.infer(feeds)["logits"]
+    )
+
+
+def test_closing_twice_is_fine(session):
+    session.close()
+    session.close()
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_threads_can_be_set(runtime, artifacts):
+    with open_session(artifacts[runtime], runtime, threads=1) as session:
+        assert session.inputs
+
+
+def test_an_unknown_runtime_gets_the_nearest_name(artifacts):
+    with pytest.raises(RecipeError) as raised:
+        open_session(artifacts["torch"], "onnxrutime")
+    assert "onnxruntime" in raised.value.hint

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+
+import datasets
+import numpy as np
+import pytest
+
+from optkit.artifact import Artifact
+from optkit.errors import CheckpointError, DataError, RecipeError
+from optkit.task import Columns, open_task
+from tests.conftest import write_tokenizer
+
+
+@pytest.fixture
+def make_task(tmp_path):
+    """make_task(labels, metric=..., **config) without any weights: a task needs none."""
+
+    def make(labels=("negative", "positive"), metric=None, **config):
+        write_tokenizer(tmp_path)
+        (tmp_path / "model.safetensors").write_bytes(b"")
+        base = {
+            "architectures": ["BertForSequenceClassification"],
+            "id2label": {str(i): label for i, label in enumerate(labels)},
+            "max_position_embeddings": 64,
+            "pad_token_id": 0,
+        }
+        (tmp_path / "config.json").write_text(json.dumps({**base, **config}))
+        return open_task(Artifact.open(tmp_path), metric=metric)
+
+    return make
+
+
+def table(**columns):
+    return datasets.Dataset.from_dict(columns)
+
+
+@pytest.mark.parametrize("label", ["positive", "Positive", 1, "1", 1.0])
+def test_labels_match_by_name_or_number(make_task, label):
+    read = make_task().read(table(text=["a film"], label=[label]), Columns())
+    assert read.references == [1]
+
+
+def test_label_names_of_the_data_set_win_over_its_numbers(make_task):
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["positive", "negative"])}
+    )
+    rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
+    assert make_task().read(rows, Columns()).references == [1, 0]
+
+
+@pytest.mark.parametrize("label", ["neutral", 2, -1, 0.5, None])
+def test_an_unknown_label_names_row_and_known_labels(make_task, label):
+    with pytest.raises(DataError, match="row 0.*negative, positive"):
+        make_task().read(table(text=["a film"], label=[label]), Columns())
+
+
+def test_pairs_are_encoded_with_their_types(make_task):
+    rows = table(text=["a film"], text_pair=["the plot"], label=["positive"])
+    read = make_task().read(rows, Columns())
+    assert read.encoded.arrays["token_type_ids"][0].tolist() == [0, 0, 0, 0, 1, 1, 1]
+
+
+def test_columns_can_be_named(make_task):
+    rows = table(x=["a film"], y=["the plot"], z=["positive"])
+    read = make_task().read(rows, Columns("x", "y", "z"))
+    assert read.sources == ["a film ⟂ the plot"]
+
+
+def test_a_column_that_is_no_text(make_task):
+    with pytest.raises(DataError, match="Expected text in column 'text'"):
+        make_task().read(table(text=[1], label=["positive"]), Columns())
+
+
+def test_longer_texts_are_truncated_and_counted(make_task):
+    encoded = make_task().encode(["film " * 200, "film"])
+    assert encoded.truncated == 1
+    assert encoded.lengths.tolist() == [64, 3]
+
+
+def test_an_empty_text_still_has_its_special_tokens(make_task):
+    assert make_task().encode([""]).lengths.tolist() == [2]
+
+
+def test_what_is_no_text_is_refused_with_its_place(make_task):
+    with pytest.raises(DataError, match="position 1, received int"):
+        make_task().encode(["a", 3])
+
+
+def test_single_label_probabilities_sum_to_one(make_task):
+    answer = make_task().decode({"logits": [np.array([0.0, 2.0])]})[0]
+    assert answer.label == "positive"
+    assert sum(answer.scores.values()) == pytest.approx(1)
+
+
+def test_multi_label(make_task):
+    task = make_task(("a", "b", "c"), problem_type="multi_label_classification")
+    assert task.metric == "f1"
+    read = task.read(table(text=["x", "y"], label=[["a", "c"], []]), Columns())
+    assert read.references == [[1, 0, 1], [0, 0, 0]]
+    outputs = {"logits": [np.array([2.0, -1.0, 3.0]), np.array([-1.0, -1.0, 1.0])]}
+    assert task.decode(outputs)[0].label == ["a", "c"]
+    # true positives 2, false positives 1, false negatives 0
+    assert task.score(task.answers(outputs), read.references) == pytest.approx(4 / 5)
+
+
+def test_regression(make_task):
+    task = make_task(("value",))
+    assert (task.problem, task.metric) == ("regression", "spearman")
+    read = task.read(table(text=["x", "y", "z"], label=[1.0, 2.5, 4.0]), Columns())
+    outputs = {"logits": [np.array([v]) for v in (0.1, 0.2, 0.9)]}
+    assert task.score(task.answers(outputs), read.references) == pytest.approx(1.0)
+    assert task.decode(outputs)[0].label is None
+    with pytest.raises(DataError, match="Expected a number"):
+        task.read(table(text=["x"], label=["high"]), Columns())
+
+
+@pytest.mark.parametrize("metric", ["f1", "matthews"])
+def test_metrics_agree_with_scikit_learn(make_task, metric):
+    from sklearn import metrics
+
+    rng = np.random.default_rng(0)
+    truth, answers = rng.integers(0, 2, 50), rng.integers(0, 2, 50)
+    expected = {"f1": metrics.f1_score, "matthews": metrics.matthews_corrcoef}[metric](truth, answers)
+    assert make_task(metric=metric).score(answers, truth) == pytest.approx(expected)
+
+
+def test_a_metric_of_another_problem_is_refused(make_task):
+    with pytest.raises(RecipeError, match="does not fit"):
+        make_task(metric="spearman")
+
+
+def test_an_architecture_without_a_task_names_the_flag(make_task):
+    with pytest.raises(CheckpointError) as raised:
+        make_task(architectures=["BertModel"])
+    assert "--task" in raised.value.hint
+
+
+def test_a_broken_tokenizer_is_a_checkpoint_error(make_task, tmp_path):
+    make_task()
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match="not a tokenizer"):
+        open_task(Artifact.open(tmp_path))

@@ -1,0 +1,198 @@
+"""The loop, end to end on a tiny model: what it writes, that it resumes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import optkit
+from optkit.compression import choose, compress
+from optkit.errors import DataError, OutputError
+from optkit.recipe import Gate, Recipe
+from optkit.report.model import Interval, Report, Row
+
+QUICK = {"shapes": ("1xdata", "2x16"), "rounds": 2, "processes": 1, "threads": 1}
+LENIENT = Gate(max_drop=0.5, relative=False)
+
+
+@pytest.fixture(scope="module")
+def finished(checkpoint, data, tmp_path_factory):
+    """One whole run, interrupted before its last pass and then resumed."""
+    out = tmp_path_factory.mktemp("models") / "tiny"
+
+    def stop_at_static(event):
+        if event["event"] == "step" and event["name"] == "quantize-static":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compress(checkpoint, Recipe.int8(LENIENT), data=data, out=out, listener=stop_at_static, **QUICK)
+    left = sorted(p.name for p in out.parent.iterdir())
+    events = []
+    report = compress(checkpoint, Recipe.int8(LENIENT), data=data, out=out, listener=events.append, **QUICK)
+    return out, report, left, events
+
+
+def test_an_interruption_leaves_nothing_under_the_final_name(finished):
+    assert finished[2] == [".tiny.work"]
+
+
+def test_the_same_command_resumes_after_the_last_finished_pass(finished):
+    notes = [e["text"] for e in finished[3] if e["event"] == "note"]
+    for name in ("torch-fp32", "onnxruntime-fp32", "quantize-dynamic"):
+        assert any(name in note and "not measured again" in note for note in notes)
+    assert sum("not run again" in note for note in notes) == 2
+
+
+def test_the_work_folder_goes_in_the_end(finished):
+    assert [p.name for p in finished[0].parent.iterdir()] == ["tiny"]
+
+
+def test_rows_are_the_baselines_then_one_per_pass(finished):
+    report = finished[1]
+    names = ["torch-fp32", "onnxruntime-fp32", "quantize-dynamic", "quantize-static"]
+    assert [r.name for r in report.rows] == names
+    assert [r.verdict for r in report.rows[:2]] == ["baseline", "baseline"]
+    assert report.chosen in names[2:]
+
+
+def test_the_report_holds_what_the_issue_asks_for(finished):
+    out, report, *_ = finished
+    stored = json.loads((out / "report.json").read_text())
+    assert Report.from_dict(stored).to_dict() == stored
+    assert {"schema", "task", "metric", "data", "target", "environment", "rows", "chosen"} <= set(stored)
+    assert stored["data"]["examples"] == 40
+    assert len(stored["data"]["sha256"]) == 64
+    for row in stored["rows"]:
+        assert row["size_bytes"] > 0
+        assert row["peak_rss_bytes"] > 1e6
+        assert 0 <= row["agreement"] <= 1
+        assert [(x["batch"], x["tokens"]) for x in row["latency"]] == [(1, "data"), (2, 16)]
+        assert all(x["p50_ms"] <= x["p90_ms"] <= x["p99_ms"] and x["samples_ms"] for x in row["latency"])
+    for row in stored["rows"][1:]:
+        assert row["speedup"]["low"] <= row["speedup"]["value"] <= row["speedup"]["high"]
+    for name in ("report.md", "report.html"):
+        assert report.chosen in (out / name).read_text()
+
+
+def test_the_output_is_an_artifact_that_answers(finished):
+    out, report, *_ = finished
+    manifest = json.loads((out / "optkit.json").read_text())
+    assert [s["pass"] for s in manifest["lineage"]] == ["export-onnx", report.chosen]
+    assert {"model.onnx", "tokenizer.json", "config.json"} <= set(manifest["files"])
+    assert optkit.load(out).predict(["a fine film"])[0].label in ("negative", "positive")
+
+
+def test_an_existing_output_is_refused_before_any_work(finished, checkpoint, data):
+    with pytest.raises(OutputError, match="exists"):
+        compress(checkpoint, Recipe.int8(), data=data, out=finished[0], **QUICK)
+
+
+def test_no_data_is_refused(checkpoint, tmp_path):
+    with pytest.raises(DataError, match="labelled data"):
+        compress(checkpoint, Recipe.int8(), out=tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def run_command(*arguments: object, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "optkit", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_no_candidate_passes_exit_3_with_the_report_written(checkpoint, data, tmp_path):
+    out = tmp_path / "out"
+    done = run_command(
+        "compress", checkpoint, "--int8", "--data", data, "--out", out, "--min-speedup", "1000",
+        "--shapes", "1xdata", "--rounds", "1", "--processes", "1", "--quiet",
+    )  # fmt: skip
+    stdout, stderr = done.communicate(timeout=300)
+    assert done.returncode == 3, stderr
+    assert "No candidate passed" in stderr
+    report = Report.load(out / "report.json")
+    assert report.gate["passed"] is False
+    assert all("its speedup is" in r.reasons[0] for r in report.rows[2:])
+    assert optkit.load(out).artifact.manifest["gate"]["passed"] is False
+    assert "quantize-static" in stdout
+
+
+def test_sigterm_in_a_pass_leaves_no_output_and_no_process(checkpoint, data, tmp_path):
+    out = tmp_path / "out"
+    running = run_command("compress", checkpoint, "--int8", "--data", data, "--out", out, "--rounds", "1")
+    for line in running.stderr:
+        if "onnxruntime-fp32 [" in line:
+            break
+    time.sleep(1.0)  # the export pass has begun in a child process
+    running.send_signal(signal.SIGTERM)
+    _, stderr = running.communicate(timeout=30)
+    assert running.returncode == 143, stderr
+    assert "resumes" in stderr
+    assert not out.exists()
+    assert not _children_working_in(tmp_path)
+
+
+def test_a_pass_that_dies_is_an_error_and_leaves_no_output(checkpoint, data, tmp_path, monkeypatch):
+    """What a machine out of memory does: the kernel kills the child."""
+    from optkit.errors import WorkerError
+
+    out = tmp_path / "out"
+
+    def kill_the_pass(event):
+        if event.get("text", "").startswith("tracing"):
+            for pid in _children_of(os.getpid()):
+                os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(WorkerError, match="ended with code -9") as raised:
+        compress(checkpoint, Recipe.int8(), data=data, out=out, listener=kill_the_pass, **QUICK)
+    assert "memory" in raised.value.hint
+    assert not out.exists()
+
+
+def row(name: str, score: float, speed: float, verdict: str) -> Row:
+    return Row(
+        name, name, "fake", "int8", 1, score, 0, 1, [], Interval(speed, speed, speed), 1, 0, verdict
+    )
+
+
+def test_the_fastest_that_passed_is_chosen():
+    rows = [row("a", 0.9, 2, "passed"), row("b", 0.8, 3, "passed"), row("c", 0.5, 9, "failed")]
+    assert choose(rows, ["a", "b", "c"]).name == "b"
+
+
+def test_when_none_passed_the_best_score_is_chosen():
+    rows = [row("a", 0.7, 2, "failed"), row("b", 0.6, 3, "failed"), row("fp32", 0.9, 1, "baseline")]
+    assert choose(rows, ["a", "b"]).name == "a"
+
+
+def test_an_error_is_never_chosen():
+    assert choose([row("a", 0.7, 2, "error")], ["a"]) is None
+
+
+def _children_of(pid: int) -> list[int]:
+    if not shutil.which("pgrep"):
+        pytest.skip("needs pgrep")
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
+    return [int(p) for p in found.stdout.split() if p != str(os.getpid())]
+
+
+def _children_working_in(folder: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = entry.read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if "optkit.process" in command and str(folder) in command:
+            found.append(command)
+    return found

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from optkit.data import Data, column
+from optkit.errors import DataError
+from tests.conftest import sentences, write_jsonl
+
+
+def rows(count=10):
+    return sentences(count)
+
+
+def test_a_folder_of_splits(data):
+    source = Data(str(data))
+    assert sorted(source.splits) == ["test", "train", "validation"]
+    assert len(source.split("validation")) == 40
+    assert len(source.fingerprint("validation")) == 64
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "json"])
+def test_every_format_reads_the_same(tmp_path, ending):
+    import pandas
+
+    frame = pandas.DataFrame(rows())
+    file = tmp_path / f"train.{ending}"
+    if ending == "parquet":
+        frame.to_parquet(file)
+    elif ending == "json":
+        file.write_text(json.dumps(rows()))
+    else:
+        frame.to_csv(file, index=False, sep="\t" if ending == "tsv" else ",")
+    found = Data(str(file))
+    train, validation = found.split("train"), found.split("validation")
+    assert sorted([*train["text"], *validation["text"]]) == sorted(r["text"] for r in rows())
+
+
+def test_dev_is_validation_and_other_files_are_left_alone(tmp_path):
+    write_jsonl(tmp_path / "dev.jsonl", rows(3))
+    write_jsonl(tmp_path / "train.jsonl", rows(4))
+    write_jsonl(tmp_path / "train_more.jsonl", rows(50))
+    assert len(Data(str(tmp_path)).split("validation")) == 3
+    assert len(Data(str(tmp_path)).split("train")) == 4
+
+
+def test_a_missing_validation_split_is_held_out_of_train(tmp_path):
+    many = [{"text": f"text {i}", "label": "x"} for i in range(50)]
+    write_jsonl(tmp_path / "train.jsonl", many)
+    source = Data(str(tmp_path))
+    train, held_out = source.split("train"), source.split("validation")
+    assert source.is_held_out("validation")
+    assert (len(train), len(held_out)) == (45, 5)
+    assert not set(train["text"]) & set(held_out["text"])
+    assert held_out["text"] == Data(str(tmp_path)).split("validation")["text"]
+
+
+def test_a_split_that_is_not_there(tmp_path):
+    write_jsonl(tmp_path / "validation.jsonl", rows())
+    with pytest.raises(DataError, match="Expected a split 'train'"):
+        Data(str(tmp_path)).split("train")
+
+
+def test_an_empty_split(tmp_path):
+    (tmp_path / "validation.jsonl").write_text("")
+    with pytest.raises(DataError, match="empty"):
+        Data(str(tmp_path)).split("validation")
+
+
+def test_text_that_is_not_utf8_names_file_and_line(tmp_path):
+    (tmp_path / "validation.jsonl").write_bytes(b'{"text": "ok", "label": "x"}\n{"text": "caf\xe9"}\n')
+    with pytest.raises(DataError, match="not UTF-8 at line 2"):
+        Data(str(tmp_path)).split("validation")
+
+
+def test_a_corrupt_line_is_named(tmp_path):
+    (tmp_path / "validation.jsonl").write_text('{"text": "ok", "label": "x"}\n{"text": \n')
+    with pytest.raises(DataError, match="corrupt line 2"):
+        Data(str(tmp_path)).split("validation")
+
+
+def test_a_folder_without_splits(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"train\.jsonl"):
+        _ = Data(str(tmp_path)).splits
+
+
+def test_an_unknown_ending(tmp_path):
+    (tmp_path / "data.xlsx").write_text("x")
+    with pytest.raises(DataError, match="ending in"):
+        _ = Data(str(tmp_path / "data.xlsx")).splits
+
+
+def test_a_wrong_column_gets_the_nearest_name(data):
+    with pytest.raises(DataError, match="received the columns text, label") as raised:
+        column(Data(str(data)).split("test"), "txt", (), "text", "--text-column")
+    assert raised.value.hint == "Did you mean 'text'?"
+
+
+def test_a_name_that_is_neither_path_nor_data_set():
+    with pytest.raises(DataError, match="hub data set"):
+        _ = Data("no such/thing/here").splits

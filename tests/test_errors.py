@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from optkit import errors
+from optkit.errors import MissingDependency, OptkitError, by_name, did_you_mean
+
+CLASSES = [OptkitError, *OptkitError.__subclasses__()]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_the_tree_in_the_docstring_names_each_class_with_its_exit_code(cls):
+    assert re.search(rf"{cls.__name__}\s+{cls.exit_code}\b", errors.__doc__)
+
+
+def test_exit_codes_are_distinct():
+    codes = [cls.exit_code for cls in CLASSES]
+    assert len(set(codes)) == len(codes)
+    assert 0 not in codes
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_a_class_is_found_by_its_name(cls):
+    assert by_name(cls.__name__) is cls
+
+
+def test_a_missing_package_names_its_extra():
+    assert "optkit[openvino]" in MissingDependency.of("openvino", "openvino").hint
+
+
+def test_the_nearest_name_or_all_names():
+    assert did_you_mean("exprot-onnx", ["export-onnx", "prune"]) == "Did you mean 'export-onnx'?"
+    assert "prune" in did_you_mean("zzz", ["export-onnx", "prune"])

@@ -1,0 +1,53 @@
+"""What `import optkit` promises: its names, and what it does not load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pkgutil import walk_packages
+
+import pytest
+
+import optkit
+
+HEAVY = {"torch", "transformers", "datasets", "onnx", "sklearn", "scipy", "pandas", "matplotlib", "openvino"}
+
+
+def test_every_public_name_is_there():
+    for name in optkit.__all__:
+        assert getattr(optkit, name) is not None
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(AttributeError, match="compress"):
+        _ = optkit.compres
+
+
+@pytest.mark.parametrize(
+    ("statement", "also"),
+    [
+        ("import optkit", {"numpy", "onnxruntime"}),
+        ("import optkit.cli", {"numpy", "onnxruntime"}),
+        ("from optkit import load", {"onnxruntime"}),
+    ],
+)
+def test_light_imports_stay_light(statement, also):
+    code = f"{statement}\nimport sys\nprint(*sorted(m.split('.')[0] for m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not (HEAVY | also) & set(done.stdout.split())
+
+
+def test_every_module_imports_without_its_heavy_libraries():
+    """Importing a module loads nothing heavy: the libraries load inside functions."""
+    names = [m.name for m in walk_packages(optkit.__path__, "optkit.")]
+    code = f"import sys\nfor n in {names!r}: __import__(n)\nprint(*sorted(m.split('.')[0] for m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not (HEAVY | {"onnxruntime"}) & set(done.stdout.split())
+
+
+def test_every_module_says_what_it_is_for():
+    for m in walk_packages(optkit.__path__, "optkit."):
+        module = import_module(m.name)
+        empty_package = m.ispkg and not [x for x in vars(module) if not x.startswith("_")]
+        assert module.__doc__ or empty_package, f"{m.name} has no docstring"
