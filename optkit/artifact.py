@@ -241,9 +241,13 @@ def read_json(file: Path, error: type[Exception]) -> dict[str, Any]:
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Write JSON so that a reader never sees half of it."""
+    write_text(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write so that a reader never sees half of it."""
     temporary = file.with_name(f".{file.name}.partial-{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(file)
 
 

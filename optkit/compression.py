@@ -196,7 +196,7 @@ class _Run:
         total = 2 + len({_hash(*map(_spec, chain[: i + 1])) for chain in chains for i in range(len(chain))})
         self._begin("torch-fp32", total)
         baseline = Candidate("torch-fp32", str(self.checkpoint.path), "torch", {})
-        self._measure(baseline, root, None, 0.0, None)
+        self._measure(baseline, root, self.checkpoint, None)
         self._beside.append(baseline)
         self._chain(tuned, root, total, leaf=False, name="onnxruntime-fp32")
         for chain in chains:
@@ -205,12 +205,12 @@ class _Run:
     def _chain(
         self, chain: tuple[Pass, ...], root: str, total: int, leaf: bool, name: str | None = None
     ) -> None:
-        artifact, key = self.checkpoint, root
+        artifact, key, parent = self.checkpoint, root, self.rows[0].name
         for i, step in enumerate(chain):
             key = _hash(key, _spec(step))
             last = leaf and i == len(chain) - 1
             if key in self._named:
-                artifact = Artifact.open(self._folder(step, key))
+                artifact, parent = Artifact.open(self._folder(step, key)), self._named[key]
                 if last:
                     self.leaves.append(self._named[key])
                     self._judge(next(r for r in self.rows if r.name == self._named[key]))
@@ -222,8 +222,8 @@ class _Run:
             if last:
                 self.leaves.append(title)
             candidate = Candidate(title, str(artifact.path), DEFAULT_RUNTIME[artifact.format], {})
-            made = artifact.lineage[-1]
-            self._measure(candidate, key, made["notes"], made["seconds"], made["notes"].get("peak_rss_bytes"))
+            self._measure(candidate, key, artifact, parent)
+            parent = title
             if name:
                 self._beside.append(candidate)
 
@@ -246,12 +246,10 @@ class _Run:
                 threads=self.evaluator.plan.threads,
                 trust_remote_code=self.trust_remote_code,
             )
-        write_json(folder.with_suffix(".peak.json"), done)
+        write_json(_peak_file(folder), done)
         return Artifact.open(folder)
 
-    def _measure(
-        self, candidate: Candidate, key: str, notes: dict[str, Any] | None, seconds: float, peak: int | None
-    ) -> None:
+    def _measure(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
         """Add the row of `candidate`: from the work folder where it was measured before, else now."""
         settings = _hash(key, repr(self.evaluator.plan), [c.name for c in self._beside], self.evaluator.task.metric)
         file = self.work / f"row-{settings}.json"
@@ -261,12 +259,13 @@ class _Run:
             self.listen({"event": "note", "text": f"{candidate.name}: measured before, not measured again"})
         else:
             row, outputs, measured = self.evaluator.row(candidate, settings, self._baseline, self._beside)
-            row.notes, row.seconds = notes or {}, seconds
-            peak_file = Path(candidate.artifact).with_suffix(".peak.json")
-            if peak_file.exists():
-                row.pass_peak_rss_bytes = read_json(peak_file, OptkitError)["peak_rss_bytes"]
+            row.parent = parent
+            if parent is not None:
+                made = artifact.lineage[-1]
+                row.notes, row.seconds = made["notes"], made["seconds"]
+                row.pass_peak_rss_bytes = read_json(_peak_file(artifact.path), OptkitError)["peak_rss_bytes"]
             self._together(measured)
-            write_json(file, asdict(row))
+            write_json(file, asdict(row))  # Python's JSON keeps NaN, which this file may hold
         if self._baseline is None:
             from optkit.bench.accuracy import load_outputs
 
@@ -301,6 +300,11 @@ class _Run:
     def _unique(self, name: str) -> str:
         taken = {row.name for row in self.rows}
         return next(n for n in (name, *(f"{name}-{i}" for i in range(2, 1000))) if n not in taken)
+
+
+def _peak_file(folder: Path) -> Path:
+    """Where the peak memory of the pass that made `folder` is noted, for a run that resumes."""
+    return folder.with_name(f"{folder.name}.peak.json")
 
 
 def _spec(step: Pass) -> dict[str, Any]:

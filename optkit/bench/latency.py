@@ -145,6 +145,7 @@ def measure(
     run = _Run(candidates, encoded, plan, make, listener or (lambda event: None), clock or time.monotonic)
     for draw in range(plan.processes):
         run.draw(draw)
+    run.tell(1.0, "timed side by side")
     return run.found
 
 
@@ -192,7 +193,9 @@ class _Run:
             for name in list(self._children):
                 self._attempt(name, self._warm_up, name)
             for number in range(plan.rounds):
-                self._tell(draw, number)
+                of_all = f"round {number + 1} of {plan.rounds}, process {draw + 1} of {plan.processes}"
+                done = (draw + number / plan.rounds) / plan.processes
+                self.tell(done, f"timing side by side: {of_all}")
                 for s in self._random.permutation(len(plan.shapes)):
                     for i in self._random.permutation(len(self._candidates)):
                         name = self._candidates[i].name
@@ -265,8 +268,6 @@ class _Run:
         record, peak = self.found[name], self._children[name].call("peak_rss")
         record.peak_rss_bytes = max(record.peak_rss_bytes or 0, peak)
 
-    def _tell(self, draw: int, number: int) -> None:
-        done = (draw + number / self._plan.rounds) / self._plan.processes
-        text = f"timing side by side: round {number + 1} of {self._plan.rounds}, process {draw + 1}"
+    def tell(self, fraction: float, text: str) -> None:
         seconds = self._clock() - self._begun
-        self._listener({"event": "progress", "text": text, "fraction": done, "seconds": seconds})
+        self._listener({"event": "progress", "text": text, "fraction": fraction, "seconds": seconds})

@@ -6,11 +6,12 @@ figure can be computed again.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import read_json, write_json
+from optkit.artifact import read_json, write_text
 from optkit.errors import DataError, RecipeError
 
 SCHEMA = "optkit.report/1"
@@ -50,6 +51,7 @@ class Row:
     predictions that equal the first row's; `drop` is the paired loss in the metric with its
     interval (positive: worse than the first row). `verdict` is `baseline`, `passed`, `failed`,
     `step` (an intermediate result that nobody asked to serve), or `error`; `reasons` says why.
+    `parent` names the row that the pass was applied to (None: the source, or not known).
     `seconds` is what the pass took, measuring excluded; `pass_peak_rss_bytes` its peak memory.
     """
 
@@ -68,6 +70,7 @@ class Row:
     verdict: str
     reasons: list[str] = field(default_factory=list)
     drop: Interval | None = None
+    parent: str | None = None
     load_ms: float | None = None
     pass_peak_rss_bytes: int | None = None
     notes: dict[str, Any] = field(default_factory=dict)
@@ -121,7 +124,8 @@ class Report:
         return {"schema": self.schema, **asdict(self)}
 
     def save(self, file: Path) -> None:
-        write_json(file, self.to_dict())
+        """Write report.json; what has no value (NaN) is null there."""
+        write_text(Path(file), render(self, "json"))
 
     @classmethod
     def load(cls, file: Path) -> Report:
@@ -165,15 +169,13 @@ _NOT_RENDERERS = ("model", "charts")
 
 
 def row_from_dict(value: dict[str, Any]) -> Row:
-    """A row as `asdict` wrote it. Raises KeyError or TypeError where fields are missing or unknown."""
-    latency = [Latency(**{**x, "speedup": _interval(x.get("speedup"))}) for x in value["latency"]]
-    known = {f.name for f in fields(Row)}
-    unknown = set(value) - known
-    if unknown:
-        raise TypeError(f"a row has the unknown fields {sorted(unknown)}")
+    """A row as `asdict` or JSON wrote it. Raises KeyError or TypeError where fields are missing or unknown."""
+    latency = [
+        Latency(**{**_numbers(x, Latency), "speedup": _interval(x.get("speedup"))}) for x in value["latency"]
+    ]
     return Row(
         **{
-            **value,
+            **_numbers(value, Row),
             "latency": latency,
             "speedup": _interval(value.get("speedup")),
             "drop": _interval(value.get("drop")),
@@ -181,5 +183,11 @@ def row_from_dict(value: dict[str, Any]) -> Row:
     )
 
 
+def _numbers(value: dict[str, Any], cls: type) -> dict[str, Any]:
+    """null back to NaN, where the field is a plain number: JSON has no NaN."""
+    floats = {f.name for f in fields(cls) if f.type == "float"}
+    return {k: math.nan if v is None and k in floats else v for k, v in value.items()}
+
+
 def _interval(value: dict[str, float] | None) -> Interval | None:
-    return None if value is None else Interval(**value)
+    return None if value is None else Interval(**_numbers(value, Interval))

@@ -122,10 +122,9 @@ def shape_words(shape: tuple[int, int | str] | None) -> str:
 
 
 def step_before(report: Report, row: Row) -> Row | None:
-    """The row that `row` was made from: the nearest one before it that is not itself a candidate.
-
-    Two candidates side by side (dynamic and static INT8) come from the same export, not from each other.
-    """
+    """The row that `row` was made from: its `parent`, else the nearest one before that is no candidate."""
+    if row.parent is not None:
+        return next((r for r in report.rows if r.name == row.parent), None)
     before = report.rows[: next(i for i, r in enumerate(report.rows) if r is row)]
     return next(
         (r for r in reversed(before) if r.verdict in ("baseline", "step")), before[0] if before else None
