@@ -41,7 +41,7 @@ def fetch(source: str | Path, trust_remote_code: bool = False) -> Artifact:
     return artifact
 
 
-def load_model(path: str | Path, task: str | None = None, trust_remote_code: bool = False) -> Any:
+def load_model(path: str | Path | Artifact, task: str | None = None, trust_remote_code: bool = False) -> Any:
     """The torch module in fp32 and evaluation mode, from an `hf` artifact or checkpoint folder.
 
     Raises CheckpointError for unknown architectures, missing or unexpected weights, and NaN.

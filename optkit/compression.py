@@ -32,7 +32,7 @@ from optkit.bench.latency import Candidate, Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import DataError, OptkitError
-from optkit.evaluation import HEADLINE, Evaluator, Outputs
+from optkit.evaluation import Evaluator, Outputs
 from optkit.passes.base import Pass, make
 from optkit.process import Child
 from optkit.recipe import Recipe
@@ -251,14 +251,16 @@ class _Run:
 
     def _measure(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
         """Add the row of `candidate`: from the work folder where it was measured before, else now."""
-        settings = _hash(key, repr(self.evaluator.plan), [c.name for c in self._beside], self.evaluator.task.metric)
+        settings = _hash(
+            key, repr(self.evaluator.plan), [c.name for c in self._beside], self.evaluator.task.metric
+        )
         file = self.work / f"row-{settings}.json"
         outputs_file = self.work / f"outputs-{settings}.npz"
         if file.exists() and (self._baseline is not None or outputs_file.exists()):
             row = row_from_dict(read_json(file, OptkitError))
             self.listen({"event": "note", "text": f"{candidate.name}: measured before, not measured again"})
         else:
-            row, outputs, measured = self.evaluator.row(candidate, settings, self._baseline, self._beside)
+            row, measured = self.evaluator.row(candidate, settings, self._baseline, self._beside)
             row.parent = parent
             if parent is not None:
                 made = artifact.lineage[-1]

@@ -39,7 +39,12 @@ def demo(
     if not checkpoint.exists():
         listen({"event": "step", "name": "docstrings of the standard library", "index": 0, "total": 0})
         counts = write_docstrings(data)
-        listen({"event": "note", "text": f"{counts['train']} docstrings to train on, {counts['validation']} to validate"})
+        listen(
+            {
+                "event": "note",
+                "text": f"{counts['train']} docstrings to train on, {counts['validation']} to validate",
+            }
+        )
         listen({"event": "step", "name": "fine-tuning all-MiniLM-L6-v2", "index": 0, "total": 0})
         from optkit.process import Child
 
@@ -54,9 +59,7 @@ def demo(
             )
     if out.exists() and force:
         shutil.rmtree(out)
-    return compress(
-        checkpoint, Recipe.int8(), data=data, out=out, listener=listener, command="optkit demo"
-    )
+    return compress(checkpoint, Recipe.int8(), data=data, out=out, listener=listener, command="optkit demo")
 
 
 def encoder_folder() -> Path:

@@ -97,5 +97,5 @@ def did_you_mean(received: str, known: Iterable[str]) -> str:
 
 def by_name(name: str) -> type[OptkitError]:
     """The error class called `name`; the base class for a name that is none of ours."""
-    classes = {cls.__name__: cls for cls in (OptkitError, *OptkitError.__subclasses__())}
+    classes: dict[str, type[OptkitError]] = {cls.__name__: cls for cls in OptkitError.__subclasses__()}
     return classes.get(name, OptkitError)

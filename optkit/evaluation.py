@@ -17,14 +17,13 @@ from optkit.bench.accuracy import load_outputs, paired_drop, paired_drop_of
 from optkit.bench.latency import Candidate, Measured, Plan, Shape, measure, speedup
 from optkit.process import Child
 from optkit.report.model import Interval, Latency, Row
-from optkit.task import Labelled, Task
+from optkit.task import Labelled, Outputs, Task
 
 #: The scenario that the headline speedup and the gate speak of: one text at a time, real lengths.
 HEADLINE = Shape(1, "data")
 #: Flips kept per row, the most confident first.
 MAX_FLIPS = 200
 
-Outputs = dict[str, list[np.ndarray]]
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -59,7 +58,7 @@ class Evaluator:
         key: str,
         baseline: Outputs | None,
         beside: Sequence[Candidate] = (),
-    ) -> tuple[Row, Outputs, dict[str, Measured]]:
+    ) -> tuple[Row, dict[str, Measured]]:
         """Measure `candidate`, interleaved with `beside`, whose first member is the baseline.
 
         `baseline` holds the baseline's outputs; None: this row is the baseline.
@@ -99,14 +98,14 @@ class Evaluator:
             row.agreement = self.task.agreement(answers, before)
             row.drop = self.drop(before, answers)
             row.flips = self.flips(baseline, outputs)
-        return row, outputs, measured
+        return row, measured
 
     def drop(self, before: np.ndarray, after: np.ndarray) -> Interval:
         """The paired loss in the metric, with its 95% interval."""
         references = self.labelled.references
-        right = self.task.outcomes(before, references)
-        if right is not None:
-            paired = paired_drop(right, self.task.outcomes(after, references))
+        was, now = self.task.outcomes(before, references), self.task.outcomes(after, references)
+        if was is not None and now is not None:
+            paired = paired_drop(was, now)
         else:
             paired = paired_drop_of(self.task.score, before, after, references)
         return Interval(paired.drop, paired.low, paired.high)

@@ -45,7 +45,7 @@ class Child:
         environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         if threads:
             environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115, closed in close()
         self._received = b""
         self._process = subprocess.Popen(
             [sys.executable, "-c", _BOOT, module],

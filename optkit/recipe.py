@@ -120,9 +120,7 @@ class Recipe:
         if not self.steps:
             raise RecipeError("Expected at least one step, received none.", hint="optkit recipe init")
         if self.target not in TARGETS:
-            raise RecipeError(
-                f"Unknown target {self.target!r}.", hint=did_you_mean(self.target, TARGETS)
-            )
+            raise RecipeError(f"Unknown target {self.target!r}.", hint=did_you_mean(self.target, TARGETS))
         for chain in self.chains():
             _check_chain(chain)
 
@@ -230,7 +228,9 @@ def _check_chain(chain: tuple[Pass, ...]) -> None:
         if format not in step.accepts:
             before = f"{chain[number - 2].name()} (step {number - 1})" if number > 1 else "the checkpoint"
             makers = sorted(
-                n for n, cls in known_passes().items() if cls.produces in step.accepts and format in cls.accepts
+                n
+                for n, cls in known_passes().items()
+                if cls.produces in step.accepts and format in cls.accepts
             )
             raise RecipeError(
                 f"Step {number}, {step.name()}, expects the format {' or '.join(sorted(step.accepts))}, "

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module, util
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -82,9 +83,7 @@ class Session(ABC):
 
 def known_runtimes() -> list[str]:
     """The runtimes that have a file, whether or not their package is installed."""
-    from optkit import runtimes
-
-    return sorted(module.name for module in iter_modules(runtimes.__path__))
+    return sorted(module.name for module in iter_modules([str(Path(__file__).with_name("runtimes"))]))
 
 
 def open_session(artifact: Artifact, runtime: str | None = None, **options: Any) -> Session:

@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +20,9 @@ import numpy as np
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
+
+#: Raw outputs: name → one array per example.
+Outputs = Mapping[str, Sequence[np.ndarray]]
 
 #: Architecture name endings (config.json: `architectures`) → task.
 _BY_ARCHITECTURE = {
@@ -67,11 +72,11 @@ class Task(ABC):
         """Rows of a data set, encoded, with their references. Raises DataError."""
 
     @abstractmethod
-    def decode(self, outputs: Mapping[str, np.ndarray]) -> list[Any]:
-        """One typed prediction per example, from a batch of raw outputs."""
+    def decode(self, outputs: Outputs) -> list[Any]:
+        """One typed prediction per example."""
 
     @abstractmethod
-    def answers(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def answers(self, outputs: Outputs) -> np.ndarray:
         """What `score` and agreement compare: labels, values. First dimension: examples."""
 
     @abstractmethod
@@ -94,11 +99,8 @@ class Task(ABC):
 
 def known_tasks() -> dict[str, str]:
     """Task name → module under `optkit.tasks`."""
-    from pkgutil import iter_modules
-
-    from optkit import tasks
-
-    return {m.name.replace("_", "-"): m.name for m in iter_modules(tasks.__path__)}
+    folder = str(Path(__file__).with_name("tasks"))
+    return {m.name.replace("_", "-"): m.name for m in iter_modules([folder])}
 
 
 def infer_task(artifact: Artifact) -> str:

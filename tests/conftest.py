@@ -12,7 +12,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-WORDS = "a fine film the plot is thin and dull bright cast good bad very not one two".split()
+WORDS = "a fine film the plot is thin and dull bright cast good bad very not one two".split()  # noqa: SIM905
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -89,7 +89,14 @@ def write_jsonl(file: Path, rows: list[dict]) -> Path:
 def tiny(kind: str) -> dict:
     """The smallest configuration of `kind` that still has two layers and two heads."""
     if kind == "distilbert":
-        return {"vocab_size": 40, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": 64}
+        return {
+            "vocab_size": 40,
+            "dim": 32,
+            "n_layers": 2,
+            "n_heads": 2,
+            "hidden_dim": 64,
+            "max_position_embeddings": 64,
+        }
     sizes = {
         "vocab_size": 40,
         "hidden_size": 32,
@@ -119,5 +126,7 @@ def write_tokenizer(folder: Path) -> None:
     )
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(
-        json.dumps({"model_max_length": 64, "tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"})
+        json.dumps(
+            {"model_max_length": 64, "tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
+        )
     )

@@ -50,7 +50,13 @@ def test_weights_without_config_are_refused(tmp_path):
 def sealed(tmp_path, checkpoint):
     with staged(tmp_path / "made") as folder:
         (folder / "model.onnx").write_bytes(b"graph")
-        seal(folder, Artifact.open(checkpoint), {"pass": "x", "parameters": {}}, format="onnx", precision="int8")
+        seal(
+            folder,
+            Artifact.open(checkpoint),
+            {"pass": "x", "parameters": {}},
+            format="onnx",
+            precision="int8",
+        )
     return Artifact.open(tmp_path / "made")
 
 

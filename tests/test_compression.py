@@ -160,9 +160,7 @@ def test_a_pass_that_dies_is_an_error_and_leaves_no_output(checkpoint, data, tmp
 
 
 def row(name: str, score: float, speed: float, verdict: str) -> Row:
-    return Row(
-        name, name, "fake", "int8", 1, score, 0, 1, [], Interval(speed, speed, speed), 1, 0, verdict
-    )
+    return Row(name, name, "fake", "int8", 1, score, 0, 1, [], Interval(speed, speed, speed), 1, 0, verdict)
 
 
 def test_the_fastest_that_passed_is_chosen():

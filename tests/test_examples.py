@@ -11,7 +11,9 @@ LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60)
 
 def encoded(lengths: list[int]) -> EncodedSet:
     rows = [np.arange(1, n + 1, dtype=np.int64) + 100 * i for i, n in enumerate(lengths)]
-    return EncodedSet({"input_ids": rows, "attention_mask": [np.ones_like(r) for r in rows]}, {"input_ids": 7})
+    return EncodedSet(
+        {"input_ids": rows, "attention_mask": [np.ones_like(r) for r in rows]}, {"input_ids": 7}
+    )
 
 
 @given(LENGTHS, st.integers(1, 16), st.integers(1, 200))

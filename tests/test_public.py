@@ -41,7 +41,9 @@ def test_light_imports_stay_light(statement, also):
 def test_every_module_imports_without_its_heavy_libraries():
     """Importing a module loads nothing heavy: the libraries load inside functions."""
     names = [m.name for m in walk_packages(optkit.__path__, "optkit.")]
-    code = f"import sys\nfor n in {names!r}: __import__(n)\nprint(*sorted(m.split('.')[0] for m in sys.modules))"
+    code = (
+        f"import sys\nfor n in {names!r}: __import__(n)\nprint(*sorted(m.split('.')[0] for m in sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not (HEAVY | {"onnxruntime"}) & set(done.stdout.split())
 

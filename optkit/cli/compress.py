@@ -46,8 +46,7 @@ def compress(
 
     if int8 == (recipe is not None):
         raise RecipeError(
-            "Expected either --int8 or --recipe FILE, received "
-            + ("both." if int8 else "neither."),
+            "Expected either --int8 or --recipe FILE, received " + ("both." if int8 else "neither."),
             hint="optkit recipe init writes a recipe to edit.",
         )
     if recipe is None:

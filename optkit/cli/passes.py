@@ -31,7 +31,9 @@ def passes(
         typer.echo(f"  {about['summary']}")
         for field in about["parameters"]:
             choices = f" ({', '.join(map(str, field['choices']))})" if field["choices"] else ""
-            typer.echo(f"    {field['name']} = {json_module.dumps(field['default'])}  {field['doc']}{choices}")
+            typer.echo(
+                f"    {field['name']} = {json_module.dumps(field['default'])}  {field['doc']}{choices}"
+            )
         typer.echo("")
 
 

@@ -14,9 +14,13 @@ from optkit.errors import DataError
 
 def predict(
     path: Annotated[Path, typer.Argument(help="An artifact or a checkpoint.")],
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts; default: lines of standard input.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; default: lines of standard input.")
+    ] = None,
     input: Annotated[Path | None, typer.Option(help="A file with one text per line.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="Run on this runtime instead of the stored one.")] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="Run on this runtime instead of the stored one.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with all scores.")] = False,
 ) -> None:
     """Print a prediction per text."""

@@ -1,4 +1,4 @@
-"""`Pass`: one step that turns an artifact into a new one. A frozen dataclass whose fields are its configuration.
+"""`Pass`: one step that turns an artifact into a new one. Its fields are its configuration.
 
 Adding a pass is one file under `passes/` and one test; there is no list to edit.
 """
@@ -104,7 +104,13 @@ class Pass(ABC):
             )
         low, high = f.metadata.get("minimum"), f.metadata.get("maximum")
         if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
-            bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
+            bounds = (
+                f"at least {low}"
+                if high is None
+                else f"at most {high}"
+                if low is None
+                else f"{low} to {high}"
+            )
             raise RecipeError(f"Expected {where} to be {bounds}, received {value!r}.")
 
 

@@ -14,7 +14,12 @@ from optkit.passes.base import PassContext
 from optkit.task import Columns, Task
 
 #: Stand-ins for checking a graph where no data was given; never for calibration or training.
-_SAMPLES = ("A short text.", "A text that is a little longer, with a number: 42.", "Yes", "déjà vu, 你好 " * 8)
+_SAMPLES = (
+    "A short text.",
+    "A text that is a little longer, with a number: 42.",
+    "Yes",
+    "déjà vu, 你好 " * 8,
+)
 
 
 def make_context(

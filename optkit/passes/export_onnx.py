@@ -32,7 +32,9 @@ class ExportOnnx(Pass):
     produces: ClassVar[str] = "onnx"
     precision: ClassVar[str | None] = "fp32"
 
-    attention: str = param("auto", "one fused node per layer, or plain ai.onnx", choices=("auto", "fused", "plain"))
+    attention: str = param(
+        "auto", "one fused node per layer, or plain ai.onnx", choices=("auto", "fused", "plain")
+    )
     opset: int = param(20, "ONNX operator set", minimum=18, maximum=23)
     tolerance: float = param(1e-3, "largest allowed difference to torch, absolute plus relative", minimum=0.0)
 
@@ -154,9 +156,7 @@ def _torch_logits(model: Any, feeds: dict[str, np.ndarray]) -> np.ndarray:
 def _onnx_logits(folder: Path, batches: list[dict[str, np.ndarray]]) -> list[np.ndarray]:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(
-        str(folder / graph.MODEL_FILE), providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(folder / graph.MODEL_FILE), providers=["CPUExecutionProvider"])
     return [session.run(["logits"], feeds)[0] for feeds in batches]
 
 

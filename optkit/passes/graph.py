@@ -46,7 +46,9 @@ def matmuls_with_weights(model: Any) -> list[Any]:
     return [n for n in model.graph.node if n.op_type in ("MatMul", "Gemm") and n.input[1] in constant]
 
 
-def quantizable(model: Any, exclude: tuple[str, ...], operators: tuple[str, ...] = ("MatMul", "Gemm")) -> list[str]:
+def quantizable(
+    model: Any, exclude: tuple[str, ...], operators: tuple[str, ...] = ("MatMul", "Gemm")
+) -> list[str]:
     """Names of the multiplies to quantize. Raises RecipeError for an exclusion that is no node."""
     names = [node.name for node in matmuls_with_weights(model) if node.op_type in operators]
     known = {node.name for node in model.graph.node}

@@ -31,7 +31,9 @@ class QuantizeStatic(Pass):
     needs_data: ClassVar[bool] = True
 
     calibration: str = param("min-max", "how a range follows from the values seen", choices=METHODS)
-    percentile: float = param(99.999, "share of values kept by percentile calibration", minimum=90.0, maximum=100.0)
+    percentile: float = param(
+        99.999, "share of values kept by percentile calibration", minimum=90.0, maximum=100.0
+    )
     samples: int = param(256, "training examples to calibrate on", minimum=1)
     per_channel: bool = param(True, "one weight scale per output channel")
     symmetric: bool = param(False, "activation ranges symmetric around 0")

@@ -169,7 +169,7 @@ _NOT_RENDERERS = ("model", "charts")
 
 
 def row_from_dict(value: dict[str, Any]) -> Row:
-    """A row as `asdict` or JSON wrote it. Raises KeyError or TypeError where fields are missing or unknown."""
+    """A row as `asdict` or JSON wrote it. KeyError, TypeError: fields are missing or unknown."""
     latency = [
         Latency(**{**_numbers(x, Latency), "speedup": _interval(x.get("speedup"))}) for x in value["latency"]
     ]

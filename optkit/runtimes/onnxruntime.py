@@ -18,7 +18,7 @@ _LEVELS = ("disabled", "basic", "extended", "all")
 class OnnxRuntimeSession(Session):
     """An ONNX graph on the CPU.
 
-    `threads` (None: the library's choice) bounds the threads of one operator; `spinning` lets them wait busily
+    `threads` (None: the library's choice) bounds those of one operator; `spinning` lets them wait busily
     for the next one (faster alone, ruinous beside others); `arena` keeps freed memory for reuse;
     `optimization` is the graph optimization level: disabled, basic, extended or all.
     """

@@ -39,4 +39,3 @@ class TorchSession(Session):
 
 def open_session(artifact: Artifact, **options: Any) -> TorchSession:
     return TorchSession(artifact, **options)
-

@@ -6,7 +6,7 @@ means regression and several mean a single label (as transformers itself decides
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from optkit.artifact import Artifact
 from optkit.data import column
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
-from optkit.task import Columns, Labelled, Task
+from optkit.task import Columns, Labelled, Outputs, Task
 from optkit.text import TextEncoder
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
@@ -80,7 +80,9 @@ class TextClassification(Task):
 
     def read(self, rows: Any, columns: Columns) -> Labelled:
         text = column(rows, columns.text, COLUMNS["text"], "text", "--text-column")
-        pair = columns.pair or next((n for n in COLUMNS["pair"] if n in rows.column_names and n != text), None)
+        pair = columns.pair or next(
+            (n for n in COLUMNS["pair"] if n in rows.column_names and n != text), None
+        )
         if columns.pair:
             column(rows, columns.pair, (), "second text", "--pair-column")
         label = column(rows, columns.label, COLUMNS["label"], "label", "--label-column")
@@ -91,7 +93,7 @@ class TextClassification(Task):
         sources = [x if isinstance(x, str) else " ⟂ ".join(x) for x in inputs]
         return Labelled(self.encode(inputs), references, sources)
 
-    def decode(self, outputs: Mapping[str, Sequence[np.ndarray]]) -> list[Classification]:
+    def decode(self, outputs: Outputs) -> list[Classification]:
         logits = np.stack(list(outputs["logits"])).astype(np.float64)
         if self.problem == REGRESSION:
             return [Classification(None, float(row[0]), {self.labels[0]: float(row[0])}) for row in logits]
@@ -100,7 +102,7 @@ class TextClassification(Task):
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return [self._single(row) for row in shifted / shifted.sum(axis=1, keepdims=True)]
 
-    def answers(self, outputs: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:
+    def answers(self, outputs: Outputs) -> np.ndarray:
         """Label indices (examples,), 0/1 flags (examples, labels), or values (examples,)."""
         logits = np.stack(list(outputs["logits"]))
         if self.problem == REGRESSION:

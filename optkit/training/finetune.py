@@ -62,7 +62,7 @@ def finetune(
     rows = Data(str(data)).split("train")
     labels, problem = _labels_of(rows)
     try:
-        network, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+        network = transformers.AutoModelForSequenceClassification.from_pretrained(
             str(source.path),
             num_labels=len(labels),
             id2label=dict(enumerate(labels)),
@@ -71,7 +71,6 @@ def finetune(
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,
-            output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
     except Exception as reason:
@@ -86,7 +85,7 @@ def finetune(
         trainer = transformers.Trainer(
             model=network,
             args=_arguments(settings, scratch),
-            train_dataset=_Examples(labelled.encoded, labelled.references, problem),  # type: ignore[arg-type]
+            train_dataset=_Examples(labelled.encoded, labelled.references, problem),
             data_collator=_collate(network, labelled.encoded, problem),
             callbacks=[_progress_callback(progress)],
         )

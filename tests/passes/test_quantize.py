@@ -156,9 +156,7 @@ def _gather_model(table: np.ndarray):
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "least"), [("quantize-dynamic", 0.866), ("quantize-static", 0.866)]
-)
+@pytest.mark.parametrize(("name", "least"), [("quantize-dynamic", 0.866), ("quantize-static", 0.866)])
 def test_the_real_checkpoint_keeps_its_accuracy(name, least, shared_checkpoint, shared_sst2, tmp_path):
     """1% relative under fp32 (.8773) on the whole validation split, and the promised size."""
     from optkit.checkpoint import fetch
