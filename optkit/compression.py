@@ -1,6 +1,6 @@
-"""`compress`: THE loop. Run a pass, measure, gate, save; then keep the best that passes.
+"""`compress`: THE loop. Run a pass, score its result, save; then time all, gate, keep the best.
 
-Each step's artifact and each row lie in a work folder beside the output until the end, under names
+Each step's artifact and score lie in a work folder beside the output until the end, under names
 that hash everything they depend on: the same command run again goes on where it was interrupted.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -27,21 +28,24 @@ from optkit.artifact import (
     staged,
     write_json,
 )
-from optkit.bench.environment import describe
+from optkit.bench.accuracy import load_outputs
+from optkit.bench.environment import NoiseLedger, describe
 from optkit.bench.latency import Candidate, Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import DataError, OptkitError
-from optkit.evaluation import Evaluator, Outputs
+from optkit.evaluation import Evaluator
 from optkit.passes.base import Pass, make
 from optkit.process import Child
 from optkit.recipe import Recipe
 from optkit.report.model import Report, Row, render, row_from_dict
 from optkit.session import DEFAULT_RUNTIME
-from optkit.task import Columns, open_task
+from optkit.task import Columns, Outputs, open_task
 
 #: batch × tokens; "data" is the data's own lengths.
 SHAPES = ("1xdata", "1x16", "1x32", "1x128", "8x128")
+#: The two baselines: torch eager, and ONNX Runtime in fp32 with fused attention.
+EAGER, TUNED = "torch-fp32", "onnxruntime-fp32"
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -112,7 +116,7 @@ def compress(
     run = _Run(
         checkpoint=checkpoint,
         recipe=recipe,
-        evaluator=Evaluator(model_task, labelled, encoded_file, work, plan, listen),
+        evaluator=Evaluator(model_task, labelled, encoded_file, plan, listen),
         data=examples,
         columns=columns,
         split=split,
@@ -143,7 +147,7 @@ def compress(
         source=str(source),
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        doubts=_doubts(run, labelled.encoded.truncated, recipe),
+        doubts=_doubts(run, recipe),
         labels=list(getattr(model_task, "labels", [])),
         seconds=round(time.monotonic() - begun, 1),
         peak_rss_bytes=run.peak_rss_bytes,
@@ -179,58 +183,55 @@ class _Run:
     rows: list[Row] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
     peak_rss_bytes: int = 0
+    noise: list[str] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+    _total: int = 0
     _baseline: Outputs | None = None
-    _beside: list[Candidate] = field(default_factory=list)
     _named: dict[str, str] = field(default_factory=dict)
 
     def all(self) -> None:
-        """The baselines, then every chain of the recipe; steps that chains share run once."""
+        """The baselines, then every chain of the recipe (shared steps run once), then all latencies."""
         root = _hash(
             self.checkpoint.fingerprint(),
             self.data.fingerprint(self.split),
+            len(self.evaluator.labelled.references),
             asdict(self.columns),
             library_versions(),
         )
         chains = self.recipe.chains()
         tuned = (make("export-onnx", {}),)
-        total = 2 + len({_hash(*map(_spec, chain[: i + 1])) for chain in chains for i in range(len(chain))})
-        self._begin("torch-fp32", total)
-        baseline = Candidate("torch-fp32", str(self.checkpoint.path), "torch", {})
-        self._measure(baseline, root, self.checkpoint, None)
-        self._beside.append(baseline)
-        self._chain(tuned, root, total, leaf=False, name="onnxruntime-fp32")
+        distinct = {_hash(*map(_spec, chain[: i + 1])) for chain in chains for i in range(len(chain))}
+        self._total = 2 + len(distinct - {_hash(_spec(tuned[0]))})
+        self._score(Candidate(EAGER, str(self.checkpoint.path), "torch"), root, self.checkpoint, None)
+        self._chain(tuned, root, leaf=False, name=TUNED)
         for chain in chains:
-            self._chain(chain, root, total, leaf=True)
+            self._chain(chain, root, leaf=True)
+        self._time(root)
+        for row in self.rows:
+            self._judge(row)
+            self.listen({"event": "row", "row": row})
 
-    def _chain(
-        self, chain: tuple[Pass, ...], root: str, total: int, leaf: bool, name: str | None = None
-    ) -> None:
-        artifact, key, parent = self.checkpoint, root, self.rows[0].name
-        for i, step in enumerate(chain):
+    def _chain(self, chain: tuple[Pass, ...], root: str, leaf: bool, name: str | None = None) -> None:
+        """Run the passes of `chain` that have not run yet, and score each result."""
+        artifact, key, parent = self.checkpoint, root, EAGER
+        for step in chain:
             key = _hash(key, _spec(step))
-            last = leaf and i == len(chain) - 1
-            if key in self._named:
-                artifact, parent = Artifact.open(self._folder(step, key)), self._named[key]
-                if last:
-                    self.leaves.append(self._named[key])
-                    self._judge(next(r for r in self.rows if r.name == self._named[key]))
-                continue
-            title = name or self._unique(step.name())
-            self._begin(title, total)
-            artifact = self._apply(step, artifact, key)
-            self._named[key] = title
-            if last:
-                self.leaves.append(title)
-            candidate = Candidate(title, str(artifact.path), DEFAULT_RUNTIME[artifact.format], {})
-            self._measure(candidate, key, artifact, parent)
-            parent = title
-            if name:
-                self._beside.append(candidate)
+            if key not in self._named:
+                title = name or self._unique(step.name())
+                self._begin(title)
+                made = self._apply(step, artifact, key)
+                runtime = DEFAULT_RUNTIME[made.format]
+                self._score(Candidate(title, str(made.path), runtime), key, made, parent)
+                self._named[key] = title
+            artifact, parent = Artifact.open(self._folder(step, key)), self._named[key]
+        if leaf:
+            self.leaves.append(parent)
 
     def _apply(self, step: Pass, source: Artifact, key: str) -> Artifact:
+        """The result of `step`, made in a process of its own unless an earlier run left it."""
         folder = self._folder(step, key)
         if folder.exists():
-            self.listen({"event": "note", "text": f"{step.name()}: found in {folder}, not run again"})
+            self.listen({"event": "note", "text": f"{step.name()}: done before, not run again"})
             return Artifact.open(folder)
         with Child("optkit.passes.worker", threads=self.evaluator.plan.threads) as child:
             done = child.call(
@@ -249,52 +250,53 @@ class _Run:
         write_json(_peak_file(folder), done)
         return Artifact.open(folder)
 
-    def _measure(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
-        """Add the row of `candidate`: from the work folder where it was measured before, else now."""
-        settings = _hash(
-            key, repr(self.evaluator.plan), [c.name for c in self._beside], self.evaluator.task.metric
-        )
-        file = self.work / f"row-{settings}.json"
-        outputs_file = self.work / f"outputs-{settings}.npz"
-        if file.exists() and (self._baseline is not None or outputs_file.exists()):
+    def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
+        """Add the row of `candidate`, without latency: from an earlier run, or by answering now."""
+        settings = _hash(key, self.evaluator.task.metric)
+        file, outputs = self.work / f"row-{settings}.json", self.work / f"outputs-{settings}.npz"
+        if parent is None:
+            self._begin(candidate.name)
+        if file.exists() and outputs.exists():
             row = row_from_dict(read_json(file, OptkitError))
-            self.listen({"event": "note", "text": f"{candidate.name}: measured before, not measured again"})
+            self.listen({"event": "note", "text": f"{candidate.name}: scored before, not scored again"})
         else:
-            row, measured = self.evaluator.row(candidate, settings, self._baseline, self._beside)
+            row = self.evaluator.row(candidate, outputs, self._baseline)
             row.parent = parent
             if parent is not None:
                 made = artifact.lineage[-1]
                 row.notes, row.seconds = made["notes"], made["seconds"]
                 row.pass_peak_rss_bytes = read_json(_peak_file(artifact.path), OptkitError)["peak_rss_bytes"]
-            self._together(measured)
-            write_json(file, asdict(row))  # Python's JSON keeps NaN, which this file may hold
+            write_json(file, asdict(row))
         if self._baseline is None:
-            from optkit.bench.accuracy import load_outputs
-
-            self._baseline = load_outputs(outputs_file)
+            self._baseline = load_outputs(outputs)
         self.rows.append(row)
-        if row.verdict != "error":
-            self._judge(row)
-        self.listen({"event": "row", "row": row})
+        self.candidates.append(candidate)
+        score = f"{row.name}: {self.evaluator.task.metric} {row.score:.4f}, {row.size_bytes / 1e6:.1f} MB"
+        self.listen({"event": "note", "text": score})
+
+    def _time(self, root: str) -> None:
+        """All latencies in one interleaved measurement."""
+        self.listen({"event": "step", "name": "latency, all side by side", "index": 0, "total": 0})
+        ledger = NoiseLedger()
+        self.evaluator.time(self.rows, self.candidates)
+        self.noise = ledger.doubts()
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        together = sum(row.peak_rss_bytes for row in self.rows)
+        in_passes = max((row.pass_peak_rss_bytes or 0 for row in self.rows), default=0)
+        self.peak_rss_bytes = own + max(together, in_passes)
 
     def _judge(self, row: Row) -> None:
-        if len(self.rows) <= 1 or row.name not in self.leaves:
-            row.verdict = "baseline" if row.name in ("torch-fp32", "onnxruntime-fp32") else "step"
+        if row.verdict == "error":
             return
-        tuned = next((r for r in self.rows if r.name == "onnxruntime-fp32"), None)
+        if row.name not in self.leaves:
+            row.verdict = "baseline" if row.name in (EAGER, TUNED) else "step"
+            return
+        tuned = next(r for r in self.rows if r.name == TUNED)
         row.reasons = self.recipe.gate.reasons(row, self.rows[0], tuned)
         row.verdict = "failed" if row.reasons else "passed"
 
-    def _together(self, measured: dict[str, Any]) -> None:
-        """Peak memory while several workers were loaded side by side, this process included."""
-        import resource
-
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        together = own + sum(m.peak_rss_bytes or 0 for m in measured.values())
-        self.peak_rss_bytes = max(self.peak_rss_bytes, together)
-
-    def _begin(self, name: str, total: int) -> None:
-        self.listen({"event": "step", "name": name, "index": len(self.rows) + 1, "total": total})
+    def _begin(self, name: str) -> None:
+        self.listen({"event": "step", "name": name, "index": len(self.rows) + 1, "total": self._total})
 
     def _folder(self, step: Pass, key: str) -> Path:
         return self.work / f"{step.name()}-{key}"
@@ -317,12 +319,22 @@ def _hash(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def _doubts(run: _Run, truncated: int, recipe: Recipe) -> list[str]:
-    doubts = []
+def _doubts(run: _Run, recipe: Recipe) -> list[str]:
+    """What a reader should know before believing the report."""
+    doubts = list(run.noise)
+    count = len(run.evaluator.labelled.references)
+    truncated = run.evaluator.labelled.encoded.truncated
     if truncated:
-        doubts.append(
-            f"{truncated} examples are longer than the model's maximum of tokens and were truncated."
-        )
+        doubts.append(f"{truncated} of {count} texts are longer than the model's maximum and were truncated.")
+    if run.data.is_held_out(run.split):
+        doubts.append(f"The data has no {run.split} split: a tenth was held out of the rest.")
+    allowed = recipe.gate.allowed_drop(run.rows[0].score)
+    for row in run.rows:
+        if allowed is not None and row.verdict == "passed" and row.drop and row.drop.high > allowed:
+            doubts.append(
+                f"{row.name}: {count} examples are too few to promise a drop of at most {allowed:.4f}: "
+                f"the 95% interval of its drop reaches {row.drop.high:.4f}."
+            )
     return doubts
 
 

@@ -31,44 +31,33 @@ Listener = Callable[[dict[str, Any]], None]
 class Evaluator:
     """Measures models of one task on one labelled split.
 
-    `encoded_file` is `labelled.encoded` on disk, for the worker processes; `folder` takes their outputs.
+    `encoded_file` is `labelled.encoded` on disk, for the worker processes.
     """
 
     task: Task
     labelled: Labelled
     encoded_file: Path
-    folder: Path
     plan: Plan
     listener: Listener = field(default=lambda event: None)
 
-    def outputs(self, candidate: Candidate, key: str) -> tuple[Outputs, int]:
-        """Raw outputs for every example, and the peak memory of the process that made them."""
-        file = self.folder / f"outputs-{key}.npz"
+    def outputs(self, candidate: Candidate, file: Path) -> int:
+        """Write raw outputs for every example to `file`; the peak memory of the process, in bytes."""
         with Child("optkit.bench.worker", threads=self.plan.threads) as child:
             child.call(
                 "load", artifact=candidate.artifact, runtime=candidate.runtime, options=candidate.options
             )
             child.call("attach", encoded=str(self.encoded_file))
             done = child.call("evaluate", out=str(file), batch_size=32, max_tokens=4096)
-        return load_outputs(file), done["peak_rss_bytes"]
+        return done["peak_rss_bytes"]
 
-    def row(
-        self,
-        candidate: Candidate,
-        key: str,
-        baseline: Outputs | None,
-        beside: Sequence[Candidate] = (),
-    ) -> tuple[Row, dict[str, Measured]]:
-        """Measure `candidate`, interleaved with `beside`, whose first member is the baseline.
+    def row(self, candidate: Candidate, file: Path, baseline: Outputs | None) -> Row:
+        """Everything about `candidate` but its latency; its raw outputs are left in `file`.
 
-        `baseline` holds the baseline's outputs; None: this row is the baseline.
+        `baseline` holds the first row's outputs (None: this is the first row).
         """
-        self.listener({"event": "progress", "text": f"{candidate.name}: accuracy", "fraction": None})
-        outputs, evaluate_rss = self.outputs(candidate, key)
-        self.listener({"event": "progress", "text": f"{candidate.name}: latency", "fraction": None})
-        measured = measure([*beside, candidate], self.encoded_file, self.plan, listener=self.listener)
-        mine = measured[candidate.name]
-        first = measured[beside[0].name] if beside else None
+        self.listener({"event": "progress", "text": "answering every example", "fraction": None})
+        peak = self.outputs(candidate, file)
+        outputs = load_outputs(file)
         artifact = Artifact.open(candidate.artifact)
         answers = self.task.answers(outputs)
         score = self.task.score(answers, self.labelled.references)
@@ -81,24 +70,37 @@ class Evaluator:
             score=score,
             score_delta=0.0,
             agreement=1.0,
-            latency=latencies(mine, first),
+            latency=[],
             speedup=None,
-            peak_rss_bytes=max(evaluate_rss, mine.peak_rss_bytes or 0),
+            peak_rss_bytes=peak,
             seconds=0.0,
             verdict="baseline",
-            load_ms=mine.load_ms,
         )
-        if mine.error:
-            row.verdict, row.reasons = "error", [mine.error]
-        headline = row.at(HEADLINE.batch, HEADLINE.tokens) or (row.latency[0] if row.latency else None)
-        row.speedup = headline.speedup if headline else None
         if baseline is not None:
             before = self.task.answers(baseline)
             row.score_delta = score - self.task.score(before, self.labelled.references)
             row.agreement = self.task.agreement(answers, before)
             row.drop = self.drop(before, answers)
             row.flips = self.flips(baseline, outputs)
-        return row, measured
+        return row
+
+    def time(self, rows: Sequence[Row], candidates: Sequence[Candidate]) -> None:
+        """Fill in latency, speedup, memory and load time of all `rows`, measured side by side.
+
+        One interleaved measurement for all of them: every ratio in the report is then free of the
+        drift between the first pass and the last, which on a shared machine can be twofold.
+        """
+        measured = measure(candidates, self.encoded_file, self.plan, listener=self.listener)
+        first = measured[candidates[0].name]
+        for row in rows:
+            mine = measured[row.name]
+            row.latency = latencies(mine, None if mine is first else first)
+            row.load_ms = mine.load_ms
+            row.peak_rss_bytes = max(row.peak_rss_bytes, mine.peak_rss_bytes or 0)
+            headline = row.at(HEADLINE.batch, HEADLINE.tokens) or (row.latency[0] if row.latency else None)
+            row.speedup = headline.speedup if headline else None
+            if mine.error:
+                row.verdict, row.reasons = "error", [mine.error]
 
     def drop(self, before: np.ndarray, after: np.ndarray) -> Interval:
         """The paired loss in the metric, with its 95% interval."""
@@ -136,12 +138,10 @@ def latencies(mine: Measured, first: Measured | None) -> list[Latency]:
     """Samples per shape with their percentiles, and the ratio to `first` measured beside it."""
     found = []
     for shape, draws in mine.samples.items():
-        flat = [[x for visit in draw for x in visit] for draw in draws]
-        values = np.concatenate([np.asarray(x) for x in flat]) if flat else np.array([])
-        if not len(values):
+        flat = [[x for visit in draw for x in visit] for draw in draws if draw]
+        if not flat:
             continue
-        p50, p90, p99 = (float(np.percentile(values, q)) for q in (50, 90, 99))
-        ratio = speedup(first, mine, shape) if first is not None and first.samples.get(shape) else None
+        p50, p90, p99 = (float(x) for x in np.percentile(np.concatenate(flat), (50, 90, 99)))
         found.append(
             Latency(
                 shape.batch,
@@ -150,7 +150,15 @@ def latencies(mine: Measured, first: Measured | None) -> list[Latency]:
                 p90,
                 p99,
                 [[round(x, 4) for x in draw] for draw in flat],
-                Interval(ratio.value, ratio.low, ratio.high) if ratio else None,
+                _ratio(first, mine, shape),
             )
         )
     return found
+
+
+def _ratio(first: Measured | None, mine: Measured, shape: Shape) -> Interval | None:
+    """None for the baseline itself, and where one of the two has no whole round at this shape."""
+    if first is None or first.error or mine.error:
+        return None
+    ratio = speedup(first, mine, shape)
+    return Interval(ratio.value, ratio.low, ratio.high)

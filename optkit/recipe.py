@@ -74,14 +74,18 @@ class Gate:
             parts.append(f"at least {self.min_speedup:g} times as fast")
         return ", ".join(parts) or "no condition"
 
+    def allowed_drop(self, score: float) -> float | None:
+        """The most that a baseline's `score` may drop, in the metric; None: any drop."""
+        if self.max_drop is None:
+            return None
+        return self.max_drop * abs(score) if self.relative else self.max_drop
+
     def reasons(self, row: Row, baseline: Row, tuned: Row | None = None) -> list[str]:
         """Why `row` fails; empty where it passes. It may not be slower than `tuned` (fp32) either."""
         reasons = []
-        drop = baseline.score - row.score
-        if self.max_drop is not None:
-            allowed = self.max_drop * abs(baseline.score) if self.relative else self.max_drop
-            if not drop <= allowed + 1e-12:
-                reasons.append(f"the score drops by {drop:.4f}, allowed are {allowed:.4f}")
+        drop, allowed = baseline.score - row.score, self.allowed_drop(baseline.score)
+        if allowed is not None and not drop <= allowed + 1e-12:
+            reasons.append(f"the score drops by {drop:.4f}, allowed are {allowed:.4f}")
         if self.min_speedup is not None and (row.speedup is None or row.speedup.low < self.min_speedup):
             shown = "unknown" if row.speedup is None else f"at least {row.speedup.low:.2f}"
             reasons.append(f"its speedup is {shown}, asked are {self.min_speedup:g}")

@@ -106,19 +106,25 @@ def open_session(artifact: Artifact, runtime: str | None = None, **options: Any)
 def infer_all(
     session: Session, encoded: EncodedSet, batch_size: int, max_tokens: int
 ) -> dict[str, list[np.ndarray]]:
-    """The outputs of every example, by name, in the order of `encoded`.
+    """Every example's outputs by name, in the order of `encoded`.
 
     Batches hold neighbours in length, so that little work is padding. An output with a value per
-    token is cut back to the example's own length.
+    token is cut back to the example's own length. It is known by its second dimension, which
+    equals the padded length in every batch: in one batch a number of labels may equal it by chance.
     """
     lengths = encoded.lengths
-    found: dict[str, list[np.ndarray]] = {}
-    for indices in encoded.batches(batch_size, max_tokens):
-        longest = int(lengths[indices].max(initial=0))
-        padded = longest > int(lengths[indices].min(initial=longest))
-        for name, values in session.infer(encoded.batch(indices)).items():
-            rows = found.setdefault(name, [np.empty(0)] * len(encoded))
-            per_token = padded and values.ndim > 2 and values.shape[1] == longest
-            for i, value in zip(indices, values):
-                rows[i] = value[: lengths[i]] if per_token else value
-    return found
+    batches = list(encoded.batches(batch_size, max_tokens))
+    padded = [int(lengths[indices].max()) for indices in batches]
+    results = [session.infer(encoded.batch(indices)) for indices in batches]
+    fixed = {s.name for s in session.outputs if len(s.shape) > 1 and isinstance(s.shape[1], int)}
+    outputs: dict[str, list[np.ndarray]] = {}
+    for name in results[0] if results else ():
+        values = [result[name] for result in results]
+        per_token = name not in fixed and all(
+            value.ndim > 1 and value.shape[1] == length for value, length in zip(values, padded)
+        )
+        rows = outputs[name] = [np.empty(0)] * len(encoded)
+        for indices, value in zip(batches, values):
+            for i, row in zip(indices, value):
+                rows[i] = row[: lengths[i]] if per_token else row
+    return outputs

@@ -47,7 +47,7 @@ def test_an_interruption_leaves_nothing_under_the_final_name(finished):
 def test_the_same_command_resumes_after_the_last_finished_pass(finished):
     notes = [e["text"] for e in finished[3] if e["event"] == "note"]
     for name in ("torch-fp32", "onnxruntime-fp32", "quantize-dynamic"):
-        assert any(name in note and "not measured again" in note for note in notes)
+        assert any(name in note and "not scored again" in note for note in notes)
     assert sum("not run again" in note for note in notes) == 2
 
 

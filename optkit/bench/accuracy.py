@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 
 from optkit.errors import DataError, PassError
-from optkit.examples import EncodedSet
-from optkit.session import Session
 
 #: Per-example outputs: name → one array per example.
 Outputs = dict[str, list[np.ndarray]]
@@ -38,31 +36,6 @@ class Paired:
     high: float
     n: int
     p_value: float | None
-
-
-def run_all(session: Session, encoded: EncodedSet, batch_size: int, max_tokens: int) -> Outputs:
-    """Every example's outputs by name, in the order of `encoded`.
-
-    Batches hold neighbours in length, so that little work is padding. An output with a value per
-    token is cut back to the example's own length. It is known by its second dimension, which
-    equals the padded length in every batch: in one batch a number of labels may equal it by chance.
-    """
-    lengths = encoded.lengths
-    batches = list(encoded.batches(batch_size, max_tokens))
-    padded = [int(lengths[indices].max()) for indices in batches]
-    results = [session.infer(encoded.batch(indices)) for indices in batches]
-    fixed = {s.name for s in session.outputs if len(s.shape) > 1 and isinstance(s.shape[1], int)}
-    outputs: Outputs = {}
-    for name in results[0] if results else ():
-        values = [result[name] for result in results]
-        per_token = name not in fixed and all(
-            value.ndim > 1 and value.shape[1] == length for value, length in zip(values, padded)
-        )
-        rows = outputs[name] = [np.empty(0)] * len(encoded)
-        for indices, value in zip(batches, values):
-            for i, row in zip(indices, value):
-                rows[i] = row[: lengths[i]] if per_token else row
-    return outputs
 
 
 def paired_drop(correct_a: np.ndarray, correct_b: np.ndarray) -> Paired:

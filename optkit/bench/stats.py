@@ -81,10 +81,10 @@ def ratio_interval(
     What simulation found (2,000 comparisons of a model with itself per figure; 5% noise per sample,
     preempted samples and visits, a shared drift; tests/bench/test_calibration.py repeats a part):
     with 3% between processes a difference is claimed in 1.2% of cases (2 draws of 6 rounds) to
-    4.0% (8 draws of 20), where a plain percentile bootstrap claims one in 28% and 5%. With 0.5% it
-    is 0.0%. Beyond the expectation it breaks down slowly: with 4.5% about 5 to 10%. The price is
-    power: 2 draws of 6 rounds tell 20% apart nearly always and 10% in half of the cases; 5% needs
-    5 draws of 20 rounds on a quiet machine (0.5% between processes), or more than 8 on one of 3%.
+    4.0% (8 draws of 20), where a plain percentile bootstrap claims one in 30% and 7%. With 0.5%
+    it is 0.0%. Beyond the expectation it breaks down slowly: at most 8% with 4.5%. The price is
+    power: 2 draws of 6 rounds find a slowdown of 20% in 8 of 10 cases, 2 of 20 one of 10% in 7;
+    5% needs 5 draws of 20 rounds on a machine with 0.5% between processes; with 3%, 8 are too few.
 
     Raises DataError where no round has samples of both.
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.bench.accuracy import run_all, save_outputs
+from optkit.bench.accuracy import save_outputs
 from optkit.errors import DataError, OptkitError
 from optkit.examples import EncodedSet
-from optkit.session import Session, open_session
+from optkit.session import Session, infer_all, open_session
 
 #: Examples in one pass over the data's own lengths: enough for the shape of the histogram.
 DATA_EXAMPLES = 48
@@ -72,7 +72,7 @@ class Worker:
         """
         session, encoded = self._ready()
         begun = self._clock()
-        outputs = run_all(session, encoded, batch_size, max_tokens)
+        outputs = infer_all(session, encoded, batch_size, max_tokens)
         seconds = self._clock() - begun
         save_outputs(Path(out), outputs)
         return {"seconds": seconds, "peak_rss_bytes": self.peak_rss()}

@@ -26,7 +26,7 @@ class TorchSession(Session):
         self.inputs = tuple(
             TensorSpec(name, "int64", ("batch", "sequence")) for name in model_inputs(self._model)
         )
-        self.outputs = (TensorSpec("logits", "float32", ("batch", "labels")),)
+        self.outputs = (TensorSpec("logits", "float32", ("batch", self._model.config.num_labels)),)
 
     def infer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         with self._torch.inference_mode():

@@ -85,7 +85,7 @@ def finetune(
         trainer = transformers.Trainer(
             model=network,
             args=_arguments(settings, scratch),
-            train_dataset=_Examples(labelled.encoded, labelled.references, problem),
+            train_dataset=_rows(labelled.encoded, labelled.references),
             data_collator=_collate(network, labelled.encoded, problem),
             callbacks=[_progress_callback(progress)],
         )
@@ -102,18 +102,13 @@ def copy_config_free_side_files(source: Path, target: Path) -> None:
     (target / "config.json").write_bytes(config)
 
 
-class _Examples:
-    """What the Trainer's data loader indexes: the row numbers; the collator does the rest."""
+def _rows(encoded: EncodedSet, references: list[Any]) -> Any:
+    """What the Trainer's sampler sees: row numbers and lengths; the collator brings the tensors."""
+    import datasets
 
-    def __init__(self, encoded: EncodedSet, references: list[Any], problem: str) -> None:
-        self.lengths = encoded.lengths
-        self.references = np.asarray(references, dtype=np.int64 if problem == SINGLE else np.float32)
-
-    def __len__(self) -> int:
-        return len(self.references)
-
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        return {"index": i, "labels": self.references[i], "length": int(self.lengths[i])}
+    return datasets.Dataset.from_dict(
+        {"index": list(range(len(encoded))), "labels": references, "length": encoded.lengths.tolist()}
+    )
 
 
 def _collate(network: Any, encoded: EncodedSet, problem: str) -> Callable[[list[dict[str, Any]]], dict]:
@@ -126,7 +121,8 @@ def _collate(network: Any, encoded: EncodedSet, problem: str) -> Callable[[list[
     def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
         feeds = encoded.batch([item["index"] for item in items])
         batch = {name: torch.from_numpy(feeds[name]) for name in names}
-        batch["labels"] = torch.from_numpy(np.stack([item["labels"] for item in items]))
+        labels = np.array([item["labels"] for item in items])
+        batch["labels"] = torch.from_numpy(labels.astype(np.int64 if problem == SINGLE else np.float32))
         return batch
 
     return collate

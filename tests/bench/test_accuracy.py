@@ -12,13 +12,12 @@ from optkit.bench.accuracy import (
     mcnemar,
     paired_drop,
     paired_drop_of,
-    run_all,
     save_outputs,
     smallest_supported_drop,
 )
 from optkit.errors import DataError, PassError
 from optkit.runtimes.fake import FakeSession
-from optkit.session import Session, TensorSpec
+from optkit.session import Session, TensorSpec, infer_all
 from tests.bench.fakes import encoded_set
 
 LENGTHS = [3, 9, 1, 5, 9, 2, 7]
@@ -26,9 +25,9 @@ LENGTHS = [3, 9, 1, 5, 9, 2, 7]
 
 @pytest.mark.parametrize("per_token", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 3, 7])
-def test_run_all_gives_what_each_example_gives_alone(per_token, batch_size):
+def test_infer_all_gives_what_each_example_gives_alone(per_token, batch_size):
     session, encoded = FakeSession(per_token=per_token), encoded_set(LENGTHS)
-    outputs = run_all(session, encoded, batch_size, max_tokens=20)["logits"]
+    outputs = infer_all(session, encoded, batch_size, max_tokens=20)["logits"]
     for i, length in enumerate(LENGTHS):
         alone = session.infer(encoded.batch([i]))["logits"][0]
         assert outputs[i].shape == ((length, 2) if per_token else (2,))
@@ -50,13 +49,13 @@ class TwoOutputs(Session):
 
 
 def test_labels_as_many_as_tokens_are_not_cut():
-    outputs = run_all(TwoOutputs(), encoded_set(LENGTHS), 3, 4096)
+    outputs = infer_all(TwoOutputs(), encoded_set(LENGTHS), 3, 4096)
     assert [len(x) for x in outputs["start"]] == LENGTHS
     assert [len(x) for x in outputs["logits"]] == [9] * len(LENGTHS)
 
 
-def test_run_all_of_no_examples():
-    assert run_all(FakeSession(), encoded_set([]), 4, 100) == {}
+def test_infer_all_of_no_examples():
+    assert infer_all(FakeSession(), encoded_set([]), 4, 100) == {}
 
 
 def test_ragged_outputs_come_back(tmp_path):
