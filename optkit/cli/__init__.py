@@ -39,13 +39,16 @@ for verb in (compress, demo, predict, report, recipe, passes, info):
 def main() -> None:
     """The entry point: every error ends in one line on stderr and its own exit code."""
     signal.signal(signal.SIGTERM, _terminate)
-    code = 0
+    interrupted = Interrupted(hint="Run the same command again: it resumes.")
     try:
-        app(standalone_mode=False)
+        # Outside of its standalone mode Typer returns the exit code, and 130 for Ctrl-C.
+        code = app(standalone_mode=False) or 0
+        if code == interrupted.exit_code:
+            fail(interrupted)
     except OptkitError as error:
         code = fail(error)
     except KeyboardInterrupt:
-        code = fail(Interrupted("Interrupted.", hint="Run the same command again: it resumes."))
+        code = fail(interrupted)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1

@@ -1,0 +1,204 @@
+"""The command line: exit codes, what goes to stdout and what to stderr. The loop itself is faked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from optkit import cli
+from optkit.errors import DataError, Interrupted
+from optkit.report.model import Interval, Latency, Report, Row
+
+
+def example(passed: bool = True) -> Report:
+    rows = [
+        Row(
+            name, "x", "fake", "int8", 10_000_000, 0.9, -0.01, 0.99,
+            [Latency(1, "data", 1.0, 2.0, 3.0, [[1.0, 2.0]])],
+            Interval(2.0, 1.9, 2.1), 100_000_000, 1.0, verdict,
+        )
+        for name, verdict in (("torch-fp32", "baseline"), ("quantize-static", "passed" if passed else "failed"))
+    ]  # fmt: skip
+    data = {"name": "d", "split": "validation", "examples": 5, "sha256": "0"}
+    gate = {"max_drop": 0.01, "relative": True, "min_speedup": None, "passed": passed}
+    return Report("text-classification", "accuracy", data, "cpu", {}, rows, "quantize-static", gate)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """run(*arguments) → (exit code, stdout, stderr) of the command line in this process."""
+
+    def run(*arguments: object):
+        monkeypatch.setattr(sys, "argv", ["optkit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        out, err = capsys.readouterr()
+        return stopped.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def fake_compress(monkeypatch):
+    """Replace the loop; `calls` collects what it was given, `result` is what it returns or raises."""
+    import optkit.compression as module
+
+    class Fake:
+        calls: list = []
+        result = example()
+
+    def compress(source, recipe, **options):
+        Fake.calls = [(source, recipe, options)]
+        options["listener"]({"event": "note", "text": "working"})
+        if isinstance(Fake.result, BaseException):
+            raise Fake.result
+        return Fake.result
+
+    monkeypatch.setattr(module, "compress", compress)
+    return Fake
+
+
+BASE = ("compress", "ckpt", "--data", "d", "--out", "o")
+
+
+def test_flags_become_the_same_python_call(run, fake_compress):
+    code, out, err = run(
+        *BASE, "--int8", "--max-drop", "0.02", "--min-speedup", "1.5", "--text-column", "t", "--shapes", "1x8,2x8",
+        "--threads", 1, "--rounds", 3, "--limit", 7, "--force",
+    )  # fmt: skip
+    assert code == 0, err
+    source, recipe, options = fake_compress.calls[0]
+    assert source == "ckpt"
+    assert (recipe.gate.max_drop, recipe.gate.relative, recipe.gate.min_speedup) == (0.02, False, 1.5)
+    assert (options["shapes"], options["threads"], options["rounds"]) == (("1x8", "2x8"), 1, 3)
+    assert (options["limit"], options["force"], options["columns"].text) == (7, True, "t")
+
+
+def test_the_table_goes_to_stdout_and_progress_to_stderr(run, fake_compress):
+    _, out, err = run(*BASE, "--int8")
+    assert "quantize-static" in out
+    assert "working" in err
+    assert "working" not in out
+    assert "\x1b[" not in out + err, "no colour where there is no terminal"
+
+
+def test_quiet_prints_the_result_only(run, fake_compress):
+    _, out, err = run(*BASE, "--int8", "--quiet")
+    assert "quantize-static" in out
+    assert err == ""
+
+
+def test_json_is_the_report_and_nothing_else(run, fake_compress):
+    _, out, err = run(*BASE, "--int8", "--json")
+    assert Report.from_dict(json.loads(out)).chosen == "quantize-static"
+    assert "working" in err
+
+
+def test_no_candidate_is_exit_3_after_the_table(run, fake_compress):
+    fake_compress.result = example(passed=False)
+    code, out, err = run(*BASE, "--int8")
+    assert code == 3
+    assert "quantize-static" in out
+    assert "No candidate passed the gate (at most 1% of the score lost)" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DataError("Expected x, received y.", hint="Do z."), 5),
+        (KeyboardInterrupt(), 130),
+        (Interrupted(exit_code=143), 143),
+        (RuntimeError("surprise"), 1),
+    ],
+)
+def test_every_error_has_its_exit_code(run, fake_compress, error, code):
+    fake_compress.result = error
+    found, out, err = run(*BASE, "--int8")
+    assert found == code
+    assert "error:" in err
+    assert out == ""
+    if isinstance(error, DataError):
+        assert err.endswith("error: Expected x, received y.\nhint: Do z.\n")
+    if isinstance(error, RuntimeError):
+        assert "bug in optkit" in err
+
+
+@pytest.mark.parametrize("flags", [(), ("--int8", "--recipe", "r.toml")])
+def test_either_int8_or_a_recipe(run, fake_compress, flags):
+    code, _, err = run(*BASE, *flags)
+    assert code == 2
+    assert "either --int8 or --recipe" in err
+
+
+def test_an_unknown_flag_is_exit_2(run):
+    code, _, err = run("compress", "x", "--int9")
+    assert code == 2
+    assert "--int9" in err
+
+
+def test_a_recipe_gate_yields_to_flags(run, fake_compress, tmp_path):
+    run("recipe", "init", tmp_path / "r.toml")
+    run(*BASE, "--recipe", tmp_path / "r.toml", "--max-drop", "3%")
+    assert fake_compress.calls[0][1].gate.max_drop == pytest.approx(0.03)
+
+
+def test_recipe_init_and_check(run, tmp_path):
+    file = tmp_path / "r.toml"
+    assert run("recipe", "init", file)[0] == 0
+    assert run("recipe", "init", file)[0] == 6
+    code, out, _ = run("recipe", "check", file)
+    assert code == 0
+    assert "export-onnx → quantize-static" in out
+    file.write_text(file.read_text().replace("quantize-static", "quantise-static"))
+    code, _, err = run("recipe", "check", file)
+    assert code == 2
+    assert "Did you mean 'quantize-static'?" in err
+
+
+def test_passes_lists_parameters_defaults_and_meanings(run):
+    code, out, _ = run("passes")
+    assert code == 0
+    assert 'calibration = "min-max"  how a range follows from the values seen' in out
+    listed = json.loads(run("passes", "--json")[1])
+    assert listed["quantize-static"]["needs_data"] is True
+    assert run("passes", "export-onx")[2].endswith("hint: Did you mean 'export-onnx'?\n")
+
+
+def test_info_of_a_checkpoint(run, checkpoint):
+    code, out, _ = run("info", checkpoint)
+    assert code == 0
+    assert "hf, fp32" in out
+
+
+def test_report_render(run, tmp_path):
+    example().save(tmp_path / "report.json")
+    code, out, _ = run("report", "render", tmp_path / "report.json", "--format", "markdown")
+    assert code == 0
+    assert "quantize-static" in out
+    code, _, err = run("report", "render", tmp_path / "report.json", "--format", "pdf")
+    assert code == 2
+    assert "Unknown report format" in err
+
+
+def test_version(run):
+    from optkit import __version__
+
+    assert run("--version")[:2] == (0, f"{__version__}\n")
+
+
+def test_a_closed_pipe_is_quiet():
+    command = f"{sys.executable} -m optkit passes | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+
+
+def test_predict_reads_lines(run, checkpoint, tmp_path):
+    (tmp_path / "in.txt").write_text("a fine film\nthe plot is thin\n")
+    code, out, err = run("predict", checkpoint, "--input", tmp_path / "in.txt", "--json")
+    assert code == 0, err
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["a fine film", "the plot is thin"]
+    (tmp_path / "bad.txt").write_bytes(b"caf\xe9")
+    assert run("predict", checkpoint, "--input", tmp_path / "bad.txt")[0] == 5

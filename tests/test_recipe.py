@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optkit.errors import RecipeError
+from optkit.passes.base import make
+from optkit.recipe import AnyOf, Gate, Recipe, template
+from optkit.report.model import Interval, Row
+
+GOOD = """
+target = "cpu"
+[gate]
+max_drop = "0.02"
+min_speedup = 1.5
+[[steps]]
+pass = "export-onnx"
+attention = "plain"
+[[steps]]
+any_of = [{ pass = "quantize-dynamic" }, [{ pass = "quantize-static", exclude = ["a"] }]]
+"""
+
+
+def write(tmp_path, text, name="recipe.toml"):
+    (tmp_path / name).write_text(text)
+    return tmp_path / name
+
+
+def test_toml_and_json_give_the_same_recipe(tmp_path):
+    recipe = Recipe.load(write(tmp_path, GOOD))
+    assert recipe.gate == Gate(0.02, False, 1.5)
+    assert recipe.steps[0] == make("export-onnx", {"attention": "plain"})
+    assert recipe.steps[1].options[1][0].exclude == ("a",)
+    text = json.dumps(recipe.to_dict())
+    assert Recipe.load(write(tmp_path, text, "recipe.json")) == recipe
+
+
+def test_the_template_is_the_int8_recipe_and_names_every_field(tmp_path):
+    assert Recipe.load(write(tmp_path, template())) == Recipe.int8()
+    for name in ("export-onnx", "quantize-dynamic", "quantize-static"):
+        for field in make(name, {}).parameters():
+            assert f"# {field} = " in template()
+
+
+def test_chains_are_every_way_to_a_candidate():
+    names = [[step.name() for step in chain] for chain in Recipe.int8().chains()]
+    assert names == [["export-onnx", "quantize-dynamic"], ["export-onnx", "quantize-static"]]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "message", "hint"),
+    [
+        ('pass = "export-onnx"', 'pass = "exprot-onnx"', 7, "Unknown pass", "export-onnx"),
+        ("attention =", "atention =", 8, "no field 'atention'", "attention"),
+        ('"plain"', '"plian"', 8, "received 'plian'", "plain"),
+        ("[gate]", "[gates]", 3, "Unknown key 'gates'", "gate"),
+        ("max_drop", "max_dorp", 4, "Unknown key 'max_dorp'", "max_drop"),
+        ('target = "cpu"', 'target = "gpu"', 2, "Unknown target 'gpu'", "cpu"),
+        ('exclude = ["a"]', "samples = 0", 10, "at least 1, received 0", None),
+    ],
+)
+def test_a_mistake_names_file_line_and_nearest_name(tmp_path, before, after, line, message, hint):
+    file = write(tmp_path, GOOD.replace(before, after))
+    with pytest.raises(RecipeError, match=message) as raised:
+        Recipe.load(file)
+    assert f"{file}:{line}:" in str(raised.value)
+    assert hint is None or hint in raised.value.hint
+
+
+@pytest.mark.parametrize("text", ["[[steps]", "steps = 3", 'steps = ["x"]', "[[steps]]\nx = 1", "", "\x00"])
+def test_what_is_no_recipe_is_refused(tmp_path, text):
+    with pytest.raises(RecipeError):
+        Recipe.load(write(tmp_path, text))
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="Cannot read"):
+        Recipe.load(tmp_path / "no.toml")
+
+
+def test_a_wrong_order_says_what_was_expected_and_what_to_put_before():
+    with pytest.raises(RecipeError, match="Step 1, quantize-dynamic, expects the format onnx") as raised:
+        Recipe((make("quantize-dynamic", {}), make("export-onnx", {})))
+    assert "export-onnx" in raised.value.hint
+    with pytest.raises(RecipeError, match=r"received 'onnx' from export-onnx \(step 1\)"):
+        Recipe((make("export-onnx", {}), make("export-onnx", {})))
+
+
+def test_an_empty_alternative_is_refused():
+    with pytest.raises(RecipeError, match="at least one pass"):
+        AnyOf(((),))
+
+
+@pytest.mark.parametrize(
+    ("text", "drop", "relative"), [("1%", 0.01, True), ("0.01", 0.01, False), ("0", 0, False)]
+)
+def test_percent_is_relative_and_a_number_is_absolute(text, drop, relative):
+    gate = Gate.parse(text)
+    assert (gate.max_drop, gate.relative) == (drop, relative)
+
+
+@given(st.text(max_size=8))
+def test_any_text_is_a_gate_or_a_recipe_error(text):
+    try:
+        gate = Gate.parse(text)
+    except RecipeError:
+        return
+    assert 0 <= gate.max_drop < 1
+
+
+@pytest.mark.parametrize("text", ["-1%", "150%", "1", "abc", "", "1%%", "nan", "inf"])
+def test_a_drop_that_makes_no_sense_is_refused(text):
+    with pytest.raises(RecipeError, match="--max-drop"):
+        Gate.parse(text)
+
+
+@pytest.mark.parametrize("speed", ["0", "-1", "fast", "nan", "inf"])
+def test_a_speedup_that_makes_no_sense_is_refused(speed):
+    with pytest.raises(RecipeError, match="--min-speedup"):
+        Gate.parse("1%", speed)
+
+
+def row(score: float, speed: tuple[float, float, float] | None) -> Row:
+    ratio = Interval(*speed) if speed else None
+    return Row("x", "x", "fake", "int8", 1, score, 0, 1, [], ratio, 1, 0, "")
+
+
+@pytest.mark.parametrize(
+    ("gate", "score", "passes"),
+    [
+        (Gate(0.01, True), 0.792, True),
+        (Gate(0.01, True), 0.791, False),
+        (Gate(0.01, False), 0.79, True),
+        (Gate(0.01, False), 0.789, False),
+        (Gate(None), 0.1, True),
+        (Gate(0.01, True), float("nan"), False),
+    ],
+)
+def test_the_drop(gate, score, passes):
+    assert (gate.reasons(row(score, None), row(0.8, None)) == []) == passes
+
+
+def test_the_speedup_must_hold_at_the_lower_end_of_its_interval():
+    gate, base = Gate(None, min_speedup=1.5), row(1, None)
+    assert gate.reasons(row(1, (2.0, 1.6, 2.5)), base) == []
+    assert "at least 1.40" in gate.reasons(row(1, (2.0, 1.4, 2.9)), base)[0]
+    assert "unknown" in gate.reasons(row(1, None), base)[0]
+
+
+def test_what_is_slower_than_tuned_fp32_fails_only_when_that_is_shown():
+    tuned = row(1, (2.0, 1.9, 2.1))
+    assert "slower" in Gate(None).reasons(row(1, (1.5, 1.4, 1.6)), row(1, None), tuned)[0]
+    assert Gate(None).reasons(row(1, (1.8, 1.6, 2.0)), row(1, None), tuned) == []
