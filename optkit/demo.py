@@ -26,7 +26,7 @@ def demo(
     out: str | Path = "models/demo",
     listener: Callable[[dict[str, Any]], None] | None = None,
     force: bool = True,
-    settings: FinetuneSettings = FinetuneSettings(epochs=2, max_length=32, learning_rate=3e-4),
+    settings: FinetuneSettings = FinetuneSettings(epochs=3, max_length=32, learning_rate=3e-4),
 ) -> Report:
     """Fine-tune, compress to INT8 and report, in under five minutes on two cores.
 

@@ -17,6 +17,7 @@ app = typer.Typer(
     help="Makes a fine-tuned transformer checkpoint cheap to serve, and proves what it cost.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich help costs 0.1 s of the 0.3 s that --help may take
     add_completion=False,
     epilog="Exit codes: 0 done; 2 wrong usage or recipe; 3 no candidate passed the gate; 4 checkpoint; "
     "5 data; 6 output; 7 missing extra; 8 a pass cannot be trusted; 9 a worker died; 130, 143 interrupted.",

@@ -13,7 +13,7 @@ from optkit.errors import GateFailed, RecipeError
 
 
 def compress(
-    checkpoint: Annotated[str, typer.Argument(help="A Hugging Face folder (safetensors) or a hub name.")],
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A Hugging Face folder (safetensors) or a hub name.")],
     data: Annotated[str, typer.Option(help="Folder of train/validation files, one file, or a hub data set (name:config).")],
     out: Annotated[Path, typer.Option(help="The folder to make.")],
     int8: Annotated[bool, typer.Option("--int8", help="Try dynamic and static INT8, keep the fastest that passes.")] = False,
@@ -38,7 +38,7 @@ def compress(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout, all else on stderr.")] = False,
 ) -> None:  # fmt: skip
-    """Compress a checkpoint, measure every step, and keep the fastest result that passes the gate."""
+    """Compress, measure every step, keep the fastest that passes."""
     from optkit.cli.terminal import Terminal
     from optkit.compression import compress as run
     from optkit.recipe import Gate, Recipe

@@ -9,7 +9,7 @@ import typer
 
 
 def info(path: Annotated[Path, typer.Argument(help="An artifact or a checkpoint.")]) -> None:
-    """Show format, precision, lineage and versions of an artifact, and verify its files."""
+    """Show what an artifact is and came from, and verify it."""
     from optkit.artifact import Artifact
 
     artifact = Artifact.open(path)

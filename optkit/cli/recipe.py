@@ -9,7 +9,7 @@ import typer
 
 from optkit.errors import OutputError
 
-group = typer.Typer(help="Write or check a recipe.", no_args_is_help=True)
+group = typer.Typer(help="Write or check a recipe.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @group.command("init")
@@ -28,7 +28,7 @@ def init(
 
 @group.command("check")
 def check(file: Annotated[Path, typer.Argument(help="A recipe in TOML or JSON.")]) -> None:
-    """Say whether a recipe is valid, and which chains of passes it stands for."""
+    """Check a recipe and show its chains of passes."""
     from optkit.recipe import Recipe
 
     plan = Recipe.load(file)

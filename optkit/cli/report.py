@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-group = typer.Typer(help="Work with report.json files.", no_args_is_help=True)
+group = typer.Typer(help="Work with report.json files.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @group.command("render")

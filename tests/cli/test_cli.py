@@ -14,13 +14,14 @@ from optkit.report.model import Interval, Latency, Report, Row
 
 
 def example(passed: bool = True) -> Report:
+    verdict = "passed" if passed else "failed"
     rows = [
         Row(
             name, "x", "fake", "int8", 10_000_000, 0.9, -0.01, 0.99,
             [Latency(1, "data", 1.0, 2.0, 3.0, [[1.0, 2.0]])],
             Interval(2.0, 1.9, 2.1), 100_000_000, 1.0, verdict,
         )
-        for name, verdict in (("torch-fp32", "baseline"), ("quantize-static", "passed" if passed else "failed"))
+        for name, verdict in (("torch-fp32", "baseline"), ("quantize-static", verdict))
     ]  # fmt: skip
     data = {"name": "d", "split": "validation", "examples": 5, "sha256": "0"}
     gate = {"max_drop": 0.01, "relative": True, "min_speedup": None, "passed": passed}
@@ -47,27 +48,29 @@ def fake_compress(monkeypatch):
     import optkit.compression as module
 
     class Fake:
-        calls: list = []
-        result = example()
+        def __init__(self):
+            self.calls, self.result = [], example()
+
+    fake = Fake()
 
     def compress(source, recipe, **options):
-        Fake.calls = [(source, recipe, options)]
+        fake.calls = [(source, recipe, options)]
         options["listener"]({"event": "note", "text": "working"})
-        if isinstance(Fake.result, BaseException):
-            raise Fake.result
-        return Fake.result
+        if isinstance(fake.result, BaseException):
+            raise fake.result
+        return fake.result
 
     monkeypatch.setattr(module, "compress", compress)
-    return Fake
+    return fake
 
 
 BASE = ("compress", "ckpt", "--data", "d", "--out", "o")
 
 
 def test_flags_become_the_same_python_call(run, fake_compress):
-    code, out, err = run(
-        *BASE, "--int8", "--max-drop", "0.02", "--min-speedup", "1.5", "--text-column", "t", "--shapes", "1x8,2x8",
-        "--threads", 1, "--rounds", 3, "--limit", 7, "--force",
+    code, _, err = run(
+        *BASE, "--int8", "--max-drop", "0.02", "--min-speedup", "1.5", "--text-column", "t",
+        "--shapes", "1x8,2x8", "--threads", 1, "--rounds", 3, "--limit", 7, "--force",
     )  # fmt: skip
     assert code == 0, err
     source, recipe, options = fake_compress.calls[0]
