@@ -142,7 +142,7 @@ def compress(
         environment={**describe(), "versions": library_versions(), "threads": threads},
         rows=run.rows,
         chosen=chosen.name if chosen else None,
-        gate={**recipe.gate.to_dict(), "passed": passed},
+        gate={**recipe.gate.to_dict(), "conditions": recipe.gate.describe(), "passed": passed},
         recipe=recipe.to_dict(),
         source=str(source),
         command=command,
@@ -152,6 +152,9 @@ def compress(
         seconds=round(time.monotonic() - begun, 1),
         peak_rss_bytes=run.peak_rss_bytes,
     )
+    for row in run.rows:
+        if row is not chosen and not keep_steps and Path(row.artifact).parent == work:
+            row.artifact = ""  # it goes with the work folder
     _write(report, chosen, out, force)
     if not keep_steps:
         shutil.rmtree(work, ignore_errors=True)

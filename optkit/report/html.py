@@ -56,14 +56,10 @@ def _about(report: Report) -> str:
     facts = [
         f"{data.get('name', DASH)}, {data.get('split', DASH)} split, {data.get('examples', DASH)} examples",
         f"target {report.target}",
-        *(["gate: " + ", ".join(_gate(report))] if _gate(report) else []),
+        figures.gate(report),
         report.created,
     ]
     return f'<p class="about">{" · ".join(parts.text(fact) for fact in facts if fact)}</p>'
-
-
-def _gate(report: Report) -> list[str]:
-    return [f"{k.replace('_', ' ')} {v}" for k, v in report.gate.items() if k != "passed" and v is not None]
 
 
 def _tiles(report: Report) -> str:

@@ -35,14 +35,11 @@ def escape(value: object) -> str:
 
 
 def _about(report: Report) -> str:
-    gate = ", ".join(
-        f"{k.replace('_', ' ')} {v}" for k, v in report.gate.items() if k != "passed" and v is not None
-    )
     facts = [
         f"{report.task} on {report.data.get('name', DASH)}, {report.data.get('split', DASH)} split, "
         f"{report.data.get('examples', DASH)} examples",
         f"target {report.target}",
-        f"gate: {gate}" if gate else "",
+        figures.gate(report),
         f"speedup: {figures.shape_words(figures.headline_shape(report))}, against {report.rows[0].name}",
     ]
     return escape(" · ".join(f for f in facts if f))

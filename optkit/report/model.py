@@ -45,7 +45,7 @@ class Latency:
 
 @dataclass
 class Row:
-    """One model as measured.
+    """One model as measured. `artifact` is its folder, "" where it was not kept.
 
     `speedup` is against the first row on the data's own lengths. `agreement` is the share of
     predictions that equal the first row's; `drop` is the paired loss in the metric with its
@@ -84,8 +84,9 @@ class Row:
 class Report:
     """Everything one `compress` or `bench` found out.
 
-    `data`: `name`, `split`, `examples`, `sha256`, `truncated`. `gate`: `max_drop`, `min_speedup`,
-    `passed`. `chosen` is the name of a row, or None. `doubts` are warnings about the measurement.
+    `data`: `name`, `split`, `examples`, `sha256`, `truncated`. `gate`: `max_drop`, `relative`,
+    `min_speedup`, `conditions` (in words), `passed`. `chosen` is the name of a row, or None.
+    `doubts` are warnings about the measurement.
     """
 
     task: str

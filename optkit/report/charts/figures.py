@@ -131,6 +131,15 @@ def step_before(report: Report, row: Row) -> Row | None:
     )
 
 
+def gate(report: Report) -> str:
+    """The gate's conditions in words; "" where there is none."""
+    conditions = report.gate.get("conditions")
+    if conditions:
+        return f"gate: {conditions}"
+    stated = {k: v for k, v in report.gate.items() if k != "passed" and v is not None}
+    return "gate: " + ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in stated.items()) if stated else ""
+
+
 def verdict(report: Report) -> tuple[str, str]:
     """(`passed` | `failed` | `measured`, one sentence about the report)."""
     chosen, errors = report.chosen_row, [r for r in report.rows if r.verdict == "error"]
