@@ -31,6 +31,7 @@ from optkit.artifact import (
 from optkit.bench.accuracy import load_outputs
 from optkit.bench.environment import NoiseLedger, describe
 from optkit.bench.latency import Candidate, Plan, Shape
+from optkit.bench.roofline import Peak
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import DataError, OptkitError
@@ -139,7 +140,11 @@ def compress(
             "truncated": labelled.encoded.truncated,
         },
         target=recipe.target,
-        environment={**describe(), "versions": library_versions(), "threads": threads},
+        environment={
+            **describe(threads),
+            "versions": library_versions(),
+            "peaks": asdict(run.peaks) if run.peaks else None,
+        },
         rows=run.rows,
         chosen=chosen.name if chosen else None,
         gate={**recipe.gate.to_dict(), "conditions": recipe.gate.describe(), "passed": passed},
@@ -187,6 +192,7 @@ class _Run:
     leaves: list[str] = field(default_factory=list)
     peak_rss_bytes: int = 0
     noise: list[str] = field(default_factory=list)
+    peaks: Peak | None = None
     candidates: list[Candidate] = field(default_factory=list)
     _total: int = 0
     _baseline: Outputs | None = None
@@ -283,6 +289,8 @@ class _Run:
         ledger = NoiseLedger()
         self.evaluator.time(self.rows, self.candidates)
         self.noise = ledger.doubts()
+        self.peaks, impossible = self.evaluator.roofline(self.rows)
+        self.noise += impossible
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         together = sum(row.peak_rss_bytes for row in self.rows)
         in_passes = max((row.pass_peak_rss_bytes or 0 for row in self.rows), default=0)

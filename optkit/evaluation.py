@@ -14,7 +14,9 @@ import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.bench.accuracy import load_outputs, paired_drop, paired_drop_of
+from optkit.bench.environment import usable_cores
 from optkit.bench.latency import Candidate, Measured, Plan, Shape, measure, speedup
+from optkit.bench.roofline import Peak, bound_ms, count, graph_of
 from optkit.process import Child
 from optkit.report.model import Interval, Latency, Row
 from optkit.task import Labelled, Outputs, Task
@@ -95,12 +97,39 @@ class Evaluator:
         for row in rows:
             mine = measured[row.name]
             row.latency = latencies(mine, None if mine is first else first)
-            row.load_ms = mine.load_ms
+            row.load_ms, row.cold_ms = mine.load_ms, mine.cold_ms
             row.peak_rss_bytes = max(row.peak_rss_bytes, mine.peak_rss_bytes or 0)
             headline = row.at(HEADLINE.batch, HEADLINE.tokens) or (row.latency[0] if row.latency else None)
             row.speedup = headline.speedup if headline else None
             if mine.error:
                 row.verdict, row.reasons = "error", [mine.error]
+
+    def roofline(self, rows: Sequence[Row]) -> tuple[Peak, list[str]]:
+        """Fill in each row's share of the bound; the machine's peaks, and doubts about them.
+
+        A row without a graph of its own (torch) is counted on the fp32 graph made from it.
+        """
+        threads = self.plan.threads or usable_cores()
+        with Child("optkit.bench.roofline", threads=threads) as child:
+            peak = Peak(**child.call("probe", threads=threads))
+        graphs = {row.name: graph_of(Path(row.artifact)) for row in rows}
+        doubts = []
+        for row in rows:
+            made = (graphs[r.name] for r in rows if r.parent == row.name and r.precision == row.precision)
+            graph = graphs[row.name] or next(made, None)
+            for latency in row.latency:
+                if graph is None or not isinstance(latency.tokens, int):
+                    continue
+                least = bound_ms(count(graph, latency.batch, latency.tokens), peak)
+                latency.bound_share = round(least / latency.p50_ms, 4)
+            impossible = [x for x in row.latency if (x.bound_share or 0) > 1]
+            if impossible:
+                shape = max(impossible, key=lambda x: x.bound_share or 0)
+                doubts.append(
+                    f"{row.name} at {shape.batch}×{shape.tokens} is {shape.bound_share:.2f} times as fast as "
+                    "the measured peak allows: the probe was disturbed, or the model leaves work out."
+                )
+        return peak, doubts
 
     def drop(self, before: np.ndarray, after: np.ndarray) -> Interval:
         """The paired loss in the metric, with its 95% interval."""

@@ -14,6 +14,7 @@ COLUMNS = (
     *("name", "runtime", "precision", "verdict", "chosen", "metric", "score", "score_delta"),
     *("drop", "drop_low", "drop_high", "agreement", "size_bytes", "peak_rss_bytes", "load_ms", "seconds"),
     *("batch", "tokens", "p50_ms", "p90_ms", "p99_ms", "samples", "speedup", "speedup_low", "speedup_high"),
+    "bound_share",
     "reasons",
 )
 
@@ -57,6 +58,7 @@ def _line(report: Report, row: Row, latency: Latency | None) -> dict[str, Any]:
             "p90_ms": latency.p90_ms,
             "p99_ms": latency.p99_ms,
             "samples": sum(map(len, latency.samples_ms)),
+            "bound_share": latency.bound_share,
             **_bounds("speedup", latency.speedup),
         }
     return figures

@@ -208,7 +208,7 @@ def _distributions(report: Report) -> str:
 
 
 def _latency(report: Report) -> str:
-    heads = ("Batch × tokens", "Model", "p50 ms", "p90 ms", "p99 ms", "speedup [95%]", "samples", "processes")
+    heads = ("Batch × tokens", "Model", "p50 ms", "p90 ms", "p99 ms", "speedup [95%]", "of bound", "samples")
     lines = []
     for shape in figures.shapes(report):
         for row in report.rows:
@@ -218,11 +218,18 @@ def _latency(report: Report) -> str:
                 parts.text(row.name),
                 *(figures.number(value) for value in (x.p50_ms, x.p90_ms, x.p99_ms)),
                 f"{_times(x.speedup)} {_speed_note(x.speedup)}",
-                str(sum(map(len, x.samples_ms))),
-                str(len(x.samples_ms)),
+                DASH if x.bound_share is None else f"{x.bound_share:.0%}",
+                f"{sum(map(len, x.samples_ms))} in {len(x.samples_ms)}",
             ]
             lines.append((parts.text(figures.shape_name(*shape)), cells))
-    return parts.details("All percentiles", parts.table("Latency", heads, lines)) if lines else ""
+    return (
+        parts.details(
+            "All percentiles, and the share of the machine's measured peak",
+            parts.table("Latency", heads, lines),
+        )
+        if lines
+        else ""
+    )
 
 
 def _steps(report: Report) -> str:

@@ -32,6 +32,7 @@ class Latency:
 
     `tokens` is a number, or "data" for the data's own lengths at this batch size. `samples_ms`
     holds one list per process drawn. `speedup` is against the first row, at this shape.
+    `bound_share` is the least time the machine's measured peaks allow, over p50 (None: not counted).
     """
 
     batch: int
@@ -41,6 +42,7 @@ class Latency:
     p99_ms: float
     samples_ms: list[list[float]]
     speedup: Interval | None = None
+    bound_share: float | None = None
 
 
 @dataclass
@@ -49,7 +51,8 @@ class Row:
 
     `speedup` is against the first row on the data's own lengths. `agreement` is the share of
     predictions that equal the first row's; `drop` is the paired loss in the metric with its
-    interval (positive: worse than the first row). `verdict` is `baseline`, `passed`, `failed`,
+    interval (positive: worse than the first row). `load_ms` is what loading takes in a fresh process,
+    imports included, `cold_ms` the first answer after it. `verdict` is `baseline`, `passed`, `failed`,
     `step` (an intermediate result that nobody asked to serve), or `error`; `reasons` says why.
     `parent` names the row that the pass was applied to (None: the source, or not known).
     `seconds` is what the pass took, measuring excluded; `pass_peak_rss_bytes` its peak memory.
@@ -72,6 +75,7 @@ class Row:
     drop: Interval | None = None
     parent: str | None = None
     load_ms: float | None = None
+    cold_ms: float | None = None
     pass_peak_rss_bytes: int | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     flips: list[dict[str, Any]] = field(default_factory=list)

@@ -1,0 +1,201 @@
+"""The roofline: what a model must compute and move at a shape, against what this machine can do.
+
+time ≥ max(operations / peak rate, bytes / memory bandwidth)   (Williams, Waterman and Patterson 2009)
+
+Operations and bytes are counted on the ONNX graph; the peaks are measured, not looked up, because a
+virtual machine's clock is not the data sheet's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+#: Side of the square matrices of the probe: large enough to be bound by arithmetic.
+SIDE = 1024
+_INTEGER = ("MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "MatMulIntegerToFloat")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One inference: multiply-adds count as two. `low` are operations that run in INT8."""
+
+    operations: float
+    low: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What this machine does at best: operations per second by precision, bytes per second."""
+
+    fp32: float
+    int8: float
+    bandwidth: float
+
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def count(model: Any, batch: int, tokens: int) -> Work:
+    """Work of one inference of a transformer graph at batch × tokens.
+
+    A MatMul with a constant weight runs once per token, a Gemm once per example (poolers and
+    heads take one vector); attention is counted from its fused nodes or its products of two
+    activations. Bytes are the weights, which must be read once; tables count the rows looked up.
+    """
+    sizes = {t.name: list(t.dims) for t in model.graph.initializer}
+    made_by = {out: node for node in model.graph.node for out in node.output}
+    operations = low = moved = 0.0
+    hidden = 0
+    for node in model.graph.node:
+        if node.op_type in ("MatMul", "Gemm", *_INTEGER):
+            name, integer = _weight(node, sizes, made_by)
+            if name is None:
+                continue
+            rows, columns = sizes[name]
+            vectors = batch if node.op_type == "Gemm" or _one_vector(node, made_by) else batch * tokens
+            work = 2.0 * rows * columns * vectors
+            operations += work
+            low += work if integer else 0.0
+            moved += rows * columns * (1 if integer else 4)
+            hidden = max(hidden, rows if rows == columns else 0)
+    layers = sum(node.op_type in ("MultiHeadAttention", "Attention", "Softmax") for node in model.graph.node)
+    # Scores and weighted sum: two products of tokens × tokens × hidden, in fp32.
+    operations += layers * 4.0 * batch * tokens * tokens * hidden
+    return Work(operations, low, moved)
+
+
+def bound_ms(work: Work, peak: Peak) -> float:
+    """The least time of one inference, in milliseconds."""
+    arithmetic = (work.operations - work.low) / peak.fp32 + work.low / peak.int8
+    return 1000 * max(arithmetic, work.bytes / peak.bandwidth)
+
+
+def probe(threads: int, clock: Callable[[], float] = perf_counter) -> Peak:
+    """Measure the peaks with ONNX Runtime's own kernels and with plain copies; about two seconds.
+
+    Run it in a process of its own: its thread pool would disturb what is timed beside it.
+    """
+    rng = np.random.default_rng(0)
+    real = {"a": rng.normal(size=(SIDE, SIDE)).astype(np.float32), "b": np.ones((SIDE, SIDE), np.float32)}
+    whole = {
+        "a": rng.integers(0, 255, (SIDE, SIDE)).astype(np.uint8),
+        "b": rng.integers(-127, 127, (SIDE, SIDE)).astype(np.int8),
+    }
+    operations = 2.0 * SIDE**3
+    return Peak(
+        fp32=operations / _fastest(_product("MatMul", real, threads), clock),
+        int8=operations / _fastest(_product("MatMulInteger", whole, threads), clock),
+        bandwidth=_copy_rate(threads, clock),
+    )
+
+
+def graph_of(folder: Path) -> Any:
+    """The graph of an `onnx` artifact without its weights' values, or None where there is none."""
+    files = sorted(folder.glob("*.onnx"))
+    if len(files) != 1:
+        return None
+    import onnx
+
+    return onnx.load(str(files[0]), load_external_data=False)
+
+
+class ProbeWorker:
+    """`probe` in a process of its own, through `optkit.process.Child`."""
+
+    emit: Callable[..., None]
+
+    def probe(self, threads: int) -> dict[str, float]:
+        return probe(threads).to_dict()
+
+
+def serve() -> ProbeWorker:
+    return ProbeWorker()
+
+
+def _weight(node: Any, sizes: dict[str, list[int]], made_by: dict[str, Any]) -> tuple[str | None, bool]:
+    """The constant matrix of a multiply and whether it is INT8, through DequantizeLinear if need be."""
+    for name in node.input[:4]:
+        maker = made_by.get(name)
+        if maker is not None and maker.op_type == "DequantizeLinear":
+            name, integer = maker.input[0], True
+        else:
+            integer = node.op_type in _INTEGER
+        if len(sizes.get(name, ())) == 2:
+            return name, integer
+    return None, False
+
+
+def _one_vector(node: Any, made_by: dict[str, Any]) -> bool:
+    """Whether the input is one vector per example: picked by Gather, or after a pooler's Tanh."""
+    seen = set()
+    name = node.input[0]
+    while name in made_by and name not in seen:
+        seen.add(name)
+        maker = made_by[name]
+        if maker.op_type in ("Tanh", "Gather", "ReduceMean", "Gemm"):
+            return True
+        if maker.op_type not in (
+            "DequantizeLinear",
+            "QuantizeLinear",
+            "DynamicQuantizeLinear",
+            "Relu",
+            "Gelu",
+        ):
+            return False
+        name = maker.input[0]
+    return False
+
+
+def _product(operator: str, feeds: dict[str, np.ndarray], threads: int) -> Callable[[], Any]:
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    types = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "int8": TensorProto.INT8}
+    inputs = [helper.make_tensor_value_info(n, types[str(a.dtype)], list(a.shape)) for n, a in feeds.items()]
+    result = TensorProto.FLOAT if operator == "MatMul" else TensorProto.INT32
+    output = helper.make_tensor_value_info("c", result, [SIDE, SIDE])
+    graph = helper.make_graph([helper.make_node(operator, ["a", "b"], ["c"])], "probe", inputs[:1], [output])
+    graph.initializer.append(_tensor("b", feeds["b"]))  # constant, as weights are: it can be packed
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), settings, providers=["CPUExecutionProvider"]
+    )
+    return lambda: session.run(None, {"a": feeds["a"]})
+
+
+def _tensor(name: str, value: np.ndarray) -> Any:
+    from onnx import numpy_helper
+
+    return numpy_helper.from_array(value, name)
+
+
+def _fastest(
+    run: Callable[[], Any], clock: Callable[[], float], least: int = 8, seconds: float = 0.6
+) -> float:
+    """Seconds of the fastest run: a peak is what the machine can do undisturbed."""
+    run()
+    best, times, first = float("inf"), 0, clock()
+    while times < least or (clock() - first < seconds and times < 1000):
+        begun = clock()
+        run()
+        best, times = min(best, clock() - begun), times + 1
+    return max(best, 1e-9)
+
+
+def _copy_rate(threads: int, clock: Callable[[], float]) -> float:
+    """Bytes per second, read plus written, of copies larger than any cache."""
+    size = 64 * 1024 * 1024
+    pairs = [(np.ones(size, np.uint8), np.empty(size, np.uint8)) for _ in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        seconds = _fastest(lambda: list(pool.map(lambda p: np.copyto(p[1], p[0]), pairs)), clock)
+    return 2.0 * size * threads / seconds
