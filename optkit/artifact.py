@@ -166,24 +166,32 @@ def staged(final: Path, force: bool = False) -> Iterator[Path]:
     check_free(final, force)
     partial = final.with_name(f".{final.name}.partial-{os.getpid()}")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        yield partial
-        if final.exists():
-            old = final.with_name(f".{final.name}.old-{os.getpid()}")
-            final.rename(old)
-            partial.rename(final)
-            shutil.rmtree(old)
-        else:
-            partial.rename(final)
-    except OSError as error:
-        raise OutputError(
-            f"Could not write {str(final)!r}: {error.strerror or error}.",
-            hint="Check free space and permissions, then run the same command again: it resumes.",
-        ) from error
+        with writing(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            yield partial
+            if final.exists():
+                old = final.with_name(f".{final.name}.old-{os.getpid()}")
+                final.rename(old)
+                partial.rename(final)
+                shutil.rmtree(old)
+            else:
+                partial.rename(final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the system's refusals (disk full, no permission) into an OutputError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"Could not write {str(path)!r}: {error.strerror or error}.",
+            hint="Check free space and permissions, then run the same command again: it resumes.",
+        ) from error
 
 
 def check_free(final: Path, force: bool = False) -> None:

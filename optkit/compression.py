@@ -27,6 +27,7 @@ from optkit.artifact import (
     read_json,
     staged,
     write_json,
+    writing,
 )
 from optkit.bench.accuracy import load_outputs
 from optkit.bench.environment import NoiseLedger, describe
@@ -108,11 +109,12 @@ def compress(
         **{k: v for k, v in {"rounds": rounds, "processes": processes}.items() if v is not None},
     )
     work = out.parent / f".{out.name}.work"
-    work.mkdir(parents=True, exist_ok=True)
-    for leftover in work.glob(".*.partial-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
     encoded_file = work / "examples.npz"
-    labelled.encoded.save(encoded_file)
+    with writing(work):
+        work.mkdir(parents=True, exist_ok=True)
+        for leftover in work.glob(".*.partial-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        labelled.encoded.save(encoded_file)
 
     run = _Run(
         checkpoint=checkpoint,
@@ -125,7 +127,8 @@ def compress(
         trust_remote_code=trust_remote_code,
         listen=listen,
     )
-    run.all()
+    with writing(work):
+        run.all()
     chosen = choose(run.rows, run.leaves)
     passed = chosen is not None and chosen.verdict == "passed"
     report = Report(

@@ -112,7 +112,9 @@ class Data:
     @cached_property
     def _hub(self) -> dict[str, Any]:
         if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?", self.name):
-            raise DataError(f"Expected a folder, a file or a hub data set, received {self.name!r}.")
+            raise DataError(
+                f"Expected a folder, a file or a hub data set, received {self.name!r}, which does not exist."
+            )
         import datasets
 
         repository, _, config = self.name.partition(":")

@@ -11,6 +11,7 @@ function `serve()` that returns an object; its public methods are the calls.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import selectors
@@ -28,6 +29,7 @@ from typing import Any
 from optkit.errors import OptkitError, WorkerError, by_name
 
 _BOOT = "import sys; from optkit.process import run; run(sys.argv[1])"
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -163,14 +165,21 @@ def run(module: str) -> None:
         request = json.loads(line)
         try:
             send({"result": getattr(service, request["call"])(**request["arguments"])})
-        except OptkitError as error:
-            send({"error": {"class": type(error).__name__, "message": str(error), "hint": error.hint}})
-        except MemoryError:
-            send({"error": {"class": "WorkerError", "message": "Out of memory.", "hint": None}})
         except Exception as error:
-            where = "".join(traceback.format_exception(error)[-3:])
-            message = f"{type(error).__name__}: {error}\n{where}"
-            send({"error": {"class": "WorkerError", "message": message, "hint": None}})
+            send({"error": _described(error)})
+
+
+def _described(error: Exception) -> dict[str, str | None]:
+    """An exception as the parent raises it again: our own classes as they are, others by their cause."""
+    if isinstance(error, OptkitError):
+        return {"class": type(error).__name__, "message": str(error), "hint": error.hint}
+    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+        hint = "Check free space and permissions, then run the same command again: it resumes."
+        return {"class": "OutputError", "message": f"Could not write: {error.strerror}.", "hint": hint}
+    if isinstance(error, MemoryError):
+        return {"class": "WorkerError", "message": "Out of memory.", "hint": None}
+    where = "".join(traceback.format_exception(error)[-3:])
+    return {"class": "WorkerError", "message": f"{type(error).__name__}: {error}\n{where}", "hint": None}
 
 
 def _rebuilt(error: dict[str, Any]) -> OptkitError:

@@ -19,7 +19,8 @@ from optkit.errors import RecipeError, did_you_mean
 from optkit.passes.base import Pass, known_passes, make
 from optkit.report.model import Row
 
-TARGETS = ("cpu", "cuda")
+#: What can be measured so far; a target that is not here is an error, never a run on something else.
+TARGETS = ("cpu",)
 
 
 @dataclass(frozen=True)

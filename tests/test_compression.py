@@ -101,6 +101,12 @@ def test_no_data_is_refused(checkpoint, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_output_that_cannot_be_written_is_an_output_error(checkpoint, data, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="Could not write"):
+        compress(checkpoint, Recipe.int8(), data=data, out=tmp_path / "file" / "out", **QUICK)
+
+
 def run_command(*arguments: object, **options) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "optkit", *map(str, arguments)],

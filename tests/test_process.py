@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from optkit.errors import DataError, WorkerError
+from optkit.errors import DataError, OutputError, WorkerError
 from optkit.process import Child
 
 
@@ -37,6 +37,9 @@ class Service:
 
     def out_of_memory(self):
         raise MemoryError
+
+    def fill_the_disk(self):
+        raise OSError(28, "No space left on device")
 
     def spin(self):
         """Burn the CPU in a thread, as an idle thread pool does."""
@@ -87,6 +90,11 @@ def test_a_bug_in_the_child_is_a_worker_error(child):
 def test_out_of_memory_says_so(child):
     with pytest.raises(WorkerError, match="Out of memory"):
         child.call("out_of_memory")
+
+
+def test_a_full_disk_is_an_output_error(child):
+    with pytest.raises(OutputError, match="No space left"):
+        child.call("fill_the_disk")
 
 
 def test_a_killed_child_says_so(child):

@@ -20,7 +20,7 @@ def compress(
     recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML or JSON instead.")] = None,
     max_drop: Annotated[str | None, typer.Option(help="Most the score may drop: 1% (relative) or 0.01 (absolute). [default: 1%]", show_default=False)] = None,
     min_speedup: Annotated[float | None, typer.Option(help="Least speedup over torch fp32, at the lower end of its interval.")] = None,
-    target: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    target: Annotated[str, typer.Option(help="Where it will serve; cpu so far.")] = "cpu",
     task: Annotated[str | None, typer.Option(help="What the model is for; default: from its architecture.")] = None,
     metric: Annotated[str | None, typer.Option(help="The task's metric; default: its first.")] = None,
     split: Annotated[str, typer.Option(help="The split that scores are taken on.")] = "validation",
