@@ -1,0 +1,192 @@
+"""`Loop`: run a pass, score its result, save; then time everything side by side.
+
+Each step's artifact and score lie in a work folder, under names that hash everything they depend on,
+so that the same command run again goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optkit.artifact import Artifact, library_versions, read_json, write_json
+from optkit.bench.accuracy import load_outputs
+from optkit.bench.environment import NoiseLedger
+from optkit.bench.latency import Candidate
+from optkit.bench.roofline import Peak
+from optkit.data import Data
+from optkit.errors import OptkitError
+from optkit.evaluation import Evaluator
+from optkit.passes.base import Pass, make
+from optkit.process import Child
+from optkit.recipe import Recipe
+from optkit.report.model import Row, row_from_dict
+from optkit.session import DEFAULT_RUNTIME
+from optkit.task import Columns, Outputs
+
+#: The two baselines: torch eager, and ONNX Runtime in fp32 with fused attention.
+EAGER, TUNED = "torch-fp32", "onnxruntime-fp32"
+Listener = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Loop:
+    """One run of a recipe: `all()` fills `rows`, in order, and `leaves`, the names of the candidates.
+
+    `noise` are doubts about the latencies, `peaks` the machine's measured peaks.
+    """
+
+    checkpoint: Artifact
+    recipe: Recipe
+    evaluator: Evaluator
+    data: Data
+    columns: Columns
+    split: str
+    work: Path
+    trust_remote_code: bool
+    listen: Listener
+    rows: list[Row] = field(default_factory=list)
+    leaves: list[str] = field(default_factory=list)
+    peak_rss_bytes: int = 0
+    noise: list[str] = field(default_factory=list)
+    peaks: Peak | None = None
+    candidates: list[Candidate] = field(default_factory=list)
+    _total: int = 0
+    _baseline: Outputs | None = None
+    _named: dict[str, str] = field(default_factory=dict)
+
+    def all(self) -> None:
+        """The baselines, then every chain of the recipe (shared steps run once), then all latencies."""
+        root = _hash(
+            self.checkpoint.fingerprint(),
+            self.data.fingerprint(self.split),
+            len(self.evaluator.labelled.references),
+            asdict(self.columns),
+            library_versions(),
+        )
+        chains = self.recipe.chains()
+        tuned = (make("export-onnx", {}),)
+        distinct = {_hash(*map(_spec, chain[: i + 1])) for chain in chains for i in range(len(chain))}
+        self._total = 2 + len(distinct - {_hash(_spec(tuned[0]))})
+        self._score(Candidate(EAGER, str(self.checkpoint.path), "torch"), root, self.checkpoint, None)
+        self._chain(tuned, root, leaf=False, name=TUNED)
+        for chain in chains:
+            self._chain(chain, root, leaf=True)
+        self._time(root)
+        for row in self.rows:
+            self._judge(row)
+            self.listen({"event": "row", "row": row})
+
+    def _chain(self, chain: tuple[Pass, ...], root: str, leaf: bool, name: str | None = None) -> None:
+        """Run the passes of `chain` that have not run yet, and score each result."""
+        artifact, key, parent = self.checkpoint, root, EAGER
+        for step in chain:
+            key = _hash(key, _spec(step))
+            if key not in self._named:
+                title = name or self._unique(step.name())
+                self._begin(title)
+                made = self._apply(step, artifact, key)
+                runtime = DEFAULT_RUNTIME[made.format]
+                self._score(Candidate(title, str(made.path), runtime), key, made, parent)
+                self._named[key] = title
+            artifact, parent = Artifact.open(self._folder(step, key)), self._named[key]
+        if leaf:
+            self.leaves.append(parent)
+
+    def _apply(self, step: Pass, source: Artifact, key: str) -> Artifact:
+        """The result of `step`, made in a process of its own unless an earlier run left it."""
+        folder = self._folder(step, key)
+        if folder.exists():
+            self.listen({"event": "note", "text": f"{step.name()}: done before, not run again"})
+            return Artifact.open(folder)
+        with Child("optkit.passes.worker", threads=self.evaluator.plan.threads) as child:
+            done = child.call(
+                "run",
+                listener=self.listen,
+                step=step.name(),
+                parameters=step.parameters(),
+                source=str(source.path),
+                final=str(folder),
+                task=self.evaluator.task.name,
+                data=self.data.name,
+                columns=asdict(self.columns),
+                threads=self.evaluator.plan.threads,
+                trust_remote_code=self.trust_remote_code,
+            )
+        write_json(_peak_file(folder), done)
+        return Artifact.open(folder)
+
+    def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
+        """Add the row of `candidate`, without latency: from an earlier run, or by answering now."""
+        settings = _hash(key, self.evaluator.task.metric)
+        file, outputs = self.work / f"row-{settings}.json", self.work / f"outputs-{settings}.npz"
+        if parent is None:
+            self._begin(candidate.name)
+        if file.exists() and outputs.exists():
+            row = row_from_dict(read_json(file, OptkitError))
+            self.listen({"event": "note", "text": f"{candidate.name}: scored before, not scored again"})
+        else:
+            row = self.evaluator.row(candidate, outputs, self._baseline)
+            row.parent = parent
+            if parent is not None:
+                made = artifact.lineage[-1]
+                row.notes, row.seconds = made["notes"], made["seconds"]
+                row.pass_peak_rss_bytes = read_json(_peak_file(artifact.path), OptkitError)["peak_rss_bytes"]
+            write_json(file, asdict(row))
+        if self._baseline is None:
+            self._baseline = load_outputs(outputs)
+        self.rows.append(row)
+        self.candidates.append(candidate)
+        score = f"{row.name}: {self.evaluator.task.metric} {row.score:.4f}, {row.size_bytes / 1e6:.1f} MB"
+        self.listen({"event": "note", "text": score})
+
+    def _time(self, root: str) -> None:
+        """All latencies in one interleaved measurement."""
+        self.listen({"event": "step", "name": "latency, all side by side", "index": 0, "total": 0})
+        ledger = NoiseLedger()
+        self.evaluator.time(self.rows, self.candidates)
+        self.noise = ledger.doubts()
+        self.peaks, impossible = self.evaluator.roofline(self.rows)
+        self.noise += impossible
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        together = sum(row.peak_rss_bytes for row in self.rows)
+        in_passes = max((row.pass_peak_rss_bytes or 0 for row in self.rows), default=0)
+        self.peak_rss_bytes = own + max(together, in_passes)
+
+    def _judge(self, row: Row) -> None:
+        if row.verdict == "error":
+            return
+        if row.name not in self.leaves:
+            row.verdict = "baseline" if row.name in (EAGER, TUNED) else "step"
+            return
+        tuned = next(r for r in self.rows if r.name == TUNED)
+        row.reasons = self.recipe.gate.reasons(row, self.rows[0], tuned)
+        row.verdict = "failed" if row.reasons else "passed"
+
+    def _begin(self, name: str) -> None:
+        self.listen({"event": "step", "name": name, "index": len(self.rows) + 1, "total": self._total})
+
+    def _folder(self, step: Pass, key: str) -> Path:
+        return self.work / f"{step.name()}-{key}"
+
+    def _unique(self, name: str) -> str:
+        taken = {row.name for row in self.rows}
+        return next(n for n in (name, *(f"{name}-{i}" for i in range(2, 1000))) if n not in taken)
+
+
+def _peak_file(folder: Path) -> Path:
+    """Where the peak memory of the pass that made `folder` is noted, for a run that resumes."""
+    return folder.with_name(f"{folder.name}.peak.json")
+
+
+def _spec(step: Pass) -> dict[str, Any]:
+    return {"pass": step.name(), **step.parameters()}
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
