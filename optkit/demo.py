@@ -15,6 +15,7 @@ from typing import Any
 from optkit.compression import compress
 from optkit.demo_data import write_docstrings
 from optkit.errors import MissingDependency
+from optkit.process import Child
 from optkit.recipe import Recipe
 from optkit.report.model import Report
 from optkit.training.finetune import FinetuneSettings
@@ -26,7 +27,7 @@ def demo(
     out: str | Path = "models/demo",
     listener: Callable[[dict[str, Any]], None] | None = None,
     force: bool = True,
-    settings: FinetuneSettings = FinetuneSettings(epochs=3, max_length=32, learning_rate=3e-4),
+    settings: FinetuneSettings = FinetuneSettings(epochs=2, max_length=32, learning_rate=3e-4),
 ) -> Report:
     """Fine-tune, compress to INT8 and report, in under five minutes on two cores.
 
@@ -46,8 +47,6 @@ def demo(
             }
         )
         listen({"event": "step", "name": "fine-tuning all-MiniLM-L6-v2", "index": 0, "total": 0})
-        from optkit.process import Child
-
         with Child("optkit.training.worker") as child:
             child.call(
                 "finetune",
@@ -56,6 +55,8 @@ def demo(
                 data=str(data),
                 out=str(checkpoint),
                 settings=vars(settings),
+                columns={},
+                force=False,
             )
     if out.exists() and force:
         shutil.rmtree(out)

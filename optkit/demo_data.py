@@ -49,7 +49,7 @@ AREAS: dict[str, tuple[str, ...]] = {
 
 
 #: Enough to learn the areas from, and few enough for a demo on two cores.
-MOST = 2400
+MOST = 2000
 
 
 def write_docstrings(folder: Path, seed: int = 0) -> dict[str, int]:

@@ -69,6 +69,11 @@ class TextClassification(Task):
             )
         return cls(labels, problem, metric or allowed[0], TextEncoder(artifact.path))
 
+    @staticmethod
+    def default_metric(problem: str) -> str:
+        """The metric of `problem` (as transformers calls it) unless another one is asked for."""
+        return _METRICS[problem][0]
+
     def encode(self, inputs: Sequence[Any]) -> EncodedSet:
         for i, item in enumerate(inputs):
             pair = isinstance(item, (tuple, list)) and len(item) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from optkit.task import Columns
 from optkit.training.finetune import FinetuneSettings, finetune
 
 
@@ -13,15 +14,26 @@ class TrainingWorker:
 
     emit: Callable[..., None]
 
-    def finetune(self, model: str, data: str, out: str, settings: dict[str, Any]) -> None:
-        finetune(
+    def finetune(
+        self,
+        model: str,
+        data: str,
+        out: str,
+        settings: dict[str, Any],
+        columns: dict[str, Any],
+        force: bool,
+    ) -> dict[str, Any]:
+        """Train, and give the notes of the step: score, metric, history."""
+        made = finetune(
             model,
             data,
             out,
             FinetuneSettings(**settings),
-            force=True,
-            progress=lambda text, fraction: self.emit(text=text, fraction=fraction),
+            Columns(**columns),
+            force,
+            lambda text, fraction: self.emit(text=text, fraction=fraction),
         )
+        return made.lineage[-1]["notes"]
 
 
 def serve() -> TrainingWorker:

@@ -1,0 +1,58 @@
+"""`optkit finetune`: from a pretrained encoder and labelled text to a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def finetune(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A pretrained encoder's folder.")],
+    data: Annotated[str, typer.Option(help="Folder of train/validation files, one file, or a hub data set.")],
+    out: Annotated[Path, typer.Option(help="The checkpoint folder to make.")],
+    epochs: Annotated[float, typer.Option(help="Passes over the training split.")] = 3.0,
+    batch: Annotated[int, typer.Option(help="Examples per step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Peak, after the warm-up.")] = 1e-4,
+    warmup: Annotated[float, typer.Option(help="Share of all steps.")] = 0.1,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 0.01,
+    max_length: Annotated[int, typer.Option(help="Tokens per example while training.")] = 128,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
+    pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
+) -> None:
+    """Fine-tune a text classifier; the best epoch is kept.
+
+    Labels are those of the training split. The same command resumes after the last whole epoch.
+    """
+    from dataclasses import asdict
+
+    from optkit.cli.terminal import Terminal
+    from optkit.process import Child
+    from optkit.task import Columns
+    from optkit.training.finetune import FinetuneSettings
+
+    settings = FinetuneSettings(epochs, batch, learning_rate, warmup, weight_decay, max_length, seed)
+    with Terminal(quiet=quiet) as terminal, Child("optkit.training.worker", timeout_s=7 * 86400) as child:
+        terminal({"event": "step", "name": f"fine-tuning {model.name}"})
+        notes = child.call(
+            "finetune",
+            listener=terminal,
+            model=str(model),
+            data=data,
+            out=str(out),
+            settings=asdict(settings),
+            columns=asdict(Columns(text_column, pair_column, label_column)),
+            force=force,
+        )
+    for epoch in notes["history"]:
+        typer.echo(f"epoch {epoch['epoch']:g}: validation {notes['metric']} {epoch['score']:.4f}")
+    typer.echo(f"kept: {notes['metric']} {notes['score']:.4f}, in {out}")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("finetune")(finetune)

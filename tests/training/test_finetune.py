@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+
+from optkit import load
+from optkit.artifact import Artifact
+from optkit.errors import DataError, OutputError, PassError, RecipeError
+from optkit.training.finetune import FinetuneSettings, finetune
+from tests.conftest import sentences, write_jsonl
+
+FAST = FinetuneSettings(epochs=3, batch=16, learning_rate=5e-3, max_length=16)
+
+
+@pytest.fixture(scope="module")
+def learnable(tmp_path_factory):
+    """Sentences whose label follows from a word: good or bad."""
+    folder = tmp_path_factory.mktemp("learnable")
+    for split, count in (("train", 160), ("validation", 40)):
+        rows = sentences(count, seed=count)
+        for row in rows:
+            word = "good" if row["label"] == "positive" else "bad"
+            plain = [w for w in row["text"].split() if w not in ("good", "bad")][:6]
+            row["text"] = " ".join([word, *plain])
+        write_jsonl(folder / f"{split}.jsonl", rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(checkpoint, learnable, tmp_path_factory) -> Artifact:
+    return finetune(checkpoint, learnable, tmp_path_factory.mktemp("t") / "out", FAST)
+
+
+def test_it_learns_and_says_how_well(trained):
+    notes = trained.lineage[-1]["notes"]
+    assert notes["metric"] == "accuracy"
+    assert notes["score"] > 0.9
+    assert len(notes["history"]) == 3
+    assert notes["score"] == max(e["score"] for e in notes["history"]), "the best epoch is kept"
+
+
+def test_the_result_is_a_checkpoint_that_answers_with_the_data_s_labels(trained):
+    trained.verify()
+    with load(trained.path) as model:
+        good, bad = model.predict(["good film", "bad film"])
+    assert (good.label, bad.label) == ("positive", "negative")
+
+
+def test_only_the_result_is_left(trained):
+    assert [p.name for p in trained.path.parent.iterdir()] == ["out"]
+
+
+def test_the_same_seed_gives_the_same_weights(trained, checkpoint, learnable, tmp_path):
+    again = finetune(checkpoint, learnable, tmp_path / "out", FAST)
+    name = "model.safetensors"
+    assert again.manifest["files"][name] == trained.manifest["files"][name]
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(trained, checkpoint, learnable, tmp_path):
+    def stop_late(text, fraction):
+        if fraction and fraction > 0.6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(checkpoint, learnable, tmp_path / "out", FAST, progress=stop_late)
+    assert not (tmp_path / "out").exists()
+    fractions = []
+    again = finetune(
+        checkpoint, learnable, tmp_path / "out", FAST, progress=lambda text, share: fractions.append(share)
+    )
+    assert fractions[0] > 1 / 3, "it did not begin again"
+    name = "model.safetensors"
+    assert again.manifest["files"][name] == trained.manifest["files"][name]
+
+
+def test_a_regression_follows_from_fractions(checkpoint, tmp_path):
+    for split in ("train", "validation"):
+        rows = [{"text": "good " * (i % 5 + 1), "label": i % 5 + 0.5} for i in range(40)]
+        write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    made = finetune(checkpoint, tmp_path, tmp_path / "out", FAST)
+    assert made.config["problem_type"] == "regression"
+    assert made.lineage[-1]["notes"]["metric"] == "spearman"
+
+
+def test_one_class_only_is_refused(checkpoint, tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", [{"text": "a film", "label": "x"}] * 20)
+    with pytest.raises(DataError, match="at least two classes"):
+        finetune(checkpoint, tmp_path, tmp_path / "out", FAST)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_existing_output_is_refused_before_any_work(trained, checkpoint, learnable):
+    with pytest.raises(OutputError, match="exists"):
+        finetune(checkpoint, learnable, trained.path, FAST)
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_epoch(checkpoint, learnable, tmp_path):
+    wild = FinetuneSettings(epochs=2, batch=8, learning_rate=1e30, warmup=0, max_length=16)
+    with pytest.raises(PassError, match="The loss is nan at step"):
+        finetune(checkpoint, learnable, tmp_path / "out", wild)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "bad", [{"epochs": 0}, {"learning_rate": -1}, {"batch": 0}, {"warmup": 1.5}, {"max_length": 1}]
+)
+def test_bad_settings_are_refused(bad):
+    with pytest.raises(RecipeError, match=next(iter(bad))):
+        FinetuneSettings(**bad)
