@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -39,26 +40,37 @@ class Gate:
     relative: bool = True
     min_speedup: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.max_drop is not None and not 0 <= self.max_drop < 1:
+            raise RecipeError(f"Expected max_drop from 0 to below 1, received {self.max_drop!r}.")
+        if self.max_drop is None:
+            object.__setattr__(self, "relative", True)  # says nothing then: equal gates compare equal
+        if self.min_speedup is not None and not 0 < self.min_speedup < 1e6:
+            raise RecipeError(f"Expected min_speedup above 0, received {self.min_speedup!r}.")
+
     @classmethod
-    def parse(cls, max_drop: str | None = "1%", min_speedup: str | float | None = None) -> Gate:
+    def parse(cls, max_drop: str | float | None = "1%", min_speedup: str | float | None = None) -> Gate:
         """From flags: "1%" is relative, "0.01" absolute. Raises RecipeError for anything else."""
         drop, relative = None, True
         if max_drop is not None:
-            found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", str(max_drop))
+            text = _plain(max_drop) if isinstance(max_drop, float) else str(max_drop)
+            found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(%?)\s*", text)
             if not found:
                 raise RecipeError(
                     f"Expected --max-drop such as 1% (relative) or 0.01 (absolute), received {max_drop!r}."
                 )
             relative = bool(found.group(2))
-            drop = float(found.group(1)) / (100 if relative else 1)
+            drop = float(Decimal(found.group(1)).scaleb(-2 if relative else 0))
             if not 0 <= drop < 1:
                 raise RecipeError(
                     f"Expected --max-drop below {'100%' if relative else '1'}, received {max_drop!r}.",
                     hint="1% is relative to the baseline's score; 0.01 is in the metric itself.",
                 )
         try:
+            if isinstance(min_speedup, bool):
+                raise TypeError
             speedup = None if min_speedup is None else float(min_speedup)
-        except ValueError:
+        except (TypeError, ValueError):
             raise RecipeError(
                 f"Expected --min-speedup to be a number such as 1.5, received {min_speedup!r}."
             ) from None
@@ -105,6 +117,7 @@ class AnyOf:
     options: tuple[tuple[Pass, ...], ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "options", tuple(tuple(option) for option in self.options))
         if not self.options or not all(self.options):
             raise RecipeError("Expected at least one pass in each alternative of any_of, received none.")
 
@@ -122,12 +135,14 @@ class Recipe:
     target: str = "cpu"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", tuple(self.steps))
         if not self.steps:
             raise RecipeError("Expected at least one step, received none.", hint="optkit recipe init")
         if self.target not in TARGETS:
-            raise RecipeError(f"Unknown target {self.target!r}.", hint=did_you_mean(self.target, TARGETS))
-        for chain in self.chains():
-            _check_chain(chain)
+            raise RecipeError(
+                f"Unknown target {self.target!r}.", hint=did_you_mean(str(self.target), TARGETS)
+            )
+        _check_order(self.steps)
 
     @classmethod
     def int8(cls, gate: Gate = Gate()) -> Recipe:
@@ -139,8 +154,7 @@ class Recipe:
         """Every way from the source to a candidate."""
         chains: list[tuple[Pass, ...]] = [()]
         for step in self.steps:
-            options = step.options if isinstance(step, AnyOf) else ((step,),)
-            chains = [(*chain, *option) for chain in chains for option in options]
+            chains = [(*chain, *option) for chain in chains for option in _options(step)]
         return chains
 
     def to_dict(self) -> dict[str, Any]:
@@ -176,13 +190,14 @@ class Recipe:
         """From a .toml or .json file; errors name the file and the line."""
         path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as reason:
             raise RecipeError(f"Cannot read the recipe {str(path)!r}: {reason}.") from reason
+        language = "JSON" if path.suffix.lower() == ".json" else "TOML"
         try:
-            value = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        except ValueError as reason:
-            raise RecipeError(f"{path}: not valid {path.suffix[1:].upper() or 'TOML'}: {reason}.") from reason
+            value = json.loads(text) if language == "JSON" else tomllib.loads(text)
+        except (ValueError, RecursionError) as reason:
+            raise RecipeError(f"{path}: not valid {language}: {reason}.") from reason
         if not isinstance(value, dict):
             raise RecipeError(f"{path}: expected a table, received a {type(value).__name__}.")
         try:
@@ -223,26 +238,42 @@ def _field_lines(name: str) -> Iterable[str]:
     for f in dataclasses.fields(known_passes()[name]):
         choices = f.metadata.get("choices")
         doc = f.metadata["doc"] + (f" ({', '.join(map(str, choices))})" if choices else "")
+        if f.default is None:  # TOML has no null
+            yield f"# {f.name}: not set  # {doc}"
+            continue
         default = json.dumps(list(f.default) if isinstance(f.default, tuple) else f.default)
         yield f"# {f.name} = {default}  # {doc}"
 
 
-def _check_chain(chain: tuple[Pass, ...]) -> None:
-    format = "hf"
-    for number, step in enumerate(chain, start=1):
-        if format not in step.accepts:
-            before = f"{chain[number - 2].name()} (step {number - 1})" if number > 1 else "the checkpoint"
-            makers = sorted(
-                n
-                for n, cls in known_passes().items()
-                if cls.produces in step.accepts and format in cls.accepts
-            )
-            raise RecipeError(
-                f"Step {number}, {step.name()}, expects the format {' or '.join(sorted(step.accepts))}, "
-                f"received {format!r} from {before}.",
-                hint=f"Put {' or '.join(makers)} before it." if makers else "Check the order of the passes.",
-            )
-        format = step.produces
+def _options(step: Pass | AnyOf) -> tuple[tuple[Pass, ...], ...]:
+    return step.options if isinstance(step, AnyOf) else ((step,),)
+
+
+def _check_order(steps: tuple[Pass | AnyOf, ...]) -> None:
+    """Follow the formats from "hf" through every alternative; numbers are those of the recipe's steps."""
+    arriving = {"hf": "the checkpoint"}
+    for number, step in enumerate(steps, start=1):
+        leaving = {}
+        for option in _options(step):
+            for format, maker in arriving.items():
+                for one in option:
+                    if not isinstance(one, Pass):
+                        raise RecipeError(f"Expected step {number} to be a pass, received {one!r}.")
+                    if format not in one.accepts:
+                        raise _wrong_order(number, one, format, maker)
+                    format, maker = one.produces, f"{one.name()} (step {number})"
+                leaving[format] = maker
+        arriving = leaving
+
+
+def _wrong_order(number: int, step: Pass, format: str, maker: str) -> RecipeError:
+    known = known_passes().items()
+    makers = sorted(n for n, cls in known if cls.produces in step.accepts and format in cls.accepts)
+    return RecipeError(
+        f"Step {number}, {step.name()}, expects the format {' or '.join(sorted(step.accepts))}, "
+        f"received {format!r} from {maker}.",
+        hint=f"Put {' or '.join(makers)} before it." if makers else "Check the order of the passes.",
+    )
 
 
 def _step(value: Any, number: int) -> Pass | AnyOf:
@@ -262,7 +293,10 @@ def _pass(value: Any, number: int) -> Pass:
     if not isinstance(value, dict) or "pass" not in value:
         known = list(value) if isinstance(value, dict) else value
         raise RecipeError(f'Expected step {number} to have pass = "NAME", received {known!r}.')
-    return make(value["pass"], {k: v for k, v in value.items() if k != "pass"})
+    try:
+        return make(value["pass"], {k: v for k, v in value.items() if k != "pass"})
+    except RecipeError as error:
+        raise RecipeError(f"step {number}: {error}", hint=error.hint) from error
 
 
 def _step_dict(step: Pass) -> dict[str, Any]:
@@ -272,7 +306,12 @@ def _step_dict(step: Pass) -> dict[str, Any]:
 def _drop_text(gate: Gate) -> str | None:
     if gate.max_drop is None:
         return None
-    return f"{gate.max_drop * 100:g}%" if gate.relative else f"{gate.max_drop:g}"
+    return f"{_plain(gate.max_drop, 2)}%" if gate.relative else _plain(gate.max_drop)
+
+
+def _plain(number: float, shift: int = 0) -> str:
+    """`number` times 10 to the `shift`, exactly and without an exponent, so that it reads back the same."""
+    return format(Decimal(repr(float(number))).scaleb(shift), "f")
 
 
 def _known_keys(value: Any, known: tuple[str, ...], where: str) -> None:
@@ -284,10 +323,21 @@ def _known_keys(value: Any, known: tuple[str, ...], where: str) -> None:
 
 
 def _line_of(text: str, message: str) -> int | None:
-    """The first line that holds a name the message quotes or, failing that, a field it mentions."""
-    quoted = re.findall(r"'([^']+)'", message) + re.findall(r"\b[\w-]+\.(\w+)\b", message)
-    for name in quoted:
-        for number, line in enumerate(text.splitlines(), start=1):
-            if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", line.split("#")[0]):
-                return number
-    return None
+    """The line of what `message` is about: within its step, the one line with a name that it mentions.
+
+    A name on several lines proves nothing; then it is the step's first line, or None.
+    """
+    lines = [line.split("#")[0] for line in text.splitlines()]
+    heads = [i for i, line in enumerate(lines) if re.match(r"\s*\[\[\s*steps\s*]]", line)]
+    step = re.search(r"\b[Ss]tep (\d+)", message)
+    begin, end = 0, len(lines)
+    if step and len(heads) >= (number := int(step.group(1))):
+        begin, end = [*heads, len(lines)][number - 1 : number + 1]
+    names = re.findall(r"'([^']+)'|\b[a-z][\w-]*\.([a-z_]\w*)|--([a-z-]+)", message)
+    for name in (quoted or field or flag.replace("-", "_") for quoted, field, flag in names):
+        found = [
+            i + 1 for i in range(begin, end) if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", lines[i])
+        ]
+        if len(found) == 1:
+            return found[0]
+    return begin + 1 if step and heads else None

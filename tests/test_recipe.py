@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -154,3 +155,97 @@ def test_what_is_slower_than_tuned_fp32_fails_only_when_that_is_shown():
     tuned = row(1, (2.0, 1.9, 2.1))
     assert "slower" in Gate(None).reasons(row(1, (1.5, 1.4, 1.6)), row(1, None), tuned)[0]
     assert Gate(None).reasons(row(1, (1.8, 1.6, 2.0)), row(1, None), tuned) == []
+
+
+@given(st.floats(0, 1, exclude_max=True), st.booleans(), st.none() | st.floats(0.001, 1000))
+def test_any_gate_reads_back_exactly(drop, relative, speed):
+    recipe = Recipe((make("export-onnx", {}),), Gate(drop, relative, speed))
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["pass", "any_of", "opset", "x"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.fixed_dictionaries({}, optional={"steps": VALUES, "gate": VALUES, "target": VALUES}))
+def test_any_value_is_a_recipe_or_a_recipe_error(value):
+    with contextlib.suppress(RecipeError):
+        Recipe.from_dict(value)
+
+
+@pytest.mark.parametrize("key", ["max_drop", "min_speedup"])
+@pytest.mark.parametrize("value", [[1], True, {}, "abc"])
+def test_a_gate_of_another_type_is_refused(key, value):
+    with pytest.raises(RecipeError, match="received"):
+        Recipe.from_dict({"gate": {key: value}, "steps": [{"pass": "export-onnx"}]})
+
+
+@pytest.mark.parametrize("values", [{"max_drop": -1}, {"max_drop": float("nan")}, {"min_speedup": 0}])
+def test_a_gate_made_in_python_is_checked_too(values):
+    with pytest.raises(RecipeError, match="received"):
+        Gate(**values)
+
+
+def test_a_small_number_in_toml_is_an_absolute_drop(tmp_path):
+    text = GOOD.replace('"0.02"', "0.00001")
+    assert Recipe.load(write(tmp_path, text)).gate == Gate(0.00001, False, 1.5)
+
+
+THREE = """[[steps]]
+pass = "export-onnx"
+attention = "plain"
+
+[[steps]]
+pass = "quantize-dynamic"
+per_channel = true
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "message"),
+    [
+        ("per_channel", "attention", 7, "step 2: quantize-dynamic has no field"),
+        ('"quantize-dynamic"', '"export-onnx"', 7, "step 2: export-onnx has no field 'per_channel'"),
+        ('pass = "quantize-dynamic"\nper_channel = true', 'pass = "export-onnx"', 5, "Step 2, export-onnx"),
+        ('pass = "export-onnx"\nattention = "plain"', 'pass = "quantize-dynamic"', 1, "Step 1, quantize"),
+    ],
+)
+def test_the_line_is_that_of_the_step_and_not_of_a_namesake(tmp_path, before, after, line, message):
+    file = write(tmp_path, THREE.replace(before, after))
+    with pytest.raises(RecipeError, match=message) as raised:
+        Recipe.load(file)
+    assert str(raised.value).startswith(f"{file}:{line}: ")
+
+
+def test_no_line_is_named_where_it_would_be_a_guess(tmp_path):
+    steps = [
+        {"pass": "export-onnx", "attention": "plain"},
+        {"pass": "quantize-dynamic", "attention": "plain"},
+    ]
+    file = write(tmp_path, json.dumps({"steps": steps}, indent=1), "recipe.json")
+    with pytest.raises(RecipeError, match="step 2: ") as raised:
+        Recipe.load(file)
+    assert str(raised.value).startswith(f"{file}: ")
+
+
+def test_steps_are_numbered_as_in_the_recipe():
+    both = AnyOf(((make("export-onnx", {}), make("quantize-dynamic", {})),))
+    with pytest.raises(RecipeError, match=r"Step 2, .* from quantize-dynamic \(step 1\)"):
+        Recipe((both, make("export-onnx", {})))
+
+
+def test_names_in_place_of_passes_are_refused_and_lists_become_tuples():
+    with pytest.raises(RecipeError, match="Expected step 1 to be a pass, received 'export-onnx'"):
+        Recipe(("export-onnx",))
+    assert Recipe([make("export-onnx", {})]) == Recipe((make("export-onnx", {}),))
+
+
+def test_a_file_from_windows_loads(tmp_path):
+    (tmp_path / "r.TOML").write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert Recipe.load(tmp_path / "r.TOML").target == "cpu"

@@ -82,4 +82,5 @@ def _other(error: Exception) -> int:
 
 def _terminate(*_: Any) -> None:
     """SIGTERM becomes an exception, so that children end and temporary folders go."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the clean-up short
     raise Interrupted("Ended by SIGTERM.", hint="Run the same command again: it resumes.", exit_code=143)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ def compress(
     recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML or JSON instead.")] = None,
     max_drop: Annotated[str | None, typer.Option(help="Most the score may drop: 1% (relative) or 0.01 (absolute). [default: 1%]", show_default=False)] = None,
     min_speedup: Annotated[float | None, typer.Option(help="Least speedup over torch fp32, at the lower end of its interval.")] = None,
-    target: Annotated[str, typer.Option(help="Where it will serve; cpu so far.")] = "cpu",
+    target: Annotated[str | None, typer.Option(help="Where it will serve; cpu so far. [default: the recipe's]", show_default=False)] = None,
     task: Annotated[str | None, typer.Option(help="What the model is for; default: from its architecture.")] = None,
     metric: Annotated[str | None, typer.Option(help="The task's metric; default: its first.")] = None,
     split: Annotated[str, typer.Option(help="The split that scores are taken on.")] = "validation",
@@ -53,6 +54,8 @@ def compress(
         plan = Recipe.int8(Gate.parse(max_drop or "1%", min_speedup))
     else:
         plan = _with_flags(Recipe.load(recipe), max_drop, min_speedup)
+    if target is not None:
+        plan = replace(plan, target=target)
     with Terminal(quiet=quiet) as terminal:
         report = run(
             checkpoint,
@@ -84,8 +87,6 @@ def compress(
 
 def _with_flags(plan: Any, max_drop: str | None, min_speedup: float | None) -> Any:
     """Flags win over the recipe's own gate."""
-    from dataclasses import replace
-
     from optkit.recipe import Gate
 
     gate = plan.gate

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from optkit.errors import DataError
+from optkit.errors import DataError, RecipeError
 
 
 def predict(
@@ -28,6 +28,8 @@ def predict(
 
     from optkit.serving.predictor import load
 
+    if texts and input:
+        raise RecipeError("Expected either texts or --input FILE, received both.")
     lines = texts or _lines(input)
     with load(path, runtime) as predictor:
         for text, answer in zip(lines, predictor.predict(lines)):

@@ -22,7 +22,10 @@ def init(
 
     if file.exists() and not force:
         raise OutputError(f"{str(file)!r} exists.", hint="Give another name, or --force.")
-    file.write_text(template(), encoding="utf-8")
+    try:
+        file.write_text(template(), encoding="utf-8")
+    except OSError as reason:
+        raise OutputError(f"Could not write {str(file)!r}: {reason.strerror}.") from reason
     typer.echo(f"wrote {file}; use it with: optkit compress CKPT --recipe {file} --data DATA --out OUT")
 
 

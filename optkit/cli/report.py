@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from optkit.errors import DataError, OutputError
+
 group = typer.Typer(help="Work with report.json files.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -21,11 +23,19 @@ def render(
     from optkit.report.model import render as draw
 
     file = report / "report.json" if report.is_dir() else report
+    if not file.is_file():
+        raise DataError(
+            f"Expected a report.json, received {str(file)!r}, which does not exist.",
+            hint="Give the file, or the folder that optkit compress wrote.",
+        )
     text = draw(Report.load(file), format)
     if out is None:
         typer.echo(text)
     else:
-        out.write_text(text, encoding="utf-8")
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError as reason:
+            raise OutputError(f"Could not write {str(out)!r}: {reason.strerror}.") from reason
         typer.echo(f"wrote {out}")
 
 

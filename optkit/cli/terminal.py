@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from optkit.report.model import Report, Row
@@ -33,7 +35,7 @@ class Terminal:
         if self._console.is_terminal and not self._quiet:
             self._progress = Progress(
                 SpinnerColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=20),
                 TimeElapsedColumn(),
                 console=self._console,
@@ -74,10 +76,10 @@ class Terminal:
         console = Console(highlight=False)
         console.print(result_table(report, console.width))
         for doubt in report.doubts:
-            console.print(f"doubt: {doubt}", style="yellow")
+            console.print(f"doubt: {doubt}", style="yellow", markup=False)
         if report.chosen_row and report.gate.get("passed"):
-            console.print(f"chosen: {report.chosen}, in {out}", soft_wrap=True)
-        console.print(f"report: {out / 'report.html'}", soft_wrap=True)
+            console.print(f"chosen: {report.chosen}, in {out}", soft_wrap=True, markup=False)
+        console.print(f"report: {out / 'report.html'}", soft_wrap=True, markup=False)
 
     def _show(self, text: str, fraction: float | None) -> None:
         if self._progress:
@@ -95,42 +97,69 @@ class Terminal:
 def row_line(row: Row) -> str:
     """One row as a line of progress."""
     if row.verdict == "error":
-        return f"{row.name}: error: {row.reasons[0].splitlines()[0] if row.reasons else ''}"
+        return f"{row.name}: error: {' '.join(row.reasons).partition(chr(10))[0]}"
     speed = f", {row.speedup.value:.2f} times as fast" if row.speedup else ""
     return f"{row.name}: score {row.score:.4f}, {row.size_bytes / 1e6:.1f} MB{speed}, {row.verdict}"
 
 
 def result_table(report: Report, width: int) -> Table:
-    """The report's rows; columns that do not fit into `width` characters are left out."""
-    shapes = [(x.batch, x.tokens) for x in report.rows[0].latency]
-    shown = shapes if width >= 120 else shapes[:1]
-    table = Table(title=f"{report.task}, {report.data['examples']} {report.data['split']} examples", box=None)
-    table.add_column("model", no_wrap=True)
-    table.add_column("MB", justify="right")
-    table.add_column(report.metric, justify="right", no_wrap=True)
-    if width >= 100:
-        table.add_column("agrees", justify="right")
-    for batch, tokens in shown:
-        table.add_column(f"{batch}×{tokens}\nms", justify="right", no_wrap=True)
-    table.add_column("speedup\n[95%]", justify="right", no_wrap=True)
-    if width >= 100:
-        table.add_column("peak\nMB", justify="right")
-    table.add_column("verdict", no_wrap=True)
-    for row in report.rows:
-        cells = [row.name, f"{row.size_bytes / 1e6:.1f}", _score(row, report)]
-        if width >= 100:
-            cells.append(f"{row.agreement:.1%}")
-        for shape in shown:
-            found = row.at(*shape)
-            cells.append(f"{found.p50_ms:.2f}" if found else "–")
-        ratio = row.speedup
-        cells.append(f"{ratio.value:.2f}× [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio else "–")
-        if width >= 100:
-            cells.append(f"{row.peak_rss_bytes / 1e6:.0f}")
-        mark = " ←" if row.name == report.chosen else ""
-        table.add_row(*cells, f"{row.verdict}{mark}")
+    """The report's rows; what does not fit into `width` characters is left out, the least needed first."""
+    columns = _columns(report)
+    while _width(columns) > width and any(rank for rank, _ in columns):
+        columns.remove(max(columns, key=lambda column: column[0]))
+    title = f"{report.task}, {report.data['examples']} {report.data['split']} examples"
+    table = Table(title=Text(title, style="italic"), box=None, pad_edge=False)
+    spare = max(8, _widest(columns[0][1]) - max(0, _width(columns) - width))
+    for _, cells in columns:
+        table.add_column(
+            Text(cells[0]),  # not a plain string: Rich would read [..] in it as markup
+            justify="left" if cells[0] in ("model", "precision", "verdict") else "right",
+            no_wrap=True,
+            max_width=spare if cells[0] == "model" else None,
+        )
+    for row in zip(*(cells[1:] for _, cells in columns)):
+        table.add_row(*map(Text, row))
     return table
 
 
-def _score(row: Row, report: Report) -> str:
-    return f"{row.score:.4f}" if row is report.rows[0] else f"{row.score:.4f} ({row.score_delta:+.4f})"
+def _columns(report: Report) -> list[tuple[int, list[str]]]:
+    """(rank, header and cells): 0 always stays, the highest rank goes first."""
+    rows = report.rows
+    mark = {True: " ←", False: ""}
+    ratios = [r.speedup for r in rows]
+    shapes = [(x.batch, x.tokens) for x in rows[0].latency]
+    columns: list[tuple[int, list[str]]] = [
+        (0, ["model", *(r.name for r in rows)]),
+        (8, ["precision", *(r.precision for r in rows)]),
+        (3, ["MB", *(f"{r.size_bytes / 1e6:.1f}" for r in rows)]),
+        (1, [report.metric, *(_score(r) for r in rows)]),
+        (6, ["delta", *("–" if r is rows[0] else _signed(r.score_delta) for r in rows)]),
+        (7, ["agrees", *("–" if r.verdict == "error" else f"{r.agreement:.1%}" for r in rows)]),
+    ]
+    for i, (batch, tokens) in enumerate(shapes):
+        times = [r.at(batch, tokens) for r in rows]
+        cells = [f"{x.p50_ms:.2f}" if x else "–" for x in times]
+        columns.append((10 + i if i else 4, [f"{batch}×{tokens}\nms", *cells]))
+    columns += [
+        (2, ["speedup", *(f"{x.value:.2f}×" if x else "–" for x in ratios)]),
+        (5, ["95%", *(f"{x.low:.2f}–{x.high:.2f}" if x else "–" for x in ratios)]),
+        (9, ["peak\nMB", *(f"{r.peak_rss_bytes / 1e6:.0f}" if r.peak_rss_bytes else "–" for r in rows)]),
+        (0, ["verdict", *(f"{r.verdict}{mark[r.name == report.chosen]}" for r in rows)]),
+    ]
+    return columns
+
+
+def _width(columns: list[tuple[int, list[str]]]) -> int:
+    return sum(_widest(cells) + 2 for _, cells in columns) - 2
+
+
+def _widest(cells: list[str]) -> int:
+    return max(len(line) for cell in cells for line in cell.split("\n"))
+
+
+def _score(row: Row) -> str:
+    return "–" if math.isnan(row.score) else f"{row.score:.4f}"
+
+
+def _signed(number: float) -> str:
+    return "–" if math.isnan(number) else f"{number:+.4f}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import re
 import time
 import types
@@ -96,6 +97,8 @@ class Pass(ABC):
             raise RecipeError(
                 f"Expected {where} to be {expected}, received {value!r} ({type(value).__name__})."
             )
+        if isinstance(value, float) and not math.isfinite(value):  # NaN would pass every bound
+            raise RecipeError(f"Expected {where} to be a finite number, received {value!r}.")
         choices = f.metadata.get("choices")
         if choices and value not in choices:
             raise RecipeError(
@@ -169,9 +172,13 @@ def known_passes() -> dict[str, type[Pass]]:
 
 
 def make(name: str, parameters: dict[str, Any]) -> Pass:
-    """The pass called `name` with `parameters`. RecipeError names the nearest valid name."""
-    if name not in known_passes():
-        raise RecipeError(f"Unknown pass {name!r}.", hint=did_you_mean(name, known_passes()))
+    """The pass called `name` with `parameters`. RecipeError names the nearest valid name.
+
+    >>> make("quantize-dynamic", {"per_channel": False}).parameters()["per_channel"]
+    False
+    """
+    if not isinstance(name, str) or name not in known_passes():
+        raise RecipeError(f"Unknown pass {name!r}.", hint=did_you_mean(str(name), known_passes()))
     cls = known_passes()[name]
     fields = [f.name for f in dataclasses.fields(cls)]
     for key in parameters:

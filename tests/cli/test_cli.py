@@ -181,6 +181,7 @@ def test_report_render(run, tmp_path):
     code, out, _ = run("report", "render", tmp_path / "report.json", "--format", "markdown")
     assert code == 0
     assert "quantize-static" in out
+    assert run("report", "render", tmp_path)[1] == out, "the folder will do"
     code, _, err = run("report", "render", tmp_path / "report.json", "--format", "pdf")
     assert code == 2
     assert "Unknown report format" in err
@@ -205,3 +206,79 @@ def test_predict_reads_lines(run, checkpoint, tmp_path):
     assert [json.loads(line)["text"] for line in out.splitlines()] == ["a fine film", "the plot is thin"]
     (tmp_path / "bad.txt").write_bytes(b"caf\xe9")
     assert run("predict", checkpoint, "--input", tmp_path / "bad.txt")[0] == 5
+
+
+def test_texts_and_a_file_of_them_are_refused(run, checkpoint, tmp_path):
+    code, _, err = run("predict", checkpoint, "a film", "--input", tmp_path / "in.txt")
+    assert code == 2
+    assert "received both" in err
+
+
+def test_a_target_reaches_the_recipe_and_only_what_is_measured_is_taken(run, fake_compress):
+    assert run(*BASE, "--int8", "--target", "cpu")[0] == 0
+    assert fake_compress.calls[0][1].target == "cpu"
+    fake_compress.calls = []
+    code, _, err = run(*BASE, "--int8", "--target", "cpuu")
+    assert (code, fake_compress.calls) == (2, [])
+    assert "hint: Did you mean 'cpu'?" in err
+    code, _, err = run(*BASE, "--int8", "--target", "cuda")
+    assert (code, fake_compress.calls) == (2, [])
+    assert "Unknown target 'cuda'" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("report", "render", "no.json"), 5),
+        (("report", "render", "r.json", "--out", "no/r.html"), 6),
+        (("recipe", "init", "no/r.toml"), 6),
+    ],
+)
+def test_a_path_that_is_not_there_is_no_bug_of_ours(run, tmp_path, monkeypatch, arguments, code):
+    monkeypatch.chdir(tmp_path)
+    example().save(tmp_path / "r.json")
+    found, _, err = run(*arguments)
+    assert found == code
+    assert err.startswith("error: ")
+    assert "bug" not in err
+
+
+@pytest.fixture
+def fake_demo(monkeypatch):
+    import optkit.demo as module
+
+    calls: list = []
+    monkeypatch.setattr(module, "demo", lambda out, listener: calls.append(out) or example())
+    return calls
+
+
+def test_the_demo_replaces_its_own_result(run, fake_demo, tmp_path):
+    report = example()
+    report.command = "optkit demo"
+    report.save(tmp_path / "report.json")
+    assert run("demo", "--out", tmp_path)[0] == 0
+    assert run("demo", "--out", tmp_path / "new")[0] == 0
+    assert len(fake_demo) == 2
+
+
+@pytest.mark.parametrize("command", [None, "optkit compress x --int8"])
+def test_the_demo_never_replaces_what_it_did_not_make(run, fake_demo, tmp_path, command):
+    (tmp_path / "thesis.txt").write_text("ten years")
+    if command:
+        report = example()
+        report.command = command
+        report.save(tmp_path / "report.json")
+    code, _, err = run("demo", "--out", tmp_path)
+    assert (code, fake_demo) == (6, [])
+    assert "hint: Give another --out." in err
+
+
+def test_sigterm_is_heard_once(monkeypatch):
+    import signal
+
+    heard = []
+    monkeypatch.setattr(signal, "signal", lambda number, action: heard.append((number, action)))
+    with pytest.raises(Interrupted) as raised:
+        cli._terminate()
+    assert raised.value.exit_code == 143
+    assert heard == [(signal.SIGTERM, signal.SIG_IGN)]

@@ -55,6 +55,7 @@ def test_a_pass_that_fails_leaves_nothing(checkpoint, context, tmp_path):
     ("field", "value", "message"),
     [
         ("share", 1.5, "0 to 1, received 1.5"),
+        ("share", float("nan"), "finite number, received nan"),
         ("share", "half", "float, received 'half'"),
         ("method", "godo", "fast, good, received 'godo'"),
         ("names", "one", "received 'one'"),
@@ -80,6 +81,18 @@ def test_a_wrong_choice_gets_the_nearest_one():
 
 def test_the_passes_are_found_by_their_files():
     assert {"export-onnx", "quantize-dynamic", "quantize-static"} <= set(known_passes())
+
+
+@pytest.mark.parametrize("name", [3, ["export-onnx"], None])
+def test_a_name_that_is_no_text_is_refused(name):
+    with pytest.raises(RecipeError, match="Unknown pass"):
+        make(name, {})
+
+
+def test_a_wrong_format_is_refused_before_anything_is_written(exported, context, tmp_path):
+    with pytest.raises(RecipeError, match="copy-weights takes hf, received 'onnx'"):
+        apply(CopyWeights(), exported, tmp_path / "out", context)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_misspelt_pass_and_field_get_the_nearest_name():
