@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from optkit.checkpoint import load_model
     from optkit.compression import compress
     from optkit.errors import OptkitError
-    from optkit.recipe import Gate, Recipe
+    from optkit.gate import Gate
+    from optkit.recipe import Recipe
     from optkit.report.model import Report
     from optkit.serving.predictor import Predictor, load
     from optkit.session import open_session
 
 _HOME = {
     "Artifact": "optkit.artifact",
-    "Gate": "optkit.recipe",
+    "Gate": "optkit.gate",
     "OptkitError": "optkit.errors",
     "Predictor": "optkit.serving.predictor",
     "Recipe": "optkit.recipe",

@@ -11,103 +11,16 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from optkit.errors import RecipeError, did_you_mean
+from optkit.gate import Gate
 from optkit.passes.base import Pass, known_passes, make
-from optkit.report.model import Row
 
 #: What can be measured so far; a target that is not here is an error, never a run on something else.
 TARGETS = ("cpu",)
-
-
-@dataclass(frozen=True)
-class Gate:
-    """What a candidate must keep: at most `max_drop` in the metric, at least `min_speedup`.
-
-    `relative`: the drop is a share of the baseline's score, else it is absolute in the metric.
-    `min_speedup` is against the first row on the data's own lengths, and must hold at the lower
-    end of its 95% interval.
-
-    >>> Gate.parse("1%", "1.5").describe()
-    'at most 1% of the score lost, at least 1.5 times as fast'
-    """
-
-    max_drop: float | None = 0.01
-    relative: bool = True
-    min_speedup: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_drop is not None and not 0 <= self.max_drop < 1:
-            raise RecipeError(f"Expected max_drop from 0 to below 1, received {self.max_drop!r}.")
-        if self.max_drop is None:
-            object.__setattr__(self, "relative", True)  # says nothing then: equal gates compare equal
-        if self.min_speedup is not None and not 0 < self.min_speedup < 1e6:
-            raise RecipeError(f"Expected min_speedup above 0, received {self.min_speedup!r}.")
-
-    @classmethod
-    def parse(cls, max_drop: str | float | None = "1%", min_speedup: str | float | None = None) -> Gate:
-        """From flags: "1%" is relative, "0.01" absolute. Raises RecipeError for anything else."""
-        drop, relative = None, True
-        if max_drop is not None:
-            text = _plain(max_drop) if isinstance(max_drop, float) else str(max_drop)
-            found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(%?)\s*", text)
-            if not found:
-                raise RecipeError(
-                    f"Expected --max-drop such as 1% (relative) or 0.01 (absolute), received {max_drop!r}."
-                )
-            relative = bool(found.group(2))
-            drop = float(Decimal(found.group(1)).scaleb(-2 if relative else 0))
-            if not 0 <= drop < 1:
-                raise RecipeError(
-                    f"Expected --max-drop below {'100%' if relative else '1'}, received {max_drop!r}.",
-                    hint="1% is relative to the baseline's score; 0.01 is in the metric itself.",
-                )
-        try:
-            if isinstance(min_speedup, bool):
-                raise TypeError
-            speedup = None if min_speedup is None else float(min_speedup)
-        except (TypeError, ValueError):
-            raise RecipeError(
-                f"Expected --min-speedup to be a number such as 1.5, received {min_speedup!r}."
-            ) from None
-        if speedup is not None and not 0 < speedup < 1e6:
-            raise RecipeError(f"Expected --min-speedup above 0, received {min_speedup!r}.")
-        return cls(drop, relative, speedup)
-
-    def describe(self) -> str:
-        parts = []
-        if self.max_drop is not None:
-            amount = f"{self.max_drop * 100:g}% of the score" if self.relative else f"{self.max_drop:g}"
-            parts.append(f"at most {amount} lost")
-        if self.min_speedup is not None:
-            parts.append(f"at least {self.min_speedup:g} times as fast")
-        return ", ".join(parts) or "no condition"
-
-    def allowed_drop(self, score: float) -> float | None:
-        """The most that a baseline's `score` may drop, in the metric; None: any drop."""
-        if self.max_drop is None:
-            return None
-        return self.max_drop * abs(score) if self.relative else self.max_drop
-
-    def reasons(self, row: Row, baseline: Row, tuned: Row | None = None) -> list[str]:
-        """Why `row` fails; empty where it passes. It may not be slower than `tuned` (fp32) either."""
-        reasons = []
-        drop, allowed = baseline.score - row.score, self.allowed_drop(baseline.score)
-        if allowed is not None and not drop <= allowed + 1e-12:
-            reasons.append(f"the score drops by {drop:.4f}, allowed are {allowed:.4f}")
-        if self.min_speedup is not None and (row.speedup is None or row.speedup.low < self.min_speedup):
-            shown = "unknown" if row.speedup is None else f"at least {row.speedup.low:.2f}"
-            reasons.append(f"its speedup is {shown}, asked are {self.min_speedup:g}")
-        if tuned is not None and row.speedup and tuned.speedup and row.speedup.high < tuned.speedup.low:
-            reasons.append(f"it is slower than {tuned.name}")
-        return reasons
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)
@@ -131,7 +44,7 @@ class Recipe:
     """
 
     steps: tuple[Pass | AnyOf, ...]
-    gate: Gate = Gate()
+    gate: Gate = field(default_factory=Gate)
     target: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -161,7 +74,7 @@ class Recipe:
         """As JSON values; `from_dict` reads it back."""
         return {
             "target": self.target,
-            "gate": {"max_drop": _drop_text(self.gate), "min_speedup": self.gate.min_speedup},
+            "gate": {"max_drop": self.gate.drop_text(), "min_speedup": self.gate.min_speedup},
             "steps": [
                 {"any_of": [[_step_dict(p) for p in option] for option in step.options]}
                 if isinstance(step, AnyOf)
@@ -301,17 +214,6 @@ def _pass(value: Any, number: int) -> Pass:
 
 def _step_dict(step: Pass) -> dict[str, Any]:
     return {"pass": step.name(), **step.parameters()}
-
-
-def _drop_text(gate: Gate) -> str | None:
-    if gate.max_drop is None:
-        return None
-    return f"{_plain(gate.max_drop, 2)}%" if gate.relative else _plain(gate.max_drop)
-
-
-def _plain(number: float, shift: int = 0) -> str:
-    """`number` times 10 to the `shift`, exactly and without an exponent, so that it reads back the same."""
-    return format(Decimal(repr(float(number))).scaleb(shift), "f")
 
 
 def _known_keys(value: Any, known: tuple[str, ...], where: str) -> None:

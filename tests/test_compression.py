@@ -16,7 +16,8 @@ import pytest
 import optkit
 from optkit.compression import choose, compress
 from optkit.errors import DataError, OutputError
-from optkit.recipe import Gate, Recipe
+from optkit.gate import Gate
+from optkit.recipe import Recipe
 from optkit.report.model import Interval, Report, Row
 
 QUICK = {"shapes": ("1xdata", "2x16"), "rounds": 2, "processes": 1, "threads": 1}

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optkit.errors import RecipeError
+from optkit.gate import Gate
 from optkit.passes.base import make
-from optkit.recipe import AnyOf, Gate, Recipe, template
+from optkit.recipe import AnyOf, Recipe, template
 from optkit.report.model import Interval, Row
 
 GOOD = """

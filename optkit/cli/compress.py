@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from optkit.errors import GateFailed, RecipeError
+from optkit.errors import RecipeError
 
 
 def compress(
@@ -40,9 +40,10 @@ def compress(
     json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout, all else on stderr.")] = False,
 ) -> None:  # fmt: skip
     """Compress, measure every step, keep the fastest that passes."""
-    from optkit.cli.terminal import Terminal
+    from optkit.cli.terminal import Terminal, require_passed
     from optkit.compression import compress as run
-    from optkit.recipe import Gate, Recipe
+    from optkit.gate import Gate
+    from optkit.recipe import Recipe
     from optkit.task import Columns
 
     if int8 == (recipe is not None):
@@ -78,16 +79,12 @@ def compress(
             command=shlex.join(["optkit", *sys.argv[1:]]),
         )
     terminal.result(report, out, json=json)
-    if not report.gate["passed"]:
-        raise GateFailed(
-            f"No candidate passed the gate ({plan.gate.describe()}).",
-            hint=f"The report is in {out}; the best candidate is there too, marked as not passed.",
-        )
+    require_passed(report, out)
 
 
 def _with_flags(plan: Any, max_drop: str | None, min_speedup: float | None) -> Any:
     """Flags win over the recipe's own gate."""
-    from optkit.recipe import Gate
+    from optkit.gate import Gate
 
     gate = plan.gate
     if max_drop is not None:

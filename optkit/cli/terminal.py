@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from optkit.errors import GateFailed
+
 if TYPE_CHECKING:
     from optkit.report.model import Report, Row
 
@@ -92,6 +94,15 @@ class Terminal:
 
     def _line(self, text: str) -> None:
         self._console.print(f"{time.monotonic() - self._begun:6.1f} s  {text}", soft_wrap=True, markup=False)
+
+
+def require_passed(report: Report, out: Path) -> None:
+    """Raise GateFailed, which ends the command with its own exit code, where no candidate passed."""
+    if not report.gate["passed"]:
+        raise GateFailed(
+            f"No candidate passed the gate ({report.gate['conditions']}).",
+            hint=f"The report is in {out}; the best candidate is there too, marked as not passed.",
+        )
 
 
 def row_line(row: Row) -> str:
