@@ -236,7 +236,7 @@ def _line_of(text: str, message: str) -> int | None:
     if step and len(heads) >= (number := int(step.group(1))):
         begin, end = [*heads, len(lines)][number - 1 : number + 1]
     names = re.findall(r"'([^']+)'|\b[a-z][\w-]*\.([a-z_]\w*)|--([a-z-]+)", message)
-    for name in (quoted or field or flag.replace("-", "_") for quoted, field, flag in names):
+    for name in (quoted or dotted or flag.replace("-", "_") for quoted, dotted, flag in names):
         found = [
             i + 1 for i in range(begin, end) if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", lines[i])
         ]
