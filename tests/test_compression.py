@@ -17,6 +17,7 @@ import optkit
 from optkit.compression import choose, compress
 from optkit.errors import DataError, OutputError
 from optkit.gate import Gate
+from optkit.passes.base import make
 from optkit.recipe import Recipe
 from optkit.report.model import Interval, Report, Row
 
@@ -201,3 +202,33 @@ def _children_working_in(folder: Path) -> list[str]:
         if "optkit.process" in command and str(folder) in command:
             found.append(command)
     return found
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem", "values"),
+    [
+        (("value",), "regression", [0.5, 1.5, 2.5, 4.0]),
+        (("a", "b", "c"), "multi_label_classification", [["a"], ["b", "c"], [], ["a", "c"]]),
+    ],
+)
+def test_pairs_with_other_heads_go_the_whole_way(make_checkpoint, tmp_path, labels, problem, values):
+    from tests.conftest import sentences, write_jsonl
+
+    rows = [
+        {"text": r["text"], "text_pair": "good film", "label": values[i % len(values)]}
+        for i, r in enumerate(sentences(24))
+    ]
+    write_jsonl(tmp_path / "data.jsonl", rows * 4)
+    folder = make_checkpoint("distilbert", labels, problem_type=problem)
+    report = compress(
+        folder,
+        Recipe((make("export-onnx", {}), make("quantize-static", {})), Gate(None)),
+        data=tmp_path / "data.jsonl",
+        out=tmp_path / "out",
+        **QUICK,
+    )
+    assert report.metric == {"regression": "spearman"}.get(problem, "f1")
+    assert report.data["held_out"]
+    assert all(r.drop is not None for r in report.rows[1:])
+    answer = optkit.load(tmp_path / "out").predict([("a fine film", "good film")])[0]
+    assert set(answer.scores) == set(labels)
