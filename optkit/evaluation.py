@@ -163,6 +163,27 @@ class Evaluator:
         return sorted(flips, key=lambda flip: -flip["candidate_confidence"])[:MAX_FLIPS]
 
 
+def failed_row(name: str, error: Exception) -> Row:
+    """The row of a candidate that could not be made or could not answer."""
+    nan = float("nan")
+    return Row(
+        name=name,
+        artifact="",
+        runtime="",
+        precision="",
+        size_bytes=0,
+        score=nan,
+        score_delta=nan,
+        agreement=nan,
+        latency=[],
+        speedup=None,
+        peak_rss_bytes=0,
+        seconds=0.0,
+        verdict="error",
+        reasons=[str(error)],
+    )
+
+
 def latencies(mine: Measured, first: Measured | None) -> list[Latency]:
     """Samples per shape with their percentiles, and the ratio to `first` measured beside it."""
     found = []

@@ -20,8 +20,8 @@ from optkit.bench.environment import NoiseLedger
 from optkit.bench.latency import Candidate
 from optkit.bench.roofline import Peak
 from optkit.data import Data
-from optkit.errors import OptkitError
-from optkit.evaluation import Evaluator
+from optkit.errors import OptkitError, PassError, WorkerError
+from optkit.evaluation import Evaluator, failed_row
 from optkit.passes.base import Pass, make
 from optkit.process import Child
 from optkit.recipe import Recipe
@@ -57,6 +57,7 @@ class Loop:
     peaks: Peak | None = None
     candidates: list[Candidate] = field(default_factory=list)
     _total: int = 0
+    _current: str = ""
     _baseline: Outputs | None = None
     _named: dict[str, str] = field(default_factory=dict)
 
@@ -73,14 +74,27 @@ class Loop:
         tuned = (make("export-onnx", {}),)
         distinct = {_hash(*map(_spec, chain[: i + 1])) for chain in chains for i in range(len(chain))}
         self._total = 2 + len(distinct - {_hash(_spec(tuned[0]))})
-        self._score(Candidate(EAGER, str(self.checkpoint.path), "torch"), root, self.checkpoint, None)
+        options = {"trust_remote_code": True} if self.trust_remote_code else {}
+        eager = Candidate(EAGER, str(self.checkpoint.path), "torch", options)
+        self._score(eager, root, self.checkpoint, None)
         self._chain(tuned, root, leaf=False, name=TUNED)
-        for chain in chains:
-            self._chain(chain, root, leaf=True)
-        self._time(root)
+        failures = [failure for chain in chains if (failure := self._attempt(chain, root))]
+        if len(failures) == len(chains):
+            raise failures[0]
+        self._time()
         for row in self.rows:
             self._judge(row)
             self.listen({"event": "row", "row": row})
+
+    def _attempt(self, chain: tuple[Pass, ...], root: str) -> OptkitError | None:
+        """Run one chain. A candidate that fails gets an error row, and the others go on."""
+        try:
+            self._chain(chain, root, leaf=True)
+        except (PassError, WorkerError) as error:
+            self.rows.append(failed_row(self._current, error))
+            self.listen({"event": "note", "text": f"{self._current}: {error}"})
+            return error
+        return None
 
     def _chain(self, chain: tuple[Pass, ...], root: str, leaf: bool, name: str | None = None) -> None:
         """Run the passes of `chain` that have not run yet, and score each result."""
@@ -90,6 +104,7 @@ class Loop:
             if key not in self._named:
                 title = name or self._unique(step.name())
                 self._begin(title)
+                self._current = title
                 made = self._apply(step, artifact, key)
                 runtime = DEFAULT_RUNTIME[made.format]
                 self._score(Candidate(title, str(made.path), runtime), key, made, parent)
@@ -136,7 +151,9 @@ class Loop:
             if parent is not None:
                 made = artifact.lineage[-1]
                 row.notes, row.seconds = made["notes"], made["seconds"]
-                row.pass_peak_rss_bytes = read_json(_peak_file(artifact.path), OptkitError)["peak_rss_bytes"]
+                if _peak_file(artifact.path).exists():  # not where a run ended between pass and note
+                    noted = read_json(_peak_file(artifact.path), OptkitError)
+                    row.pass_peak_rss_bytes = noted["peak_rss_bytes"]
             write_json(file, asdict(row))
         if self._baseline is None:
             self._baseline = load_outputs(outputs)
@@ -145,13 +162,14 @@ class Loop:
         score = f"{row.name}: {self.evaluator.task.metric} {row.score:.4f}, {row.size_bytes / 1e6:.1f} MB"
         self.listen({"event": "note", "text": score})
 
-    def _time(self, root: str) -> None:
+    def _time(self) -> None:
         """All latencies in one interleaved measurement."""
         self.listen({"event": "step", "name": "latency, all side by side", "index": 0, "total": 0})
         ledger = NoiseLedger()
-        self.evaluator.time(self.rows, self.candidates)
+        whole = [row for row in self.rows if row.verdict != "error"]
+        self.evaluator.time(whole, self.candidates)
         self.noise = ledger.doubts()
-        self.peaks, impossible = self.evaluator.roofline(self.rows)
+        self.peaks, impossible = self.evaluator.roofline(whole)
         self.noise += impossible
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         together = sum(row.peak_rss_bytes for row in self.rows)

@@ -167,6 +167,28 @@ def test_a_pass_that_dies_is_an_error_and_leaves_no_output(checkpoint, data, tmp
     assert not out.exists()
 
 
+def test_a_candidate_that_fails_has_an_error_row_and_the_others_finish(
+    checkpoint, data, tmp_path, monkeypatch
+):
+    """The kernel kills the process of the first alternative."""
+    running = []
+
+    def kill_dynamic(event):
+        if event["event"] == "step":
+            running[:] = [event["name"]]
+        if running == ["quantize-dynamic"] and event.get("text", "").startswith("quantizing"):
+            for pid in _children_of(os.getpid()):
+                os.kill(pid, signal.SIGKILL)
+
+    out = tmp_path / "out"
+    report = compress(checkpoint, Recipe.int8(LENIENT), data=data, out=out, listener=kill_dynamic, **QUICK)
+    failed = report.row("quantize-dynamic")
+    assert failed.verdict == "error"
+    assert "code -9" in failed.reasons[0]
+    assert report.chosen == "quantize-static"
+    assert "quantize-dynamic" in (out / "report.html").read_text()
+
+
 def row(name: str, score: float, speed: float, verdict: str) -> Row:
     return Row(name, name, "fake", "int8", 1, score, 0, 1, [], Interval(speed, speed, speed), 1, 0, verdict)
 

@@ -14,7 +14,9 @@ from optkit.session import Feeds, Session, TensorSpec
 class TorchSession(Session):
     """The checkpoint in fp32 and evaluation mode, under `torch.inference_mode`."""
 
-    def __init__(self, artifact: Artifact, threads: int | None = None, task: str | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, threads: int | None = None, trust_remote_code: bool = False
+    ) -> None:
         import torch
 
         from optkit.checkpoint import load_model, model_inputs
@@ -22,7 +24,7 @@ class TorchSession(Session):
         if threads:
             torch.set_num_threads(threads)
         self._torch = torch
-        self._model: Any = load_model(artifact, task)
+        self._model: Any = load_model(artifact, trust_remote_code=trust_remote_code)
         self.inputs = tuple(
             TensorSpec(name, "int64", ("batch", "sequence")) for name in model_inputs(self._model)
         )
