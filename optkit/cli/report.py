@@ -39,5 +39,39 @@ def render(
         typer.echo(f"wrote {out}")
 
 
+@group.command("compare")
+def compare(
+    report: Annotated[Path, typer.Argument(help="The newer report.json.")],
+    baseline: Annotated[Path, typer.Argument(help="The older one.")],
+    row: Annotated[str | None, typer.Option(help="The row to compare; default: the chosen one.")] = None,
+    allow_other_data: Annotated[
+        bool, typer.Option("--allow-other-data", help="Compare all the same.")
+    ] = False,
+) -> None:
+    """Show what changed between two reports; judges nothing."""
+    from optkit.comparison import compare as run
+    from optkit.comparison import markdown
+    from optkit.report.model import Report
+
+    found = run(Report.load(report), Report.load(baseline), row=row, allow_other_data=allow_other_data)
+    typer.echo(markdown(found), nl=False)
+
+
+@group.command("merge")
+def merge(
+    reports: Annotated[list[Path], typer.Argument(help="Reports on the same data and first row.")],
+    out: Annotated[Path, typer.Option(help="The report.json to write.")],
+) -> None:
+    """Put the rows of several reports into one."""
+    from optkit.artifact import writing
+    from optkit.comparison import merge as run
+    from optkit.report.model import Report
+
+    merged = run([Report.load(file) for file in reports])
+    with writing(out):
+        merged.save(out)
+    typer.echo(f"wrote {out} with {len(merged.rows)} rows")
+
+
 def register(app: typer.Typer) -> None:
     app.add_typer(group, name="report")

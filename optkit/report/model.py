@@ -134,7 +134,12 @@ class Report:
 
     @classmethod
     def load(cls, file: Path) -> Report:
-        """Read a report.json. Raises DataError for another schema version or a damaged file."""
+        """Read a report.json. Raises DataError for another schema version, a damaged or a missing file."""
+        if not Path(file).is_file():
+            raise DataError(
+                f"Expected a report.json, received {str(file)!r}, which does not exist.",
+                hint="Give the file that optkit compress wrote into its output folder.",
+            )
         return cls.from_dict(read_json(Path(file), DataError), str(file))
 
     @classmethod

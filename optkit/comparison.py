@@ -1,0 +1,163 @@
+"""Two reports on the same data: did this change cost accuracy or speed?
+
+Speed is compared by each report's own speedup over its first row, so that a slower machine, or a
+busier hour, cancels; only a slowdown that the intervals show counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, log, sqrt
+
+from optkit.errors import DataError, GateFailed
+from optkit.gate import Gate
+from optkit.report.model import Interval, Report, Row
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`row` of a report against `before` of a baseline report.
+
+    `speed` is the new speedup over the old one with its 95% interval (None where one has none);
+    below 1 is slower. `reasons` say why it fails; none: it passes.
+    """
+
+    row: Row
+    before: Row
+    metric: str
+    drop: float
+    speed: Interval | None
+    reasons: list[str]
+
+    @property
+    def passed(self) -> bool:
+        return not self.reasons
+
+
+def compare(
+    report: Report,
+    baseline: Report,
+    max_drop: str = "1%",
+    max_slowdown: str = "5%",
+    row: str | None = None,
+    allow_other_data: bool = False,
+) -> Comparison:
+    """Compare the chosen rows (or those called `row`) of two reports.
+
+    `max_drop` as in `optkit.gate.Gate.parse`; `max_slowdown` is a share such as "5%". Raises
+    DataError where the reports are on different data, unless `allow_other_data`.
+    """
+    if not allow_other_data:
+        require_same_data(report, baseline)
+    now, before = _row(report, row, "report"), _row(baseline, row, "baseline")
+    gate, slowdown = Gate.parse(max_drop), _share(max_slowdown)
+    speed = _quotient(now.speedup, before.speedup)
+    reasons = gate.reasons(now, before)
+    if now.verdict == "error":
+        reasons.append(f"{now.name} has no result: {now.reasons[0] if now.reasons else 'error'}")
+    if speed is not None and speed.high < 1 - slowdown:
+        reasons.append(
+            f"{now.name} is slower: {speed.value:.2f} times the speedup it had, at most {speed.high:.2f}; "
+            f"allowed is {1 - slowdown:.2f}"
+        )
+    return Comparison(now, before, report.metric, before.score - now.score, speed, reasons)
+
+
+def require_same_data(report: Report, other: Report) -> None:
+    """DataError that names the first thing in which the two differ: data, split, size, task or metric."""
+    pairs = [
+        *((key, report.data.get(key), other.data.get(key)) for key in ("sha256", "split", "examples")),
+        ("task", report.task, other.task),
+        ("metric", report.metric, other.metric),
+    ]
+    for name, a, b in pairs:
+        if a != b:
+            raise DataError(
+                f"The reports are on different data: {name} is {a!r} in one and {b!r} in the other.",
+                hint="Compare like with like, or give --allow-other-data knowingly.",
+            )
+
+
+def merge(reports: list[Report]) -> Report:
+    """The rows of several reports on the same data and the same first row, in one report.
+
+    A name that occurs twice keeps its first row. Nothing is chosen: no gate spoke about all of them.
+    """
+    first = reports[0]
+    rows = {row.name: row for row in reversed([r for report in reports for r in report.rows])}
+    for other in reports[1:]:
+        require_same_data(first, other)
+        if other.baseline.name != first.baseline.name:
+            raise DataError(
+                f"Expected reports with the same first row, received {first.baseline.name!r} "
+                f"and {other.baseline.name!r}: their speedups do not compare."
+            )
+    order = list(dict.fromkeys(row.name for report in reports for row in report.rows))
+    doubts = [
+        "These rows were timed in different runs; only speedups over the first row compare.",
+        *dict.fromkeys(doubt for report in reports for doubt in report.doubts),
+    ]
+    merged = Report.from_dict(first.to_dict())
+    merged.rows, merged.chosen, merged.gate, merged.doubts = [rows[n] for n in order], None, {}, doubts
+    return merged
+
+
+def markdown(comparison: Comparison) -> str:
+    """The comparison as a short table for a pull request or a job's summary."""
+    from optkit.report.markdown import escape
+
+    now, before, speed = comparison.row, comparison.before, comparison.speed
+    verdict = "passes" if comparison.passed else "fails"
+    lines = [
+        f"### {'✅' if comparison.passed else '❌'} optkit: {escape(now.name)} {verdict}",
+        "",
+        "| | baseline | this change |",
+        "| --- | ---: | ---: |",
+        f"| {escape(comparison.metric)} | {before.score:.4f} | {now.score:.4f} |",
+        f"| speedup over the first row | {_shown(before.speedup)} | {_shown(now.speedup)} |",
+        f"| size, MB | {before.size_bytes / 1e6:.1f} | {now.size_bytes / 1e6:.1f} |",
+        "",
+        f"Speed against the baseline: {_shown(speed)}" + ("" if _differs(speed) else ", no difference shown"),
+        *(f"- {escape(reason)}" for reason in comparison.reasons),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def require_passed(comparison: Comparison) -> None:
+    if not comparison.passed:
+        raise GateFailed("; ".join(comparison.reasons) + ".")
+
+
+def _row(report: Report, name: str | None, which: str) -> Row:
+    name = name or report.chosen
+    if name is None:
+        raise DataError(f"The {which} has no chosen row.", hint="Name one with --row.")
+    try:
+        return report.row(name)
+    except KeyError:
+        names = ", ".join(r.name for r in report.rows)
+        raise DataError(f"The {which} has no row {name!r}; it has: {names}.") from None
+
+
+def _quotient(now: Interval | None, before: Interval | None) -> Interval | None:
+    """now / before with its interval, taking the two as independent and normal in the logarithm."""
+    if now is None or before is None:
+        return None
+    middle = log(now.value / before.value)
+    half = sqrt(sum((log(x.high / x.low) / 2) ** 2 for x in (now, before)))
+    return Interval(exp(middle), exp(middle - half), exp(middle + half))
+
+
+def _share(text: str) -> float:
+    """ "5%" or "0.05" as 0.05, by the rules of the gate's own drop."""
+    parsed = Gate.parse(text).max_drop
+    assert parsed is not None
+    return parsed
+
+
+def _differs(speed: Interval | None) -> bool:
+    return speed is not None and (speed.low > 1 or speed.high < 1)
+
+
+def _shown(ratio: Interval | None) -> str:
+    return f"{ratio.value:.2f}× [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio else "–"

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+
+from optkit import comparison as module
+from optkit.comparison import compare, markdown, merge
+from optkit.errors import DataError, GateFailed, RecipeError
+from optkit.report.model import Interval, Report, Row
+
+
+def report(score: float = 0.9, speed: tuple[float, float, float] = (4.0, 3.8, 4.2), **changes) -> Report:
+    rows = [
+        Row("fp32", "", "torch", "fp32", 100, 0.9, 0, 1, [], None, 1, 0, "baseline"),
+        Row("int8", "", "onnxruntime", "int8", 25, score, 0, 1, [], Interval(*speed), 1, 0, "passed"),
+    ]
+    data = {"name": "d", "split": "validation", "examples": 100, "sha256": "0"}
+    made = Report("text-classification", "accuracy", data, "cpu", {}, rows, "int8")
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_the_same_report_passes_with_no_difference_shown():
+    found = compare(report(), report())
+    assert found.passed
+    assert found.speed.value == pytest.approx(1)
+    assert "no difference shown" in markdown(found)
+
+
+def test_a_drop_beyond_the_limit_fails_with_both_figures():
+    found = compare(report(score=0.88), report(), max_drop="1%")
+    assert not found.passed
+    assert "drops by 0.0200, allowed are 0.0090" in found.reasons[0]
+    with pytest.raises(GateFailed):
+        module.require_passed(found)
+
+
+def test_a_slowdown_counts_only_when_it_is_shown():
+    assert compare(report(speed=(3.4, 2.5, 4.6)), report()).passed, "its interval reaches far above"
+    found = compare(report(speed=(3.0, 2.9, 3.1)), report())
+    assert "is slower: 0.75" in found.reasons[0]
+    assert compare(report(speed=(3.0, 2.9, 3.1)), report(), max_slowdown="30%").passed
+
+
+def test_the_interval_of_the_quotient_joins_both():
+    found = compare(report(speed=(4.0, 3.6, 4.44)), report(speed=(4.0, 3.6, 4.44)))
+    assert found.speed.high == pytest.approx(1.16, abs=0.01)  # 1.11 each, joined by squares
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"data": {"name": "d", "split": "test", "examples": 100, "sha256": "0"}}, "split"),
+        ({"data": {"name": "d", "split": "validation", "examples": 100, "sha256": "1"}}, "sha256"),
+        ({"metric": "f1"}, "metric"),
+    ],
+)
+def test_other_data_is_refused_unless_asked(changes, what):
+    with pytest.raises(DataError, match=f"different data: {what}") as raised:
+        compare(report(**changes), report())
+    assert "--allow-other-data" in raised.value.hint
+    assert compare(report(**changes), report(), allow_other_data=True).passed
+
+
+def test_a_row_can_be_named_and_must_be_there():
+    assert compare(report(), report(), row="fp32").speed is None
+    with pytest.raises(DataError, match="it has: fp32, int8"):
+        compare(report(), report(), row="int4")
+    with pytest.raises(DataError, match="no chosen row"):
+        compare(report(chosen=None), report())
+
+
+def test_an_error_row_fails():
+    broken = report()
+    broken.rows[1].verdict, broken.rows[1].reasons = "error", ["crashed"]
+    assert any("crashed" in reason for reason in compare(broken, report()).reasons)
+
+
+def test_a_limit_that_makes_no_sense_is_refused():
+    with pytest.raises(RecipeError):
+        compare(report(), report(), max_slowdown="fast")
+
+
+def test_merging_keeps_each_row_once_and_says_what_does_not_compare():
+    other = report()
+    other.rows[1].name = "int4"
+    merged = merge([report(), other])
+    assert [r.name for r in merged.rows] == ["fp32", "int8", "int4"]
+    assert merged.chosen is None
+    assert "different runs" in merged.doubts[0]
+
+
+def test_merging_needs_the_same_first_row():
+    other = report()
+    other.rows[0].name = "eager"
+    with pytest.raises(DataError, match="same first row"):
+        merge([report(), other])
+
+
+def test_hostile_names_stay_text():
+    assert "<b>" not in markdown(compare(report(metric="<b>"), report(metric="<b>")))
