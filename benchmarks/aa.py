@@ -15,7 +15,8 @@ from pathlib import Path
 
 from optkit.artifact import Artifact
 from optkit.bench.environment import NoiseLedger, describe
-from optkit.bench.latency import Candidate, Plan, Shape, measure
+from optkit.bench.latency import measure
+from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.stats import difference_shown, ratio_interval
 from optkit.data import Data
 from optkit.task import Columns, open_task

@@ -22,14 +22,14 @@ from optkit.artifact import (
     writing,
 )
 from optkit.bench.environment import describe
-from optkit.bench.latency import Plan, Shape
+from optkit.bench.plan import Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import DataError, OptkitError
 from optkit.evaluation import Evaluator
 from optkit.loop import Loop
 from optkit.recipe import Recipe
-from optkit.report.model import Report, Row, render
+from optkit.report.model import Report, Row
 from optkit.task import Columns, open_task
 
 #: batch × tokens; "data" is the data's own lengths.
@@ -92,7 +92,7 @@ def compress(
     plan = Plan(
         shapes=tuple(Shape.parse(s) for s in shapes or SHAPES),
         threads=threads,
-        **{k: v for k, v in {"rounds": rounds, "processes": processes}.items() if v is not None},
+        **_given(rounds=rounds, processes=processes),
     )
     work = out.parent / f".{out.name}.work"
     encoded_file = work / "examples.npz"
@@ -155,6 +155,11 @@ def compress(
     return report
 
 
+def _given(**values: Any) -> dict[str, Any]:
+    """What was asked for: None leaves a default as it is."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def choose(rows: list[Row], leaves: list[str]) -> Row | None:
     """The fastest candidate that passed; when none did, the one with the best score."""
     candidates = [r for r in rows if r.name in leaves and r.verdict in ("passed", "failed")]
@@ -196,5 +201,4 @@ def _write(report: Report, chosen: Row | None, out: Path, force: bool) -> None:
             manifest["gate"] = report.gate
             write_json(folder / MANIFEST, manifest)
             chosen.artifact = str(out)
-        for format, name in (("json", "report.json"), ("markdown", "report.md"), ("html", "report.html")):
-            (folder / name).write_text(render(report, format), encoding="utf-8")
+        report.save_all(folder)

@@ -14,8 +14,10 @@ import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.bench.accuracy import load_outputs, paired_drop, paired_drop_of
+from optkit.bench.batches import ALL_EXAMPLES
 from optkit.bench.environment import usable_cores
-from optkit.bench.latency import Candidate, Measured, Plan, Shape, measure, speedup
+from optkit.bench.latency import Measured, Measurement, measure, speedup
+from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.roofline import Peak, bound_ms, count, graph_of
 from optkit.process import Child
 from optkit.report.model import Interval, Latency, Row
@@ -48,7 +50,7 @@ class Evaluator:
             child.call(
                 "load", artifact=candidate.artifact, runtime=candidate.runtime, options=candidate.options
             )
-            child.call("attach", encoded=str(self.encoded_file))
+            child.call("attach", encoded=candidate.encoded or str(self.encoded_file))
             done = child.call("evaluate", out=str(file), batch_size=32, max_tokens=4096)
         return done["peak_rss_bytes"]
 
@@ -60,24 +62,11 @@ class Evaluator:
         self.listener({"event": "progress", "text": "answering every example", "fraction": None})
         peak = self.outputs(candidate, file)
         outputs = load_outputs(file)
-        artifact = Artifact.open(candidate.artifact)
         answers = self.task.answers(outputs)
         score = self.task.score(answers, self.labelled.references)
-        row = Row(
-            name=candidate.name,
-            artifact=str(candidate.artifact),
-            runtime=candidate.runtime or "",
-            precision=artifact.precision,
-            size_bytes=artifact.size_bytes,
-            score=score,
-            score_delta=0.0,
-            agreement=1.0,
-            latency=[],
-            speedup=None,
-            peak_rss_bytes=peak,
-            seconds=0.0,
-            verdict="baseline",
-        )
+        row = plain_row(candidate)
+        row.score, row.score_delta, row.agreement = score, 0.0, 1.0
+        row.peak_rss_bytes = peak
         if baseline is not None:
             before = self.task.answers(baseline)
             row.score_delta = score - self.task.score(before, self.labelled.references)
@@ -86,7 +75,7 @@ class Evaluator:
             row.flips = self.flips(baseline, outputs)
         return row
 
-    def time(self, rows: Sequence[Row], candidates: Sequence[Candidate]) -> None:
+    def time(self, rows: Sequence[Row], candidates: Sequence[Candidate]) -> Measurement:
         """Fill in latency, speedup, memory and load time of all `rows`, measured side by side.
 
         One interleaved measurement for all of them: every ratio in the report is then free of the
@@ -96,13 +85,14 @@ class Evaluator:
         first = measured[candidates[0].name]
         for row in rows:
             mine = measured[row.name]
-            row.latency = latencies(mine, None if mine is first else first)
-            row.load_ms, row.cold_ms = mine.load_ms, mine.cold_ms
+            row.latency = latencies(mine, None if mine is first else first, len(self.labelled.encoded))
+            row.load_ms, row.cold_ms, row.load_rss_bytes = mine.load_ms, mine.cold_ms, mine.load_rss_bytes
             row.peak_rss_bytes = max(row.peak_rss_bytes, mine.peak_rss_bytes or 0)
             headline = row.at(HEADLINE.batch, HEADLINE.tokens) or (row.latency[0] if row.latency else None)
             row.speedup = headline.speedup if headline else None
             if mine.error:
                 row.verdict, row.reasons = "error", [mine.error]
+        return measured
 
     def roofline(self, rows: Sequence[Row]) -> tuple[Peak, list[str]]:
         """Fill in each row's share of the bound; the machine's peaks, and doubts about them.
@@ -163,7 +153,17 @@ class Evaluator:
         return sorted(flips, key=lambda flip: -flip["candidate_confidence"])[:MAX_FLIPS]
 
 
-def failed_row(name: str, error: Exception) -> Row:
+def plain_row(candidate: Candidate) -> Row:
+    """What is known of `candidate` before it answers: no score, no latency."""
+    artifact = Artifact.open(candidate.artifact)
+    row = failed_row(candidate.name, None)
+    row.artifact, row.runtime = str(candidate.artifact), candidate.runtime or ""
+    row.precision, row.size_bytes = artifact.precision, artifact.size_bytes
+    row.verdict = "baseline"
+    return row
+
+
+def failed_row(name: str, error: Exception | None) -> Row:
     """The row of a candidate that could not be made or could not answer."""
     nan = float("nan")
     return Row(
@@ -180,27 +180,32 @@ def failed_row(name: str, error: Exception) -> Row:
         peak_rss_bytes=0,
         seconds=0.0,
         verdict="error",
-        reasons=[str(error)],
+        reasons=[] if error is None else [str(error)],
     )
 
 
-def latencies(mine: Measured, first: Measured | None) -> list[Latency]:
+def latencies(mine: Measured, first: Measured | None, examples: int) -> list[Latency]:
     """Samples per shape with their percentiles, and the ratio to `first` measured beside it."""
     found = []
     for shape, draws in mine.samples.items():
         flat = [[x for visit in draw for x in visit] for draw in draws if draw]
         if not flat:
             continue
-        p50, p90, p99 = (float(x) for x in np.percentile(np.concatenate(flat), (50, 90, 99)))
+        every = np.concatenate(flat)
+        p50, p90, p99 = (float(x) for x in np.percentile(every, (50, 90, 99)))
+        batch, at_once = shape.batch, shape.batch
+        if shape.tokens == "all":
+            batch, at_once = mine.offline_batch or 1, min(examples, ALL_EXAMPLES)
         found.append(
             Latency(
-                shape.batch,
+                batch,
                 shape.tokens,
                 p50,
                 p90,
                 p99,
                 [[round(x, 4) for x in draw] for draw in flat],
                 _ratio(first, mine, shape),
+                per_second=round(at_once * 1000 / (float(every.mean()) if not shape.fixed else p50), 2),
             )
         )
     return found

@@ -16,8 +16,7 @@ from typing import Any
 
 from optkit.artifact import Artifact, library_versions, read_json, write_json
 from optkit.bench.accuracy import load_outputs
-from optkit.bench.environment import NoiseLedger
-from optkit.bench.latency import Candidate
+from optkit.bench.plan import Candidate
 from optkit.bench.roofline import Peak
 from optkit.data import Data
 from optkit.errors import OptkitError, PassError, WorkerError
@@ -31,8 +30,6 @@ from optkit.task import Columns, Outputs
 
 #: The two baselines: torch eager, and ONNX Runtime in fp32 with fused attention.
 EAGER, TUNED = "torch-fp32", "onnxruntime-fp32"
-#: What the report says first where the second measurement was disturbed as well.
-UNSTABLE = "UNSTABLE: the machine was busy in both measurements; do not trust these times and speedups."
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -165,20 +162,11 @@ class Loop:
         self.listen({"event": "note", "text": score})
 
     def _time(self) -> None:
-        """All latencies in one interleaved measurement; once more where the machine was too busy."""
+        """All latencies, in one interleaved measurement."""
         self.listen({"event": "step", "name": "latency, all side by side", "index": 0, "total": 0})
         whole = [row for row in self.rows if row.verdict != "error"]
-        for last in (False, True):
-            ledger = NoiseLedger()
-            self.evaluator.time(whole, self.candidates)
-            self.noise = ledger.doubts()
-            if not self.noise:
-                break
-            if not last:
-                text = f"{' '.join(self.noise)} Measuring once more."
-                self.listen({"event": "note", "text": text})
-        else:
-            self.noise.insert(0, UNSTABLE)
+        measured = self.evaluator.time(whole, self.candidates)
+        self.noise = list(measured.doubts)
         self.peaks, impossible = self.evaluator.roofline(whole)
         self.noise += impossible
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

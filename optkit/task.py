@@ -41,14 +41,15 @@ class Columns:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Examples ready for a model: `encoded` inputs, `references` (one per example), `sources`.
+    """Examples ready for a model: `encoded` inputs, `references` (one per example), `sources`, `inputs`.
 
-    `sources` keeps the text of each example for reports.
+    `sources` keeps the text of each example for reports, `inputs` what `Task.encode` takes for it.
     """
 
     encoded: EncodedSet
     references: list[Any]
     sources: list[str] = field(default_factory=list)
+    inputs: list[Any] = field(default_factory=list)
 
 
 class Task(ABC):

@@ -3,12 +3,12 @@
 While one process is timed the others are stopped (SIGSTOP), so that no idle thread pool spins
 beside it. Fresh processes are drawn several times, because the same model differs more between
 two processes than within one. In a round every shape is visited in random order, and at a shape
-all candidates run one after the other, in random order: their ratio is paired in time.
+all candidates run one after the other, in random order: their ratio is paired in time. A draw
+during which the machine was busy is thrown away and drawn again, a limited number of times.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from optkit.bench.environment import NoiseLedger
+from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.stats import Ratio, ratio_interval
 from optkit.errors import OptkitError, RecipeError, WorkerError
 from optkit.process import Child
@@ -25,102 +27,43 @@ from optkit.process import Child
 Listener = Callable[[dict[str, Any]], None]
 #: Makes a worker process with this many threads: a `Child`, or a fake of one in tests.
 Spawn = Callable[[int | None], Any]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """`batch` × `tokens`; tokens "data" means the data's own lengths.
-
-    >>> Shape.parse("8x128"), str(Shape(1, "data"))
-    (Shape(batch=8, tokens=128), '1xdata')
-    """
-
-    batch: int
-    tokens: int | str
-
-    def __post_init__(self) -> None:
-        tokens = 1 if self.tokens == "data" else self.tokens
-        if self.batch < 1 or not isinstance(tokens, int) or tokens < 1:
-            raise RecipeError(
-                f"Expected a shape such as 8x128 or 1xdata, received {self.batch}x{self.tokens}.",
-                hint="Both numbers are at least 1.",
-            )
-
-    @classmethod
-    def parse(cls, text: str) -> Shape:
-        found = re.fullmatch(r"\s*(\d+)\s*[x×*]\s*(\d+|data)\s*", text, re.ASCII)
-        if not found:
-            raise RecipeError(
-                f"Expected a shape such as 8x128 or 1xdata, received {text!r}.",
-                hint="batch x tokens; 'data' stands for the data's own lengths.",
-            )
-        batch, tokens = found.groups()
-        return cls(int(batch), tokens if tokens == "data" else int(tokens))
-
-    def __str__(self) -> str:
-        return f"{self.batch}x{self.tokens}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to measure.
-
-    `processes` fresh processes per candidate, `rounds` visits to each shape in each of them. A visit
-    repeats its batch (or its pass over the data) for about `budget_ms_per_round` milliseconds, at
-    least once and at most `batch_limit` times, as often in every round. `warmup` batches run
-    untimed before the first round. `threads` bounds the threads of each candidate (None: the
-    library's choice). A call that takes longer than `timeout_s` ends its candidate.
-    """
-
-    shapes: tuple[Shape, ...]
-    rounds: int = 6
-    processes: int = 2
-    budget_ms_per_round: float = 60.0
-    warmup: int = 3
-    seed: int = 0
-    threads: int | None = None
-    batch_limit: int = 30
-    timeout_s: float = 600.0
-
-    def __post_init__(self) -> None:
-        if not self.shapes:
-            raise RecipeError("Expected at least one shape, received none.", hint="Give one such as 1x128.")
-        if len(set(self.shapes)) < len(self.shapes):
-            raise RecipeError(f"Expected every shape once, received {[str(s) for s in self.shapes]}.")
-        least = {"rounds": 1, "processes": 1, "warmup": 0, "batch_limit": 1, "threads": 1}
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if value is not None and value < bound:
-                raise RecipeError(f"Expected {name} to be at least {bound}, received {value}.")
-        for name in ("budget_ms_per_round", "timeout_s"):
-            if not getattr(self, name) > 0:
-                raise RecipeError(f"Expected {name} to be above 0, received {getattr(self, name)}.")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model to measure: an artifact's folder, and the runtime that loads it with `options`."""
-
-    name: str
-    artifact: str
-    runtime: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+#: What a reader is told first where the machine was busy to the end.
+UNSTABLE = "UNSTABLE: the machine was busy while this was measured; do not trust these times and speedups."
 
 
 @dataclass
 class Measured:
     """What was measured of one candidate; all times in milliseconds.
 
-    `samples[shape][draw][round]` is a list of times per batch. `load_ms` and `cold_ms` (the first
-    answer) are the least of all draws, `peak_rss_bytes` the greatest. `error`: why it stopped.
+    `samples[shape][draw][round]` is a list of times per batch; at a shape of tokens "all" it is the
+    time of the whole data set, which took `offline_batch` examples at a time. `load_ms` and
+    `cold_ms` (the first answer) are the least of all draws, `load_rss_bytes` (resident after
+    loading) and `peak_rss_bytes` the greatest. `error`: why it stopped.
     """
 
     name: str
     samples: dict[Shape, list[list[list[float]]]] = field(default_factory=dict)
     load_ms: float | None = None
     cold_ms: float | None = None
+    load_rss_bytes: int | None = None
     peak_rss_bytes: int | None = None
+    offline_batch: int | None = None
     error: str | None = None
+
+
+@dataclass
+class Measurement:
+    """`models`: name → what was measured. `doubts` say what disturbed it, [] for a quiet machine.
+
+    `redrawn` counts the draws that were thrown away because the machine was busy.
+    """
+
+    models: dict[str, Measured]
+    doubts: list[str] = field(default_factory=list)
+    redrawn: int = 0
+
+    def __getitem__(self, name: str) -> Measured:
+        return self.models[name]
 
 
 def measure(
@@ -130,11 +73,13 @@ def measure(
     listener: Listener | None = None,
     spawn: Spawn | None = None,
     clock: Callable[[], float] | None = None,
-) -> dict[str, Measured]:
-    """Time all `candidates` side by side; name → what was measured.
+    ledger: Callable[[], Any] | None = None,
+) -> Measurement:
+    """Time all `candidates` side by side.
 
     A candidate whose process crashes or hangs gets an `error`, and the others finish. `listener`
-    receives progress events; their `seconds` are read from `clock`. `spawn` makes a worker process.
+    receives progress events; their `seconds` are read from `clock`. `spawn` makes a worker process,
+    `ledger` what watches the machine during a draw.
 
     Raises RecipeError where two candidates have the same name.
     """
@@ -143,10 +88,23 @@ def measure(
         raise RecipeError(f"Expected candidates, each with a name of its own, received {names}.")
     make = spawn or (lambda n: Child("optkit.bench.worker", threads=n, timeout_s=plan.timeout_s))
     run = _Run(candidates, encoded, plan, make, listener or (lambda event: None), clock or time.monotonic)
+    result = Measurement(run.found)
+    left = plan.processes if plan.redraws is None else plan.redraws
     for draw in range(plan.processes):
-        run.draw(draw)
+        while True:
+            watch = (ledger or NoiseLedger)()
+            run.draw(draw)
+            doubts = watch.doubts()
+            if not doubts or result.redrawn == left or not run.stands():
+                break
+            run.forget()
+            result.redrawn += 1
+            run.listener({"event": "note", "text": f"{' '.join(doubts)} Drawing these processes again."})
+        result.doubts += [doubt for doubt in doubts if doubt not in result.doubts]
+    if result.doubts:
+        result.doubts.insert(0, UNSTABLE)
     run.tell(1.0, "timed side by side")
-    return run.found
+    return result
 
 
 def speedup(a: Measured, b: Measured, shape: Shape) -> Ratio:
@@ -158,8 +116,7 @@ def speedup(a: Measured, b: Measured, shape: Shape) -> Ratio:
         if not any(any(draw) for draw in measured.samples.get(shape, [])):
             reason = f": {measured.error}" if measured.error else "."
             raise WorkerError(f"Expected samples of {measured.name!r} at {shape}, received none{reason}")
-    centre = "total" if shape.tokens == "data" else "median"
-    return ratio_interval(a.samples[shape], b.samples[shape], centre=centre)
+    return ratio_interval(a.samples[shape], b.samples[shape], centre="median" if shape.fixed else "total")
 
 
 class _Run:
@@ -175,12 +132,17 @@ class _Run:
         clock: Callable[[], float],
     ) -> None:
         self.found = {c.name: Measured(c.name, {shape: [] for shape in plan.shapes}) for c in candidates}
+        self.listener = listener
         self._candidates, self._encoded, self._plan = candidates, encoded, plan
-        self._spawn, self._listener, self._clock = spawn, listener, clock
+        self._spawn, self._clock = spawn, clock
         self._random = np.random.default_rng(plan.seed)
         self._begun = clock()
         self._children: dict[str, Any] = {}
         self._repeats: dict[tuple[str, Shape], int] = {}
+
+    def stands(self) -> bool:
+        """Whether any candidate has not failed."""
+        return any(record.error is None for record in self.found.values())
 
     def draw(self, draw: int) -> None:
         """One fresh process per candidate that still stands, and all rounds in them."""
@@ -192,17 +154,39 @@ class _Run:
                     self._start(candidate, stack)
             for name in list(self._children):
                 self._attempt(name, self._warm_up, name)
-            for number in range(plan.rounds):
+            number = 0
+            while self._children and (number < plan.rounds or self._short_of_time()):
                 of_all = f"round {number + 1} of {plan.rounds}, process {draw + 1} of {plan.processes}"
-                done = (draw + number / plan.rounds) / plan.processes
+                done = (draw + min(number / plan.rounds, 1.0)) / plan.processes
                 self.tell(done, f"timing side by side: {of_all}")
-                for s in self._random.permutation(len(plan.shapes)):
-                    for i in self._random.permutation(len(self._candidates)):
-                        name = self._candidates[i].name
-                        if name in self._children:
-                            self._attempt(name, self._visit, name, plan.shapes[s])
+                self._round()
+                number += 1
             for name in list(self._children):
                 self._attempt(name, self._note_memory, name)
+
+    def forget(self) -> None:
+        """Throw the samples of the last draw away, but for those of a candidate that failed in it."""
+        for record in self.found.values():
+            if record.error is None:
+                for draws in record.samples.values():
+                    draws.pop()
+
+    def _round(self) -> None:
+        shapes = self._plan.shapes
+        for s in self._random.permutation(len(shapes)):
+            for i in self._random.permutation(len(self._candidates)):
+                name = self._candidates[i].name
+                if name in self._children:
+                    self._attempt(name, self._visit, name, shapes[s])
+
+    def _short_of_time(self) -> bool:
+        """Whether some candidate has been timed for less than its share of `min_seconds`."""
+        wanted_ms = self._plan.min_seconds * 1000 / self._plan.processes
+        return wanted_ms > 0 and any(
+            sum(map(sum, self.found[name].samples[shape][-1])) < wanted_ms
+            for name in self._children
+            for shape in self._plan.shapes
+        )
 
     def _start(self, candidate: Candidate, stack: ExitStack) -> None:
         """Load the model in a process of its own; a failure is the candidate's error."""
@@ -220,12 +204,15 @@ class _Run:
         self._children[candidate.name] = child
 
         def load() -> None:
+            if self._plan.cores:
+                child.call("pin", cores=list(self._plan.cores))
             where = {"artifact": candidate.artifact, "runtime": candidate.runtime, "options": options}
-            load_ms = child.call("load", **where)["load_ms"]
-            child.call("attach", encoded=str(self._encoded))
+            loaded = child.call("load", **where, slowdown=candidate.slowdown)
+            child.call("attach", encoded=candidate.encoded or str(self._encoded), texts=candidate.texts)
             cold_ms = child.call("cold")
-            record.load_ms = load_ms if record.load_ms is None else min(load_ms, record.load_ms)
-            record.cold_ms = cold_ms if record.cold_ms is None else min(cold_ms, record.cold_ms)
+            record.load_ms = min(loaded["load_ms"], record.load_ms or np.inf)
+            record.cold_ms = min(cold_ms, record.cold_ms or np.inf)
+            record.load_rss_bytes = max(loaded["rss_bytes"], record.load_rss_bytes or 0)
 
         self._attempt(candidate.name, load)
 
@@ -244,13 +231,18 @@ class _Run:
 
     def _warm_up(self, name: str) -> None:
         """Warm each shape up; in the first process, fit the repetitions to the budget."""
-        call, plan = self._children[name].call, self._plan
+        call, plan, record = self._children[name].call, self._plan, self.found[name]
         for shape in plan.shapes:
             where = {"batch": shape.batch, "tokens": shape.tokens}
+            if shape.tokens == "all":
+                # Trying the batch sizes is warm-up enough, and one pass over everything is a visit.
+                record.offline_batch = call("use_batch", batch=record.offline_batch)
+                self._repeats[name, shape] = 1
+                continue
             # One pass over the data is a warm-up of many batches already.
-            call("warm", **where, repeats=min(plan.warmup, 1) if shape.tokens == "data" else plan.warmup)
+            call("warm", **where, repeats=plan.warmup if shape.fixed else min(plan.warmup, 1))
             if (name, shape) not in self._repeats:
-                tried = 1 if shape.tokens == "data" else 3
+                tried = 3 if shape.fixed else 1
                 samples = np.reshape(call("time", **where, repeats=tried), (tried, -1))
                 once_ms = max(float(np.median(samples.sum(axis=1))), 1e-3)
                 fitting = round(plan.budget_ms_per_round / once_ms)
@@ -259,7 +251,7 @@ class _Run:
     def _visit(self, name: str, shape: Shape) -> None:
         call, repeats = self._children[name].call, self._repeats[name, shape]
         where = {"batch": shape.batch, "tokens": shape.tokens}
-        if repeats > 1 and shape.tokens != "data":
+        if repeats > 1 and shape.fixed:
             # Another model ran in between: the first batch refills the caches and wakes the threads.
             call("warm", **where, repeats=1)
         self.found[name].samples[shape][-1].append(call("time", **where, repeats=repeats))
@@ -270,4 +262,4 @@ class _Run:
 
     def tell(self, fraction: float, text: str) -> None:
         seconds = self._clock() - self._begun
-        self._listener({"event": "progress", "text": text, "fraction": fraction, "seconds": seconds})
+        self.listener({"event": "progress", "text": text, "fraction": fraction, "seconds": seconds})

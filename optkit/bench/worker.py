@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import json
+import os
 import re
 import sys
 import time
@@ -15,12 +17,14 @@ import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.bench.accuracy import save_outputs
+from optkit.bench.batches import Item, arrivals, data_batches, everything, shuffled
 from optkit.errors import DataError, OptkitError
 from optkit.examples import EncodedSet
 from optkit.session import Session, infer_all, open_session
+from optkit.task import Task, open_task
 
-#: Examples in one pass over the data's own lengths: enough for the shape of the histogram.
-DATA_EXAMPLES = 48
+#: Batch sizes tried for the offline scenario.
+OFFLINE_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Worker:
@@ -36,34 +40,54 @@ class Worker:
         self,
         open_session: Callable[..., Session] = open_session,
         clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._open, self._clock = open_session, clock
+        self._open, self._clock, self._sleep = open_session, clock, sleep
         self._session: Session | None = None
+        self._artifact: Artifact | None = None
+        self._task: Task | None = None
         self._encoded: EncodedSet | None = None
-        self._feeds: dict[tuple[int, int | str], list[dict[str, np.ndarray]]] = {}
+        self._texts: list[Any] = []
+        self._slowdown = 0.0
+        self._offline_batch = 1
+        self._made: dict[tuple[int, int | str], list[Item]] = {}
 
-    def load(self, artifact: str, runtime: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    def pin(self, cores: list[int]) -> None:
+        """Run on these cores only; threads that are started later do too (Linux)."""
+        try:
+            os.sched_setaffinity(0, cores)
+        except (AttributeError, OSError, ValueError) as reason:
+            raise OptkitError(f"Cannot run on the cores {cores}: {reason}.") from reason
+
+    def load(
+        self, artifact: str, runtime: str | None, options: dict[str, Any], slowdown: float = 0.0
+    ) -> dict[str, Any]:
         """Open the model. `load_ms` counts from here to a session that can answer, imports included.
 
-        `rss_bytes` is resident memory after it; `cold_ms` is None until examples are attached, see `cold`.
+        `rss_bytes` is resident memory after it. With `slowdown` every timed answer takes longer by
+        this share, spent busy.
         """
         begun = self._clock()
-        opened = Artifact.open(artifact)  # a damaged folder is refused before a runtime is imported
-        self._session = self._open(opened, runtime, **options)
+        self._artifact = Artifact.open(artifact)  # a damaged folder is refused before a runtime is imported
+        self._session = self._open(self._artifact, runtime, **options)
+        self._slowdown = slowdown
         return {
             "load_ms": (self._clock() - begun) * 1000,
             "rss_bytes": _memory("VmRSS") or self.peak_rss(),
-            "cold_ms": None,
             "inputs": [spec.name for spec in self._session.inputs],
         }
 
-    def attach(self, encoded: str) -> None:
-        """Take the examples to run from an `EncodedSet` on disk. Raises DataError where it has none."""
+    def attach(self, encoded: str, texts: str | None = None) -> None:
+        """Take the examples to run from an `EncodedSet` on disk, and `texts` from a JSON list.
+
+        Raises DataError where there is no example.
+        """
         found = EncodedSet.load(Path(encoded))
         if len(found) == 0:
             raise DataError(f"Expected at least one example in {encoded!r}, received none.")
         self._encoded = found
-        self._feeds.clear()
+        self._texts = json.loads(Path(texts).read_text(encoding="utf-8")) if texts else []
+        self._made.clear()
 
     def evaluate(self, out: str, batch_size: int, max_tokens: int) -> dict[str, Any]:
         """Answer every example; raw outputs go to `out`, in the order of the examples.
@@ -88,27 +112,72 @@ class Worker:
 
     def warm(self, batch: int, tokens: int | str, repeats: int) -> None:
         """The same work as `time`, untimed: caches fill, kernels are chosen, clocks rise."""
-        session, _ = self._ready()
+        items = self._items(batch, tokens)
         for _ in range(repeats):
-            for feeds in self._batches(batch, tokens):
-                session.infer(feeds)
+            for item in items:
+                self._answer(item)
 
     def time(self, batch: int, tokens: int | str, repeats: int) -> list[float]:
         """Milliseconds of each batch, `repeats` times over all batches of the shape.
 
-        `tokens` is a number, or "data": then the batches are a fixed, even draw over the lengths,
-        always in the same order, and the result holds repeats x batches samples.
+        `tokens` is a number or one of `optkit.bench.plan.KINDS`: then the batches are made by
+        `optkit.bench.batches`, always the same in the same order, and the result holds
+        repeats x batches samples; for "all" it holds the time of each pass over the whole data.
         """
-        session, _ = self._ready()
-        batches = self._batches(batch, tokens)
-        samples = []
+        items = self._items(batch, tokens)
+        samples: list[float] = []
         with _no_garbage_collection():
             for _ in range(repeats):
-                for feeds in batches:
-                    begun = self._clock()
-                    session.infer(feeds)
-                    samples.append((self._clock() - begun) * 1000)
+                taken = [self._timed(item) for item in items]
+                samples += [sum(taken)] if tokens == "all" else taken
         return samples
+
+    def use_batch(self, batch: int | None) -> int:
+        """Set the batch size of the shape of tokens "all"; None: find the fastest by trying."""
+        _, encoded = self._ready()
+        if batch is None:
+            rate = {}
+            for size in OFFLINE_BATCHES:
+                parts = [encoded.batch(part) for part in data_batches(encoded.lengths, size, 128)]
+                examples = sum(len(next(iter(part.values()))) for part in parts)
+                self._answer(parts[0])
+                rate[size] = examples / min(sum(self._timed(part) for part in parts) for _ in range(2))
+                if size >= len(encoded):
+                    break
+            batch = max(rate, key=lambda size: rate[size])
+        self._offline_batch = batch
+        self._made.pop((1, "all"), None)
+        return batch
+
+    def serve(
+        self, rate: float, seconds: float, seed: int, max_batch: int, give_up_ms: float
+    ) -> dict[str, Any]:
+        """Answer queries that arrive at random, `rate` a second on average, for `seconds`.
+
+        Arrivals are a Poisson process and do not wait for answers, as in MLPerf's server scenario.
+        Whoever waits is answered together, at most `max_batch` at once. `latencies_ms` count from the
+        scheduled arrival; `gave_up` says that a query had waited for `give_up_ms`, and the rest were
+        left out: at this rate the queue only grows.
+        """
+        _, encoded = self._ready()
+        times, examples = arrivals(rate, seconds, len(encoded), seed)
+        latencies: list[float] = []
+        begun, first = self._clock(), 0
+        with _no_garbage_collection():
+            while first < len(times):
+                now = self._clock() - begun
+                if now < times[first]:
+                    self._sleep(times[first] - now)
+                    continue
+                if (now - times[first]) * 1000 > give_up_ms:
+                    return {"latencies_ms": latencies, "gave_up": True}
+                waiting = max(int(np.searchsorted(times, now, side="right")), first + 1)
+                last = min(waiting, first + max_batch)
+                self._timed(encoded.batch(examples[first:last]))
+                done = self._clock() - begun
+                latencies += [(done - t) * 1000 for t in times[first:last]]
+                first = last
+        return {"latencies_ms": latencies, "gave_up": False}
 
     def peak_rss(self) -> int:
         """The most memory this process has held, in bytes."""
@@ -125,39 +194,56 @@ class Worker:
         """CPU time of this process so far, all threads."""
         return time.process_time()
 
-    def _batches(self, batch: int, tokens: int | str) -> list[dict[str, np.ndarray]]:
-        """The inputs of a shape, made once: no sample pays for padding."""
+    def _items(self, batch: int, tokens: int | str) -> list[Item]:
+        """What is answered at a shape, made once: no sample pays for padding."""
         key = (batch, tokens)
-        if key not in self._feeds:
+        if key not in self._made:
             _, encoded = self._ready()
-            if tokens == "data":
-                self._feeds[key] = [encoded.batch(part) for part in data_batches(encoded.lengths, batch)]
+            if tokens == "text":
+                if not self._texts:
+                    raise DataError("Expected texts for end-to-end times, received none.")
+                texts = self._texts
+                parts = data_batches(encoded.lengths[: len(texts)], batch)
+                self._made[key] = [[texts[i] for i in part] for part in parts]
+                assert self._artifact is not None
+                self._task = open_task(self._artifact)
+            elif isinstance(tokens, int):
+                self._made[key] = [encoded.of_shape(batch, tokens)]
             else:
-                self._feeds[key] = [encoded.of_shape(batch, int(tokens))]
-        return self._feeds[key]
+                parts = {
+                    "data": lambda: data_batches(encoded.lengths, batch),
+                    "stream": lambda: shuffled(len(encoded), batch),
+                    "all": lambda: everything(encoded.lengths, self._offline_batch),
+                }[tokens]()
+                self._made[key] = [encoded.batch(part) for part in parts]
+        return self._made[key]
+
+    def _answer(self, item: Item) -> None:
+        session, _ = self._ready()
+        if isinstance(item, dict):
+            session.infer(item)
+        else:
+            assert self._task is not None
+            encoded = self._task.encode(item)
+            self._task.decode(infer_all(session, encoded, len(item), max_tokens=4096))
+
+    def _timed(self, item: Item) -> float:
+        """Milliseconds until `item` was answered."""
+        begun = self._clock()
+        self._answer(item)
+        taken = self._clock() - begun
+        if self._slowdown:
+            until = begun + taken * (1 + self._slowdown)
+            while (now := self._clock()) < until:
+                pass
+            taken = now - begun
+        return taken * 1000
 
     def _ready(self) -> tuple[Session, EncodedSet]:
         if self._session is None or self._encoded is None:
             missing = "load" if self._session is None else "attach"
             raise OptkitError(f"Expected {missing!r} to be called before this, received this call first.")
         return self._session, self._encoded
-
-
-def data_batches(lengths: np.ndarray, batch: int, count: int = DATA_EXAMPLES) -> list[np.ndarray]:
-    """Indices of batches that stand for the data: at most `count` examples at even quantiles of length.
-
-    Single examples come in a fixed shuffled order, as they would arrive; larger batches hold
-    neighbours in length. `lengths` has the shape (examples,).
-
-    >>> sorted(len(part) for part in data_batches(np.arange(100), 20, count=50))
-    [10, 20, 20]
-    """
-    count = min(len(lengths), count)
-    order = np.argsort(lengths, kind="stable")
-    # The middle of each of `count` equal slices: the ends would over-represent the extremes.
-    even = order[((np.arange(count) + 0.5) * len(order) / count).astype(int)]
-    parts = [even[i : i + batch] for i in range(0, count, batch)]
-    return [parts[i] for i in np.random.default_rng(0).permutation(len(parts))]
 
 
 def serve() -> Worker:

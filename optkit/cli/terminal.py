@@ -68,8 +68,8 @@ class Terminal:
         elif kind == "note":
             self._line(event["text"])
 
-    def result(self, report: Report, out: Path, json: bool = False) -> None:
-        """The table and where the report is; with `json` the report itself on stdout instead."""
+    def result(self, report: Report, out: Path | None, json: bool = False) -> None:
+        """The tables and where the report is; with `json` the report itself on stdout instead."""
         if json:
             from optkit.report.model import render
 
@@ -77,11 +77,14 @@ class Terminal:
             return
         console = Console(highlight=False)
         console.print(result_table(report, console.width))
+        if any(row.scenarios for row in report.rows):
+            console.print(scenario_table(report))
         for doubt in report.doubts:
             console.print(f"doubt: {doubt}", style="yellow", markup=False)
         if report.chosen_row and report.gate.get("passed"):
             console.print(f"chosen: {report.chosen}, in {out}", soft_wrap=True, markup=False)
-        console.print(f"report: {out / 'report.html'}", soft_wrap=True, markup=False)
+        if out is not None:
+            console.print(f"report: {out / 'report.html'}", soft_wrap=True, markup=False)
 
     def _show(self, text: str, fraction: float | None) -> None:
         if self._progress:
@@ -110,7 +113,8 @@ def row_line(row: Row) -> str:
     if row.verdict == "error":
         return f"{row.name}: error: {' '.join(row.reasons).partition(chr(10))[0]}"
     speed = f", {row.speedup.value:.2f} times as fast" if row.speedup else ""
-    return f"{row.name}: score {row.score:.4f}, {row.size_bytes / 1e6:.1f} MB{speed}, {row.verdict}"
+    score = "" if math.isnan(row.score) else f"score {row.score:.4f}, "
+    return f"{row.name}: {score}{row.size_bytes / 1e6:.1f} MB{speed}, {row.verdict}"
 
 
 def result_table(report: Report, width: int) -> Table:
@@ -119,6 +123,8 @@ def result_table(report: Report, width: int) -> Table:
     while _width(columns) > width and any(rank for rank, _ in columns):
         columns.remove(max(columns, key=lambda column: column[0]))
     title = f"{report.task}, {report.data['examples']} {report.data['split']} examples"
+    if not report.task:
+        title = report.data["name"]
     table = Table(title=Text(title, style="italic"), box=None, pad_edge=False)
     spare = max(8, _widest(columns[0][1]) - max(0, _width(columns) - width))
     for _, cells in columns:
@@ -133,6 +139,19 @@ def result_table(report: Report, width: int) -> Table:
     return table
 
 
+def scenario_table(report: Report) -> Table:
+    """Each model's result in each scenario."""
+    table = Table(title=Text("scenarios", style="italic"), box=None, pad_edge=False)
+    for head in ("model", "scenario", "metric", "result", "queries", "seconds", "notes"):
+        table.add_column(head, justify="right" if head in ("result", "queries", "seconds") else "left")
+    for row in report.rows:
+        for x in row.scenarios:
+            result = "–" if x.value is None else f"{x.value:,.6g}"
+            cells = (row.name, x.scenario, x.metric, result, str(x.queries), f"{x.seconds:g}", x.notes)
+            table.add_row(*map(Text, cells))
+    return table
+
+
 def _columns(report: Report) -> list[tuple[int, list[str]]]:
     """(rank, header and cells): 0 always stays, the highest rank goes first."""
     rows = report.rows
@@ -143,10 +162,13 @@ def _columns(report: Report) -> list[tuple[int, list[str]]]:
         (0, ["model", *(r.name for r in rows)]),
         (8, ["precision", *(r.precision for r in rows)]),
         (3, ["MB", *(f"{r.size_bytes / 1e6:.1f}" for r in rows)]),
-        (1, [report.metric, *(_score(r) for r in rows)]),
-        (6, ["delta", *("–" if r is rows[0] else _signed(r.score_delta) for r in rows)]),
-        (7, ["agrees", *("–" if r.verdict == "error" else f"{r.agreement:.1%}" for r in rows)]),
     ]
+    if report.metric:
+        columns += [
+            (1, [report.metric, *(_score(r) for r in rows)]),
+            (6, ["delta", *("–" if r is rows[0] else _signed(r.score_delta) for r in rows)]),
+            (7, ["agrees", *("–" if r.verdict == "error" else f"{r.agreement:.1%}" for r in rows)]),
+        ]
     for i, (batch, tokens) in enumerate(shapes):
         times = [r.at(batch, tokens) for r in rows]
         cells = [f"{x.p50_ms:.2f}" if x else "–" for x in times]

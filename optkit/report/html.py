@@ -33,6 +33,7 @@ def render(report: Report) -> str:
         parts.section("Accuracy against latency", _scatter(report)),
         parts.section("What each step changed", _waterfalls(report)),
         parts.section("How the latency samples spread", _distributions(report)),
+        parts.section("Scenarios", _scenarios(report)),
         parts.section("Size and memory", _sizes(report)),
         parts.section("What changed, by example", "".join(_flips(report, row) for row in report.rows)),
         parts.section("Steps", _steps(report)),
@@ -230,6 +231,16 @@ def _latency(report: Report) -> str:
         if lines
         else ""
     )
+
+
+def _scenarios(report: Report) -> str:
+    heads = ("Model", "scenario", "metric", "result", "queries", "seconds", "notes")
+    lines = []
+    for row in report.rows:
+        for x in row.scenarios:
+            cells = (x.scenario, x.metric, figures.number(x.value, 4), x.queries, x.seconds, x.notes)
+            lines.append((parts.text(row.name), [parts.text(cell) for cell in cells]))
+    return parts.table("Scenarios", heads, lines) if lines else ""
 
 
 def _steps(report: Report) -> str:

@@ -18,6 +18,7 @@ def render(report: Report) -> str:
     """One sentence, one table, then doubts, how to repeat it, and the environment."""
     state, sentence = figures.verdict(report)
     parts = [f"### {_MARKS[state]} optkit: {escape(sentence)}", _about(report), _table(report)]
+    parts += [_scenarios(report)]
     parts += [_listed("Why", _reasons(report)), _listed("Doubts", [escape(d) for d in report.doubts])]
     parts += [_changed(report), _reproduce(report), _environment(report)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -71,6 +72,18 @@ def _table(report: Report) -> str:
             ]
         )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _scenarios(report: Report) -> str:
+    found = [(row, x) for row in report.rows for x in row.scenarios]
+    if not found:
+        return ""
+    heads = ["model", "scenario", "metric", "result", "queries", "seconds", "notes"]
+    lines = [heads, ["---"] * 3 + ["---:"] * 3 + ["---"]]
+    for row, x in found:
+        cells = (row.name, x.scenario, x.metric, figures.number(x.value, 4), x.queries, x.seconds, x.notes)
+        lines.append([escape(cell) for cell in cells])
+    return "**Scenarios**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _of_first(report: Report, row: Row) -> float | None:

@@ -30,9 +30,10 @@ class Interval:
 class Latency:
     """Times of one model at one shape, in milliseconds.
 
-    `tokens` is a number, or "data" for the data's own lengths at this batch size. `samples_ms`
-    holds one list per process drawn. `speedup` is against the first row, at this shape.
-    `bound_share` is the least time the machine's measured peaks allow, over p50 (None: not counted).
+    `tokens` is a number, or one of `optkit.bench.plan.KINDS` ("data": the data's own lengths, "text":
+    tokenizer included, ...). `samples_ms` holds one list per process drawn; for "all" a sample is a
+    pass over the data. `speedup` is against the first row, at this shape. `bound_share` is the least
+    time the machine's measured peaks allow, over p50 (None: not counted). `per_second` counts examples.
     """
 
     batch: int
@@ -43,6 +44,25 @@ class Latency:
     samples_ms: list[list[float]]
     speedup: Interval | None = None
     bound_share: float | None = None
+    per_second: float | None = None
+
+
+@dataclass
+class Scenario:
+    """The result of one MLPerf scenario, in its own terms.
+
+    `metric` is what `value` means, with its unit (None: no result); `queries` and `seconds` are what
+    it rests on; `valid` says whether it meets the rules asked for, `notes` how it was found or
+    what is missing.
+    """
+
+    scenario: str
+    metric: str
+    value: float | None
+    queries: int
+    seconds: float
+    valid: bool
+    notes: str = ""
 
 
 @dataclass
@@ -52,7 +72,8 @@ class Row:
     `speedup` is against the first row on the data's own lengths. `agreement` is the share of
     predictions that equal the first row's; `drop` is the paired loss in the metric with its
     interval (positive: worse than the first row). `load_ms` is what loading takes in a fresh process,
-    imports included, `cold_ms` the first answer after it. `verdict` is `baseline`, `passed`, `failed`,
+    imports included, `load_rss_bytes` the memory it holds then, `cold_ms` the first answer after it.
+    `verdict` is `baseline`, `measured` (there was no gate), `passed`, `failed`,
     `step` (an intermediate result that nobody asked to serve), or `error`; `reasons` says why.
     `parent` names the row that the pass was applied to (None: the source, or not known).
     `seconds` is what the pass took, measuring excluded; `pass_peak_rss_bytes` its peak memory.
@@ -76,9 +97,11 @@ class Row:
     parent: str | None = None
     load_ms: float | None = None
     cold_ms: float | None = None
+    load_rss_bytes: int | None = None
     pass_peak_rss_bytes: int | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     flips: list[dict[str, Any]] = field(default_factory=list)
+    scenarios: list[Scenario] = field(default_factory=list)
 
     def at(self, batch: int, tokens: int | str) -> Latency | None:
         return next((x for x in self.latency if (x.batch, x.tokens) == (batch, tokens)), None)
@@ -131,6 +154,11 @@ class Report:
     def save(self, file: Path) -> None:
         """Write report.json; what has no value (NaN) is null there."""
         write_text(Path(file), render(self, "json"))
+
+    def save_all(self, folder: Path) -> None:
+        """Write report.json, report.md and report.html into `folder`."""
+        for format, name in (("json", "report.json"), ("markdown", "report.md"), ("html", "report.html")):
+            write_text(Path(folder) / name, render(self, format))
 
     @classmethod
     def load(cls, file: Path) -> Report:
@@ -189,6 +217,7 @@ def row_from_dict(value: dict[str, Any]) -> Row:
             "latency": latency,
             "speedup": _interval(value.get("speedup")),
             "drop": _interval(value.get("drop")),
+            "scenarios": [Scenario(**x) for x in value.get("scenarios", [])],
         }
     )
 

@@ -96,7 +96,7 @@ class TextClassification(Task):
         names = getattr(rows.features.get(label), "names", None)
         references = [self._reference(v, i, names) for i, v in enumerate(rows[label])]
         sources = [x if isinstance(x, str) else " ⟂ ".join(x) for x in inputs]
-        return Labelled(self.encode(inputs), references, sources)
+        return Labelled(self.encode(inputs), references, sources, inputs)
 
     def decode(self, outputs: Outputs) -> list[Classification]:
         logits = np.stack(list(outputs["logits"])).astype(np.float64)

@@ -19,6 +19,15 @@ _UNPRINTABLE = re.compile(
 )
 
 
+#: Shapes that are no number of tokens, in words (`optkit.bench.plan.KINDS`).
+_TOKENS: dict[int | str, str] = {
+    "data": "the data's own lengths",
+    "text": "from text to answer, tokenizer included",
+    "stream": "in the order of arrival",
+    "all": "the whole data set",
+}
+
+
 def clean(value: Any) -> str:
     """`value` as text that any format can carry; what cannot be printed becomes U+FFFD."""
     return _UNPRINTABLE.sub("\ufffd", DASH if value is None else str(value))
@@ -118,7 +127,7 @@ def shape_words(shape: tuple[int, int | str] | None) -> str:
     if shape is None:
         return "at no shape"
     texts = "one text at a time" if shape[0] == 1 else f"batches of {shape[0]}"
-    return f"{texts}, " + ("the data's own lengths" if shape[1] == "data" else f"{clean(shape[1])} tokens")
+    return f"{texts}, {_TOKENS.get(shape[1], f'{clean(shape[1])} tokens')}"
 
 
 def step_before(report: Report, row: Row) -> Row | None:
@@ -162,7 +171,8 @@ def verdict(report: Report) -> tuple[str, str]:
 
 def _measured(report: Report) -> str:
     count = len(report.rows)
-    text = f"{count} model{'s' * (count != 1)} measured on {report.data.get('examples', DASH)} examples"
+    on = f"{report.data.get('examples', DASH)} examples" if report.metric else "random inputs"
+    text = f"{count} model{'s' * (count != 1)} measured on {on}"
     rows = [r for r in report.rows[1:] if r.speedup is not None and known(r.speedup.value)]
     if not rows:
         return text + "."
@@ -178,7 +188,8 @@ def _compared(report: Report, row: Row) -> str:
             parts.append(f"no difference in speed from {first.name} shown ({bounds})")
         else:
             parts.append(f"{number(row.speedup.value)} times as fast as {first.name} ({bounds})")
-    parts.append(f"{report.metric} {score(row.score)} ({signed(row.score_delta)})")
+    if report.metric:
+        parts.append(f"{report.metric} {score(row.score)} ({signed(row.score_delta)})")
     if row.size_bytes and first.size_bytes:
         parts.append(f"{megabytes(row.size_bytes)} MB instead of {megabytes(first.size_bytes)}")
     return ", ".join(parts)

@@ -1,0 +1,117 @@
+"""What is measured, and how: shapes, candidates, and the plan of rounds and processes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from optkit.errors import RecipeError
+
+#: What `tokens` may be instead of a number, and how a person reads it.
+KINDS = {
+    "data": "the data's own lengths",
+    "text": "text in, answers out, tokenizer included",
+    "stream": "the data in random order, as it would arrive",
+    "all": "the whole data set, in the best batch size found",
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """`batch` × `tokens`, where tokens is a number or one of `KINDS`.
+
+    >>> Shape.parse("8x128"), str(Shape(1, "data"))
+    (Shape(batch=8, tokens=128), '1xdata')
+    """
+
+    batch: int
+    tokens: int | str
+
+    def __post_init__(self) -> None:
+        tokens = 1 if self.tokens in KINDS else self.tokens
+        if self.batch < 1 or not isinstance(tokens, int) or tokens < 1:
+            raise RecipeError(
+                f"Expected a shape such as 8x128 or 1xdata, received {self.batch}x{self.tokens}.",
+                hint="Both numbers are at least 1.",
+            )
+
+    @property
+    def fixed(self) -> bool:
+        """Whether every batch has the same size, and needs no data of the user's."""
+        return isinstance(self.tokens, int)
+
+    @classmethod
+    def parse(cls, text: str) -> Shape:
+        found = re.fullmatch(rf"\s*(\d+)\s*[x×*]\s*(\d+|{'|'.join(KINDS)})\s*", text, re.ASCII)
+        if not found:
+            raise RecipeError(
+                f"Expected a shape such as 8x128 or 1xdata, received {text!r}.",
+                hint="batch x tokens; 'data' stands for the data's own lengths, 'text' for texts, "
+                "tokenizer included.",
+            )
+        batch, tokens = found.groups()
+        return cls(int(batch), tokens if tokens in KINDS else int(tokens))
+
+    def __str__(self) -> str:
+        return f"{self.batch}x{self.tokens}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure.
+
+    `processes` fresh processes per candidate, at least `rounds` visits to each shape in each of them. A visit
+    repeats its batch (or its pass over the data) for about `budget_ms_per_round` milliseconds, at
+    least once and at most `batch_limit` times, as often in every round. `warmup` batches run
+    untimed before the first round. `threads` bounds the threads of each candidate (None: the
+    library's choice), `cores` names the cores that all of them run on (None: any). Rounds go on
+    until every candidate has been timed for `min_seconds` at each shape. A process of a candidate
+    that is drawn while the machine is busy is drawn again, at most `redraws` times in all (None: as
+    often as there are processes). A call that takes longer than `timeout_s` ends its candidate.
+    """
+
+    shapes: tuple[Shape, ...]
+    rounds: int = 6
+    processes: int = 2
+    budget_ms_per_round: float = 60.0
+    warmup: int = 3
+    seed: int = 0
+    threads: int | None = None
+    cores: tuple[int, ...] | None = None
+    batch_limit: int = 30
+    min_seconds: float = 0.0
+    redraws: int | None = None
+    timeout_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not self.shapes:
+            raise RecipeError("Expected at least one shape, received none.", hint="Give one such as 1x128.")
+        if len(set(self.shapes)) < len(self.shapes):
+            raise RecipeError(f"Expected every shape once, received {[str(s) for s in self.shapes]}.")
+        least = {"rounds": 1, "processes": 1, "warmup": 0, "batch_limit": 1, "threads": 1, "redraws": 0}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise RecipeError(f"Expected {name} to be at least {bound}, received {value}.")
+        for name in ("budget_ms_per_round", "timeout_s"):
+            if not getattr(self, name) > 0:
+                raise RecipeError(f"Expected {name} to be above 0, received {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to measure: an artifact's folder, and the runtime that loads it with `options`.
+
+    `encoded` are its own examples, where its tokenizer differs from the others' (None: the common
+    ones); `texts` a JSON file with a list of raw inputs, for shapes of tokens "text". `slowdown` makes
+    every answer take longer by this share: what the self-check looks for.
+    """
+
+    name: str
+    artifact: str
+    runtime: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    encoded: str | None = None
+    texts: str | None = None
+    slowdown: float = 0.0

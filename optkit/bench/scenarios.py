@@ -1,0 +1,133 @@
+"""MLPerf's scenarios: single-stream, multi-stream, offline and server, by LoadGen's rules.
+
+Source: MLCommons inference policies, "Inference rules" (scenarios, early stopping) and LoadGen's
+`early_stopping.cc`. What differs: nothing is submitted or audited here, and the short defaults are
+marked as not meeting the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from optkit.bench.plan import Shape
+from optkit.errors import RecipeError
+
+#: The rules for a full run: every scenario runs at least this long, and offline has so many samples.
+MIN_SECONDS = 600.0
+MIN_SINGLE_STREAM = 1024
+MIN_OFFLINE = 24_576
+#: Confidence of the early-stopping estimate (LoadGen: c = 0.99, tolerance d = 0).
+CONFIDENCE = 0.99
+
+#: Scenario → the shape it is measured at. The server is a search of its own.
+SHAPES = {
+    "single-stream": Shape(1, "data"),
+    "multi-stream": Shape(8, "stream"),
+    "offline": Shape(1, "all"),
+}
+SCENARIOS = (*SHAPES, "server")
+#: The percentile that each scenario states.
+PERCENTILE = {"single-stream": 90.0, "multi-stream": 99.0, "server": 99.0}
+
+
+def early_stopping(samples_ms: Sequence[float] | np.ndarray, percentile: float) -> float | None:
+    """An upper bound of the percentile that holds with 99% confidence; None: too few queries.
+
+    Of n queries the t-th largest latency is given, t the greatest number for which
+    I_p(n - t, t + 1) <= 1 - c, with the regularized incomplete beta function I: were the true
+    percentile larger, so few queries beyond it would be seen in less than 1% of runs. The least n is
+    64 for the 90th percentile and 662 for the 99th.
+
+    >>> early_stopping(range(1, 101), 90), early_stopping(range(63), 90)
+    (98.0, None)
+    """
+    from scipy.special import betainc
+
+    ordered = np.sort(np.asarray(samples_ms, dtype=np.float64))
+    n, p = len(ordered), percentile / 100
+    t = 0
+    while t + 1 < n and betainc(n - (t + 1), t + 2, p) <= 1 - CONFIDENCE:
+        t += 1
+    return float(ordered[n - t]) if t else None
+
+
+def queries_needed(percentile: float) -> int:
+    """The least number of queries from which `early_stopping` gives a value.
+
+    >>> queries_needed(90), queries_needed(99)
+    (64, 662)
+    """
+    from scipy.special import betainc
+
+    p, n = percentile / 100, 2
+    while betainc(n - 1, 2, p) > 1 - CONFIDENCE:
+        n += 1
+    return n
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A server run at one rate: `p99_ms` is None where the queue only grew or queries were too few."""
+
+    rate: float
+    p99_ms: float | None
+    queries: int
+    seconds: float
+    holds: bool
+
+
+def highest_rate(
+    attempt: Callable[[float], Trial], start: float, steps: int = 7, most: float = 1e6
+) -> tuple[Trial | None, list[Trial]]:
+    """The highest rate whose trial holds, and all trials: doubled or halved from `start`, then bisected.
+
+    `steps` bounds the bisections; after them the rate is known to a factor of 2 ** (1 / 2 ** steps).
+    None where not even a 64th of `start` holds.
+    """
+    if not start > 0:
+        raise RecipeError(f"Expected a rate above 0 to start from, received {start}.")
+    trials = [attempt(start)]
+    good, bad = (trials[0], None) if trials[0].holds else (None, trials[0])
+    for _ in range(6):
+        if good and bad:
+            break
+        rate = trials[-1].rate * (2.0 if good else 0.5)
+        if rate > most:
+            break
+        trials.append(attempt(rate))
+        if trials[-1].holds:
+            good = trials[-1]
+        else:
+            bad = trials[-1]
+    for _ in range(steps if good and bad else 0):
+        assert good is not None
+        assert bad is not None
+        trials.append(attempt((good.rate * bad.rate) ** 0.5))
+        if trials[-1].holds:
+            good = trials[-1]
+        else:
+            bad = trials[-1]
+    return good, trials
+
+
+def trial(rate: float, reply: dict, seconds: float, bound_ms: float, strict: bool) -> Trial:
+    """What a worker's `serve` reply says about `rate`.
+
+    The p99 under `bound_ms` is the early-stopping bound when `strict`, else the sample percentile.
+    """
+    latencies = reply["latencies_ms"]
+    value = None
+    if latencies and not reply["gave_up"]:
+        value = early_stopping(latencies, 99.0) if strict else float(np.percentile(latencies, 99.0))
+    holds = value is not None and value <= bound_ms
+    return Trial(rate, value, len(latencies), seconds, holds)
+
+
+def trial_seconds(rate: float, least: float, strict: bool) -> float:
+    """How long a trial at `rate` must be: `least`, and long enough for its percentile's queries."""
+    wanted = queries_needed(99.0) if strict else 100
+    return max(least, ceil(1.1 * wanted / rate))

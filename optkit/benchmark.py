@@ -1,0 +1,275 @@
+"""`benchmark`: several models side by side, without compressing anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from optkit.artifact import Artifact, check_free, library_versions, staged
+from optkit.bench.accuracy import load_outputs
+from optkit.bench.environment import describe
+from optkit.bench.plan import Plan, Shape
+from optkit.bench.scenarios import MIN_SECONDS, SHAPES
+from optkit.contestants import Contestant, open_contestant, synthetic
+from optkit.data import Data
+from optkit.errors import DataError, RecipeError, WorkerError
+from optkit.evaluation import Evaluator, failed_row, plain_row
+from optkit.examples import EncodedSet
+from optkit.report.model import Report, Row
+from optkit.scenarios import Scenarios, fill_in
+from optkit.task import Columns, Labelled, open_task
+
+Listener = Callable[[dict[str, Any]], None]
+#: Shapes where there is no data: lengths that most texts lie between.
+FIXED_SHAPES = ("1x16", "1x32", "1x128", "8x128")
+#: The first two lines of a report with data: the model alone, and the whole way from text to answer.
+DATA_SHAPES = ("1xdata", "1xtext", *FIXED_SHAPES)
+
+
+def benchmark(
+    models: Sequence[str],
+    *,
+    names: Sequence[str] | None = None,
+    data: str | Path | None = None,
+    split: str = "validation",
+    columns: Columns = Columns(),
+    task: str | None = None,
+    metric: str | None = None,
+    limit: int | None = None,
+    shapes: Sequence[str] | None = None,
+    scenarios: Scenarios = Scenarios(),
+    plan: dict[str, Any] | None = None,
+    trust_remote_code: bool = False,
+    out: str | Path | None = None,
+    force: bool = False,
+    listener: Listener | None = None,
+    command: str = "",
+) -> Report:
+    """Measure `models` side by side; the first is the baseline of every ratio.
+
+    Each is a folder (an artifact or a checkpoint) or a .onnx file, with `@runtime` behind it where
+    it should not run in its default one. With `data` the report has scores, paired with the
+    first model's, and the data's own lengths; without, inputs are random and only times are measured.
+    `plan` holds fields of `optkit.bench.plan.Plan`. With `out` the reports are written to that folder.
+
+    A model whose process crashes, hangs or runs out of memory has a row of verdict `error`, and the
+    others finish. Raises WorkerError when all of them failed, CheckpointError, DataError or
+    RecipeError for what cannot be measured at all.
+
+    >>> benchmark(["models/fp32", "models/int8"], data="sst2").rows[1].speedup  # doctest: +SKIP
+    Interval(value=2.0, low=1.8, high=2.2)
+    """
+    begun = time.monotonic()
+    listen = listener or (lambda event: None)
+    if out is not None:
+        check_free(Path(out), force)
+    with tempfile.TemporaryDirectory(prefix="optkit-bench-") as scratch:
+        folder = Path(scratch)
+        found = [open_contestant(text, folder, trust_remote_code) for text in models]
+        found = _named(found, names)
+        threads = (plan or {}).get("threads") or os.cpu_count() or 1
+        wanted = [Shape.parse(s) for s in shapes or (DATA_SHAPES if data else FIXED_SHAPES)]
+        wanted += [SHAPES[name] for name in scenarios.names if name in SHAPES]
+        if data is None and not all(shape.fixed for shape in wanted):
+            raise RecipeError(
+                f"The shapes {', '.join(str(s) for s in wanted if not s.fixed)} need data, received none.",
+                hint="Give --data, or shapes of numbers such as 1x128.",
+            )
+        settings = Plan(
+            **{
+                "shapes": tuple(dict.fromkeys(wanted)),
+                "min_seconds": MIN_SECONDS if scenarios.full else 0.0,
+                **(plan or {}),
+                "threads": threads,
+            }
+        )
+        run = _Benchmark(found, settings, folder, listen)
+        if data is None:
+            run.read_nothing()
+        else:
+            run.read(Data(str(data)), split, columns, task, metric, limit)
+        rows, doubts, peaks = run.measure(scenarios)
+        about = run.about(str(data) if data else None, split)
+    report = Report(
+        task=run.task.name if run.task else "",
+        metric=run.task.metric if run.task else "",
+        data=about,
+        target="cpu",
+        environment={
+            **describe(threads),
+            "versions": library_versions(),
+            "measured_with": {
+                k: v for k, v in asdict(settings).items() if k not in ("shapes", "seed", "timeout_s")
+            },
+            "peaks": asdict(peaks) if peaks else None,
+        },
+        rows=rows,
+        source=", ".join(models),
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        doubts=doubts,
+        labels=list(getattr(run.task, "labels", [])),
+        seconds=round(time.monotonic() - begun, 1),
+        peak_rss_bytes=sum(row.peak_rss_bytes for row in rows),
+    )
+    if out is not None:
+        with staged(Path(out), force) as final:
+            report.save_all(final)
+    return report
+
+
+class _Benchmark:
+    """One run: first `read` or `read_nothing`, then `measure`."""
+
+    def __init__(self, found: list[Contestant], plan: Plan, folder: Path, listen: Listener) -> None:
+        self.task: Any = None
+        self._found, self._plan, self._folder, self._listen = found, plan, folder, listen
+        self._labelled = Labelled(EncodedSet({}, {}), [])
+        self._file = folder / "examples.npz"
+        self._data: Data | None = None
+
+    def read(
+        self,
+        data: Data,
+        split: str,
+        columns: Columns,
+        task: str | None,
+        metric: str | None,
+        limit: int | None,
+    ) -> None:
+        """Encode the split for every model: by its own tokenizer where that differs from the first's."""
+        rows = data.split(split)
+        if limit is not None and limit < len(rows):
+            rows = rows.select(range(limit))
+        self._data = data
+        # An .onnx file beside which no tokenizer lies reads texts as the first model does.
+        readers = [m for m in self._found if m.reads_text]
+        if not readers:
+            raise DataError(
+                "None of the models has a tokenizer, so the data cannot be read.",
+                hint="Put tokenizer.json and config.json beside the .onnx file, or leave --data out.",
+            )
+        texts = self._folder / "texts.json"
+        done: dict[str, Path] = {}
+        for i, model in enumerate(self._found):
+            source = model if model.reads_text else readers[0]
+            key = source.reader
+            if key not in done:
+                mine = open_task(Artifact.open(source.artifact), task, metric)
+                labelled = mine.read(rows, columns)
+                if self.task is None:
+                    self.task, self._labelled = mine, labelled
+                    texts.write_text(json.dumps(labelled.inputs or labelled.sources), encoding="utf-8")
+                elif (mine.name, getattr(mine, "labels", None)) != (self.task.name, _labels(self.task)):
+                    raise RecipeError(
+                        f"Expected models of one task with the same labels, received {self.task.name} "
+                        f"{_labels(self.task)} and, from {model.name}, {mine.name} {_labels(mine)}.",
+                        hint="Compare them in two runs.",
+                    )
+                done[key] = self._folder / f"examples-{i}.npz"
+                labelled.encoded.save(done[key])
+            self._found[i] = replace(
+                model, encoded=str(done[key]), texts=str(texts) if model.reads_text else None
+            )
+        self._file = done[readers[0].reader]
+
+    def read_nothing(self) -> None:
+        """Random inputs of all lengths up to 128, as the models declare them."""
+        encoded = synthetic(self._found)
+        self._labelled = Labelled(encoded, [None] * len(encoded))
+        encoded.save(self._file)
+
+    def measure(self, scenarios: Scenarios) -> tuple[list[Row], list[str], Any]:
+        evaluator = Evaluator(self.task, self._labelled, self._file, self._plan, self._listen)
+        rows: list[Row] = []
+        candidates, before = [], None
+        for model in self._found:
+            candidate = model.candidate()
+            self._step(model.name, len(rows) + 1)
+            try:
+                if self.task is None:
+                    rows.append(plain_row(candidate))
+                else:
+                    outputs = self._folder / f"outputs-{len(rows)}.npz"
+                    rows.append(evaluator.row(candidate, outputs, before))
+                    if before is None:
+                        before = load_outputs(outputs)
+                candidates.append(candidate)
+            except WorkerError as error:
+                rows.append(failed_row(model.name, error))
+                self._listen({"event": "note", "text": f"{model.name}: {error}"})
+        doubts: list[str] = []
+        peaks = None
+        if candidates:
+            self._step("latency, all side by side", 0)
+            sound = [row for row in rows if row.verdict != "error"]
+            for i, row in enumerate(sound):
+                row.verdict = "measured" if i else "baseline"
+            measured = evaluator.time(sound, candidates)
+            doubts = list(measured.doubts)
+            peaks, impossible = evaluator.roofline(sound)
+            doubts += impossible
+            fill_in(
+                sound,
+                candidates,
+                measured,
+                scenarios,
+                self._plan,
+                self._file,
+                len(self._labelled.encoded),
+                self._listen,
+            )
+        if all(row.verdict == "error" for row in rows):
+            reasons = " ".join(reason for row in rows for reason in row.reasons)
+            raise WorkerError(f"No model could be measured. {reasons}")
+        for row in rows:
+            self._listen({"event": "row", "row": row})
+        return rows, doubts + self._of_data(), peaks
+
+    def about(self, name: str | None, split: str) -> dict[str, Any]:
+        """What the report says of the data."""
+        encoded = self._labelled.encoded
+        if self._data is None:
+            return {"name": "random inputs", "split": "none", "examples": len(encoded), "truncated": 0}
+        return {
+            "name": name,
+            "split": split,
+            "held_out": self._data.is_held_out(split),
+            "examples": len(self._labelled.references),
+            "sha256": self._data.fingerprint(split),
+            "truncated": encoded.truncated,
+        }
+
+    def _step(self, name: str, index: int) -> None:
+        total = len(self._found) if index else 0
+        self._listen({"event": "step", "name": name, "index": index, "total": total})
+
+    def _of_data(self) -> list[str]:
+        if self._data is None:
+            return ["The inputs are random: scores are not measured, and times hold for fixed lengths only."]
+        return []
+
+
+def _labels(task: Any) -> Any:
+    return getattr(task, "labels", None)
+
+
+def _named(found: list[Contestant], names: Sequence[str] | None) -> list[Contestant]:
+    """The models with names of their own: those given, else their folder's, numbered where two agree."""
+    if names is not None:
+        if len(names) != len(found) or len(set(names)) < len(names):
+            raise RecipeError(f"Expected {len(found)} different names, received {list(names)}.")
+        return [replace(model, name=name) for model, name in zip(found, names)]
+    named: list[Contestant] = []
+    for model in found:
+        taken = {m.name for m in named}
+        free = (model.name, *(f"{model.name}-{i}" for i in range(2, len(found) + 2)))
+        named.append(replace(model, name=next(n for n in free if n not in taken)))
+    return named

@@ -1,0 +1,126 @@
+"""`optkit bench`: several models side by side."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from optkit.errors import RecipeError
+
+
+def bench(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Artifacts, checkpoints or .onnx files; PATH@RUNTIME picks a runtime. The first is the baseline.")],
+    data: Annotated[str | None, typer.Option(help="Labelled data as for compress; without it inputs are random and scores are left out.")] = None,
+    names: Annotated[str | None, typer.Option(help="Names of the models, separated by commas; default: their folders'.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder to make, for report.json, .md and .html.")] = None,
+    shapes: Annotated[str | None, typer.Option(help="Batch x tokens; tokens may be data (own lengths) or text (tokenizer included).")] = None,
+    scenario: Annotated[list[str] | None, typer.Option(help="MLPerf scenario: single-stream, multi-stream, offline, server. May be given several times.")] = None,
+    p99_ms: Annotated[float, typer.Option("--p99-ms", help="Latency bound of the server scenario.")] = 100.0,
+    mlperf: Annotated[bool, typer.Option("--mlperf", help="The scenarios' full minimum duration (10 minutes each) and early stopping.")] = False,
+    self_check: Annotated[bool, typer.Option("--self-check", help="Measure the first model against itself: how often is a difference claimed, and is a known slowdown found?")] = False,
+    comparisons: Annotated[int, typer.Option(help="Comparisons of --self-check.", min=1)] = 20,
+    slowdown: Annotated[str, typer.Option(help="The slowdown that --self-check injects.")] = "5%",
+    split: Annotated[str, typer.Option(help="The split that scores are taken on.")] = "validation",
+    limit: Annotated[int | None, typer.Option(help="Use at most this many examples.", min=1)] = None,
+    task: Annotated[str | None, typer.Option(help="What the models are for; default: from their architecture.")] = None,
+    metric: Annotated[str | None, typer.Option(help="The task's metric; default: its first.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
+    pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of each model; default: all cores.", min=1)] = None,
+    cores: Annotated[str | None, typer.Option(help="Cores that all models run on: 0,1 or 0-3; default: any.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Timed visits per process and shape.", min=1)] = None,
+    processes: Annotated[int | None, typer.Option(help="Fresh processes per model.", min=1)] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which a model that does not answer is given up.")] = None,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that a checkpoint brings.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout, all else on stderr.")] = False,
+) -> None:  # fmt: skip
+    """Measure models side by side: latency, accuracy, memory, scenarios."""
+    from optkit.benchmark import benchmark
+    from optkit.cli.terminal import Terminal
+    from optkit.scenarios import Scenarios
+    from optkit.task import Columns
+
+    settings = {
+        "rounds": rounds,
+        "processes": processes,
+        "threads": threads,
+        "cores": _cores(cores),
+        "timeout_s": timeout,
+    }
+    plan = {key: value for key, value in settings.items() if value is not None}
+    columns = Columns(text_column, pair_column, label_column)
+    with Terminal(quiet=quiet) as terminal:
+        if self_check:
+            from optkit.self_check import self_check as check
+
+            found = check(
+                models[0],
+                slowdown=_share(slowdown),
+                comparisons=comparisons,
+                data=data,
+                columns=columns,
+                shape=shapes,
+                plan=plan,
+                listener=terminal,
+            )
+        else:
+            report = benchmark(
+                models,
+                names=names.split(",") if names else None,
+                data=data,
+                split=split,
+                columns=columns,
+                task=task,
+                metric=metric,
+                limit=limit,
+                shapes=shapes.split(",") if shapes else None,
+                scenarios=Scenarios(tuple(scenario or ()), p99_ms, mlperf),
+                plan=plan,
+                trust_remote_code=trust_remote_code,
+                out=out,
+                force=force,
+                listener=terminal,
+                command=shlex.join(["optkit", *sys.argv[1:]]),
+            )
+    if self_check:
+        typer.echo(found.to_json() if json else found.sentence())
+        return
+    terminal.result(report, out, json=json)
+
+
+def _cores(text: str | None) -> tuple[int, ...] | None:
+    """'0,2-3' → (0, 2, 3). Raises RecipeError."""
+    if text is None:
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal():
+            raise RecipeError(f"Expected cores such as 0,1 or 0-3, received {text!r}.")
+        found += range(int(first), int(last or first) + 1)
+    if not found:
+        raise RecipeError(f"Expected cores such as 0,1 or 0-3, received {text!r}.")
+    return tuple(dict.fromkeys(found))
+
+
+def _share(text: str) -> float:
+    """'5%' or '0.05' → 0.05. Raises RecipeError."""
+    number, percent, _ = text.strip().partition("%")
+    try:
+        value = float(number) / (100 if percent else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 10:
+        raise RecipeError(f"Expected a slowdown such as 5% or 0.05, received {text!r}.")
+    return value
+
+
+def register(app: typer.Typer) -> None:
+    app.command("bench")(bench)

@@ -1,0 +1,191 @@
+"""What `optkit bench` takes: an artifact, a checkpoint or a bare .onnx file, made ready to measure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optkit.artifact import MANIFEST, SCHEMA, SIDE_FILES, Artifact, library_versions, sha256, write_json
+from optkit.bench.plan import Candidate
+from optkit.checkpoint import fetch
+from optkit.errors import CheckpointError, RecipeError, did_you_mean
+from optkit.examples import EncodedSet
+from optkit.session import DEFAULT_RUNTIME, known_runtimes
+
+#: Random examples, and the longest of them, where there is no data.
+RANDOM_EXAMPLES, RANDOM_TOKENS = 64, 128
+#: Vocabulary assumed where neither config.json nor the graph tells it.
+RANDOM_IDS = 1000
+_INT8 = {"MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "DequantizeLinear", "QAttention"}
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model to measure. `encoded` and `texts` are files of its examples, once they are known."""
+
+    name: str
+    artifact: str
+    runtime: str
+    options: dict[str, Any] = field(default_factory=dict)
+    encoded: str | None = None
+    texts: str | None = None
+
+    @property
+    def reads_text(self) -> bool:
+        folder = Path(self.artifact)
+        return (folder / "tokenizer.json").exists() and (folder / "config.json").exists()
+
+    @property
+    def reader(self) -> str:
+        """What turns texts into its inputs, as a hash: equal for models that take the same ones."""
+        folder = Path(self.artifact)
+        return sha256(folder / "tokenizer.json") + str(Artifact.open(folder).config.get("model_type"))
+
+    def candidate(self) -> Candidate:
+        return Candidate(self.name, self.artifact, self.runtime, self.options, self.encoded, self.texts)
+
+
+def open_contestant(text: str, scratch: Path, trust_remote_code: bool = False) -> Contestant:
+    """`text` is PATH or PATH@RUNTIME; a bare .onnx file becomes an artifact under `scratch`.
+
+    Raises CheckpointError for what is no model, RecipeError for a runtime that does not exist.
+    """
+    path, at, runtime = text.rpartition("@")
+    if not at or Path(text).exists():
+        path, runtime = text, ""
+    if runtime and runtime not in known_runtimes():
+        raise RecipeError(f"Unknown runtime {runtime!r}.", hint=did_you_mean(runtime, known_runtimes()))
+    file = Path(path)
+    if file.suffix == ".onnx":
+        artifact = _wrapped(file, scratch)
+        name = file.stem if file.stem != "model" else file.resolve().parent.name
+    else:
+        artifact = fetch(path, trust_remote_code)
+        name = artifact.path.resolve().name
+    stored = artifact.manifest.get("runtime") or {}
+    chosen = runtime or stored.get("name") or DEFAULT_RUNTIME[artifact.format]
+    fits = "torch" if artifact.format == "hf" else DEFAULT_RUNTIME[artifact.format]
+    if chosen not in (fits, "fake") and not (artifact.format == "onnx" and chosen == "openvino"):
+        raise RecipeError(
+            f"{chosen} does not run {artifact.format} models; {path!r} is one.",
+            hint="optkit compress makes the formats of other runtimes.",
+        )
+    options = {"trust_remote_code": True} if trust_remote_code and chosen == "torch" else {}
+    return Contestant(f"{name}@{runtime}" if runtime else name, str(artifact.path), chosen, options)
+
+
+def synthetic(models: Sequence[Contestant]) -> EncodedSet:
+    """Random inputs that all `models` take: token ids of all lengths up to 128, or random pixels.
+
+    Raises CheckpointError where a model takes neither.
+    """
+    random = np.random.default_rng(0)
+    images = [size for m in models if (size := _pixels(m)) is not None]
+    if images:
+        if len(images) < len(models) or len(set(images)) > 1:
+            raise CheckpointError("Expected models that take the same inputs, received images and others.")
+        drawn = random.standard_normal((8, *images[0])).astype(np.float32)
+        return EncodedSet({"pixel_values": list(drawn)}, {})
+    ids, longest = zip(*map(_vocabulary, models))
+    top = min(RANDOM_TOKENS, *longest)
+    lengths = np.linspace(4, max(top, 4), RANDOM_EXAMPLES).astype(int)
+    tokens = [random.integers(min(5, min(ids) - 1), min(ids), n) for n in lengths]
+    return EncodedSet(
+        {
+            "input_ids": tokens,
+            "attention_mask": [np.ones_like(t) for t in tokens],
+            "token_type_ids": [np.zeros_like(t) for t in tokens],
+        },
+        {},
+    )
+
+
+def _wrapped(file: Path, scratch: Path) -> Artifact:
+    """An artifact folder around a bare graph, with the tokenizer that lies beside it, if any."""
+    if not file.is_file():
+        raise CheckpointError(f"Expected an .onnx file, received {str(file)!r}, which does not exist.")
+    import onnx
+
+    try:
+        graph = onnx.load(str(file), load_external_data=False)
+    except Exception as reason:  # protobuf raises its own classes
+        raise CheckpointError(f"{str(file)!r} is not an ONNX model: {reason}.") from reason
+    folder = scratch / f"{len(list(scratch.iterdir()))}-{file.stem}"
+    folder.mkdir()
+    outside = {e.value for t in graph.graph.initializer for e in t.external_data if e.key == "location"}
+    for name in (file.name, *sorted(outside)):
+        if Path(name).name != name or not (file.parent / name).is_file():
+            raise CheckpointError(f"The weights {name!r} of {str(file)!r} are not beside it.")
+        _place(file.parent / name, folder / name)
+    for name in SIDE_FILES:
+        if (file.parent / name).exists():
+            _place(file.parent / name, folder / name)
+    operators = {node.op_type for node in graph.graph.node}
+    manifest: dict[str, Any] = {
+        "schema": SCHEMA,
+        "format": "onnx",
+        "precision": "int8" if operators & _INT8 else "fp32",
+        "task": None,
+        "runtime": None,
+        "lineage": [],
+        "files": {},
+        "versions": library_versions(),
+    }
+    write_json(folder / MANIFEST, manifest)
+    return Artifact(folder, manifest)
+
+
+def _place(source: Path, target: Path) -> None:
+    """A hard link where the file system has one for it, else a copy."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _graph(model: Contestant) -> Any:
+    files = sorted(Path(model.artifact).glob("*.onnx"))
+    if not files:
+        return None
+    import onnx
+
+    return onnx.load(str(files[0]), load_external_data=False).graph
+
+
+def _pixels(model: Contestant) -> tuple[int, ...] | None:
+    """Channels × height × width of a model of images; None for a model of text."""
+    config, graph = Artifact.open(model.artifact).config, _graph(model)
+    if "image_size" in config:
+        side = config["image_size"]
+        height, width = side if isinstance(side, list) else (side, side)
+        return (int(config.get("num_channels", 3)), height, width)
+    for value in graph.input if graph is not None else ():
+        if value.name == "pixel_values":
+            sizes = [d.dim_value for d in value.type.tensor_type.shape.dim][1:]
+            if all(sizes):
+                return tuple(sizes)
+    return None
+
+
+def _vocabulary(model: Contestant) -> tuple[int, int]:
+    """(how many token ids, how many positions) a model of text knows."""
+    config, graph = Artifact.open(model.artifact).config, _graph(model)
+    positions = int(config.get("max_position_embeddings") or RANDOM_TOKENS)
+    if config.get("vocab_size"):
+        return int(config["vocab_size"]), positions - int(config.get("pad_token_id") or 0) - 1
+    if graph is None or "input_ids" not in {value.name for value in graph.input}:
+        names = [value.name for value in graph.input] if graph is not None else []
+        raise CheckpointError(
+            f"Cannot make random inputs for {model.name}: expected input_ids or pixel_values among {names}.",
+            hint="Put its config.json beside it, or give --data.",
+        )
+    sizes = {t.name: t.dims[0] for t in graph.initializer if len(t.dims) == 2}
+    looked_up = [n.input[0] for n in graph.node if n.op_type == "Gather" and n.input[1] == "input_ids"]
+    tables = [sizes[name] for name in looked_up if name in sizes]
+    return (min(tables) if tables else RANDOM_IDS), positions
