@@ -14,7 +14,7 @@ from typing import Any
 
 from optkit.artifact import Artifact, check_free, library_versions, staged
 from optkit.bench.accuracy import load_outputs
-from optkit.bench.environment import describe
+from optkit.bench.environment import describe, nodes_of, usable
 from optkit.bench.plan import Plan, Shape
 from optkit.bench.scenarios import MIN_SECONDS, SHAPES
 from optkit.contestants import Contestant, open_contestant, synthetic
@@ -75,7 +75,7 @@ def benchmark(
         found = [open_contestant(text, folder, trust_remote_code) for text in models]
         found = _named(found, names)
         threads = (plan or {}).get("threads") or os.cpu_count() or 1
-        wanted = [Shape.parse(s) for s in shapes or (DATA_SHAPES if data else FIXED_SHAPES)]
+        wanted = [Shape.parse(s) for s in shapes or _usual(data is not None, bool(scenarios.names))]
         wanted += [SHAPES[name] for name in scenarios.names if name in SHAPES]
         if data is None and not all(shape.fixed for shape in wanted):
             raise RecipeError(
@@ -210,9 +210,9 @@ class _Benchmark:
         if candidates:
             self._step("latency, all side by side", 0)
             sound = [row for row in rows if row.verdict != "error"]
-            for i, row in enumerate(sound):
-                row.verdict = "measured" if i else "baseline"
             measured = evaluator.time(sound, candidates)
+            for i, row in enumerate(row for row in sound if row.verdict != "error"):
+                row.verdict = "measured" if i else "baseline"
             doubts = list(measured.doubts)
             peaks, impossible = evaluator.roofline(sound)
             doubts += impossible
@@ -231,7 +231,7 @@ class _Benchmark:
             raise WorkerError(f"No model could be measured. {reasons}")
         for row in rows:
             self._listen({"event": "row", "row": row})
-        return rows, doubts + self._of_data(), peaks
+        return rows, doubts + self._of_cores() + self._of_data(), peaks
 
     def about(self, name: str | None, split: str) -> dict[str, Any]:
         """What the report says of the data."""
@@ -251,10 +251,26 @@ class _Benchmark:
         total = len(self._found) if index else 0
         self._listen({"event": "step", "name": name, "index": index, "total": total})
 
+    def _of_cores(self) -> list[str]:
+        nodes = nodes_of(set(self._plan.cores or usable()))
+        if len(nodes) > 1:
+            return [
+                f"The models ran on cores of {len(nodes)} NUMA nodes, where times depend on where memory "
+                "lies; --cores with those of one node avoids it."
+            ]
+        return []
+
     def _of_data(self) -> list[str]:
         if self._data is None:
             return ["The inputs are random: scores are not measured, and times hold for fixed lengths only."]
         return []
+
+
+def _usual(data: bool, scenarios: bool) -> tuple[str, ...]:
+    """The shapes that nobody named: with scenarios only the one that ratios speak of."""
+    if scenarios:
+        return ("1xdata",)
+    return DATA_SHAPES if data else FIXED_SHAPES
 
 
 def _labels(task: Any) -> Any:

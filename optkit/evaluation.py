@@ -6,7 +6,8 @@ Every model answers in a process that holds it alone; the harness under `bench/`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from optkit.artifact import Artifact
 from optkit.bench.accuracy import load_outputs, paired_drop, paired_drop_of
 from optkit.bench.batches import ALL_EXAMPLES
-from optkit.bench.environment import usable_cores
+from optkit.bench.environment import has_bf16, usable_cores
 from optkit.bench.latency import Measured, Measurement, measure, speedup
 from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.roofline import Peak, bound_ms, count, graph_of
@@ -46,7 +47,7 @@ class Evaluator:
 
     def outputs(self, candidate: Candidate, file: Path) -> int:
         """Write raw outputs for every example to `file`; the peak memory of the process, in bytes."""
-        with Child("optkit.bench.worker", threads=self.plan.threads) as child:
+        with Child("optkit.bench.worker", self.plan.threads, self.plan.timeout_s) as child:
             child.call(
                 "load", artifact=candidate.artifact, runtime=candidate.runtime, options=candidate.options
             )
@@ -82,7 +83,8 @@ class Evaluator:
         drift between the first pass and the last, which on a shared machine can be twofold.
         """
         measured = measure(candidates, self.encoded_file, self.plan, listener=self.listener)
-        first = measured[candidates[0].name]
+        sound = (c.name for c in candidates if not measured[c.name].error)
+        first = measured[next(sound, candidates[0].name)]  # the baseline, unless it failed
         for row in rows:
             mine = measured[row.name]
             row.latency = latencies(mine, None if mine is first else first, len(self.labelled.encoded))
@@ -102,6 +104,9 @@ class Evaluator:
         threads = self.plan.threads or usable_cores()
         with Child("optkit.bench.roofline", threads=threads) as child:
             peak = Peak(**child.call("probe", threads=threads))
+        if has_bf16() and find_spec("torch"):
+            with Child("optkit.bench.roofline", threads=threads) as child:
+                peak = replace(peak, bf16=child.call("probe_bf16", threads=threads))
         graphs = {row.name: graph_of(Path(row.artifact)) for row in rows}
         doubts = []
         for row in rows:

@@ -36,7 +36,8 @@ Listener = Callable[[dict[str, Any]], None]
 class Child:
     """A running child process. A context manager.
 
-    `threads` bounds the thread pools of the libraries in it; `timeout_s` bounds each call.
+    `threads` bounds the thread pools of the libraries in it; `timeout_s` bounds its silence during a
+    call: an event counts as a sign of life.
     """
 
     def __init__(self, module: str, threads: int | None = None, timeout_s: float = 3600.0) -> None:
@@ -66,7 +67,7 @@ class Child:
         """Call method `name` in the child and return its result (plain JSON values).
 
         An OptkitError raised there is raised here as the same class. Raises WorkerError when the
-        child crashes, hangs for longer than `timeout_s`, or dies.
+        child crashes, says nothing for longer than `timeout_s`, or dies.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -81,6 +82,7 @@ class Child:
             line = self._read_line(name, deadline)
             reply = json.loads(line)
             if "event" in reply:
+                deadline = time.monotonic() + self.timeout_s
                 if listener:
                     listener(reply)
                 continue

@@ -40,6 +40,11 @@ class Scenarios:
         for name in self.names:
             if name not in rules.SCENARIOS:
                 raise RecipeError(f"Unknown scenario {name!r}.", hint=did_you_mean(name, rules.SCENARIOS))
+        if self.full and not self.names:
+            raise RecipeError(
+                "Expected a scenario to run by MLPerf's rules, received none.",
+                hint=f"Give --scenario: {', '.join(rules.SCENARIOS)}.",
+            )
         if not self.p99_ms > 0:
             raise RecipeError(f"Expected a latency bound above 0 ms, received {self.p99_ms}.")
 
@@ -82,7 +87,7 @@ def _of_samples(name: str, measured: Measured, full: bool, examples: int) -> Sce
             "examples per second",
             round(answered / seconds, 2),
             answered,
-            round(seconds, 1),
+            round(seconds, 3),
             valid,
             note,
         )
@@ -95,7 +100,7 @@ def _of_samples(name: str, measured: Measured, full: bool, examples: int) -> Sce
         note += f"; {rules.SHAPES[name].batch} examples per query"
     metric = f"p{percentile:g} latency, ms"
     rounded = None if value is None else round(value, 3)
-    return Scenario(name, metric, rounded, len(samples), round(seconds, 1), valid, note)
+    return Scenario(name, metric, rounded, len(samples), round(seconds, 3), valid, note)
 
 
 def _server(
@@ -149,4 +154,4 @@ def _server(
     note = f"p99 there: {best.p99_ms:.1f} ms; at most {MAX_BATCH} queries answered together; "
     note += f"{len(trials)} trials" + ("" if asked.full else ", short run: no minimum duration")
     valid = asked.full and best.seconds >= rules.MIN_SECONDS
-    return Scenario("server", metric, round(best.rate, 1), best.queries, round(best.seconds, 1), valid, note)
+    return Scenario("server", metric, round(best.rate, 1), best.queries, round(best.seconds, 3), valid, note)

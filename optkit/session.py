@@ -7,7 +7,7 @@ importing one does not import the others.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module, util
 from pathlib import Path
@@ -104,18 +104,27 @@ def open_session(artifact: Artifact, runtime: str | None = None, **options: Any)
 
 
 def infer_all(
-    session: Session, encoded: EncodedSet, batch_size: int, max_tokens: int
+    session: Session,
+    encoded: EncodedSet,
+    batch_size: int,
+    max_tokens: int,
+    progress: Callable[[int], None] = lambda answered: None,
 ) -> dict[str, list[np.ndarray]]:
     """Every example's outputs by name, in the order of `encoded`.
 
     Batches hold neighbours in length, so that little work is padding. An output with a value per
     token is cut back to the example's own length. It is known by its second dimension, which
     equals the padded length in every batch: in one batch a number of labels may equal it by chance.
+    `progress` is told how many examples are answered, after each batch.
     """
     lengths = encoded.lengths
     batches = list(encoded.batches(batch_size, max_tokens))
     padded = [int(lengths[indices].max()) for indices in batches]
-    results = [session.infer(encoded.batch(indices)) for indices in batches]
+    results, answered = [], 0
+    for indices in batches:
+        results.append(session.infer(encoded.batch(indices)))
+        answered += len(indices)
+        progress(answered)
     fixed = {s.name for s in session.outputs if len(s.shape) > 1 and isinstance(s.shape[1], int)}
     outputs: dict[str, list[np.ndarray]] = {}
     for name in results[0] if results else ():

@@ -18,8 +18,9 @@ class Service:
         print("libraries may print")
         return a + b
 
-    def steps(self, count):
+    def steps(self, count, pause=0.0):
         for i in range(count):
+            time.sleep(pause)
             self.emit(text=f"step {i}")
         return count
 
@@ -101,6 +102,12 @@ def test_a_killed_child_says_so(child):
     with pytest.raises(WorkerError, match="code -9") as raised:
         child.call("die")
     assert "memory" in raised.value.hint
+
+
+def test_a_child_that_reports_progress_does_not_hang():
+    with Child("tests.test_process", timeout_s=2) as child:
+        child.call("steps", count=1)  # imports are done
+        assert child.call("steps", count=6, pause=0.5) == 6
 
 
 def test_a_hanging_child_is_ended():

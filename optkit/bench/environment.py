@@ -58,17 +58,48 @@ def describe(threads: int | None = None) -> dict[str, Any]:
     }
 
 
-def usable_cores() -> int:
-    """Cores this process may run on, which can be fewer than the machine has."""
+def usable() -> set[int]:
+    """The cores this process may run on, which can be fewer than the machine has."""
     try:
-        return len(os.sched_getaffinity(0))
+        return os.sched_getaffinity(0)
     except AttributeError:
-        return os.cpu_count() or 1
+        return set(range(os.cpu_count() or 1))
+
+
+def usable_cores() -> int:
+    return len(usable())
 
 
 def has_vnni() -> bool:
     """Whether 8-bit products add up in 32 bits without saturating (AVX VNNI, AMX, ARM dot product)."""
     return bool(set(describe()["isa"]) & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies bf16 numbers by itself."""
+    return bool(set(describe()["isa"]) & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def nodes_of(cores: set[int]) -> set[int]:
+    """The NUMA nodes that `cores` lie on; empty where the system does not tell."""
+    found = set()
+    for node in Path("/sys/devices/system/node").glob("node[0-9]*"):
+        if cores & set(core_numbers(_read(str(node / "cpulist")).strip() or "")):
+            found.add(int(node.name.removeprefix("node")))
+    return found
+
+
+def core_numbers(text: str) -> list[int]:
+    """The cores that a list as Linux and taskset write it names; ValueError for anything else.
+
+    >>> core_numbers("0,2-4")
+    [0, 2, 3, 4]
+    """
+    found: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.strip().partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
 
 
 @dataclass(frozen=True)

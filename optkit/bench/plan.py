@@ -68,7 +68,7 @@ class Plan:
     library's choice), `cores` names the cores that all of them run on (None: any). Rounds go on
     until every candidate has been timed for `min_seconds` at each shape. A process of a candidate
     that is drawn while the machine is busy is drawn again, at most `redraws` times in all (None: as
-    often as there are processes). A call that takes longer than `timeout_s` ends its candidate.
+    often as there are processes). A candidate that says nothing for `timeout_s` is ended.
     """
 
     shapes: tuple[Shape, ...]

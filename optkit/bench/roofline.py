@@ -34,11 +34,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Peak:
-    """What this machine does at best: operations per second by precision, bytes per second."""
+    """What this machine does at best: operations per second by precision, bytes per second.
+
+    `bf16` is None where the processor has no bf16 products, or torch, which measures it, is missing.
+    """
 
     fp32: float
     int8: float
     bandwidth: float
+    bf16: float | None = None
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -91,6 +95,19 @@ def probe(threads: int, clock: Callable[[], float] = perf_counter) -> Peak:
     )
 
 
+def probe_bf16(threads: int, clock: Callable[[], float] = perf_counter) -> float:
+    """The peak of bf16 products (torch's oneDNN kernels), in operations per second."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+    def rate(rows: int, inner: int, columns: int) -> float:
+        a, b = (torch.ones(s, dtype=torch.bfloat16) for s in ((rows, inner), (inner, columns)))
+        return 2.0 * rows * inner * columns / _fastest(lambda: a @ b, clock)
+
+    return max(rate(*shape) for shape in PRODUCTS)
+
+
 def graph_of(folder: Path) -> Any:
     """The graph of an `onnx` artifact without its weights' values, or None where there is none."""
     files = sorted(folder.glob("*.onnx"))
@@ -108,6 +125,10 @@ class ProbeWorker:
 
     def probe(self, threads: int) -> dict[str, float]:
         return probe(threads).to_dict()
+
+    def probe_bf16(self, threads: int) -> float:
+        """In a process apart from `probe`: two libraries' idle threads spoil each other's times."""
+        return probe_bf16(threads)
 
 
 def serve() -> ProbeWorker:

@@ -34,7 +34,7 @@ class Worker:
     and results are plain JSON values.
     """
 
-    emit: Callable[..., None]
+    emit: Callable[..., None] = staticmethod(lambda **event: None)
 
     def __init__(
         self,
@@ -96,7 +96,9 @@ class Worker:
         """
         session, encoded = self._ready()
         begun = self._clock()
-        outputs = infer_all(session, encoded, batch_size, max_tokens)
+        outputs = infer_all(
+            session, encoded, batch_size, max_tokens, lambda n: self.emit(text=f"{n} answered", fraction=None)
+        )
         seconds = self._clock() - begun
         save_outputs(Path(out), outputs)
         return {"seconds": seconds, "peak_rss_bytes": self.peak_rss()}

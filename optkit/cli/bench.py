@@ -97,16 +97,19 @@ def bench(
 
 def _cores(text: str | None) -> tuple[int, ...] | None:
     """'0,2-3' → (0, 2, 3). Raises RecipeError."""
+    from optkit.bench.environment import core_numbers, usable
+
     if text is None:
         return None
-    found: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal():
-            raise RecipeError(f"Expected cores such as 0,1 or 0-3, received {text!r}.")
-        found += range(int(first), int(last or first) + 1)
-    if not found:
-        raise RecipeError(f"Expected cores such as 0,1 or 0-3, received {text!r}.")
+    try:
+        found = core_numbers(text)
+    except ValueError:
+        found = []
+    if not found or not set(found) <= usable():
+        raise RecipeError(
+            f"Expected cores of this machine such as 0,1 or 0-3, received {text!r}.",
+            hint=f"This process may use {', '.join(map(str, sorted(usable())))}.",
+        )
     return tuple(dict.fromkeys(found))
 
 

@@ -78,7 +78,8 @@ class Terminal:
         console = Console(highlight=False)
         console.print(result_table(report, console.width))
         if any(row.scenarios for row in report.rows):
-            console.print(scenario_table(report))
+            for line in scenario_lines(report):
+                console.print(line, soft_wrap=True, markup=False)
         for doubt in report.doubts:
             console.print(f"doubt: {doubt}", style="yellow", markup=False)
         if report.chosen_row and report.gate.get("passed"):
@@ -139,17 +140,14 @@ def result_table(report: Report, width: int) -> Table:
     return table
 
 
-def scenario_table(report: Report) -> Table:
-    """Each model's result in each scenario."""
-    table = Table(title=Text("scenarios", style="italic"), box=None, pad_edge=False)
-    for head in ("model", "scenario", "metric", "result", "queries", "seconds", "notes"):
-        table.add_column(head, justify="right" if head in ("result", "queries", "seconds") else "left")
-    for row in report.rows:
-        for x in row.scenarios:
-            result = "–" if x.value is None else f"{x.value:,.6g}"
-            cells = (row.name, x.scenario, x.metric, result, str(x.queries), f"{x.seconds:g}", x.notes)
-            table.add_row(*map(Text, cells))
-    return table
+def scenario_lines(report: Report) -> list[str]:
+    """Each model's result in each scenario, a line each."""
+    return [
+        f"{x.scenario}: {row.name}: {'none' if x.value is None else f'{x.value:,.6g}'} {x.metric} "
+        f"({x.queries} queries in {x.seconds:g} s; {x.notes})"
+        for row in report.rows
+        for x in row.scenarios
+    ]
 
 
 def _columns(report: Report) -> list[tuple[int, list[str]]]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optkit.bench.latency import Measured, measure, speedup
+from optkit.bench.latency import UNSTABLE, Measured, measure, speedup
 from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.stats import difference_shown
 from optkit.errors import RecipeError, WorkerError
@@ -220,3 +220,94 @@ def test_a_crash_and_a_hang_in_real_processes(candidate, encoded):
     assert [len(draw) for draw in found["fine"].samples[Shape(1, 8)]] == [2]
     assert "ended with code -9" in found["crash"].error
     assert found["memory"].error == "Out of memory."
+
+
+class Ledgers:
+    """One ledger per draw; each tells the doubts that it was given."""
+
+    def __init__(self, *doubts):
+        self._doubts = iter(doubts)
+
+    def __call__(self):
+        told = next(self._doubts)
+        return type("Ledger", (), {"doubts": lambda self: told})()
+
+
+@pytest.mark.parametrize(
+    ("doubts", "redrawn", "said"),
+    [
+        ([[], []], 0, []),
+        ([["busy"], [], []], 1, []),
+        ([["busy"], ["busy"], [], []], 2, []),
+        ([["busy"], ["busy"], ["still busy"], []], 2, [UNSTABLE, "still busy"]),
+        ([["busy"], [], ["busy"], ["still busy"]], 2, [UNSTABLE, "still busy"]),
+    ],
+)
+def test_a_disturbed_draw_is_drawn_again_then_marked(candidate, encoded, doubts, redrawn, said):
+    pool, ledgers = Pool(), Ledgers(*doubts)
+    plan = Plan(SHAPES, rounds=2, processes=2)
+    found = measure(
+        [candidate("a", delay_ms=1), candidate("b", delay_ms=1)], encoded, plan, spawn=pool, ledger=ledgers
+    )
+    assert (found.redrawn, found.doubts) == (redrawn, said)
+    assert len(pool.children) == 2 * len(doubts)
+    assert all([len(draw) for draw in found[name].samples[SHAPES[0]]] == [2, 2] for name in "ab")
+    assert next(ledgers._doubts, None) is None
+
+
+def test_a_plan_may_forbid_to_draw_again(candidate, encoded):
+    plan = Plan(SHAPES, rounds=1, processes=1, redraws=0)
+    found = measure([candidate("a", delay_ms=1)], encoded, plan, spawn=Pool(), ledger=Ledgers(["busy"]))
+    assert found.doubts == [UNSTABLE, "busy"]
+
+
+def test_rounds_go_on_until_the_least_time_is_reached(candidate, encoded):
+    plan = Plan((Shape(1, 8),), rounds=2, processes=2, budget_ms_per_round=50, min_seconds=1)
+    found = measure([candidate("a", delay_ms=10)], encoded, plan, spawn=Pool())
+    for draw in found["a"].samples[Shape(1, 8)]:
+        assert 500 <= sum(map(sum, draw)) < 500 + 50 + 1e-6
+        assert len(draw) == 10
+
+
+def test_the_whole_data_is_one_sample_in_the_batch_size_that_is_fastest(candidate, encoded):
+    # 5 examples, 1 ms per call: one call for all of them wins, and sizes beyond are not tried.
+    plan = Plan((Shape(1, "all"),), rounds=3, processes=2)
+    found = measure([candidate("a", delay_ms=1)], encoded, plan, spawn=Pool())
+    assert found["a"].offline_batch == 8
+    assert found["a"].samples[Shape(1, "all")] == [[[pytest.approx(1.0)]] * 3] * 2
+
+
+def test_an_injected_slowdown_is_in_the_samples(candidate, encoded, tmp_path):
+    slow = Candidate("slow", candidate("x").artifact, "fake", {"delay_ms": 5}, slowdown=0.5)
+    plan = Plan((Shape(1, 8),), rounds=3, processes=1, threads=1)
+    found = measure([candidate("fast", delay_ms=5), slow], encoded, plan)
+    assert speedup(found["fast"], found["slow"], Shape(1, 8)).value == pytest.approx(1 / 1.5, rel=0.05)
+
+
+def test_each_candidate_may_bring_examples_of_its_own(candidate, encoded, tmp_path):
+    encoded_set([3, 3]).save(tmp_path / "own.npz")
+    own = Candidate(
+        "own", candidate("x").artifact, "fake", {"delay_ms": 1}, encoded=str(tmp_path / "own.npz")
+    )
+    pool = Pool()
+    measure([candidate("a"), own], encoded, Plan(SHAPES, rounds=1, processes=1), spawn=pool)
+    assert [a["encoded"] for _, call, a, _ in pool.log if call == "attach"] == [
+        str(encoded),
+        str(tmp_path / "own.npz"),
+    ]
+
+
+def test_all_are_pinned_to_the_same_cores(candidate, encoded):
+    import os
+
+    core = min(os.sched_getaffinity(0))
+    pool = Pool()
+    before = os.sched_getaffinity(0)
+    try:
+        plan = Plan((Shape(1, 8),), rounds=1, processes=1, cores=(core,))
+        found = measure([candidate("a"), candidate("b")], encoded, plan, spawn=pool)
+        assert os.sched_getaffinity(0) == {core}  # the fakes run in this process
+    finally:
+        os.sched_setaffinity(0, before)
+    assert [found[n].error for n in "ab"] == [None, None]
+    assert [call for _, call, _, _ in pool.log][:2] == ["pin", "load"]

@@ -171,3 +171,75 @@ def state_of(pid: int) -> str:
 
 def cpu_ticks(pid: int) -> int:
     return sum(map(int, stat_of(pid)[11:13]))
+
+
+def served(ready_worker, clock, **changes):
+    settings = {"rate": 50.0, "seconds": 200.0, "seed": 1, "max_batch": 1, "give_up_ms": 1e6, **changes}
+    return ready_worker.serve(**settings)
+
+
+@pytest.fixture
+def queue(artifact, encoded):
+    """queue(delay_ms) → a worker whose every answer takes so long, on a clock turned by hand."""
+
+    def make(delay_ms):
+        clock = ManualClock()
+        worker = Worker(
+            lambda a, runtime, **o: FakeSession(clock=clock, **o), clock=clock, sleep=clock.advance
+        )
+        worker.load(str(artifact), "fake", {"delay_ms": delay_ms})
+        worker.attach(str(encoded))
+        return worker, clock
+
+    return make
+
+
+def test_waiting_in_the_server_scenario_is_that_of_a_queue(queue):
+    # M/D/1: Poisson arrivals, equal service times. Mean wait = rho / (2 (1 - rho)) service times
+    # (Pollaczek and Khinchine); 10 ms at 50 per second: rho = 0.5, 5 ms.
+    worker, clock = queue(10.0)
+    found = served(worker, clock)
+    assert not found["gave_up"]
+    assert len(found["latencies_ms"]) == pytest.approx(50 * 200, rel=0.03)
+    assert min(found["latencies_ms"]) == pytest.approx(10.0)
+    assert np.mean(found["latencies_ms"]) == pytest.approx(15.0, rel=0.05)
+
+
+def test_a_queue_that_only_grows_is_given_up(queue):
+    worker, clock = queue(30.0)
+    found = served(worker, clock, give_up_ms=500.0)
+    assert found["gave_up"]
+    assert max(found["latencies_ms"]) == pytest.approx(500, abs=60)
+    assert clock() < 10
+
+
+def test_whoever_waits_is_answered_together(queue):
+    worker, clock = queue(30.0)
+    found = served(worker, clock, max_batch=8, give_up_ms=500.0)
+    assert not found["gave_up"]
+    assert np.median(found["latencies_ms"]) < 70
+
+
+def test_answers_in_the_server_scenario_never_precede_the_question(queue):
+    worker, clock = queue(1.0)
+    assert min(served(worker, clock, rate=900.0, seconds=20.0)["latencies_ms"]) >= 1.0 - 1e-9
+
+
+def test_text_to_answer_counts_the_tokenizer_and_is_that_of_the_texts(checkpoint, encoded, tmp_path):
+    (tmp_path / "texts.json").write_text('["a fine film", "the plot is thin and dull", "not good"]')
+    worker = Worker()
+    worker.load(str(checkpoint), "torch", {"threads": 1})
+    worker.attach(str(encoded), texts=str(tmp_path / "texts.json"))
+    samples = worker.time(1, "text", repeats=2)
+    assert len(samples) == 6
+    assert all(x > 0 for x in samples)
+
+
+def test_text_to_answer_needs_texts(ready):
+    with pytest.raises(DataError, match="Expected texts"):
+        ready().time(1, "text", repeats=1)
+
+
+def test_cores_that_are_not_there_are_an_error():
+    with pytest.raises(OptkitError, match="Cannot run on the cores"):
+        Worker().pin([4096])
