@@ -10,8 +10,8 @@
     ├── OutputError            6   the output folder exists, is not ours, or cannot be written
     ├── MissingDependency      7   an extra is not installed
     ├── PassError              8   a pass ran and its result cannot be trusted (NaN, wrong outputs)
-    ├── WorkerError            9   a child process crashed, hung or ran out of memory
-    └── Interrupted          130   Ctrl-C (143 after SIGTERM); the same command resumes
+    └── WorkerError            9   a child process crashed, hung or ran out of memory
+    Interrupted              130   Ctrl-C (143 after SIGTERM); the same command resumes
 
 Each error says what was expected and what was received; `hint` says what to do next.
 """
@@ -76,11 +76,13 @@ class WorkerError(OptkitError):
     exit_code = 9
 
 
-class Interrupted(OptkitError):
-    exit_code = 130
+class Interrupted(BaseException):
+    """The user ends the command. No OptkitError: what bears a model's failure must not bear this."""
 
-    def __init__(self, message: str = "Interrupted.", hint: str | None = None, exit_code: int = 130) -> None:
-        super().__init__(message, hint)
+    hint = "Run the same command again: it resumes."
+
+    def __init__(self, message: str = "Interrupted.", exit_code: int = 130) -> None:
+        super().__init__(message)
         self.exit_code = exit_code
 
 

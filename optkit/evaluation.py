@@ -198,9 +198,7 @@ def latencies(mine: Measured, first: Measured | None, examples: int) -> list[Lat
             continue
         every = np.concatenate(flat)
         p50, p90, p99 = (float(x) for x in np.percentile(every, (50, 90, 99)))
-        batch, at_once = shape.batch, shape.batch
-        if shape.tokens == "all":
-            batch, at_once = mine.offline_batch or 1, min(examples, ALL_EXAMPLES)
+        batch = min(examples, ALL_EXAMPLES) if shape.tokens == "all" else shape.batch
         found.append(
             Latency(
                 batch,
@@ -210,7 +208,7 @@ def latencies(mine: Measured, first: Measured | None, examples: int) -> list[Lat
                 p99,
                 [[round(x, 4) for x in draw] for draw in flat],
                 _ratio(first, mine, shape),
-                per_second=round(at_once * 1000 / (float(every.mean()) if not shape.fixed else p50), 2),
+                per_second=round(batch * 1000 / (float(every.mean()) if not shape.fixed else p50), 2),
             )
         )
     return found

@@ -27,6 +27,8 @@ from optkit.process import Child
 Listener = Callable[[dict[str, Any]], None]
 #: Makes a worker process with this many threads: a `Child`, or a fake of one in tests.
 Spawn = Callable[[int | None], Any]
+#: Rounds that visit the whole data set: one visit is many batches already.
+ROUNDS_OF_ALL = 2
 #: What a reader is told first where the machine was busy to the end.
 UNSTABLE = "UNSTABLE: the machine was busy while this was measured; do not trust these times and speedups."
 
@@ -159,7 +161,7 @@ class _Run:
                 of_all = f"round {number + 1} of {plan.rounds}, process {draw + 1} of {plan.processes}"
                 done = (draw + min(number / plan.rounds, 1.0)) / plan.processes
                 self.tell(done, f"timing side by side: {of_all}")
-                self._round()
+                self._round(number)
                 number += 1
             for name in list(self._children):
                 self._attempt(name, self._note_memory, name)
@@ -171,8 +173,9 @@ class _Run:
                 for draws in record.samples.values():
                     draws.pop()
 
-    def _round(self) -> None:
-        shapes = self._plan.shapes
+    def _round(self, number: int) -> None:
+        rare = number >= ROUNDS_OF_ALL and not self._plan.min_seconds
+        shapes = [s for s in self._plan.shapes if not (rare and s.tokens == "all")]
         for s in self._random.permutation(len(shapes)):
             for i in self._random.permutation(len(self._candidates)):
                 name = self._candidates[i].name

@@ -164,11 +164,14 @@ class Worker:
         _, encoded = self._ready()
         times, examples = arrivals(rate, seconds, len(encoded), seed)
         latencies: list[float] = []
-        begun, first = self._clock(), 0
+        begun, first, told = self._clock(), 0, 0.0
         with _no_garbage_collection():
             while first < len(times):
                 now = self._clock() - begun
                 if now < times[first]:
+                    if now > told + 1:  # a sign of life, while nobody waits
+                        self.emit(text=f"{first} of {len(times)} queries", fraction=None)
+                        told = now
                     self._sleep(times[first] - now)
                     continue
                 if (now - times[first]) * 1000 > give_up_ms:

@@ -40,13 +40,13 @@ for verb in (compress, bench, demo, finetune, predict, gate, report, recipe, pas
 def main() -> None:
     """The entry point: every error ends in one line on stderr and its own exit code."""
     signal.signal(signal.SIGTERM, _terminate)
-    interrupted = Interrupted(hint="Run the same command again: it resumes.")
+    interrupted = Interrupted()
     try:
         # Outside of its standalone mode Typer returns the exit code, and 130 for Ctrl-C.
         code = app(standalone_mode=False) or 0
         if code == interrupted.exit_code:
             fail(interrupted)
-    except OptkitError as error:
+    except (OptkitError, Interrupted) as error:
         code = fail(error)
     except KeyboardInterrupt:
         code = fail(interrupted)
@@ -58,7 +58,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def fail(error: OptkitError) -> int:
+def fail(error: OptkitError | Interrupted) -> int:
     """Print `error` and its hint on stderr; gives its exit code."""
     print(f"error: {error}", file=sys.stderr)
     if error.hint:
@@ -83,4 +83,4 @@ def _other(error: Exception) -> int:
 def _terminate(*_: Any) -> None:
     """SIGTERM becomes an exception, so that children end and temporary folders go."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the clean-up short
-    raise Interrupted("Ended by SIGTERM.", hint="Run the same command again: it resumes.", exit_code=143)
+    raise Interrupted("Ended by SIGTERM.", exit_code=143)

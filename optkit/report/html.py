@@ -229,12 +229,16 @@ def _latency(report: Report) -> str:
 
 
 def _scenarios(report: Report) -> str:
-    heads = ("Model", "scenario", "metric", "result", "queries", "seconds", "notes")
+    heads = ("Model", "scenario", "result", "queries", "seconds")
     lines = []
     for row in report.rows:
         for x in row.scenarios:
-            cells = (x.scenario, x.metric, figures.number(x.value, 4), x.queries, x.seconds, x.notes)
-            lines.append((parts.text(row.name), [parts.text(cell) for cell in cells]))
+            about = f"{x.metric}; {x.notes}" if x.notes else x.metric
+            result = (
+                f"{parts.text(figures.number(x.value, 4))}<small class='wrap'>{parts.text(about)}</small>"
+            )
+            counts = [parts.text(count) for count in (x.queries, figures.number(x.seconds))]
+            lines.append((parts.text(row.name), [parts.text(x.scenario), result, *counts]))
     return parts.table("Scenarios", heads, lines) if lines else ""
 
 

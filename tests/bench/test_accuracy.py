@@ -87,7 +87,7 @@ def test_no_rows_come_back(tmp_path):
         max_size=5,
     )
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_ragged_rows_come_back(tmp_path_factory, rows):
     file = tmp_path_factory.mktemp("outputs") / "x.npz"
     save_outputs(file, {"logits": rows})
@@ -193,7 +193,7 @@ def test_unpaired_outcomes_are_refused(a, b):
 
 
 @given(worse=st.integers(0, 60), better=st.integers(0, 60))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_mcnemar_is_scipys_binomial_test(worse, better):
     expected = scipy.stats.binomtest(worse, worse + better).pvalue if worse + better else 1.0
     assert mcnemar(worse, better) == pytest.approx(expected)

@@ -124,7 +124,7 @@ visits = st.lists(
 
 
 @given(a=visits, b=visits)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_swapping_the_two_inverts_the_ratio(a, b):
     there, back = ratio_interval(a, b), ratio_interval(b, a)
     assert there.low <= there.value <= there.high
@@ -133,7 +133,7 @@ def test_swapping_the_two_inverts_the_ratio(a, b):
 
 
 @given(a=visits, b=visits, factor=st.floats(0.1, 10))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_unit_of_time_does_not_matter(a, b, factor):
     scaled = lambda x: [[[factor * v for v in visit] for visit in draw] for draw in x]  # noqa: E731
     first, second = ratio_interval(a, b), ratio_interval(scaled(a), scaled(b))
@@ -141,7 +141,7 @@ def test_the_unit_of_time_does_not_matter(a, b, factor):
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60), st.floats(0, 100))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_percentile_lies_in_its_interval(samples, q):
     found = percentile(samples, q)
     assert found.low <= found.value <= found.high

@@ -178,6 +178,19 @@ def served(ready_worker, clock, **changes):
     return ready_worker.serve(**settings)
 
 
+def test_a_slowed_worker_takes_as_much_longer_as_asked(artifact, encoded):
+    clock = ManualClock()
+
+    def ticking():
+        clock.advance(1e-5)  # reading it takes time, as it does in a loop that waits
+        return clock()
+
+    worker = Worker(lambda a, runtime, **o: FakeSession(clock=clock, **o), clock=ticking)
+    worker.load(str(artifact), "fake", {"delay_ms": 10}, slowdown=0.5)
+    worker.attach(str(encoded))
+    assert worker.time(1, 4, 3) == pytest.approx([15, 15, 15], rel=0.01)
+
+
 @pytest.fixture
 def queue(artifact, encoded):
     """queue(delay_ms) → a worker whose every answer takes so long, on a clock turned by hand."""

@@ -55,5 +55,10 @@ def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested facts with dotted names."""
     found: dict[str, Any] = {}
     for key, item in value.items():
-        found |= flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
+        name = f"{prefix}{key}"
+        if isinstance(item, list):
+            item = ", ".join(map(str, item))
+        elif isinstance(item, float):
+            item = f"{item:.6g}"
+        found |= flat(item, f"{name}.") if isinstance(item, dict) else {name: item}
     return found
