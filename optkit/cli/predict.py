@@ -24,8 +24,6 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with all scores.")] = False,
 ) -> None:
     """Print a prediction per text."""
-    from dataclasses import asdict
-
     from optkit.serving.predictor import load
 
     if texts and input:
@@ -34,9 +32,10 @@ def predict(
     with load(path, runtime) as predictor:
         for text, answer in zip(lines, predictor.predict(lines)):
             if json:
-                typer.echo(json_module.dumps({"text": text, **asdict(answer)}, ensure_ascii=False))
+                described = predictor.task.describe(answer)
+                typer.echo(json_module.dumps({"text": text, **described}, ensure_ascii=False))
             else:
-                typer.echo(f"{answer.label}\t{answer.score:.4f}\t{text}")
+                typer.echo(f"{predictor.task.line(answer)}\t{text}")
 
 
 def _lines(file: Path | None) -> list[str]:
