@@ -59,8 +59,8 @@ def read_pooling(folder: Path) -> Pooling:
             normalize = True
         elif kind != "Transformer" or place:
             raise CheckpointError(
-                f"Expected the modules Transformer, Pooling and Normalize in {str(listed)!r}, received {kind!r} "
-                f"at place {place}.",
+                f"Expected the modules Transformer, Pooling and Normalize in {str(listed)!r}, received "
+                f"{kind!r} at place {place}.",
                 hint="optkit does not know this module; export the encoder without it.",
             )
     if modes is None:
