@@ -58,7 +58,7 @@ def arguments(settings: FinetuneSettings, folder: Path, world: World) -> Any:
         per_device_train_batch_size=world.share(settings),
         per_device_eval_batch_size=64,
         gradient_accumulation_steps=settings.accumulate,
-        activation_checkpointing=settings.gradient_checkpointing,
+        **({"gradient_checkpointing": True} if settings.gradient_checkpointing else {}),
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup,  # below 1 it is a share
         weight_decay=settings.weight_decay,
