@@ -105,6 +105,10 @@ class Task(ABC):
         """A few inputs for `encode`, to check a graph with where there is no data."""
         return _SAMPLES
 
+    def from_line(self, line: str) -> Any:
+        """An input for `encode` from a line of text, as `optkit predict` reads it."""
+        return line
+
     def describe(self, answer: Any) -> dict[str, Any]:
         """A prediction as JSON values."""
         return asdict(answer)

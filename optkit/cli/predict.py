@@ -30,7 +30,8 @@ def predict(
         raise RecipeError("Expected either texts or --input FILE, received both.")
     lines = texts or _lines(input)
     with load(path, runtime) as predictor:
-        for text, answer in zip(lines, predictor.predict(lines)):
+        inputs = [predictor.task.from_line(line) for line in lines]
+        for text, answer in zip(lines, predictor.predict(inputs)):
             if json:
                 described = predictor.task.describe(answer)
                 typer.echo(json_module.dumps({"text": text, **described}, ensure_ascii=False))

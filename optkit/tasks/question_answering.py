@@ -23,6 +23,7 @@ from optkit.task import Columns, Labelled, Outputs, Task
 from optkit.text import TextEncoder
 
 _METRICS = ("f1", "exact_match")
+_PUNCTUATION = frozenset(string.punctuation)
 #: Longest answer in tokens, and how many starts of a window are tried.
 MAX_ANSWER = 30
 BEST = 20
@@ -60,6 +61,13 @@ class QuestionAnswering(Task):
 
     def samples(self) -> Sequence[Any]:
         return [("Who?", text) for text in super().samples()]
+
+    def from_line(self, line: str) -> Any:
+        """A question and its context, with a tab between them."""
+        question, tab, context = line.partition("\t")
+        if not tab:
+            raise DataError(f"Expected a question, a tab and a context, received {line[:100]!r}.")
+        return question, context
 
     def encode(self, inputs: Sequence[Any]) -> EncodedSet:
         """`inputs` are pairs (question, context), or mappings with these two keys."""
@@ -133,7 +141,7 @@ def normalize(text: str) -> str:
     >>> normalize("The  Eiffel Tower!")
     'eiffel tower'
     """
-    bare = "".join(c for c in text.lower() if c not in set(string.punctuation))
+    bare = "".join(c for c in text.lower() if c not in _PUNCTUATION)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
 
@@ -149,12 +157,13 @@ def f1(answer: str, truth: str) -> float:
 
 
 def checked_answers(value: Any, context: str, row: int) -> dict[str, list[Any]]:
-    """`{"text": [...], "answer_start": [...]}` of a row. Raises DataError where the context has no such text."""
+    """`{"text": [...], "answer_start": [...]}` of a row. Raises DataError where the context lacks the text."""
     try:
         texts, starts = list(value["text"]), [int(start) for start in value["answer_start"]]
     except (TypeError, KeyError, ValueError):
         raise DataError(
-            f'Expected {{"text": [...], "answer_start": [...]}} as the answers of row {row}, received {value!r}.'
+            f"Expected the answers of row {row} as a mapping of the lists text and answer_start, "
+            f"received {value!r}."
         ) from None
     if not texts or len(texts) != len(starts):
         raise DataError(
