@@ -121,6 +121,10 @@ class Task(ABC):
         """A reference as a person reads it."""
         return reference
 
+    def table(self, answers: np.ndarray, references: Sequence[Any]) -> list[Any]:
+        """Lines of precision, recall, F1 and support per label, where the task has them."""
+        return []
+
     def agreement(self, answers: np.ndarray, others: np.ndarray) -> float:
         """Share of examples on which two models answer the same."""
         same = answers == others

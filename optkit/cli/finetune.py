@@ -90,6 +90,12 @@ def finetune(
         return
     for epoch in notes["history"]:
         typer.echo(f"epoch {epoch['epoch']:g}: validation {notes['metric']} {epoch['score']:.4f}")
+    if notes["table"]:
+        typer.echo(f"{'':20} {'precision':>9} {'recall':>9} {'f1':>9} {'support':>9}")
+    for x in notes["table"]:
+        typer.echo(
+            f"{x['label']:20} {x['precision']:9.4f} {x['recall']:9.4f} {x['f1']:9.4f} {x['support']:9d}"
+        )
     typer.echo(f"kept: {notes['metric']} {notes['score']:.4f}, in {out}")
 
 

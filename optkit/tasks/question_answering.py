@@ -157,7 +157,7 @@ def f1(answer: str, truth: str) -> float:
 
 
 def checked_answers(value: Any, context: str, row: int) -> dict[str, list[Any]]:
-    """`{"text": [...], "answer_start": [...]}` of a row. Raises DataError where the context lacks the text."""
+    """`{"text": [...], "answer_start": [...]}` of a row. DataError where the context lacks the text."""
     try:
         texts, starts = list(value["text"]), [int(start) for start in value["answer_start"]]
     except (TypeError, KeyError, ValueError):

@@ -72,6 +72,10 @@ def finetune(
     ]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
     work = out.parent / f".{out.name}.work-{digest}"
+
+    def answered(predictions: Any) -> np.ndarray:
+        return _answers(goal, network, validation, predictions)
+
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
         trainer = trainer_class()(
@@ -80,11 +84,15 @@ def finetune(
             train_dataset=_rows(train, 0),
             eval_dataset=_rows(validation, 1),
             data_collator=_collate(kind, goal, network, (train, validation)),
-            compute_metrics=lambda p: {"score": _score(goal, network, validation, p[0])},
+            compute_metrics=lambda p: {"score": goal.score(answered(p[0]), validation.references)},
             callbacks=callbacks(settings, progress),
         )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)))
+        table = []
+        if type(goal).table is not Task.table:  # of the best epoch, which may lie before a resumed run
+            predictions = trainer.predict(trainer.eval_dataset).predictions
+            table = [asdict(x) for x in goal.table(answered(predictions), validation.references)]
     history = [entry for entry in trainer.state.log_history if "eval_score" in entry]
     step = {
         "pass": "finetune",
@@ -96,6 +104,7 @@ def finetune(
             "losses": [
                 {"step": e["step"], "loss": e["loss"]} for e in trainer.state.log_history if "loss" in e
             ],
+            "table": table,
             "examples": len(train.references),
             "truncated": train.encoded.truncated,
             "processes": world.size,
@@ -159,8 +168,8 @@ def _collate(kind: Kind, task: Task, network: Any, splits: tuple[Labelled, ...])
     return collate
 
 
-def _score(task: Task, network: Any, labelled: Labelled, predictions: Any) -> float:
-    """The metric, from the Trainer's padded outputs in the order of the rows."""
+def _answers(task: Task, network: Any, labelled: Labelled, predictions: Any) -> np.ndarray:
+    """Per example, from the Trainer's padded outputs in the order of the rows."""
     shapes = model_outputs(network)
     arrays = predictions if isinstance(predictions, tuple) else (predictions,)
     lengths = labelled.encoded.lengths
@@ -169,4 +178,4 @@ def _score(task: Task, network: Any, labelled: Labelled, predictions: Any) -> fl
         per_token = len(shape) > 1 and shape[1] == "sequence"
         outputs[name] = [row[: lengths[i]] if per_token else row for i, row in enumerate(array)]
     windows = labelled.encoded.windows
-    return task.score(task.answers(windows.gather(outputs) if windows else outputs), labelled.references)
+    return task.answers(windows.gather(outputs) if windows else outputs)
