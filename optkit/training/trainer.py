@@ -37,6 +37,12 @@ def trainer_class() -> Any:
             return super().__iter__()
 
     class GroupedTrainer(Trainer):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            # Classification heads take the count of targets and ignore it: the Trainer would then
+            # multiply their loss by the number of processes, and not divide it by accumulated parts.
+            self.model_accepts_loss_kwargs = False
+
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             rows = train_dataset if train_dataset is not None else self.train_dataset
             whole = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size

@@ -28,7 +28,7 @@ def table(context, text, start):
     return datasets.Dataset.from_dict({"question": ["not one"], "context": [context], "answers": answers})
 
 
-@pytest.mark.parametrize("place", [0, 1, 30, 57, 58, 150, 299])
+@pytest.mark.parametrize("place", [1, 2, 30, 57, 58, 150, 299])
 def test_the_answer_is_found_wherever_it_lies(task, place):
     words = [WORDS[i % len(WORDS)] for i in range(300)]
     context = " ".join(words)

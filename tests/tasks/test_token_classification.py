@@ -49,7 +49,7 @@ def told(task, labelled):
 def test_every_word_is_answered_once_however_long_the_text(make_task, length):
     task = make_task()
     words = [WORDS[i % len(WORDS)] for i in range(length)]
-    tags = [LABELS[i % 3] for i in range(length)]
+    tags = [LABELS[(i + 1) % 3] for i in range(length)]
     labelled = task.read(table([words, ["a"]], [tags, ["O"]]), Columns())
     assert labelled.encoded.lengths.max() <= 64
     outputs = told(task, labelled)

@@ -11,6 +11,7 @@ import pytest
 from optkit.artifact import Artifact
 from optkit.errors import RecipeError
 from optkit.training.distributed import World
+from optkit.training.finetune import finetune
 from optkit.training.settings import FinetuneSettings
 from tests.conftest import sentences, write_jsonl
 
@@ -21,6 +22,18 @@ def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(RecipeError, match="2 processes x 1 parts"):
         World(0, 2).check(FinetuneSettings(batch=15))
     assert World(0, 2).share(FinetuneSettings(batch=16, accumulate=4)) == 2
+
+
+def test_parts_of_a_batch_train_as_the_whole(make_checkpoint, tmp_path):
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    checkpoint = make_checkpoint("bert", **still)
+    write_jsonl(tmp_path / "train.jsonl", sentences(160))
+    losses = []
+    for name, parts in (("one", 1), ("parts", 2)):
+        settings = FinetuneSettings(epochs=2, batch=16, learning_rate=1e-3, max_length=16, accumulate=parts)
+        made = finetune(checkpoint, tmp_path / "train.jsonl", tmp_path / name, settings)
+        losses.append([x["loss"] for x in made.lineage[-1]["notes"]["losses"]])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
 def test_two_processes_have_the_loss_curve_of_one(make_checkpoint, tmp_path):
