@@ -102,7 +102,8 @@ def averages(lines: Sequence[Line], micro: Line) -> list[Line]:
 
 def tag_table(found: Sequence[str], there: Sequence[str]) -> list[Line]:
     """The same over single tags (part of speech), one per word."""
-    right, predicted, support = Counter(), Counter(found), Counter(there)
+    right: Counter[str] = Counter()
+    predicted, support = Counter(found), Counter(there)
     right.update(a for a, b in zip(found, there) if a == b)
     lines = [_line(x, right[x], predicted[x], support[x]) for x in sorted({*support, *predicted})]
     return [*lines, *averages(lines, _line("micro", right.total(), len(found), len(there)))]
