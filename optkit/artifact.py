@@ -29,12 +29,17 @@ SCHEMA = "optkit.artifact/1"
 #: Files that travel with the model from pass to pass, when they exist.
 SIDE_FILES = (
     "config.json",
+    "config_sentence_transformers.json",
     "generation_config.json",
+    "modules.json",
     "preprocessor_config.json",
+    "sentence_bert_config.json",
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
 )
+#: Settings of a sentence-transformers folder's modules (1_Pooling/config.json), which travel too.
+MODULE_FILES = "[0-9]*_*/config.json"
 #: Written beside the model but not part of it, so not in the manifest's checksums.
 REPORTS = ("report.json", "report.md", "report.html", "report.xml", "report.csv")
 _PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "tokenizers", "numpy")
@@ -123,8 +128,8 @@ class Artifact:
     def fingerprint(self) -> str:
         """One sha256 over the names and contents of the model's own files."""
         files = self.manifest["files"] or {
-            p.name: sha256(p)
-            for p in sorted(self.path.iterdir())
+            p.relative_to(self.path).as_posix(): sha256(p)
+            for p in sorted([*self.path.iterdir(), *self.path.glob(MODULE_FILES)])
             if p.is_file() and p.name not in REPORTS and p.name != MANIFEST
         }
         return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
@@ -215,6 +220,10 @@ def copy_side_files(source: Path, target: Path) -> None:
     for name in SIDE_FILES:
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
+    for file in source.glob(MODULE_FILES):
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, copy)
 
 
 def library_versions() -> dict[str, str]:
@@ -239,13 +248,25 @@ def is_inside(file: Path, folder: Path) -> bool:
 
 
 def read_json(file: Path, error: type[Exception]) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as reason:
-        raise error(f"{str(file)!r} is not valid JSON: {reason}.") from reason
+    value = _parse(file, error)
     if not isinstance(value, dict):
         raise error(f"Expected an object in {str(file)!r}, received a {type(value).__name__}.")
     return value
+
+
+def json_list(file: Path, error: type[Exception]) -> list[dict[str, Any]]:
+    """A JSON file that holds a list of objects."""
+    value = _parse(file, error)
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise error(f"Expected a list of objects in {str(file)!r}, received a {type(value).__name__}.")
+    return value
+
+
+def _parse(file: Path, error: type[Exception]) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as reason:
+        raise error(f"{str(file)!r} is not valid JSON: {reason}.") from reason
 
 
 def write_json(file: Path, value: Any) -> None:

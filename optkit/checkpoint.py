@@ -11,13 +11,18 @@ from typing import Any
 
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, OptkitError
+from optkit.pooling import OUTPUT, pooled, read_pooling
 
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 #: Task → the transformers class that loads its models.
 _AUTO_CLASS = {
+    "embeddings": "AutoModel",
+    "image-classification": "AutoModelForImageClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
     "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
 }
 
 
@@ -78,14 +83,17 @@ def load_model(path: str | Path | Artifact, task: str | None = None, trust_remot
             f"{_first_line(reason)}",
             hint="Check model_type and architectures in config.json, and the transformers version.",
         ) from reason
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
+    # A checkpoint without BERT's own pooler, which this task does not use, is whole.
+    missing = sorted(k for k in info["missing_keys"] if task != "embeddings" or not k.startswith("pooler."))
+    if missing:
         raise CheckpointError(
             f"{len(missing)} weights that {type(model).__name__} needs are not in the checkpoint, "
             f"for example {missing[0]!r}; they would be random.",
             hint="Fine-tune the model for this task first, or name the right --task.",
         )
     _refuse_nan(model)
+    if task == "embeddings":
+        model = pooled(model, read_pooling(artifact.path))
     return model.eval()
 
 
@@ -96,11 +104,24 @@ def model_inputs(model: Any) -> list[str]:
     """
     import inspect
 
+    model = getattr(model, "transformer", model) if hasattr(model, "pooling") else model
     accepted = inspect.signature(model.forward).parameters
     names = [n for n in ("input_ids", "attention_mask", "token_type_ids", "pixel_values") if n in accepted]
     if getattr(model.config, "type_vocab_size", 2) < 2 and "token_type_ids" in names:
         names.remove("token_type_ids")
     return names
+
+
+def model_outputs(model: Any) -> dict[str, tuple[int | str, ...]]:
+    """The outputs that optkit reads from this model, with their shapes."""
+    if hasattr(model, "pooling"):
+        return {OUTPUT: ("batch", model.config.hidden_size * len(model.pooling.modes))}
+    kind = type(model).__name__
+    if kind.endswith("ForQuestionAnswering"):
+        return {"start_logits": ("batch", "sequence"), "end_logits": ("batch", "sequence")}
+    if kind.endswith("ForTokenClassification"):
+        return {"logits": ("batch", "sequence", model.config.num_labels)}
+    return {"logits": ("batch", model.config.num_labels)}
 
 
 def _refuse_nan(model: Any) -> None:

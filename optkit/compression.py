@@ -32,8 +32,6 @@ from optkit.recipe import Recipe
 from optkit.report.model import Report, Row
 from optkit.task import Columns, open_task
 
-#: batch × tokens; "data" is the data's own lengths.
-SHAPES = ("1xdata", "1x16", "1x32", "1x128", "8x128")
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -90,7 +88,7 @@ def compress(
 
     threads = threads or os.cpu_count() or 1
     plan = Plan(
-        shapes=tuple(Shape.parse(s) for s in shapes or SHAPES),
+        shapes=tuple(Shape.parse(s) for s in shapes or model_task.shapes),
         threads=threads,
         **_given(rounds=rounds, processes=processes),
     )

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from optkit import images
 from optkit.artifact import sha256
 from optkit.errors import DataError, did_you_mean
 
@@ -55,11 +56,13 @@ class Data:
             split = next((s for s, names in _SPLIT_NAMES.items() if stem in names), None)
             if split and file.suffix in _READERS:
                 found.setdefault(split, []).append(file)
+        found = found or images.find(path)
         if not found:
             raise DataError(
                 f"Expected files such as train.jsonl and validation.csv in {self.name!r}, received: "
                 f"{', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'}.",
-                hint=f"Known endings: {', '.join(_READERS)}; splits: train, validation, test.",
+                hint=f"Known endings: {', '.join(_READERS)}; splits: train, validation, test. "
+                "Images lie in one folder per class, or in idx files.",
             )
         return found
 
@@ -101,6 +104,8 @@ class Data:
         if not self.is_local:
             return hashlib.sha256(self.split(name)._fingerprint.encode()).hexdigest()
         files = self.files.get(name) or self.files.get("train") or self.files["all"]
+        if files[0].is_dir():
+            return images.fingerprint(files[0])
         return sha256(files[0]) if len(files) == 1 else _joint(files)
 
     def _whole(self, name: str) -> Any:
@@ -152,22 +157,25 @@ def column(rows: Any, wanted: str | None, names: tuple[str, ...], kind: str, fla
 
 
 def _read(files: list[Path]) -> Any:
-    for file in files:
-        _check_text(file)
     import datasets
 
     datasets.disable_progress_bars()
+    if files[0].suffix not in _READERS:
+        return images.read(files)
+    for file in files:
+        _check_text(file)
     reader = _reader(files[0])
     options = {"sep": "\t"} if files[0].suffix == ".tsv" else {}
     names = [str(f) for f in files]
     try:
-        return datasets.load_dataset(reader, data_files={"rows": names}, split="rows", **options)
+        rows = datasets.load_dataset(reader, data_files={"rows": names}, split="rows", **options)
     except Exception as reason:
         cause = reason.__cause__ or reason
         raise DataError(
             f"Cannot read {names[0]!r} as {reader}: {str(cause).splitlines()[0][:300]}",
             hint="Every line needs the same columns with the same types.",
         ) from reason
+    return images.located(rows, files[0].parent) if len(rows) else rows
 
 
 def _check_text(file: Path) -> None:

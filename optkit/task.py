@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -27,7 +27,18 @@ Outputs = Mapping[str, Sequence[np.ndarray]]
 #: Architecture name endings (config.json: `architectures`) → task.
 _BY_ARCHITECTURE = {
     "ForSequenceClassification": "text-classification",
+    "ForImageClassification": "image-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "Model": "embeddings",
 }
+#: Inputs that show a graph all it must stand where no data was given; never for calibration or training.
+_SAMPLES = (
+    "A short text.",
+    "A text that is a little longer, with a number: 42.",
+    "Yes",
+    "déjà vu, 你好 " * 8,
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,8 @@ class Task(ABC):
     name: ClassVar[str]
     #: The metric's name in reports; larger is better.
     metric: str
+    #: Latency shapes unless others are asked for, batch x tokens; "data" is the data's own lengths.
+    shapes: ClassVar[tuple[str, ...]] = ("1xdata", "1x16", "1x32", "1x128", "8x128")
 
     @classmethod
     @abstractmethod
@@ -88,9 +101,29 @@ class Task(ABC):
         """Right or wrong per example where the metric is their mean; None where it is not."""
         return None
 
+    def samples(self) -> Sequence[Any]:
+        """A few inputs for `encode`, to check a graph with where there is no data."""
+        return _SAMPLES
+
+    def from_line(self, line: str) -> Any:
+        """An input for `encode` from a line of text, as `optkit predict` reads it."""
+        return line
+
+    def describe(self, answer: Any) -> dict[str, Any]:
+        """A prediction as JSON values."""
+        return asdict(answer)
+
+    def line(self, answer: Any) -> str:
+        """A prediction as a person reads it, in one line."""
+        return f"{answer.label}\t{answer.score:.4f}"
+
     def name_of(self, reference: Any) -> Any:
         """A reference as a person reads it."""
         return reference
+
+    def table(self, answers: np.ndarray, references: Sequence[Any]) -> list[Any]:
+        """Lines of precision, recall, F1 and support per label, where the task has them."""
+        return []
 
     def agreement(self, answers: np.ndarray, others: np.ndarray) -> float:
         """Share of examples on which two models answer the same."""
@@ -108,6 +141,8 @@ def infer_task(artifact: Artifact) -> str:
     """The task of a checkpoint by its architecture. Raises CheckpointError when none fits."""
     if artifact.task:
         return artifact.task
+    if (artifact.path / "modules.json").exists():  # a sentence-transformers folder
+        return "embeddings"
     architectures = artifact.config.get("architectures") or []
     for architecture in architectures:
         for ending, task in _BY_ARCHITECTURE.items():

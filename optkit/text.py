@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import read_json
-from optkit.errors import CheckpointError
+from optkit.errors import CheckpointError, DataError
 from optkit.examples import EncodedSet
 
 #: transformers writes this when a tokenizer has no stated limit.
@@ -60,6 +60,45 @@ class TextEncoder:
         }
         truncated = sum(bool(e.overflowing) for e in encodings)
         return EncodedSet(arrays, {"input_ids": self.pad_id}, truncated)
+
+    def windows(
+        self, texts: Sequence[str | tuple[str, str]], stride: int
+    ) -> tuple[EncodedSet, list[list[Any]]]:
+        """Long texts as several windows that share `stride` tokens, and each text's windows.
+
+        Of a pair only the second text is cut, and the first is repeated. A window is an `Encoding`
+        of the tokenizers library, with character offsets and sequence ids. `truncated` is 0: no token
+        is lost. Raises DataError where the first text of a pair leaves no room for the second.
+        """
+        pairs = bool(texts) and not isinstance(texts[0], str)
+        if pairs:
+            self._refuse_no_room([text[0] for text in texts], stride)
+        self._tokenizer.enable_truncation(
+            self.max_length, stride=stride, strategy="only_second" if pairs else "longest_first"
+        )
+        try:
+            encodings = self._tokenizer.encode_batch(list(texts)) if texts else []
+        finally:
+            self._tokenizer.enable_truncation(self.max_length)
+        each = [[e, *e.overflowing] for e in encodings]
+        flat = [window for windows in each for window in windows]
+        arrays = {
+            "input_ids": [np.array(e.ids, dtype=np.int64) for e in flat],
+            "attention_mask": [np.array(e.attention_mask, dtype=np.int64) for e in flat],
+            "token_type_ids": [np.array(e.type_ids, dtype=np.int64) for e in flat],
+        }
+        return EncodedSet(arrays, {"input_ids": self.pad_id}), each
+
+    def _refuse_no_room(self, firsts: list[str], stride: int) -> None:
+        special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
+        for i, encoding in enumerate(self._tokenizer.encode_batch(firsts, add_special_tokens=False)):
+            room = self.max_length - special - len(encoding.ids)
+            if room <= stride or encoding.overflowing:
+                raise DataError(
+                    f"Expected a first text that leaves more than {stride} of {self.max_length} tokens for "
+                    f"the second, received one of {len(encoding.ids)} tokens or more at position {i}.",
+                    hint="Shorten it, or allow longer inputs (max_length).",
+                )
 
 
 def _max_length(folder: Path, config: dict[str, Any]) -> int:

@@ -16,28 +16,64 @@ def finetune(
     batch: Annotated[int, typer.Option(help="Examples per step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Peak, after the warm-up.")] = 1e-4,
     warmup: Annotated[float, typer.Option(help="Share of all steps.")] = 0.1,
-    weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 0.01,
+    weight_decay: Annotated[
+        float, typer.Option(help="Share by which weights shrink, times the learning rate.")
+    ] = 0.01,
     max_length: Annotated[int, typer.Option(help="Tokens per example while training.")] = 128,
     seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
+    task: Annotated[str | None, typer.Option(help="Default: the one whose columns the data has.")] = None,
+    optimizer: Annotated[str, typer.Option(help="adamw, sgd, adafactor, adagrad, rmsprop.")] = "adamw",
+    schedule: Annotated[
+        str, typer.Option(help="linear, cosine, constant, constant_with_warmup, polynomial, inverse_sqrt.")
+    ] = "linear",
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better score.")
+    ] = None,
+    label_smoothing: Annotated[float, typer.Option(help="Share of the target spread over all labels.")] = 0.0,
+    accumulate: Annotated[int, typer.Option(help="Parts of a batch, one after another: less memory.")] = 1,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Compute activations twice: less memory.")
+    ] = False,
+    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16 (GPU).")] = "fp32",
     text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
 ) -> None:
-    """Fine-tune a text classifier; the best epoch is kept.
+    """Fine-tune a pretrained model for the task of the data; the best epoch is kept.
 
-    Labels are those of the training split. The same command resumes after the last whole epoch.
+    Labels are those of the training split. Under torchrun the processes share each batch. The same command resumes after the last whole epoch.
     """
     from dataclasses import asdict
 
     from optkit.cli.terminal import Terminal
     from optkit.process import Child
     from optkit.task import Columns
-    from optkit.training.finetune import FinetuneSettings
+    from optkit.training.distributed import World
+    from optkit.training.settings import FinetuneSettings
 
-    settings = FinetuneSettings(epochs, batch, learning_rate, warmup, weight_decay, max_length, seed)
-    with Terminal(quiet=quiet) as terminal, Child("optkit.training.worker", timeout_s=7 * 86400) as child:
+    settings = FinetuneSettings(
+        epochs,
+        batch,
+        learning_rate,
+        warmup,
+        weight_decay,
+        max_length,
+        seed,
+        optimizer,
+        schedule,
+        patience,
+        label_smoothing,
+        accumulate,
+        gradient_checkpointing,
+        precision,
+    )
+    first = World.current().is_first
+    with (
+        Terminal(quiet=quiet or not first) as terminal,
+        Child("optkit.training.worker", timeout_s=7 * 86400) as child,
+    ):
         terminal({"event": "step", "name": f"fine-tuning {model.name}"})
         notes = child.call(
             "finetune",
@@ -48,9 +84,18 @@ def finetune(
             settings=asdict(settings),
             columns=asdict(Columns(text_column, pair_column, label_column)),
             force=force,
+            task=task,
         )
+    if not first:
+        return
     for epoch in notes["history"]:
         typer.echo(f"epoch {epoch['epoch']:g}: validation {notes['metric']} {epoch['score']:.4f}")
+    if notes["table"]:
+        typer.echo(f"{'':20} {'precision':>9} {'recall':>9} {'f1':>9} {'support':>9}")
+    for x in notes["table"]:
+        typer.echo(
+            f"{x['label']:20} {x['precision']:9.4f} {x['recall']:9.4f} {x['f1']:9.4f} {x['support']:9d}"
+        )
     typer.echo(f"kept: {notes['metric']} {notes['score']:.4f}, in {out}")
 
 

@@ -24,19 +24,19 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with all scores.")] = False,
 ) -> None:
     """Print a prediction per text."""
-    from dataclasses import asdict
-
     from optkit.serving.predictor import load
 
     if texts and input:
         raise RecipeError("Expected either texts or --input FILE, received both.")
     lines = texts or _lines(input)
     with load(path, runtime) as predictor:
-        for text, answer in zip(lines, predictor.predict(lines)):
+        inputs = [predictor.task.from_line(line) for line in lines]
+        for text, answer in zip(lines, predictor.predict(inputs)):
             if json:
-                typer.echo(json_module.dumps({"text": text, **asdict(answer)}, ensure_ascii=False))
+                described = predictor.task.describe(answer)
+                typer.echo(json_module.dumps({"text": text, **described}, ensure_ascii=False))
             else:
-                typer.echo(f"{answer.label}\t{answer.score:.4f}\t{text}")
+                typer.echo(f"{predictor.task.line(answer)}\t{text}")
 
 
 def _lines(file: Path | None) -> list[str]:

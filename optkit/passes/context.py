@@ -13,14 +13,6 @@ from optkit.examples import EncodedSet
 from optkit.passes.base import PassContext
 from optkit.task import Columns, Task
 
-#: Stand-ins for checking a graph where no data was given; never for calibration or training.
-_SAMPLES = (
-    "A short text.",
-    "A text that is a little longer, with a number: 42.",
-    "Yes",
-    "déjà vu, 你好 " * 8,
-)
-
 
 def make_context(
     task: Task,
@@ -42,7 +34,7 @@ def make_context(
 
     def encoded(split: str, limit: int | None) -> EncodedSet:
         if data is None and split != "train":
-            return task.encode(_SAMPLES)
+            return task.encode(task.samples())
         found = rows(split)
         if limit is not None and limit < len(found):
             picked = np.random.default_rng(0).permutation(len(found))[:limit]

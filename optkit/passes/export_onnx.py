@@ -39,13 +39,13 @@ class ExportOnnx(Pass):
     tolerance: float = param(1e-3, "largest allowed difference to torch, absolute plus relative", minimum=0.0)
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
-        from optkit.checkpoint import load_model, model_inputs
+        from optkit.checkpoint import load_model, model_inputs, model_outputs
 
         context.progress("loading the checkpoint", 0.0)
         model = load_model(source, context.task.name, context.trust_remote_code)
-        names = model_inputs(model)
+        names, results = model_inputs(model), list(model_outputs(model))
         samples = context.encoded("validation", CHECKED)
-        expected = [_torch_logits(model, feeds) for feeds in _checks(samples, names)]
+        expected = [_torch_outputs(model, feeds, results) for feeds in _checks(samples, names)]
 
         context.progress("tracing and exporting", 0.2)
         fused = self.attention != "plain" and _try_fuse(model)
@@ -55,15 +55,18 @@ class ExportOnnx(Pass):
                 "so it cannot be fused at export.",
                 hint='Use attention = "auto" or "plain".',
             )
-        _export(model, names, samples, out / graph.MODEL_FILE, self.opset)
+        _export(model, names, results, samples, out / graph.MODEL_FILE, self.opset)
         copy_side_files(source.path, out)
         exported = graph.load_graph(out)
         _strip(exported)
         graph.save_graph(exported, out)
 
         context.progress("comparing with torch", 0.9)
-        found = _onnx_logits(out, _checks(samples, names))
-        difference = _compare(expected, found, self.tolerance)
+        found = _onnx_outputs(out, _checks(samples, names), results)
+        difference = max(
+            _compare([e[i] for e in expected], [f[i] for f in found], self.tolerance)
+            for i in range(len(results))
+        )
         return {
             "attention": "fused" if fused else "plain",
             "max_difference": difference,
@@ -94,7 +97,9 @@ def _try_fuse(model: Any) -> bool:
     return True
 
 
-def _export(model: Any, names: list[str], samples: EncodedSet, file: Path, opset: int) -> None:
+def _export(
+    model: Any, names: list[str], results: list[str], samples: EncodedSet, file: Path, opset: int
+) -> None:
     import torch
 
     class Positional(torch.nn.Module):
@@ -104,8 +109,9 @@ def _export(model: Any, names: list[str], samples: EncodedSet, file: Path, opset
             super().__init__()
             self.model = model
 
-        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-            return self.model(**dict(zip(names, inputs)), return_dict=True).logits
+        def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            answer = self.model(**dict(zip(names, inputs)), return_dict=True)
+            return tuple(answer[name] for name in results)
 
     feeds = samples.batch(np.argsort(samples.lengths)[-2:])
     # A batch of one would be taken for a constant.
@@ -119,7 +125,7 @@ def _export(model: Any, names: list[str], samples: EncodedSet, file: Path, opset
         dynamo=True,
         dynamic_shapes={"inputs": shapes},
         input_names=names,
-        output_names=["logits"],
+        output_names=results,
         opset_version=opset,
         optimize=True,
         verbose=False,
@@ -146,25 +152,28 @@ def _strip(model: Any) -> None:
     del model.metadata_props[:]
 
 
-def _torch_logits(model: Any, feeds: dict[str, np.ndarray]) -> np.ndarray:
+def _torch_outputs(model: Any, feeds: dict[str, np.ndarray], results: list[str]) -> list[np.ndarray]:
     import torch
 
     with torch.inference_mode():
-        return model(**{n: torch.from_numpy(a) for n, a in feeds.items()}).logits.numpy()
+        answer = model(**{n: torch.from_numpy(a) for n, a in feeds.items()}, return_dict=True)
+        return [answer[name].numpy() for name in results]
 
 
-def _onnx_logits(folder: Path, batches: list[dict[str, np.ndarray]]) -> list[np.ndarray]:
+def _onnx_outputs(
+    folder: Path, batches: list[dict[str, np.ndarray]], results: list[str]
+) -> list[list[np.ndarray]]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(folder / graph.MODEL_FILE), providers=["CPUExecutionProvider"])
-    return [session.run(["logits"], feeds)[0] for feeds in batches]
+    return [session.run(results, feeds) for feeds in batches]
 
 
 def _compare(expected: list[np.ndarray], found: list[np.ndarray], tolerance: float) -> float:
     worst = 0.0
     for a, b in zip(expected, found):
-        graph.refuse_non_finite({"logits": a}, "The checkpoint in torch")
-        graph.refuse_non_finite({"logits": b}, "The exported graph")
+        graph.refuse_non_finite({"output": a}, "The checkpoint in torch")
+        graph.refuse_non_finite({"output": b}, "The exported graph")
         difference = np.abs(a - b)
         worst = max(worst, float(difference.max()))
         if (difference > tolerance * (1 + np.abs(a))).any():

@@ -19,21 +19,21 @@ class TorchSession(Session):
     ) -> None:
         import torch
 
-        from optkit.checkpoint import load_model, model_inputs
+        from optkit.checkpoint import load_model, model_inputs, model_outputs
 
         if threads:
             torch.set_num_threads(threads)
         self._torch = torch
         self._model: Any = load_model(artifact, trust_remote_code=trust_remote_code)
-        self.inputs = tuple(
-            TensorSpec(name, "int64", ("batch", "sequence")) for name in model_inputs(self._model)
-        )
-        self.outputs = (TensorSpec("logits", "float32", ("batch", self._model.config.num_labels)),)
+        self.inputs = tuple(_input(name, self._model.config) for name in model_inputs(self._model))
+        outputs = model_outputs(self._model)
+        self.outputs = tuple(TensorSpec(name, "float32", shape) for name, shape in outputs.items())
 
     def infer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         with self._torch.inference_mode():
             tensors = {name: self._torch.from_numpy(a) for name, a in self.select(feeds).items()}
-            return {"logits": self._model(**tensors).logits.numpy()}
+            answer = self._model(**tensors, return_dict=True)
+            return {spec.name: answer[spec.name].numpy() for spec in self.outputs}
 
     def close(self) -> None:
         self._model = None
@@ -41,3 +41,11 @@ class TorchSession(Session):
 
 def open_session(artifact: Artifact, **options: Any) -> TorchSession:
     return TorchSession(artifact, **options)
+
+
+def _input(name: str, config: Any) -> TensorSpec:
+    if name != "pixel_values":
+        return TensorSpec(name, "int64", ("batch", "sequence"))
+    size = config.image_size
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    return TensorSpec(name, "float32", ("batch", config.num_channels, height, width))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -67,7 +68,12 @@ class TextClassification(Task):
             raise RecipeError(
                 f"Metric {metric!r} does not fit {problem}.", hint=did_you_mean(metric, allowed)
             )
-        return cls(labels, problem, metric or allowed[0], TextEncoder(artifact.path))
+        return cls(labels, problem, metric or allowed[0], cls.open_encoder(artifact.path))
+
+    @staticmethod
+    def open_encoder(folder: Path) -> Any:
+        """What turns inputs into tensors, from the artifact's folder."""
+        return TextEncoder(folder)
 
     @staticmethod
     def default_metric(problem: str) -> str:

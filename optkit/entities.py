@@ -1,0 +1,120 @@
+"""Entities in tags: reading B-, I- and O, and comparing what was found with what is there.
+
+Counts are those of CoNLL-2000's conlleval and of seqeval's default mode: an entity counts when its
+type and both borders are right; an I- that continues nothing begins an entity.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+Span = tuple[str, int, int]
+
+
+@lru_cache(maxsize=200_000)
+def spans(tags: tuple[str, ...]) -> frozenset[Span]:
+    """(type, first word, last word) of each entity.
+
+    >>> sorted(spans(("B-person", "I-person", "O", "I-group")))
+    [('group', 3, 3), ('person', 0, 1)]
+    """
+    found, begun, kind = [], 0, ""
+    for i, tag in enumerate((*tags, "O")):
+        prefix, _, name = tag.partition("-")
+        if kind and not (prefix == "I" and name == kind):
+            found.append((kind, begun, i - 1))
+            kind = ""
+        if prefix in ("B", "I") and not kind:
+            begun, kind = i, name
+    return frozenset(found)
+
+
+def fault(tags: Sequence[str]) -> str | None:
+    """What makes `tags` invalid BIO; None where they are valid.
+
+    >>> fault(["O", "I-person"])
+    "'I-person' at word 1 follows 'O'"
+    """
+    before = "O"
+    for i, tag in enumerate(tags):
+        prefix, dash, name = tag.partition("-")
+        if tag != "O" and not (prefix in ("B", "I") and dash and name):
+            return f"{tag!r} at word {i} is none of O, B-TYPE, I-TYPE"
+        if prefix == "I" and before not in (f"B-{name}", f"I-{name}"):
+            return f"{tag!r} at word {i} follows {before!r}"
+        before = tag
+    return None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table; shares from 0 to 1, `support` counts what is really there."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+def f1(found: Iterable[frozenset[Span]], there: Iterable[frozenset[Span]]) -> float:
+    """Micro-averaged F1 over entities; 0 where nothing is there and nothing was found."""
+    right = predicted = support = 0
+    for mine, truth in zip(found, there):
+        right += len(mine & truth)
+        predicted += len(mine)
+        support += len(truth)
+    return 2 * right / (predicted + support) if predicted + support else 0.0
+
+
+def table(found: Sequence[frozenset[Span]], there: Sequence[frozenset[Span]]) -> list[Line]:
+    """Precision, recall and F1 per type, then their micro, macro and weighted averages."""
+    right: Counter[str] = Counter()
+    predicted: Counter[str] = Counter()
+    support: Counter[str] = Counter()
+    for mine, truth in zip(found, there):
+        right.update(kind for kind, *_ in mine & truth)
+        predicted.update(kind for kind, *_ in mine)
+        support.update(kind for kind, *_ in truth)
+    lines = [
+        _line(label, right[label], predicted[label], support[label])
+        for label in sorted({*support, *predicted})
+    ]
+    return [*lines, *averages(lines, _line("micro", right.total(), predicted.total(), support.total()))]
+
+
+def averages(lines: Sequence[Line], micro: Line) -> list[Line]:
+    total = sum(line.support for line in lines)
+
+    def mean(name: str, weights: list[float]) -> Line:
+        whole = sum(weights) or 1.0
+        parts = [
+            sum(w * getattr(line, field) for w, line in zip(weights, lines)) / whole
+            for field in ("precision", "recall", "f1")
+        ]
+        return Line(name, parts[0], parts[1], parts[2], total)
+
+    return [micro, mean("macro", [1.0] * len(lines)), mean("weighted", [float(x.support) for x in lines])]
+
+
+def tag_table(found: Sequence[str], there: Sequence[str]) -> list[Line]:
+    """The same over single tags (part of speech), one per word."""
+    right: Counter[str] = Counter()
+    predicted, support = Counter(found), Counter(there)
+    right.update(a for a, b in zip(found, there) if a == b)
+    lines = [_line(x, right[x], predicted[x], support[x]) for x in sorted({*support, *predicted})]
+    return [*lines, *averages(lines, _line("micro", right.total(), len(found), len(there)))]
+
+
+def _line(label: str, right: int, predicted: int, support: int) -> Line:
+    both = predicted + support
+    return Line(
+        label,
+        right / predicted if predicted else 0.0,
+        right / support if support else 0.0,
+        2 * right / both if both else 0.0,
+        support,
+    )

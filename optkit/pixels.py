@@ -1,0 +1,147 @@
+"""`PixelEncoder`: images to pixel values with Pillow and numpy alone, as preprocessor_config.json says.
+
+The steps and their order are those of transformers' image processors (Pillow variants): convert, resize,
+crop the centre, rescale, normalise. Serving needs neither torch nor transformers for it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optkit.artifact import read_json
+from optkit.errors import CheckpointError, DataError, MissingDependency
+from optkit.examples import EncodedSet
+
+_FILE = "preprocessor_config.json"
+#: Steps that change the pixels and are not done here.
+_UNKNOWN_STEPS = ("do_pad", "do_flip_channel_order", "do_thumbnail", "do_align_long_axis", "do_reduce_labels")
+_MEAN = _STD = [0.5, 0.5, 0.5]  # ViTImageProcessor's own defaults
+
+
+class PixelEncoder:
+    """Encodes images as `pixel_values`, (channels, height, width), float32.
+
+    An image is a path, the bytes of a file, a Pillow image, or an array (height, width[, channels])
+    of bytes. `channels` (1 or 3) is what the model takes: images are converted to it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        file = folder / _FILE
+        if not file.exists():
+            raise CheckpointError(
+                f"Expected {_FILE} in {str(folder)!r}; it is missing.",
+                hint="Save it beside the model: AutoImageProcessor.from_pretrained(NAME).save_pretrained(FOLDER).",
+            )
+        self._settings = read_json(file, CheckpointError)
+        wrong = [name for name in _UNKNOWN_STEPS if self._settings.get(name)]
+        if wrong:
+            raise CheckpointError(f"{str(file)!r} asks for {wrong[0]}, which optkit does not do.")
+        config = read_json(folder / "config.json", CheckpointError)
+        self.channels = int(config.get("num_channels", 3))
+        self.size = _pair(config.get("image_size", 224))
+        if self.channels not in (1, 3):
+            raise CheckpointError(f"Expected a model of 1 or 3 channels, received {self.channels}.")
+
+    def encode(self, images: Sequence[Any]) -> EncodedSet:
+        """Raises DataError where an item is no image, or its size after these steps is not the model's."""
+        return EncodedSet({"pixel_values": [self._pixels(image, i) for i, image in enumerate(images)]}, {})
+
+    def _pixels(self, item: Any, place: int) -> np.ndarray:
+        s = self._settings
+        image = _open(item, place).convert("L" if self.channels == 1 else "RGB")
+        if s.get("do_resize", True):
+            image = _resized(image, s.get("size", {"height": 224, "width": 224}), int(s.get("resample", 2)))
+        values = np.asarray(image)
+        if s.get("do_center_crop", False):
+            values = _cropped(values, _pair(s.get("crop_size", 224)))
+        if values.shape[:2] != self.size:
+            raise DataError(
+                f"Expected an image of {self.size[0]} x {self.size[1]} pixels at position {place} (the model's "
+                f"image_size), received {values.shape[0]} x {values.shape[1]}.",
+                hint=f"Set do_resize and size in {_FILE}.",
+            )
+        values = values.reshape(*self.size, self.channels).astype(np.float32)
+        if s.get("do_rescale", True):
+            values = values * np.float32(s.get("rescale_factor", 1 / 255))
+        if s.get("do_normalize", True):
+            values = (values - self._per_channel("image_mean", _MEAN)) / self._per_channel("image_std", _STD)
+        return np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32)
+
+    def _per_channel(self, name: str, default: list[float]) -> np.ndarray:
+        stated = self._settings.get(name, default[: self.channels])
+        values = np.array(stated, dtype=np.float32).reshape(-1)
+        if len(values) not in (1, self.channels):
+            raise CheckpointError(
+                f"Expected {name} for {self.channels} channels in {_FILE}, received {len(values)} values."
+            )
+        return values
+
+
+def _open(item: Any, place: int) -> Any:
+    try:
+        from PIL import Image
+    except ImportError as reason:
+        raise MissingDependency.of("PIL", "images") from reason
+    if isinstance(item, dict) and ("bytes" in item or "path" in item):  # an undecoded Image of `datasets`
+        item = item.get("bytes") or item.get("path")
+    if isinstance(item, Image.Image):
+        return item
+    if isinstance(item, np.ndarray):
+        if item.dtype != np.uint8 or item.ndim not in (2, 3):
+            raise DataError(
+                f"Expected an image as an array of bytes (height, width[, channels]) at position {place}, "
+                f"received {item.dtype} of shape {item.shape}."
+            )
+        return Image.fromarray(item.squeeze(-1) if item.shape[2:] == (1,) else item)
+    if not isinstance(item, (str, Path, bytes)):
+        raise DataError(f"Expected an image or its path at position {place}, received {type(item).__name__}.")
+    try:
+        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as opened:
+            opened.load()
+            return opened
+    except (OSError, ValueError, Image.DecompressionBombError) as reason:
+        shown = "bytes" if isinstance(item, bytes) else repr(str(item))
+        raise DataError(f"Cannot read an image from {shown} at position {place}: {reason}.") from reason
+
+
+def _resized(image: Any, size: Any, resample: int) -> Any:
+    """To `size` (height and width), or so that the shorter edge has `shortest_edge` pixels."""
+    if isinstance(size, dict) and "shortest_edge" in size:
+        if "longest_edge" in size:
+            raise CheckpointError(f"{_FILE} bounds the longest edge too, which optkit does not do.")
+        shortest, (width, height) = int(size["shortest_edge"]), image.size
+        if width <= height:
+            target = shortest, int(shortest * height / width)
+        else:
+            target = int(shortest * width / height), shortest
+    else:
+        high, wide = _pair(size)
+        target = wide, high
+    return image.resize(target, resample=resample)
+
+
+def _cropped(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The centre of (height, width[, channels]); where the image is smaller, zeros around it."""
+    height, width = size
+    low = max(0, height - values.shape[0]), max(0, width - values.shape[1])
+    if any(low):
+        edges = [(n // 2 + n % 2, n // 2) for n in low]
+        values = np.pad(values, [*edges, *[(0, 0)] * (values.ndim - 2)])
+    top, left = (values.shape[0] - height) // 2, (values.shape[1] - width) // 2
+    return values[top : top + height, left : left + width]
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    """Height and width from a number, a list, or {"height", "width"}."""
+    if isinstance(size, dict):
+        if not {"height", "width"} <= set(size):
+            raise CheckpointError(f"Expected height and width in {_FILE}, received {size}.")
+        return int(size["height"]), int(size["width"])
+    if isinstance(size, (list, tuple)):
+        return int(size[0]), int(size[1])
+    return int(size), int(size)

@@ -1,0 +1,165 @@
+"""Embeddings: one text → one vector. Scored on pairs of texts: does the cosine follow the given similarity?
+
+A pair is two texts in a row: `read` flattens pairs into single texts, so that every text is encoded,
+padded and answered alone, and `answers` puts each two vectors together again. Pooling and
+normalisation are inside the model (see `optkit.pooling`); nothing is left for `decode` to compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from optkit.artifact import Artifact
+from optkit.data import column
+from optkit.errors import DataError, RecipeError, did_you_mean
+from optkit.examples import EncodedSet
+from optkit.pooling import OUTPUT, Pooling, read_pooling
+from optkit.task import Columns, Labelled, Outputs, Task
+from optkit.text import TextEncoder
+
+METRICS = ("spearman", "pearson", "recall@1", "recall@5", "recall@10")
+#: Column names looked for, in this order.
+COLUMNS = {
+    "text": ("text", "sentence1", "query", "anchor", "question", "sentence", "premise"),
+    "pair": ("text_pair", "sentence2", "passage", "positive", "document", "answer", "hypothesis"),
+    "label": ("label", "labels", "score", "similarity", "similarity_score"),
+}
+#: A pair counts as a match for recall from this share of the highest score in the data.
+MATCH = 0.8
+
+
+@dataclass
+class Embeddings(Task):
+    """`pooling` from the checkpoint; `metric` one of `METRICS`.
+
+    `spearman` and `pearson` are between cosine and score over all pairs. `recall@k` is the share of matching
+    pairs whose second text is among the k nearest to the first, of all second texts in the data.
+    """
+
+    name: ClassVar[str] = "embeddings"
+    metric: str
+    pooling: Pooling
+    encoder: TextEncoder
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> Embeddings:
+        if metric is not None and metric not in METRICS:
+            raise RecipeError(
+                f"Metric {metric!r} does not fit embeddings.", hint=did_you_mean(metric, METRICS)
+            )
+        pooling = read_pooling(artifact.path)
+        encoder = TextEncoder(artifact.path)
+        encoder.truncate(pooling.max_length)
+        return cls(metric or METRICS[0], pooling, encoder)
+
+    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+        for i, item in enumerate(inputs):
+            if not isinstance(item, str):
+                raise DataError(f"Expected a text at position {i}, received {type(item).__name__}.")
+        return self.encoder.encode([self._prepared(text) for text in inputs])
+
+    def read(self, rows: Any, columns: Columns) -> Labelled:
+        """Pairs, flattened: `encoded` and `inputs` hold two texts per reference."""
+        first = column(rows, columns.text, COLUMNS["text"], "text", "--text-column")
+        others = tuple(name for name in COLUMNS["pair"] if name != first)
+        second = column(rows, columns.pair, others, "second text", "--pair-column")
+        pairs = list(zip(_texts(rows, first), _texts(rows, second)))
+        inputs = [text for pair in pairs for text in pair]
+        return Labelled(
+            self.encode(inputs),
+            self._references(rows, columns),
+            [" ⟂ ".join(pair) for pair in pairs],
+            inputs,
+        )
+
+    def decode(self, outputs: Outputs) -> list[np.ndarray]:
+        """One float32 vector per text, of length 1 where the checkpoint normalises."""
+        return [np.asarray(row, dtype=np.float32) for row in outputs[OUTPUT]]
+
+    def answers(self, outputs: Outputs) -> np.ndarray:
+        """Vectors of length 1, (pairs, 2, width), float32."""
+        rows = outputs[OUTPUT]
+        if len(rows) % 2:
+            raise DataError(f"Expected two vectors per pair, received {len(rows)} vectors in all.")
+        vectors = np.stack(list(rows)).astype(np.float32)
+        lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return (vectors / lengths).reshape(-1, 2, vectors.shape[1])
+
+    def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
+        if self.metric.startswith("recall@"):
+            found = self._found(answers, references)
+            return float(found.mean()) if len(found) else float("nan")
+        from scipy import stats
+
+        correlation = stats.spearmanr if self.metric == "spearman" else stats.pearsonr
+        return float(correlation(cosines(answers), np.asarray(references)).statistic)
+
+    def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray | None:
+        """For recall: found or not, one per matching pair. A correlation is no mean."""
+        return self._found(answers, references) if self.metric.startswith("recall@") else None
+
+    def agreement(self, answers: np.ndarray, others: np.ndarray) -> float:
+        """The mean cosine between the two models' vectors of the same text."""
+        return float(np.einsum("ijk,ijk->ij", answers, others).mean()) if len(answers) else 1.0
+
+    def describe(self, answer: np.ndarray) -> dict[str, Any]:
+        return {"vector": [float(x) for x in answer]}
+
+    def line(self, answer: np.ndarray) -> str:
+        return "[" + ", ".join(f"{x:.6g}" for x in answer) + "]"
+
+    def _prepared(self, text: str) -> str:
+        text = self.pooling.prompt + text
+        return text.lower() if self.pooling.lowercase else text
+
+    def _references(self, rows: Any, columns: Columns) -> list[float]:
+        """One number per pair. For recall a data set without scores holds matching pairs only."""
+        there = columns.label or next((n for n in COLUMNS["label"] if n in rows.column_names), None)
+        if there is None and self.metric.startswith("recall@"):
+            return [1.0] * len(rows)
+        name = column(rows, columns.label, COLUMNS["label"], "similarity", "--label-column")
+        values = list(rows[name])
+        for i, value in enumerate(values):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not np.isfinite(value):
+                raise DataError(
+                    f"Expected a similarity (a number) in column {name!r}, row {i}, received {value!r}.",
+                    hint="Name the right column with --label-column.",
+                )
+        return [float(value) for value in values]
+
+    def _found(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray:
+        """Whether each matching pair's second text is among the k nearest; texts as near do not count."""
+        k = int(self.metric.partition("@")[2])
+        scores = np.asarray(references, dtype=np.float64)
+        queries = np.flatnonzero(scores >= MATCH * scores.max()) if len(scores) else np.empty(0, dtype=int)
+        documents, found = answers[:, 1], []
+        for start in range(0, len(queries), 512):
+            part = queries[start : start + 512]
+            near = answers[part, 0] @ documents.T
+            own = near[np.arange(len(part)), part]
+            found.append((near > own[:, None] + 1e-6).sum(axis=1) < k)
+        return np.concatenate(found) if found else np.empty(0, dtype=bool)
+
+
+def cosines(answers: np.ndarray) -> np.ndarray:
+    """(pairs, 2, width) vectors of length 1 → (pairs,)."""
+    return np.einsum("ij,ij->i", answers[:, 0], answers[:, 1])
+
+
+def _texts(rows: Any, name: str) -> list[str]:
+    values = list(rows[name])
+    for i, value in enumerate(values):
+        if not isinstance(value, str):
+            raise DataError(
+                f"Expected text in column {name!r}, row {i}, received {value!r} ({type(value).__name__}).",
+                hint="Name the right column with --text-column or --pair-column.",
+            )
+    return values
+
+
+TASK = Embeddings

@@ -1,0 +1,72 @@
+"""Image classification: one image → one label, or several, by a ViT or another image model.
+
+Labels, metrics and predictions are those of text classification; only what goes in differs. Images
+of a model have one fixed size, so an example has no length that batches could differ in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from optkit import images
+from optkit.artifact import Artifact
+from optkit.data import column
+from optkit.errors import CheckpointError
+from optkit.examples import EncodedSet
+from optkit.pixels import PixelEncoder
+from optkit.task import Columns, Labelled
+from optkit.tasks.text_classification import COLUMNS as TEXT_COLUMNS
+from optkit.tasks.text_classification import REGRESSION, TextClassification
+
+#: Column names looked for, in this order.
+COLUMNS = {"image": images.COLUMNS, "label": ("label", "labels", "fine_label", *TEXT_COLUMNS["label"])}
+
+
+@dataclass
+class ImageClassification(TextClassification):
+    """`labels` by index, `problem` as transformers calls it; predictions are `Classification`."""
+
+    name: ClassVar[str] = "image-classification"
+    shapes: ClassVar[tuple[str, ...]] = ("1xdata", "8xdata")
+    encoder: PixelEncoder  # type: ignore[assignment]
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> ImageClassification:
+        made = super().from_artifact(artifact, metric)
+        if made.problem == REGRESSION:
+            raise CheckpointError("Expected a model with at least two labels, received one: a regression.")
+        assert isinstance(made, cls)
+        return made
+
+    @staticmethod
+    def open_encoder(folder: Path) -> Any:
+        return PixelEncoder(folder)
+
+    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+        """Images as `PixelEncoder` takes them: paths, bytes, Pillow images or arrays."""
+        return self.encoder.encode(inputs)
+
+    def read(self, rows: Any, columns: Columns) -> Labelled:
+        name = column(rows, columns.text, COLUMNS["image"], "image", "--text-column")
+        label = column(rows, columns.label, COLUMNS["label"], "label", "--label-column")
+        names = getattr(rows.features.get(label), "names", None)
+        references = [self._reference(v, i, names) for i, v in enumerate(rows[label])]
+        inputs = list(rows[name])
+        sources = [x if isinstance(x, str) else f"image {i}" for i, x in enumerate(inputs)]
+        paths = inputs if all(isinstance(x, str) for x in inputs) else []
+        return Labelled(self.encode(inputs), references, sources, paths)
+
+    def samples(self) -> Sequence[Any]:
+        """Noise of the model's own size, and a black image."""
+        size = (*self.encoder.size, self.encoder.channels)
+        random = np.random.default_rng(0)
+        noise = [random.integers(0, 256, size, dtype=np.uint8) for _ in range(3)]
+        return [*noise, np.zeros(size, dtype=np.uint8)]
+
+
+TASK = ImageClassification

@@ -1,0 +1,224 @@
+"""Extractive question answering: a question and a context → the span of the context that answers.
+
+Metrics are those of SQuAD's evaluate-v1.1.py (Rajpurkar et al. 2016). Contexts longer than the model
+are cut into windows that overlap; the best span over all windows is the answer.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from optkit.artifact import Artifact
+from optkit.data import column
+from optkit.errors import DataError, RecipeError, did_you_mean
+from optkit.examples import EncodedSet, Windows
+from optkit.task import Columns, Labelled, Outputs, Task
+from optkit.text import TextEncoder
+
+_METRICS = ("f1", "exact_match")
+_PUNCTUATION = frozenset(string.punctuation)
+#: Longest answer in tokens, and how many starts of a window are tried.
+MAX_ANSWER = 30
+BEST = 20
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`text` is the context's `[start, end)` in characters; `score` the probability of its two ends."""
+
+    text: str
+    start: int
+    end: int
+    score: float
+
+    @property
+    def label(self) -> str:
+        return self.text
+
+
+@dataclass
+class QuestionAnswering(Task):
+    """`metric` is f1 (shared words) or exact_match, both from 0 to 1."""
+
+    name: ClassVar[str] = "question-answering"
+    metric: str
+    encoder: TextEncoder
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> QuestionAnswering:
+        if metric is not None and metric not in _METRICS:
+            raise RecipeError(
+                f"Metric {metric!r} does not fit question-answering.", hint=did_you_mean(metric, _METRICS)
+            )
+        return cls(metric or _METRICS[0], TextEncoder(artifact.path))
+
+    def samples(self) -> Sequence[Any]:
+        return [("Who?", text) for text in super().samples()]
+
+    def from_line(self, line: str) -> Any:
+        """A question and its context, with a tab between them."""
+        question, tab, context = line.partition("\t")
+        if not tab:
+            raise DataError(f"Expected a question, a tab and a context, received {line[:100]!r}.")
+        return question, context
+
+    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+        """`inputs` are pairs (question, context), or mappings with these two keys."""
+        pairs = [_pair(item, i) for i, item in enumerate(inputs)]
+        encoded, each = self.encoder.windows(pairs, self.encoder.max_length // 4)
+        if not pairs:
+            return encoded
+        owner, picks = [], []
+        offsets: list[np.ndarray] = []
+        numbers: list[np.ndarray] = []
+        for example, windows in enumerate(each):
+            chosen = [np.flatnonzero(np.equal(w.sequence_ids, 1)) for w in windows]
+            owner += [example] * len(windows)
+            picks += chosen
+            spans = [np.array(w.offsets, dtype=np.int64)[c].reshape(-1, 2) for w, c in zip(windows, chosen)]
+            offsets.append(np.concatenate(spans))
+            numbers.append(np.concatenate([np.full(len(c), i, dtype=np.int64) for i, c in enumerate(chosen)]))
+        carried = {
+            "offsets": offsets,
+            "window": numbers,
+            "characters": [np.array([ord(c) for c in context], dtype=np.int64) for _, context in pairs],
+        }
+        return EncodedSet(
+            encoded.arrays, encoded.pad, 0, Windows(np.array(owner, dtype=np.int64), picks, carried)
+        )
+
+    def read(self, rows: Any, columns: Columns) -> Labelled:
+        question = column(rows, columns.text, ("question",), "question", "--text-column")
+        context = column(rows, columns.pair, ("context",), "context", "--pair-column")
+        answers = column(rows, columns.label, ("answers",), "answers", "--label-column")
+        pairs = list(zip(rows[question], rows[context]))
+        encoded = self.encode(pairs)
+        references = [
+            checked_answers(given, item[1], row)
+            for row, (item, given) in enumerate(zip(pairs, rows[answers]))
+        ]
+        return Labelled(encoded, references, [q for q, _ in pairs], pairs)
+
+    def decode(self, outputs: Outputs) -> list[Answer]:
+        return [
+            _best(start, end, offsets.reshape(-1, 2), window, characters)
+            for start, end, offsets, window, characters in zip(
+                outputs["start_logits"],
+                outputs["end_logits"],
+                outputs["offsets"],
+                outputs["window"],
+                outputs["characters"],
+            )
+        ]
+
+    def answers(self, outputs: Outputs) -> np.ndarray:
+        """The answers' texts, in an object array."""
+        return np.array([answer.text for answer in self.decode(outputs)], dtype=object)
+
+    def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
+        return float(self.outcomes(answers, references).mean())
+
+    def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray:
+        """The metric of each example: right or wrong, or the share of words in common."""
+        one = exact_match if self.metric == "exact_match" else f1
+        found = [max(one(a, truth) for truth in r["text"]) for a, r in zip(answers, references)]
+        return np.array(found, dtype=bool if self.metric == "exact_match" else np.float64)
+
+    def name_of(self, reference: Any) -> Any:
+        return reference["text"][0]
+
+
+def normalize(text: str) -> str:
+    """Lower case, without punctuation, articles and extra spaces, as the official script does it.
+
+    >>> normalize("The  Eiffel Tower!")
+    'eiffel tower'
+    """
+    bare = "".join(c for c in text.lower() if c not in _PUNCTUATION)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
+
+
+def exact_match(answer: str, truth: str) -> bool:
+    return normalize(answer) == normalize(truth)
+
+
+def f1(answer: str, truth: str) -> float:
+    """The harmonic mean of precision and recall over words in common."""
+    found, there = normalize(answer).split(), normalize(truth).split()
+    same = sum((Counter(found) & Counter(there)).values())
+    return 2 * same / (len(found) + len(there)) if same else 0.0
+
+
+def checked_answers(value: Any, context: str, row: int) -> dict[str, list[Any]]:
+    """`{"text": [...], "answer_start": [...]}` of a row. DataError where the context lacks the text."""
+    try:
+        texts, starts = list(value["text"]), [int(start) for start in value["answer_start"]]
+    except (TypeError, KeyError, ValueError):
+        raise DataError(
+            f"Expected the answers of row {row} as a mapping of the lists text and answer_start, "
+            f"received {value!r}."
+        ) from None
+    if not texts or len(texts) != len(starts):
+        raise DataError(
+            f"Expected at least one answer with its start in row {row}, received {len(texts)} answers and "
+            f"{len(starts)} starts.",
+            hint="Questions without an answer (SQuAD 2.0) are not supported; leave them out.",
+        )
+    for text, start in zip(texts, starts):
+        if not text or start < 0 or context[start : start + len(text)] != text:
+            raise DataError(
+                f"Expected the answer {text!r} at character {start} of the context in row {row}, found "
+                f"{context[max(start, 0) : max(start, 0) + len(text)]!r}.",
+                hint="answer_start counts characters (not bytes or words) from 0.",
+            )
+    return {"text": texts, "answer_start": starts}
+
+
+def _pair(item: Any, place: int) -> tuple[str, str]:
+    if isinstance(item, Mapping):
+        item = (item.get("question"), item.get("context"))
+    if isinstance(item, (tuple, list)) and len(item) == 2 and all(isinstance(x, str) for x in item):
+        return item[0], item[1]
+    raise DataError(
+        f"Expected a question and its context at position {place}, received {item!r}."[:300],
+        hint='Write ("Who?", "context") or {"question": ..., "context": ...}.',
+    )
+
+
+def _best(
+    start: np.ndarray, end: np.ndarray, offsets: np.ndarray, window: np.ndarray, characters: np.ndarray
+) -> Answer:
+    """The span of the largest start plus end logit, within one window and at most MAX_ANSWER tokens."""
+    if not len(start):  # an empty context
+        return Answer("", 0, 0, 0.0)
+    best, first, last = -np.inf, 0, 0
+    for number in np.unique(window):
+        here = np.flatnonzero(window == number)
+        starts = here[np.argsort(-start[here], kind="stable")[:BEST]]
+        for s in starts:
+            reach = np.arange(s, min(s + MAX_ANSWER, here[-1] + 1))
+            e = int(reach[np.argmax(end[reach])])
+            if start[s] + end[e] > best:
+                best, first, last = float(start[s] + end[e]), int(s), e
+    a, b = int(offsets[first, 0]), int(offsets[last, 1])
+    text = "".join(map(chr, characters[a:b].tolist()))
+    a += len(text) - len(text.lstrip())  # tokenizers that count the space before a word to it
+    text = text.strip()
+    score = np.exp(best - _log_sum(start) - _log_sum(end))
+    return Answer(text, a, a + len(text), float(score))
+
+
+def _log_sum(values: np.ndarray) -> float:
+    values = values.astype(np.float64)
+    top = values.max()
+    return float(top + np.log(np.exp(values - top).sum()))
+
+
+TASK = QuestionAnswering

@@ -1,0 +1,289 @@
+"""Token classification: a tag per word. Named entities (BIO tags) or parts of speech (plain tags).
+
+A word is tagged by its first subword. Documents longer than the model are cut into windows that
+overlap; each word is answered once, in the window where it is farthest from the border.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from optkit import entities
+from optkit.artifact import Artifact
+from optkit.data import column
+from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
+from optkit.examples import EncodedSet, Windows
+from optkit.task import Columns, Labelled, Outputs, Task
+from optkit.text import TextEncoder
+
+#: Column names looked for, in this order.
+COLUMNS = {
+    "words": ("tokens", "words"),
+    "tags": ("ner_tags", "tags", "pos_tags", "upos", "labels"),
+}
+_METRICS = ("f1", "accuracy")
+#: Words of plain text: links, tags and mentions, Han characters one by one, words, signs.
+_WORD = re.compile(
+    r"https?://\S+|[\u3400-\u9fff]|[@#]?[^\W\u3400-\u9fff]+(?:[-.&/][^\W\u3400-\u9fff]+)*"
+    r"|['’][^\W\u3400-\u9fff]+|[^\w\s]"
+)
+
+
+@dataclass(frozen=True)
+class Entity:
+    """`text` is `[start, end)` in characters; `score` the mean probability of its tags."""
+
+    text: str
+    label: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Tagging:
+    """A prediction: the entities of one text; with plain tags, one per word."""
+
+    entities: list[Entity]
+
+    @property
+    def label(self) -> list[str]:
+        return [f"{entity.text}/{entity.label}" for entity in self.entities]
+
+    @property
+    def score(self) -> float:
+        """The least sure entity's; 1 for none."""
+        return min((entity.score for entity in self.entities), default=1.0)
+
+
+@dataclass
+class TokenClassification(Task):
+    """`labels` by index; `metric` is f1 (entities) or accuracy (words)."""
+
+    name: ClassVar[str] = "token-classification"
+    labels: list[str]
+    metric: str
+    encoder: TextEncoder
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> TokenClassification:
+        found = artifact.config.get("id2label") or {}
+        try:
+            labels = [found[str(i)] for i in range(len(found))]
+        except KeyError as missing:
+            raise CheckpointError(f"id2label in config.json has no entry {missing}.") from None
+        if not labels:
+            raise CheckpointError("Expected tag names (id2label) in config.json, received none.")
+        if metric is not None and metric not in _METRICS:
+            raise RecipeError(
+                f"Metric {metric!r} does not fit token-classification.", hint=did_you_mean(metric, _METRICS)
+            )
+        if metric == "f1" and not is_bio(labels):
+            raise RecipeError(
+                "Metric 'f1' counts entities, and the model's tags are not BIO.", hint="Use accuracy."
+            )
+        return cls(labels, metric or cls.default_metric(labels), TextEncoder(artifact.path))
+
+    @staticmethod
+    def default_metric(labels: Sequence[str]) -> str:
+        return "f1" if is_bio(labels) else "accuracy"
+
+    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+        """`inputs` are texts, or lists of words; words are joined with single spaces."""
+        texts, places = [], []
+        for i, item in enumerate(inputs):
+            if isinstance(item, str):
+                texts.append(item)
+                places.append([m.span() for m in _WORD.finditer(item)])
+            elif isinstance(item, (list, tuple)) and all(isinstance(word, str) for word in item):
+                texts.append(" ".join(item))
+                ends = np.cumsum([len(word) + 1 for word in item]).astype(int)
+                places.append([(int(e) - 1 - len(w), int(e) - 1) for e, w in zip(ends, item)])
+            else:
+                raise DataError(
+                    f"Expected a text or a list of words at position {i}, received {type(item).__name__}."
+                )
+        encoded, each = self.encoder.windows(texts, self.encoder.max_length // 4)
+        owner, picks, words = [], [], []
+        for example, (windows, spans) in enumerate(zip(each, places)):
+            for positions, chosen in _assigned(windows, spans):
+                owner.append(example)
+                picks.append(positions)
+                words.append((example, chosen))
+        carried = {
+            "characters": [np.array([ord(c) for c in text], dtype=np.int64) for text in texts],
+            "spans": [np.array(spans, dtype=np.int64).reshape(-1) for spans in places],
+        }
+        by_example: list[list[np.ndarray]] = [[] for _ in texts]
+        for example, chosen in words:
+            by_example[example].append(chosen)
+        carried["words"] = [np.concatenate(parts) for parts in by_example]
+        windows_of = Windows(np.array(owner, dtype=np.int64), picks, carried)
+        return EncodedSet(encoded.arrays, encoded.pad, 0, windows_of if texts else None)
+
+    def read(self, rows: Any, columns: Columns) -> Labelled:
+        words = column(rows, columns.text, COLUMNS["words"], "word list", "--text-column")
+        tags = column(rows, columns.label, COLUMNS["tags"], "tag list", "--label-column")
+        names = tag_names(rows, tags)
+        inputs, references = list(rows[words]), []
+        for row, (item, given) in enumerate(zip(inputs, rows[tags])):
+            mine = checked_tags(item, given, names, row, is_bio(self.labels))
+            unknown = next((t for t in mine if t not in self.labels), None)
+            if unknown is not None:
+                raise DataError(
+                    f"The tag {unknown!r} in row {row} is unknown to the model, which has: "
+                    f"{', '.join(self.labels[:10])}{' ...' if len(self.labels) > 10 else ''}.",
+                    hint=did_you_mean(unknown, self.labels),
+                )
+            references.append(tuple(mine))
+        return Labelled(self.encode(inputs), references, [" ".join(item) for item in inputs], inputs)
+
+    def tags(self, outputs: Outputs) -> list[tuple[str, ...]]:
+        """The best tag of each word; O (or the first label) where a word has no token at all."""
+        empty = "O" if "O" in self.labels else self.labels[0]
+        found = []
+        for logits, words, spans in zip(outputs["logits"], outputs["words"], outputs["spans"]):
+            tags = [empty] * (len(spans) // 2)
+            for word, best in zip(words, logits.argmax(axis=-1) if len(logits) else ()):
+                tags[int(word)] = self.labels[int(best)]
+            found.append(tuple(tags))
+        return found
+
+    def decode(self, outputs: Outputs) -> list[Tagging]:
+        return [
+            self._tagging(tags, *parts)
+            for tags, *parts in zip(
+                self.tags(outputs),
+                outputs["logits"],
+                outputs["words"],
+                outputs["spans"],
+                outputs["characters"],
+            )
+        ]
+
+    def answers(self, outputs: Outputs) -> np.ndarray:
+        """The tags of each example as a tuple, in an object array."""
+        return _objects(self.tags(outputs))
+
+    def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
+        if self.metric == "f1":
+            return entities.f1(map(entities.spans, answers), map(entities.spans, references))
+        right = sum(a == b for x, y in zip(answers, references) for a, b in zip(x, y))
+        return right / max(1, sum(len(y) for y in references))
+
+    def table(self, answers: np.ndarray, references: Sequence[Any]) -> list[entities.Line]:
+        """Precision, recall, F1 and support per label, and their averages."""
+        if is_bio(self.labels):
+            return entities.table(
+                [entities.spans(a) for a in answers], [entities.spans(r) for r in references]
+            )
+        flat = [[tag for tags in side for tag in tags] for side in (answers, references)]
+        return entities.tag_table(flat[0], flat[1])
+
+    def name_of(self, reference: Any) -> Any:
+        return " ".join(reference)
+
+    def line(self, answer: Tagging) -> str:
+        return " ".join(answer.label) or "(no entity)"
+
+    def _tagging(
+        self,
+        tags: tuple[str, ...],
+        logits: np.ndarray,
+        words: np.ndarray,
+        spans: np.ndarray,
+        text: np.ndarray,
+    ) -> Tagging:
+        sure = np.ones(len(tags))
+        if len(logits):
+            shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+            sure[words.astype(int)] = shifted.max(axis=-1) / shifted.sum(axis=-1)
+        found = []
+        if is_bio(self.labels):
+            groups = sorted(entities.spans(tags), key=lambda span: span[1])
+        else:
+            groups = [(tag, i, i) for i, tag in enumerate(tags)]
+        for label, first, last in groups:
+            start, end = int(spans[2 * first]), int(spans[2 * last + 1])
+            piece = "".join(map(chr, text[start:end].tolist()))
+            found.append(Entity(piece, label, start, end, float(sure[first : last + 1].mean())))
+        return Tagging(found)
+
+
+def is_bio(labels: Sequence[str]) -> bool:
+    """Whether these are tags of entities: O, and B- or I- for every other."""
+    return any(x[:2] in ("B-", "I-") for x in labels) and all(
+        x == "O" or x[:2] in ("B-", "I-") for x in labels
+    )
+
+
+def tag_names(rows: Any, name: str) -> list[str] | None:
+    """Tag names where the column holds indices into them."""
+    feature = rows.features.get(name)
+    return getattr(getattr(feature, "feature", None), "names", None)
+
+
+def checked_tags(words: Any, tags: Any, names: list[str] | None, row: int, bio: bool) -> list[str]:
+    """The tags of a row by name. Raises DataError where they do not fit the words, or are no valid BIO."""
+    if not isinstance(words, list) or not isinstance(tags, list):
+        raise DataError(f"Expected lists of words and tags in row {row}, received {words!r} and {tags!r}.")
+    if len(words) != len(tags):
+        raise DataError(
+            f"Expected a tag per word in row {row}, received {len(words)} words, {len(tags)} tags."
+        )
+    named = [
+        names[tag] if names and isinstance(tag, int) and 0 <= tag < len(names) else str(tag) for tag in tags
+    ]
+    problem = entities.fault(named) if bio else None
+    if problem:
+        raise DataError(
+            f"The tags in row {row} are not valid BIO: {problem}.",
+            hint="An entity begins with B-TYPE and goes on with I-TYPE of the same type.",
+        )
+    return named
+
+
+def _assigned(windows: list[Any], spans: list[tuple[int, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Per window: positions of first subwords, and their words, each word in exactly one window.
+
+    A word that several windows hold goes to the one in which it is farthest from both ends.
+    """
+    begins = np.array([start for start, _ in spans] or [0])
+    best: dict[int, tuple[int, int, int]] = {}
+    for w, window in enumerate(windows):
+        seen: set[int] = set()
+        length = len(window.ids)
+        for position, (start, end) in enumerate(window.offsets):
+            if end <= start or window.special_tokens_mask[position]:
+                continue
+            # Some tokenizers count the space before a word as part of its first token.
+            word = int(np.searchsorted(begins, end - 1, side="right")) - 1
+            if word < 0 or word >= len(spans) or end <= spans[word][0] or start >= spans[word][1]:
+                continue
+            if word in seen or start > spans[word][0]:
+                seen.add(word)  # a later subword, or a window that begins inside the word
+                continue
+            seen.add(word)
+            margin = min(position, length - 1 - position)
+            if word not in best or margin > best[word][0]:
+                best[word] = (margin, w, position)
+    chosen: list[list[tuple[int, int]]] = [[] for _ in windows]
+    for word, (_, w, position) in best.items():
+        chosen[w].append((position, word))
+    pairs = [np.array(sorted(found), dtype=np.int64).reshape(-1, 2) for found in chosen]
+    return [(pair[:, 0], pair[:, 1]) for pair in pairs]
+
+
+def _objects(values: Sequence[Any]) -> np.ndarray:
+    array = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):  # numpy would make tuples of one length a second dimension
+        array[i] = value
+    return array
+
+
+TASK = TokenClassification

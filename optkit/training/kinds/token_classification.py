@@ -1,0 +1,67 @@
+"""Fine-tuning for token classification: the loss counts the first subword of each word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from optkit.artifact import Artifact
+from optkit.data import column
+from optkit.errors import DataError
+from optkit.task import Columns, Labelled, Task
+from optkit.tasks.token_classification import COLUMNS, TokenClassification, checked_tags, tag_names
+from optkit.text import TextEncoder
+from optkit.training.kinds import Kind, labels_config
+
+
+class TokenClassificationKind(Kind):
+    auto_class = "AutoModelForTokenClassification"
+
+    def fits(self, rows: Any, columns: Columns) -> bool:
+        names = rows.column_names
+        text = [columns.text] if columns.text else COLUMNS["words"]
+        tags = [columns.label] if columns.label else COLUMNS["tags"]
+        return any(n in names and isinstance(rows[0][n], list) for n in text) and any(
+            n in names for n in tags
+        )
+
+    def config(self, rows: Any, columns: Columns) -> dict[str, Any]:
+        words = column(rows, columns.text, COLUMNS["words"], "word list", "--text-column")
+        tags = column(rows, columns.label, COLUMNS["tags"], "tag list", "--label-column")
+        names = tag_names(rows, tags)
+        found = {
+            tag
+            for row, (item, given) in enumerate(zip(rows[words], rows[tags]))
+            for tag in checked_tags(item, given, names, row, bio=False)
+        }
+        for tag in [tag for tag in found if tag.startswith("B-")]:
+            found.add(f"I-{tag[2:]}")  # a type whose entities are single words in the training split
+        labels = sorted(found, key=lambda tag: (tag != "O", tag[2:] if "-" in tag else tag, tag))
+        if len(labels) < 2:
+            raise DataError(f"Expected at least two tags in column {tags!r}, received: {labels}.")
+        return labels_config(labels)
+
+    def task(self, source: Artifact, config: dict[str, Any], max_length: int | None) -> Task:
+        encoder = TextEncoder(source.path)
+        encoder.truncate(max_length)
+        labels = list(config["id2label"].values())
+        return TokenClassification(labels, TokenClassification.default_metric(labels), encoder)
+
+    def targets(self, task: Task, labelled: Labelled) -> dict[str, list[np.ndarray]]:
+        assert isinstance(task, TokenClassification)
+        windows = labelled.encoded.windows
+        assert windows is not None
+        index = {label: i for i, label in enumerate(task.labels)}
+        taken = [0] * len(labelled.references)
+        targets = []
+        for owner, picks, length in zip(windows.owner, windows.picks, labelled.encoded.lengths):
+            words = windows.carried["words"][owner][taken[owner] : taken[owner] + len(picks)]
+            taken[owner] += len(picks)
+            row = np.full(int(length), -100, dtype=np.int64)
+            row[picks] = [index[labelled.references[owner][word]] for word in words]
+            targets.append(row)
+        return {"labels": targets}
+
+
+KIND = TokenClassificationKind()

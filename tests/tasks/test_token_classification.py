@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+
+import datasets
+import numpy as np
+import pytest
+
+from optkit import entities
+from optkit.artifact import Artifact
+from optkit.errors import DataError, RecipeError
+from optkit.examples import EncodedSet
+from optkit.task import Columns, open_task
+from optkit.training.kinds import open_kind
+from tests.conftest import WORDS, write_tokenizer
+
+LABELS = ("O", "B-person", "I-person")
+
+
+@pytest.fixture
+def make_task(tmp_path):
+    def make(labels=LABELS, metric=None):
+        write_tokenizer(tmp_path)
+        (tmp_path / "model.safetensors").write_bytes(b"")
+        config = {
+            "architectures": ["BertForTokenClassification"],
+            "id2label": {str(i): label for i, label in enumerate(labels)},
+            "max_position_embeddings": 64,
+        }
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        return open_task(Artifact.open(tmp_path), metric=metric)
+
+    return make
+
+
+def table(tokens, tags):
+    return datasets.Dataset.from_dict({"tokens": tokens, "tags": tags})
+
+
+def told(task, labelled):
+    """Outputs of a model that is right about every word: its targets as logits."""
+    targets = open_kind("token-classification", None, Columns())[1].targets(task, labelled)["labels"]
+    count = len(task.labels)
+    logits = [np.eye(count)[np.maximum(row, 0)] * 9 for row in targets]
+    return labelled.encoded.windows.gather({"logits": logits})
+
+
+@pytest.mark.parametrize("length", [1, 61, 62, 63, 200, 1000])
+def test_every_word_is_answered_once_however_long_the_text(make_task, length):
+    task = make_task()
+    words = [WORDS[i % len(WORDS)] for i in range(length)]
+    tags = [LABELS[(i + 1) % 3] for i in range(length)]
+    labelled = task.read(table([words, ["a"]], [tags, ["O"]]), Columns())
+    assert labelled.encoded.lengths.max() <= 64
+    outputs = told(task, labelled)
+    assert sorted(outputs["words"][0].tolist()) == list(range(length))
+    assert task.tags(outputs) == [tuple(tags), ("O",)]
+    assert task.score(task.answers(outputs), labelled.references) == 1
+
+
+def test_words_of_several_subwords_are_tagged_by_their_first(make_task):
+    task = make_task()
+    labelled = task.read(table([["fine-film", "bad"]], [["B-person", "O"]]), Columns())
+    assert labelled.encoded.lengths.tolist() == [6]
+    assert labelled.encoded.windows.picks[0].tolist() == [1, 4]
+
+
+def test_windows_survive_the_disk(make_task, tmp_path):
+    task = make_task()
+    labelled = task.read(table([["a"] * 150, ["film"]], [["B-person"] * 150, ["O"]]), Columns())
+    labelled.encoded.save(tmp_path / "x.npz")
+    again = EncodedSet.load(tmp_path / "x.npz").windows
+    assert again.owner.tolist() == labelled.encoded.windows.owner.tolist()
+    assert [p.tolist() for p in again.picks] == [p.tolist() for p in labelled.encoded.windows.picks]
+    assert set(again.carried) == {"characters", "spans", "words"}
+
+
+def test_entities_have_text_and_offsets(make_task):
+    task = make_task()
+    text = "the very good film"
+    encoded = task.encode([text])
+    logits = np.eye(3)[[0, 0, 1, 2, 0, 0]] * 9.0
+    answer = task.decode(encoded.windows.gather({"logits": [logits]}))[0]
+    entity = answer.entities[0]
+    assert (entity.text, entity.label, text[entity.start : entity.end]) == (
+        "very good",
+        "person",
+        "very good",
+    )
+    assert entity.score > 0.99
+    assert answer.label == ["very good/person"]
+
+
+def test_f1_and_table_are_those_of_seqeval(make_task):
+    seqeval = pytest.importorskip("seqeval.metrics")
+    rng = np.random.default_rng(0)
+    tags = ["O", "O", "B-a", "I-a", "B-b", "I-b"]
+    found, there = ([tuple(rng.choice(tags, 12).tolist()) for _ in range(200)] for _ in range(2))
+    task = make_task(("O", "B-a", "I-a", "B-b", "I-b"))
+    lists = [[list(x) for x in side] for side in (there, found)]
+    assert task.score(found, there) == pytest.approx(seqeval.f1_score(*lists))
+    expected = seqeval.classification_report(*lists, output_dict=True)
+    for line in task.table(found, there):
+        name = line.label if line.label in "ab" else f"{line.label} avg"
+        for key, value in (("precision", line.precision), ("recall", line.recall), ("f1-score", line.f1)):
+            assert value == pytest.approx(expected[name][key]), (name, key)
+        assert line.support == expected[name]["support"]
+
+
+def test_plain_tags_give_accuracy_and_scikit_learns_table(make_task):
+    from sklearn.metrics import classification_report
+
+    rng = np.random.default_rng(0)
+    found, there = ([tuple(rng.choice(["DET", "NOUN", "VERB"], 9).tolist()) for _ in range(30)] for _ in "ab")
+    task = make_task(("DET", "NOUN", "VERB"))
+    flat = [[t for x in side for t in x] for side in (there, found)]
+    expected = classification_report(*flat, output_dict=True)
+    assert task.metric == "accuracy"
+    assert task.score(found, there) == pytest.approx(expected["accuracy"])
+    lines = {line.label: line for line in task.table(found, there)}
+    for name in ("DET", "NOUN", "VERB"):
+        assert lines[name].f1 == pytest.approx(expected[name]["f1-score"])
+    assert lines["weighted"].f1 == pytest.approx(expected["weighted avg"]["f1-score"])
+    with pytest.raises(RecipeError, match="not BIO"):
+        make_task(("DET", "NOUN"), metric="f1")
+
+
+@pytest.mark.parametrize("tags", [["O", "I-person"], ["B-person", "I-group"], ["X", "O"], ["B-", "O"]])
+def test_tags_that_are_no_bio_name_row_and_word(make_task, tags):
+    with pytest.raises(DataError, match="row 1 are not valid BIO.*at word [01]"):
+        make_task().read(table([["a", "film"]] * 2, [["O", "O"], tags]), Columns())
+
+
+def test_other_bad_rows(make_task):
+    with pytest.raises(DataError, match="2 words, 1 tags"):
+        make_task().read(table([["a", "film"]], [["O"]]), Columns())
+    with pytest.raises(DataError, match="'B-place' in row 0 is unknown"):
+        make_task().read(table([["a"]], [["B-place"]]), Columns())
+    with pytest.raises(DataError, match="position 0, received int"):
+        make_task().encode([3])
+
+
+def test_a_word_without_a_token_is_outside(make_task):
+    task = make_task()
+    outputs = told(task, task.read(table([["a", " ", "film"]], [["B-person", "O", "O"]]), Columns()))
+    assert task.tags(outputs) == [("B-person", "O", "O")]
+
+
+def test_an_i_that_continues_nothing_begins_an_entity():
+    assert entities.spans(("I-a", "I-b", "B-b")) == {("a", 0, 0), ("b", 1, 1), ("b", 2, 2)}
