@@ -35,7 +35,7 @@ class PixelEncoder:
         if not file.exists():
             raise CheckpointError(
                 f"Expected {_FILE} in {str(folder)!r}; it is missing.",
-                hint="Save it beside the model: AutoImageProcessor.from_pretrained(NAME).save_pretrained(...).",
+                hint="Save it there: AutoImageProcessor.from_pretrained(NAME).save_pretrained(FOLDER).",
             )
         self._settings = read_json(file, CheckpointError)
         wrong = [name for name in _UNKNOWN_STEPS if self._settings.get(name)]

@@ -124,9 +124,10 @@ def test_compress_bench_and_predict(checkpoint, data, tmp_path):
 
 def test_no_torch_is_loaded(exported, tmp_path):
     Image.fromarray(digits(1)[0][0]).save(tmp_path / "one.png")
+    model, image = str(exported.path), str(tmp_path / "one.png")
     code = (
-        f"import sys, optkit\nprint(optkit.load({str(exported.path)!r}).predict([{str(tmp_path / 'one.png')!r}])"
-        "[0].label)\nassert not {'torch', 'transformers', 'datasets', 'onnx', 'sklearn'} & set(sys.modules)"
+        f"import sys, optkit\nprint(optkit.load({model!r}).predict([{image!r}])[0].label)\n"
+        "assert not {'torch', 'transformers', 'datasets', 'onnx', 'sklearn'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
