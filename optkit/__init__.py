@@ -18,6 +18,7 @@ from optkit._version import __version__
 
 if TYPE_CHECKING:
     from optkit.artifact import Artifact
+    from optkit.benchmarking import benchmark
     from optkit.checkpoint import load_model
     from optkit.compression import compress
     from optkit.errors import OptkitError
@@ -34,6 +35,7 @@ _HOME = {
     "Predictor": "optkit.serving.predictor",
     "Recipe": "optkit.recipe",
     "Report": "optkit.report.model",
+    "benchmark": "optkit.benchmarking",
     "compress": "optkit.compression",
     "load": "optkit.serving.predictor",
     "load_model": "optkit.checkpoint",
@@ -48,6 +50,7 @@ __all__ = [
     "Recipe",
     "Report",
     "__version__",
+    "benchmark",
     "compress",
     "load",
     "load_model",

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from math import sqrt
+from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,15 @@ class SelfCheck:
     def comparisons(self) -> int:
         return len(self.ratios)
 
+    @property
+    def smallest(self) -> float:
+        """The slowdown that 9 of 10 of these comparisons would have found.
+
+        Slowing one side of a comparison with itself by s divides both ends of its interval by 1 + s.
+        """
+        highs = sorted(same.high for same, _ in self.ratios)
+        return max(0.0, highs[ceil(0.9 * len(highs)) - 1] - 1)
+
     def sentence(self) -> str:
         """The result in words, with 95% intervals."""
         n = self.comparisons
@@ -55,14 +64,17 @@ class SelfCheck:
             f"was claimed in {self.false_claims} of {n} comparisons (95% interval {claims[0]:.0%} to "
             f"{claims[1]:.0%}; 5% is what the intervals promise).\n"
             f"An injected slowdown of {self.slowdown:.1%} was found in {self.found} of {n} "
-            f"({found[0]:.0%} to {found[1]:.0%}). {self.seconds:.0f} s per comparison."
+            f"({found[0]:.0%} to {found[1]:.0%}); 9 of 10 would have found {self.smallest:.1%}. "
+            f"{self.seconds:.0f} s per comparison."
         )
         if self.disturbed:
             text += f"\nThe machine was busy during {self.disturbed} of them: these count, but mean little."
         return text
 
     def to_json(self) -> str:
-        return json.dumps({**asdict(self), "comparisons": self.comparisons}, indent=2)
+        return json.dumps(
+            {**asdict(self), "comparisons": self.comparisons, "smallest": self.smallest}, indent=2
+        )
 
 
 def self_check(

@@ -42,7 +42,7 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout, all else on stderr.")] = False,
 ) -> None:  # fmt: skip
     """Measure models side by side: latency, accuracy, memory, scenarios."""
-    from optkit.benchmark import benchmark
+    from optkit.benchmarking import benchmark
     from optkit.cli.terminal import Terminal
     from optkit.scenarios import Scenarios
     from optkit.task import Columns

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
-from typing import Any
 
 from optkit.report import charts
-from optkit.report.charts import figures, parts
+from optkit.report.charts import figures, flips, parts
 from optkit.report.charts.figures import DASH
 from optkit.report.model import Interval, Report, Row
 
 _WORDS = {"passed": "✓ passed", "failed": "✗ failed", "error": "! error"}
-_FLIPS = (
-    ("became wrong", lambda flip: flip.get("reference") == flip.get("baseline")),
-    ("became right", lambda flip: flip.get("reference") == flip.get("candidate")),
-)
 
 
 def render(report: Report) -> str:
@@ -35,7 +30,7 @@ def render(report: Report) -> str:
         parts.section("How the latency samples spread", _distributions(report)),
         parts.section("Scenarios", _scenarios(report)),
         parts.section("Size and memory", _sizes(report)),
-        parts.section("What changed, by example", "".join(_flips(report, row) for row in report.rows)),
+        parts.section("What changed, by example", "".join(flips.section(report, row) for row in report.rows)),
         parts.section("Steps", _steps(report)),
         parts.section("How to reproduce", _reproduce(report)),
         parts.section("Environment", parts.facts(parts.flat(report.environment))),
@@ -261,41 +256,6 @@ def _steps(report: Report) -> str:
         for row in report.rows
     ]
     return parts.table("Steps", heads, lines)
-
-
-def _flips(report: Report, row: Row) -> str:
-    """The examples whose prediction changed, by true label, the most confident first."""
-    if not row.flips:
-        return ""
-    examples = report.data.get("examples")
-    total = len(row.flips)
-    if isinstance(examples, int) and figures.known(row.agreement):
-        total = max(total, round((1 - row.agreement) * examples))
-    counts = [f"{sum(map(test, row.flips))} {name}" for name, test in _FLIPS]
-    shown = f", {len(row.flips)} shown" if total > len(row.flips) else ""
-    title = f"<b>{parts.text(row.name)}</b>: {total} changed{shown}; {', '.join(counts)}"
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for flip in sorted(row.flips, key=lambda f: -(f.get("candidate_confidence") or 0.0)):
-        groups.setdefault(figures.clean(flip.get("reference")), []).append(flip)
-    return parts.details(title, "".join(_group(label, groups[label]) for label in sorted(groups)))
-
-
-def _group(label: str, flips: list[dict[str, Any]]) -> str:
-    items = "".join(_flip(flip) for flip in flips)
-    return f'<h3>True label: <bdi>{parts.text(label)}</bdi> ({len(flips)})</h3><ul class="flips">{items}</ul>'
-
-
-def _flip(flip: dict[str, Any]) -> str:
-    kind = next((name for name, test in _FLIPS if test(flip)), "changed, still wrong")
-    sides = [
-        f"<bdi>{parts.text(flip.get(side))}</bdi> {figures.share(flip.get(f'{side}_confidence'), 0)}"
-        for side in ("baseline", "candidate")
-    ]
-    style = {"became wrong": "failed", "became right": "passed"}.get(kind, "plain")
-    return (
-        f'<li><p dir="auto">{parts.text(flip.get("text"))}</p><span class="badge {style}">{kind}</span> '
-        f"<small>{' → '.join(sides)}</small></li>"
-    )
 
 
 def _reproduce(report: Report) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from optkit.artifact import MANIFEST, Artifact, read_json, write_json
 from optkit.bench.scenarios import SCENARIOS
-from optkit.benchmark import benchmark
+from optkit.benchmarking import benchmark
 from optkit.checkpoint import fetch
 from optkit.contestants import open_contestant, synthetic
 from optkit.data import Data

@@ -1,0 +1,74 @@
+"""The tables in the README and the docs, drawn from results/*.json. Run: python benchmarks/tables.py
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`. `tests/test_readme.py` compares what is
+written there with what this gives.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+BETWEEN = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(\n?<!-- end -->)", re.S)
+
+
+def sst2_int8() -> str:
+    report = results("sst2_int8")
+    lines = [
+        "| | size | accuracy, paired change [95%] | ms, own lengths | speedup [95%] |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in report["rows"]:
+        latency = next(x for x in row["latency"] if (x["batch"], x["tokens"]) == (1, "data"))
+        score, speed = f"{row['score']:.4f}", "1"
+        if row["drop"]:
+            drop = row["drop"]
+            score += f", {0 - drop['value']:+.4f} [{-drop['high']:+.4f}, {-drop['low']:+.4f}]"
+        if row["speedup"]:
+            ratio = row["speedup"]
+            speed = f"{ratio['value']:.1f}× [{ratio['low']:.1f}, {ratio['high']:.1f}]"
+        name = f"**{row['name']}**" if row["name"] == report["chosen"] else row["name"]
+        lines.append(
+            f"| {name} | {row['size_bytes'] / 1e6:.1f} MB | {score} | {latency['p50_ms']:.1f} | {speed} |"
+        )
+    return "\n".join(lines)
+
+
+def aa() -> str:
+    found = results("aa")
+    lines = [
+        "| plan | false claims | slowdown of 5% found | smallest found in 9 of 10 | time |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, plan in found["plans"].items():
+        lines.append(
+            f"| {name}: {plan['processes']} processes × {plan['rounds']} rounds "
+            f"| {plan['false_claims']} of {plan['comparisons']} | {plan['found']} of {plan['comparisons']} "
+            f"| {plan['smallest']:.1%} | {plan['seconds']:.0f} s |"
+        )
+    return "\n".join(lines)
+
+
+TABLES = {"sst2-int8": sst2_int8, "aa": aa}
+
+
+def results(name: str) -> Any:
+    return json.loads((HERE / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.md", HERE / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def drawn(text: str) -> str:
+    """A page's text with every table drawn anew."""
+    return BETWEEN.sub(lambda m: f"{m[1]}{TABLES[m[2]]()}\n<!-- end -->", text)
+
+
+if __name__ == "__main__":
+    for page in pages():
+        page.write_text(drawn(page.read_text(encoding="utf-8")), encoding="utf-8")
