@@ -20,7 +20,9 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _AUTO_CLASS = {
     "embeddings": "AutoModel",
     "image-classification": "AutoModelForImageClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
     "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
 }
 
 
@@ -116,6 +118,11 @@ def model_outputs(model: Any) -> dict[str, tuple[int | str, ...]]:
     """The outputs that optkit reads from this model, with their shapes."""
     if hasattr(model, "pooling"):
         return {OUTPUT: ("batch", model.config.hidden_size * len(model.pooling.modes))}
+    kind = type(model).__name__
+    if kind.endswith("ForQuestionAnswering"):
+        return {"start_logits": ("batch", "sequence"), "end_logits": ("batch", "sequence")}
+    if kind.endswith("ForTokenClassification"):
+        return {"logits": ("batch", "sequence", model.config.num_labels)}
     return {"logits": ("batch", model.config.num_labels)}
 
 

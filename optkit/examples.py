@@ -6,8 +6,9 @@ all runtimes see identical inputs, and no work is spent on padding: batches hold
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,43 @@ from optkit.errors import DataError
 
 
 @dataclass(frozen=True)
+class Windows:
+    """How examples that are longer than the model come back together from the windows they were cut into.
+
+    `owner` (windows,) is the example of each window; the windows of one example follow each other.
+    `picks[w]` are the positions of window `w` whose outputs count. `carried[name][e]` is what decoding
+    example `e` needs beside the outputs: offsets, characters.
+    """
+
+    owner: np.ndarray
+    picks: list[np.ndarray]
+    carried: dict[str, list[np.ndarray]]
+
+    def gather(self, outputs: Mapping[str, Sequence[np.ndarray]]) -> dict[str, list[np.ndarray]]:
+        """Outputs per token and window become outputs per example: the picked rows, in order."""
+        count = len(next(iter(self.carried.values())))
+        cuts = np.searchsorted(self.owner, np.arange(1, count))
+        gathered: dict[str, list[np.ndarray]] = {name: list(rows) for name, rows in self.carried.items()}
+        for name, rows in outputs.items():
+            picked = [row[pick] for row, pick in zip(rows, self.picks)]
+            bounds = [0, *cuts.tolist(), len(picked)]
+            gathered[name] = [np.concatenate(picked[a:b]) for a, b in pairwise(bounds)]
+        return gathered
+
+
+@dataclass(frozen=True)
 class EncodedSet:
     """`arrays[name][i]` is input `name` of example `i`; only its first dimension may vary.
 
     `pad` gives the value that fills a shorter example (0 where unnamed); `truncated` counts the
-    examples that were longer than the model's maximum.
+    examples that were longer than the model's maximum. With `windows`, the "examples" here are windows,
+    and `infer_all` gives the outputs of the examples they come from.
     """
 
     arrays: dict[str, list[np.ndarray]]
     pad: dict[str, int]
     truncated: int = 0
+    windows: Windows | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values()), []))
@@ -77,7 +105,8 @@ class EncodedSet:
         """Write as .npz: per input one flat array and the lengths. No pickle."""
         flat = {f"data:{n}": np.concatenate(rows) for n, rows in self.arrays.items() if rows}
         pads = {f"pad:{n}": np.array(self.pad.get(n, 0)) for n in self.arrays}
-        np.savez(file, lengths=self.lengths, truncated=np.array(self.truncated), **flat, **pads)  # type: ignore[arg-type]
+        cuts = _stored(self.windows) if self.windows else {}
+        np.savez(file, lengths=self.lengths, truncated=np.array(self.truncated), **flat, **pads, **cuts)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, file: Path) -> EncodedSet:
@@ -85,7 +114,27 @@ class EncodedSet:
             cuts = np.cumsum(stored["lengths"])[:-1]
             arrays = {k[5:]: np.split(stored[k], cuts) for k in stored if k.startswith("data:")}
             pad = {k[4:]: int(stored[k]) for k in stored if k.startswith("pad:")}
-            return cls(arrays, pad, int(stored["truncated"]))
+            return cls(arrays, pad, int(stored["truncated"]), _windows(stored))
+
+
+def _stored(windows: Windows) -> dict[str, np.ndarray]:
+    """Flat arrays and their lengths, for `EncodedSet.save`."""
+    ragged = {"picks": windows.picks, **{f"carried:{n}": rows for n, rows in windows.carried.items()}}
+    flat = {f"window:{n}": np.concatenate(rows) for n, rows in ragged.items()}
+    counts = {f"counts:{n}": np.array([len(row) for row in rows]) for n, rows in ragged.items()}
+    return {"owner": windows.owner, **flat, **counts}
+
+
+def _windows(stored: Mapping[str, np.ndarray]) -> Windows | None:
+    if "owner" not in stored:
+        return None
+    ragged = {
+        key[7:]: np.split(stored[key], np.cumsum(stored[f"counts:{key[7:]}"])[:-1])
+        for key in stored
+        if key.startswith("window:")
+    }
+    carried = {name[8:]: rows for name, rows in ragged.items() if name.startswith("carried:")}
+    return Windows(stored["owner"], ragged["picks"], carried)
 
 
 def _pad(rows: list[np.ndarray], value: int) -> np.ndarray:

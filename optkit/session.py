@@ -110,7 +110,7 @@ def infer_all(
     max_tokens: int,
     progress: Callable[[int], None] = lambda answered: None,
 ) -> dict[str, list[np.ndarray]]:
-    """Every example's outputs by name, in the order of `encoded`.
+    """Every example's outputs by name, in the order of `encoded`; windows come back as examples.
 
     Batches hold neighbours in length, so that little work is padding. An output with a value per
     token is cut back to the example's own length. It is known by its second dimension, which
@@ -136,4 +136,4 @@ def infer_all(
         for indices, value in zip(batches, values):
             for i, row in zip(indices, value):
                 rows[i] = row[: lengths[i]] if per_token else row
-    return outputs
+    return encoded.windows.gather(outputs) if encoded.windows else outputs

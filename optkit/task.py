@@ -28,6 +28,8 @@ Outputs = Mapping[str, Sequence[np.ndarray]]
 _BY_ARCHITECTURE = {
     "ForSequenceClassification": "text-classification",
     "ForImageClassification": "image-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
     "Model": "embeddings",
 }
 #: Inputs that show a graph all it must stand where no data was given; never for calibration or training.

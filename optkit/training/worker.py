@@ -22,6 +22,7 @@ class TrainingWorker:
         settings: dict[str, Any],
         columns: dict[str, Any],
         force: bool,
+        task: str | None = None,
     ) -> dict[str, Any]:
         """Train, and give the notes of the step: score, metric, history."""
         made = finetune(
@@ -32,6 +33,7 @@ class TrainingWorker:
             Columns(**columns),
             force,
             lambda text, fraction: self.emit(text=text, fraction=fraction),
+            task,
         )
         return made.lineage[-1]["notes"]
 

@@ -1,0 +1,70 @@
+"""`FinetuneSettings`: how a model is fine-tuned, checked when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from optkit.errors import RecipeError, did_you_mean
+
+#: Name → the Trainer's own name.
+OPTIMIZERS = {
+    "adamw": "adamw_torch",
+    "sgd": "sgd",
+    "adafactor": "adafactor",
+    "adagrad": "adagrad",
+    "rmsprop": "rmsprop",
+}
+SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """`batch` is examples per step over all processes, `learning_rate` the peak after `warmup` (a share
+    of all steps).
+
+    `max_length` bounds tokens per example while training (None: the model's own limit). `patience` ends
+    the run after that many epochs without a better score (None: never). `accumulate` splits a batch into
+    so many parts, which bounds memory and not the result; `gradient_checkpointing` computes activations
+    twice for the same reason. `precision` is that of the products: fp32, bf16, fp16 (on a GPU).
+    """
+
+    epochs: float = 3.0
+    batch: int = 32
+    learning_rate: float = 1e-4
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    max_length: int | None = 128
+    seed: int = 0
+    optimizer: str = "adamw"
+    schedule: str = "linear"
+    patience: int | None = None
+    label_smoothing: float = 0.0
+    accumulate: int = 1
+    gradient_checkpointing: bool = False
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "learning_rate", "accumulate"):
+            if not getattr(self, name) > 0:
+                raise RecipeError(f"Expected {name} above 0, received {getattr(self, name)}.")
+        for name in ("warmup", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RecipeError(f"Expected {name} as a share from 0 to 1, received {getattr(self, name)}.")
+        if self.weight_decay < 0:
+            raise RecipeError(f"Expected weight_decay of at least 0, received {self.weight_decay}.")
+        if self.max_length is not None and self.max_length < 3:
+            raise RecipeError(f"Expected max_length of at least 3 tokens, received {self.max_length}.")
+        if self.patience is not None and self.patience < 1:
+            raise RecipeError(f"Expected patience of at least 1 epoch, received {self.patience}.")
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise RecipeError(
+                    f"Expected {name} to be one of {', '.join(known)}, received {value!r}.",
+                    hint=did_you_mean(value, known),
+                )
+        if self.batch % self.accumulate:
+            raise RecipeError(
+                f"Expected a batch that {self.accumulate} parts divide evenly, received {self.batch}."
+            )

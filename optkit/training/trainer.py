@@ -1,0 +1,106 @@
+"""transformers' Trainer, set up: the same batches for any number of processes, and a watch over the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optkit.errors import PassError
+from optkit.training.distributed import World
+from optkit.training.settings import OPTIMIZERS, FinetuneSettings
+
+Progress = Callable[[str, float | None], None]
+
+
+def trainer_class() -> Any:
+    """The Trainer, whose batches hold neighbours in length and depend on the whole batch only.
+
+    Its own sampler groups by the batch of one process, so that two processes would train in another order.
+    """
+    import torch
+    from transformers import Trainer
+    from transformers.trainer_pt_utils import LengthGroupedSampler
+
+    class Grouped(LengthGroupedSampler):
+        """The order of an epoch follows from seed and epoch alone: a resumed run continues it."""
+
+        seed, epoch = 0, 0
+
+        def set_epoch(self, epoch: int) -> None:
+            self.epoch = epoch
+
+        def __iter__(self) -> Any:
+            self.generator.manual_seed(self.seed + self.epoch)
+            return super().__iter__()
+
+    class GroupedTrainer(Trainer):
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            rows = train_dataset if train_dataset is not None else self.train_dataset
+            whole = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+            sampler = Grouped(whole, lengths=list(rows["length"]), generator=torch.Generator())
+            sampler.seed = self.args.seed
+            return sampler
+
+    return GroupedTrainer
+
+
+def arguments(settings: FinetuneSettings, folder: Path, world: World) -> Any:
+    import torch
+    from transformers import TrainingArguments
+
+    gpu = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=world.share(settings),
+        per_device_eval_batch_size=64,
+        gradient_accumulation_steps=settings.accumulate,
+        activation_checkpointing=settings.gradient_checkpointing,
+        learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup,  # below 1 it is a share
+        weight_decay=settings.weight_decay,
+        optim=OPTIMIZERS[settings.optimizer],
+        lr_scheduler_type=settings.schedule,
+        label_smoothing_factor=settings.label_smoothing,
+        bf16=settings.precision == "bf16",
+        fp16=settings.precision == "fp16",
+        seed=settings.seed,
+        use_cpu=not gpu,
+        ddp_backend=("nccl" if gpu else "gloo") if world.size > 1 else None,
+        ddp_find_unused_parameters=world.size > 1,  # BERT's pooler has no gradient in some tasks
+        remove_unused_columns=False,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="score",
+        greater_is_better=True,
+        logging_steps=10,
+        logging_nan_inf_filter=False,  # on, it would report a NaN loss as 0
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+
+
+def callbacks(settings: FinetuneSettings, progress: Progress) -> list[Any]:
+    """The watch over the loss and, with `patience`, early stopping."""
+    from transformers import EarlyStoppingCallback, TrainerCallback
+
+    class Watch(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            loss = (logs or {}).get("loss")
+            if loss is None:
+                return
+            if not np.isfinite(float(loss)):
+                raise PassError(
+                    f"The loss is {loss} at step {state.global_step}, epoch {state.epoch:.2f}.",
+                    hint="Lower the learning rate; the same command resumes from the last whole epoch.",
+                )
+            progress(f"loss {float(loss):.3f}", state.global_step / max(1, state.max_steps))
+
+    watch: list[Any] = [Watch()]
+    return watch if settings.patience is None else [*watch, EarlyStoppingCallback(settings.patience)]
