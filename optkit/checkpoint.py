@@ -104,6 +104,8 @@ def model_inputs(model: Any) -> list[str]:
     """
     import inspect
 
+    if isinstance(own := getattr(model, "inputs", None), list):  # a pair of texts
+        return own
     model = getattr(model, "transformer", model) if hasattr(model, "pooling") else model
     accepted = inspect.signature(model.forward).parameters
     if "pixel_values" in accepted:  # an image is never padded, so its optional mask is left out
