@@ -30,7 +30,7 @@ def score_of(artifact, data, split):
 def test_a_vit_learns_digits(tmp_path):
     data = digits_data(tmp_path / "data", train=700, test=200)
     source = vit(tmp_path / "start", labels=("x", "y"))
-    settings = FinetuneSettings(epochs=6, batch=32, learning_rate=2e-3)
+    settings = FinetuneSettings(epochs=12, batch=32, learning_rate=2e-3)
     made = finetune(source, data, tmp_path / "out", settings)
     assert made.task == "image-classification"
     assert [open_task(made).labels[i] for i in (0, 9)] == ["0", "9"]
