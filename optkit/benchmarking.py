@@ -75,7 +75,7 @@ def benchmark(
         found = [open_contestant(text, folder, trust_remote_code) for text in models]
         found = _named(found, names)
         threads = (plan or {}).get("threads") or os.cpu_count() or 1
-        wanted = [Shape.parse(s) for s in shapes or _usual(data is not None, bool(scenarios.names))]
+        wanted = [Shape.parse(s) for s in shapes or _usual(found, data is not None, scenarios)]
         wanted += [SHAPES[name] for name in scenarios.names if name in SHAPES]
         if data is None and not all(shape.fixed for shape in wanted):
             raise RecipeError(
@@ -266,10 +266,15 @@ class _Benchmark:
         return []
 
 
-def _usual(data: bool, scenarios: bool) -> tuple[str, ...]:
-    """The shapes that nobody named: with scenarios only the one that ratios speak of."""
-    if scenarios:
+def _usual(found: list[Contestant], data: bool, scenarios: Scenarios) -> tuple[str, ...]:
+    """The shapes that nobody named: with scenarios only the one that ratios speak of.
+
+    Images have one size, so that a number of tokens says nothing of them.
+    """
+    if scenarios.names:
         return ("1xdata",)
+    if any(model.takes_images for model in found):
+        return ("1xdata", "8xdata") if data else ("1x1", "8x1")
     return DATA_SHAPES if data else FIXED_SHAPES
 
 

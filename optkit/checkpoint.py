@@ -104,9 +104,13 @@ def model_inputs(model: Any) -> list[str]:
     """
     import inspect
 
+    if isinstance(own := getattr(model, "inputs", None), list):  # a pair of texts
+        return own
     model = getattr(model, "transformer", model) if hasattr(model, "pooling") else model
     accepted = inspect.signature(model.forward).parameters
-    names = [n for n in ("input_ids", "attention_mask", "token_type_ids", "pixel_values") if n in accepted]
+    if "pixel_values" in accepted:  # an image is never padded, so its optional mask is left out
+        return ["pixel_values"]
+    names = [n for n in ("input_ids", "attention_mask", "token_type_ids") if n in accepted]
     if getattr(model.config, "type_vocab_size", 2) < 2 and "token_type_ids" in names:
         names.remove("token_type_ids")
     return names

@@ -190,9 +190,13 @@ def _write(report: Report, chosen: Row | None, out: Path, force: bool) -> None:
     with staged(out, force) as folder:
         if chosen is not None:
             source = Path(chosen.artifact)
-            for file in source.iterdir():
-                if file.name not in REPORTS:
-                    shutil.copyfile(file, folder / file.name)
+            shutil.copytree(
+                source,
+                folder,
+                ignore=shutil.ignore_patterns(*REPORTS),
+                dirs_exist_ok=True,
+                copy_function=shutil.copyfile,
+            )
             manifest = read_json(folder / MANIFEST, OptkitError)
             manifest["task"] = report.task
             manifest["runtime"] = {"name": chosen.runtime, "options": {}}

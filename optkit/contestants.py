@@ -42,6 +42,10 @@ class Contestant:
         return _reader_file(folder) is not None and (folder / "config.json").exists()
 
     @property
+    def takes_images(self) -> bool:
+        return _pixels(self) is not None
+
+    @property
     def reader(self) -> str:
         """What turns texts into its inputs, as a hash: equal for models that take the same ones."""
         folder = Path(self.artifact)

@@ -35,7 +35,7 @@ class PixelEncoder:
         if not file.exists():
             raise CheckpointError(
                 f"Expected {_FILE} in {str(folder)!r}; it is missing.",
-                hint="Save it beside the model: AutoImageProcessor.from_pretrained(NAME).save_pretrained(FOLDER).",
+                hint="Save it there: AutoImageProcessor.from_pretrained(NAME).save_pretrained(FOLDER).",
             )
         self._settings = read_json(file, CheckpointError)
         wrong = [name for name in _UNKNOWN_STEPS if self._settings.get(name)]
@@ -61,8 +61,8 @@ class PixelEncoder:
             values = _cropped(values, _pair(s.get("crop_size", 224)))
         if values.shape[:2] != self.size:
             raise DataError(
-                f"Expected an image of {self.size[0]} x {self.size[1]} pixels at position {place} (the model's "
-                f"image_size), received {values.shape[0]} x {values.shape[1]}.",
+                f"Expected an image of {self.size[0]} x {self.size[1]} pixels at position {place} (the "
+                f"model's image_size), received {values.shape[0]} x {values.shape[1]}.",
                 hint=f"Set do_resize and size in {_FILE}.",
             )
         values = values.reshape(*self.size, self.channels).astype(np.float32)

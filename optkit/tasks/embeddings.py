@@ -82,10 +82,10 @@ class Embeddings(Task):
 
     def answers(self, outputs: Outputs) -> np.ndarray:
         """Vectors of length 1, (pairs, 2, width), float32."""
-        rows = outputs[OUTPUT]
-        if len(rows) % 2:
-            raise DataError(f"Expected two vectors per pair, received {len(rows)} vectors in all.")
-        vectors = np.stack(list(rows)).astype(np.float32)
+        vectors = np.stack(list(outputs[OUTPUT])).astype(np.float32)
+        vectors = vectors.reshape(-1, vectors.shape[-1])  # training gives both vectors of a pair at once
+        if len(vectors) % 2:
+            raise DataError(f"Expected two vectors per pair, received {len(vectors)} vectors in all.")
         lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return (vectors / lengths).reshape(-1, 2, vectors.shape[1])
 

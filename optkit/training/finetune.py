@@ -60,7 +60,8 @@ def finetune(
     name, kind = open_kind(task, rows, columns)
     config = kind.config(rows, columns)
     goal = kind.task(source, config, settings.max_length)
-    train, validation = goal.read(rows, columns), goal.read(examples.split("validation"), columns)
+    train = kind.prepared(goal.read(rows, columns))
+    validation = kind.prepared(goal.read(examples.split("validation"), columns))
     network = kind.network(source, config, _loader(source))
     key = [
         source.fingerprint(),

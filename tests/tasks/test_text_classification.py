@@ -132,7 +132,7 @@ def test_a_metric_of_another_problem_is_refused(make_task):
 
 def test_an_architecture_without_a_task_names_the_flag(make_task):
     with pytest.raises(CheckpointError) as raised:
-        make_task(architectures=["BertModel"])
+        make_task(architectures=["BertForMaskedLM"])
     assert "--task" in raised.value.hint
 
 

@@ -49,6 +49,10 @@ class Kind(ABC):
     def targets(self, task: Task, labelled: Labelled) -> dict[str, list[np.ndarray]]:
         """Argument of the model's forward method → one target array per encoded row (window)."""
 
+    def prepared(self, labelled: Labelled) -> Labelled:
+        """What `task.read` gave, with one encoded row per thing to learn from."""
+        return labelled
+
     def network(self, source: Artifact, config: dict[str, Any], load: Any) -> Any:
         """The torch module to train; `load(auto_class, **config)` is transformers' from_pretrained."""
         return load(self.auto_class, **config)

@@ -1,0 +1,106 @@
+"""Small checkpoints of tasks other than text classification: random weights, sizes for a test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tests.conftest import tiny, write_tokenizer
+
+#: Labels of scikit-learn's digits.
+DIGITS = tuple("0123456789")
+
+
+def embedder(folder: Path, kind: str = "bert", pooling: dict | None = None, normalize: bool = True) -> Path:
+    """A headless encoder; with `pooling` (1_Pooling/config.json) it is a sentence-transformers folder."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(folder)
+    model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(kind, **tiny(kind)))
+    for p in model.parameters():
+        p.data.mul_(3.0) if p.dim() > 1 else None
+    model.save_pretrained(str(folder))
+    if pooling is not None:
+        kinds = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
+        paths = ["", "1_Pooling", "2_Normalize"]
+        modules = [
+            {"idx": i, "name": str(i), "path": paths[i], "type": f"sentence_transformers.models.{k}"}
+            for i, k in enumerate(kinds)
+        ]
+        (folder / "modules.json").write_text(json.dumps(modules))
+        (folder / "1_Pooling").mkdir()
+        (folder / "2_Normalize").mkdir()
+        (folder / "1_Pooling" / "config.json").write_text(
+            json.dumps({"word_embedding_dimension": model.config.hidden_size, **pooling})
+        )
+        (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16}))
+    return folder
+
+
+def vit(folder: Path, labels: tuple[str, ...] = DIGITS, side: int = 8, channels: int = 1) -> Path:
+    """A ViT of two layers on images of `side` x `side`, with its preprocessor_config.json."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        image_size=side,
+        patch_size=2,
+        num_channels=channels,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+    )
+    model = transformers.ViTForImageClassification(config)
+    for p in model.parameters():
+        p.data.mul_(3.0) if p.dim() > 1 else None
+    model.save_pretrained(str(folder))
+    write_processor(folder, side, channels)
+    return folder
+
+
+def write_processor(folder: Path, side: int, channels: int, **changes) -> None:
+    settings = {
+        "image_processor_type": "ViTImageProcessor",
+        "size": {"height": side, "width": side},
+        "resample": 2,
+        "image_mean": [0.5] * channels,
+        "image_std": [0.5] * channels,
+        **changes,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+
+
+def digits(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images (count, 8, 8) of bytes and labels (count,) from scikit-learn's digits."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    picked = np.random.default_rng(seed).permutation(len(found.target))[:count]
+    return (found.images[picked] * 15.9).astype(np.uint8), found.target[picked].astype(np.uint8)
+
+
+def write_idx(file: Path, values: np.ndarray) -> None:
+    """idx, gzipped: a magic number, the sizes (big-endian), the bytes."""
+    import gzip
+
+    head = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, dtype=">u4").tobytes()
+    file.write_bytes(gzip.compress(head + values.astype(np.uint8).tobytes()))
+
+
+def digits_data(folder: Path, train: int = 128, test: int = 60) -> Path:
+    """scikit-learn's digits as idx files named as MNIST's are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images, labels = digits(train + test)
+    for prefix, part in (("train", slice(0, train)), ("t10k", slice(train, None))):
+        write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images[part])
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", labels[part])
+    return folder

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from optkit.errors import CheckpointError, DataError
+from optkit.pixels import PixelEncoder
+
+
+def photo(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A smooth coloured picture with some noise."""
+    rng = np.random.default_rng(seed)
+    x, y = np.meshgrid(np.linspace(0, 6, width), np.linspace(0, 4, height))
+    base = np.stack([np.sin(x), np.cos(y), np.sin(x * y)], axis=-1) * 100 + 128
+    return Image.fromarray(np.clip(base + rng.normal(0, 10, base.shape), 0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    """encoder(model settings, preprocessor settings)"""
+
+    def make(config, settings):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+        return PixelEncoder(tmp_path)
+
+    return make
+
+
+SETTINGS = [
+    {},
+    {
+        "size": {"height": 48, "width": 32},
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+    },
+    {
+        "size": {"shortest_edge": 40},
+        "do_center_crop": True,
+        "crop_size": {"height": 32, "width": 32},
+        "resample": 3,
+    },
+    {"size": {"shortest_edge": 20}, "do_center_crop": True, "crop_size": {"height": 30, "width": 30}},
+    {"size": {"height": 32, "width": 32}, "do_normalize": False},
+    {"size": {"height": 32, "width": 32}, "do_rescale": False, "resample": 0},
+    {"size": {"height": 32, "width": 32}, "rescale_factor": 1 / 127.5},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(map(str, s)) or "defaults")
+@pytest.mark.parametrize("size", [(64, 64), (50, 91), (33, 20)])
+def test_pixels_equal_transformers(settings, size, encoder, tmp_path):
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    image = photo(*size)
+    expected = ViTImageProcessorPil(**settings)(image, return_tensors="np")["pixel_values"][0]
+    found = encoder({"image_size": list(expected.shape[1:]), "num_channels": 3}, settings).encode([image])
+    assert found.arrays["pixel_values"][0].dtype == np.float32
+    np.testing.assert_allclose(found.arrays["pixel_values"][0], expected, atol=1e-3)
+
+
+def test_grey_images_equal_transformers(encoder):
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    settings = {"size": {"height": 16, "width": 16}, "image_mean": [0.5], "image_std": [0.5]}
+    image = photo(30, 30).convert("L")
+    expected = ViTImageProcessorPil(**settings)(image, return_tensors="np")["pixel_values"][0]
+    found = encoder({"image_size": 16, "num_channels": 1}, settings).encode([image])
+    np.testing.assert_allclose(found.arrays["pixel_values"][0], expected, atol=1e-3)
+
+
+def test_every_way_to_give_an_image_gives_the_same_pixels(encoder, tmp_path):
+    make = encoder({"image_size": 32, "num_channels": 3}, {"size": 32})
+    image = photo(64, 48)
+    image.save(tmp_path / "x.png")
+    raw = (tmp_path / "x.png").read_bytes()
+    ways = [
+        image,
+        str(tmp_path / "x.png"),
+        tmp_path / "x.png",
+        raw,
+        np.asarray(image),
+        {"bytes": raw, "path": None},
+    ]
+    first, *others = make.encode(ways).arrays["pixel_values"]
+    for other in others:
+        np.testing.assert_array_equal(first, other)
+
+
+def test_transparent_and_grey_images_become_what_the_model_takes(encoder):
+    make = encoder({"image_size": 32, "num_channels": 3}, {"size": 32})
+    encoded = make.encode([photo(64, 48).convert("RGBA"), photo(64, 48).convert("L")])
+    assert [a.shape for a in encoded.arrays["pixel_values"]] == [(3, 32, 32)] * 2
+
+
+def test_a_size_that_is_not_the_models(encoder):
+    with pytest.raises(
+        DataError, match=r"Expected an image of 32 x 32 pixels at position 0.*received 48 x 64"
+    ):
+        encoder({"image_size": 32}, {"do_resize": False}).encode([photo(64, 48)])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"do_pad": True}, "do_pad"),
+        ({"size": {"longest_edge": 3}}, "height and width"),
+        ({"size": {"shortest_edge": 3, "longest_edge": 3}}, "longest edge"),
+        ({"size": 32, "image_mean": [0.5, 0.5]}, "image_mean for 3 channels"),
+    ],
+)
+def test_settings_that_are_not_done_are_refused(settings, message, encoder):
+    with pytest.raises(CheckpointError, match=message):
+        encoder({"image_size": 32}, settings).encode([photo(64, 48)])
+
+
+def test_a_missing_file_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="preprocessor_config"):
+        PixelEncoder(tmp_path)
+
+
+def test_an_array_of_floats_is_refused(encoder):
+    with pytest.raises(DataError, match="array of bytes"):
+        encoder({"image_size": 32}, {"size": 32}).encode([np.zeros((32, 32, 3), dtype=np.float32)])

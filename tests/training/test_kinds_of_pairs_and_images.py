@@ -1,0 +1,104 @@
+"""Fine-tuning embeddings and image classification: what is learned, and that the result goes on."""
+
+from __future__ import annotations
+
+import json
+
+import datasets
+import numpy as np
+import pytest
+
+from optkit.artifact import Artifact
+from optkit.errors import DataError
+from optkit.session import infer_all, open_session
+from optkit.task import Columns, open_task
+from optkit.training.finetune import FinetuneSettings, finetune
+from optkit.training.kinds import embeddings, open_kind
+from tests.conftest import WORDS, write_jsonl
+from tests.tasks.builders import digits_data, embedder, vit
+
+
+def score_of(artifact, data, split):
+    from optkit.data import Data
+
+    task = open_task(artifact)
+    read = task.read(Data(str(data)).split(split), Columns())
+    with open_session(artifact) as session:
+        return task.score(task.answers(infer_all(session, read.encoded, 32, 4096)), read.references)
+
+
+def test_a_vit_learns_digits(tmp_path):
+    data = digits_data(tmp_path / "data", train=700, test=200)
+    source = vit(tmp_path / "start", labels=("x", "y"))
+    settings = FinetuneSettings(epochs=12, batch=32, learning_rate=2e-3)
+    made = finetune(source, data, tmp_path / "out", settings)
+    assert made.task == "image-classification"
+    assert [open_task(made).labels[i] for i in (0, 9)] == ["0", "9"]
+    assert (made.path / "preprocessor_config.json").exists()
+    assert score_of(made, data, "test") > 0.6  # 0.1 by chance
+
+
+def test_embeddings_learn_a_similarity(tmp_path):
+    """The score of a pair is the share of words both have: what a random encoder does not know."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "data").mkdir()
+    for split, count in (("train", 400), ("validation", 100)):
+        rows = []
+        for _ in range(count):
+            a, b = rng.choice(WORDS, 4), rng.choice(WORDS, 4)
+            same = rng.integers(0, 5)
+            b[:same] = a[:same]
+            shared = len(set(a) & set(b)) / len(set(a) | set(b))
+            rows.append({"text": " ".join(a), "text_pair": " ".join(b), "label": 5 * shared})
+        write_jsonl(tmp_path / "data" / f"{split}.jsonl", rows)
+    source = embedder(tmp_path / "start", pooling={"pooling_mode": "mean"})
+    before = score_of(Artifact.open(source), tmp_path / "data", "validation")
+    settings = FinetuneSettings(epochs=4, batch=16, learning_rate=2e-3)
+    made = finetune(source, tmp_path / "data", tmp_path / "out", settings, task="embeddings")
+    after = score_of(made, tmp_path / "data", "validation")
+    assert after > before + 0.05
+    assert made.lineage[-1]["notes"]["score"] == pytest.approx(after, abs=1e-3)
+    assert json.loads((made.path / "modules.json").read_text())[1]["path"] == "1_Pooling"
+
+
+def test_the_loss_is_that_of_sentence_transformers(tmp_path):
+    torch = pytest.importorskip("torch")
+    library = pytest.importorskip("sentence_transformers")
+    from sentence_transformers.losses import CosineSimilarityLoss
+
+    source = Artifact.open(embedder(tmp_path / "start", pooling={"pooling_mode": "mean"}))
+    kind = embeddings.KIND
+    task = kind.task(source, {}, None)
+    rows = datasets.Dataset.from_dict(
+        {"text": ["a fine film", "dull"], "text_pair": ["good", "the plot is thin"], "label": [4.0, 1.0]}
+    )
+    labelled = kind.prepared(task.read(rows, Columns()))
+    import transformers
+
+    def load(auto_class):
+        return getattr(transformers, auto_class).from_pretrained(str(source.path))
+
+    network = kind.network(source, kind.config(rows, Columns()), load).eval()
+    batch = kind.collate(labelled.encoded, kind.targets(task, labelled), [0, 1])
+    inputs = {n: torch.from_numpy(v) for n, v in batch.items() if n in (*network.inputs, "labels")}
+    reference = library.SentenceTransformer(str(source.path), device="cpu").eval()
+    features = [reference.tokenize(list(rows[name])) for name in ("text", "text_pair")]
+    expected = CosineSimilarityLoss(reference)(features, torch.tensor([1.0, 0.25]))
+    assert network(**inputs)["loss"].item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_one_similarity_only_is_refused():
+    rows = datasets.Dataset.from_dict({"text": ["a"], "text_pair": ["b"], "label": [1.0]})
+    with pytest.raises(DataError, match="different similarities"):
+        embeddings.KIND.config(rows, Columns())
+
+
+def test_columns_tell_images_and_never_embeddings():
+    images = datasets.Dataset.from_dict({"image": [b"P5"], "label": [1]})
+    paths = datasets.Dataset.from_dict({"path": ["a/b.PNG"], "label": [1]})
+    pairs = datasets.Dataset.from_dict({"text": ["a"], "text_pair": ["b"], "path": ["x.txt"], "label": [0.5]})
+    assert [open_kind(None, rows, Columns())[0] for rows in (images, paths, pairs)] == [
+        "image-classification",
+        "image-classification",
+        "text-classification",
+    ]
