@@ -129,8 +129,11 @@ def _network(source: Artifact, labels: list[str], problem: str) -> Any:
     import torch
     import transformers
 
+    from optkit.pruning.loading import from_pretrained
+
     try:
-        return transformers.AutoModelForSequenceClassification.from_pretrained(
+        return from_pretrained(
+            transformers.AutoModelForSequenceClassification,
             str(source.path),
             num_labels=len(labels),
             id2label=dict(enumerate(labels)),
