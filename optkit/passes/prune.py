@@ -44,7 +44,7 @@ class Prune(Pass):
         choices=("auto", "none", "scales", "projection"),
     )
     ffn_multiple: int = param(16, "FFN widths are multiples of this, as kernels like", minimum=1)
-    samples: int = param(2048, "training examples to calibrate on; labels are not used", minimum=FEWEST)
+    samples: int = param(1024, "training examples to calibrate on; labels are not used", minimum=FEWEST)
     max_length: int = param(128, "tokens per calibration example, longer ones are cut", minimum=4)
     tokens: int = param(128, "sequence length that costs are counted at", minimum=1)
     seed: int = param(0, "seed of the criterion random", minimum=0)
