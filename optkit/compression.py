@@ -28,6 +28,7 @@ from optkit.data import Data
 from optkit.errors import DataError, OptkitError
 from optkit.evaluation import Evaluator
 from optkit.loop import Loop
+from optkit.passes.base import Pass
 from optkit.recipe import AnyOf, Recipe
 from optkit.report.model import Report, Row
 from optkit.task import Columns, open_task

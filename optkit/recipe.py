@@ -56,6 +56,8 @@ class Recipe:
                 f"Unknown target {self.target!r}.", hint=did_you_mean(str(self.target), TARGETS)
             )
         _check_order(self.steps)
+        for chain in self.chains():
+            _check_repair([step.name() for step in chain])
 
     @classmethod
     def int8(cls, gate: Gate = Gate()) -> Recipe:
@@ -196,7 +198,6 @@ def _check_order(steps: tuple[Pass | AnyOf, ...]) -> None:
                     format, maker = one.produces, f"{one.name()} (step {number})"
                 leaving[format] = maker
         arriving = leaving
-    _check_repair([one.name() for step in steps for option in _options(step) for one in option])
 
 
 def _check_repair(names: list[str]) -> None:
