@@ -71,9 +71,7 @@ class Prune(Pass):
         refit = _REFIT.get(self.criterion, "none") if self.refit == "auto" else self.refit
         needed = self.criterion in FROM_GRADIENTS or refit != "none"
         batches, count = self._batches(model, context) if needed else ([], 0)
-        plan = Plan(
-            self.share, self.of, self.criterion, refit, self.ffn_multiple, self.tokens, self.seed
-        )
+        plan = Plan(self.share, self.of, self.criterion, refit, self.ffn_multiple, self.tokens, self.seed)
         parameters = _parameters(model)
         notes = prune(model, plan, batches, context.progress)
         model.save_pretrained(str(out))
@@ -107,5 +105,3 @@ class Prune(Pass):
 
 def _parameters(model: Any) -> int:
     return sum(p.numel() for p in model.parameters())
-
-

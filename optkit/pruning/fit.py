@@ -37,7 +37,7 @@ class Fit:
         return self.weight + _solve(self.gram, self.cross - self.gram @ self.weight, self.ridge)
 
     def scaled(self, units: int, width: int) -> Any:
-        """`weight` with the best factor per unit (the bias unchanged); None where a factor is unreasonable."""
+        """`weight` with the best factor per unit, the bias unchanged; None where one is unreasonable."""
         import torch
 
         size = units * width

@@ -38,7 +38,7 @@ def streams(model: Any, places: Sequence[Sublayer], batches: Sequence[dict[str, 
         )
     layers = [place.layer for place in places if place.kind == "heads"]
     found = []
-    with torch.inference_mode():
+    with torch.inference_mode(), _without_cache(model):
         for feeds in batches:
             seen: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
             with _hooks([layer.register_forward_pre_hook(_keep(seen), with_kwargs=True) for layer in layers]):
@@ -79,6 +79,20 @@ def observe(stream: Stream, heads: Sublayer, ffn: Sublayer) -> tuple[Passage, Pa
 
 
 @contextmanager
+def _without_cache(model: Any) -> Iterator[None]:
+    """A decoder's layer that runs twice must not meet the keys and values of its first run."""
+    before = getattr(model.config, "use_cache", None)
+    model.config.use_cache = False
+    try:
+        yield
+    finally:
+        if before is None:
+            del model.config.use_cache
+        else:
+            model.config.use_cache = before
+
+
+@contextmanager
 def _hooks(handles: list[Any]) -> Iterator[None]:
     try:
         yield
@@ -98,9 +112,6 @@ def _keep(seen: list[Any]) -> Callable[..., None]:
     def keep(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         named = dict(named)
         hidden = arguments[0] if arguments else named.pop("hidden_states")
-        for name, value in (("past_key_values", None), ("use_cache", False)):
-            if name in named:  # a second run must not meet the first one's cache
-                named[name] = value
         seen.append((hidden, arguments[1:], named))
 
     return keep

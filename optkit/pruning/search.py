@@ -27,7 +27,7 @@ def allocate(
     allowed: Sequence[Sequence[int]],
     budget: float,
 ) -> list[int]:
-    """The number of units of each sublayer, with the largest sum of `gains[s][n]` for `prices[s][n]` ≤ budget.
+    """Units per sublayer, n: the largest sum of `gains[s][n]` whose `prices[s][n]` fit the budget.
 
     A multiple-choice knapsack, solved over `STEPS` steps of the budget (prices are rounded up, so the
     budget always holds), which also fits costs that are not linear, such as a latency table. For equal
