@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from optkit.compression import compress
     from optkit.errors import OptkitError
     from optkit.gate import Gate
+    from optkit.passes.prune import Prune
     from optkit.recipe import Recipe
     from optkit.report.model import Report
     from optkit.serving.predictor import Predictor, load
@@ -33,6 +34,7 @@ _HOME = {
     "Gate": "optkit.gate",
     "OptkitError": "optkit.errors",
     "Predictor": "optkit.serving.predictor",
+    "Prune": "optkit.passes.prune",
     "Recipe": "optkit.recipe",
     "Report": "optkit.report.model",
     "benchmark": "optkit.benchmarking",
@@ -47,6 +49,7 @@ __all__ = [
     "Gate",
     "OptkitError",
     "Predictor",
+    "Prune",
     "Recipe",
     "Report",
     "__version__",

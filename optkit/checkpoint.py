@@ -56,6 +56,7 @@ def load_model(path: str | Path | Artifact, task: str | None = None, trust_remot
     import torch
     import transformers
 
+    from optkit.pruning.loading import from_pretrained
     from optkit.task import infer_task
 
     artifact = path if isinstance(path, Artifact) else Artifact.open(path)
@@ -66,7 +67,8 @@ def load_model(path: str | Path | Artifact, task: str | None = None, trust_remot
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        model, info = auto.from_pretrained(
+        model, info = from_pretrained(
+            auto,
             str(artifact.path),
             dtype=torch.float32,
             local_files_only=True,

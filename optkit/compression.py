@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,8 @@ from optkit.data import Data
 from optkit.errors import DataError, OptkitError
 from optkit.evaluation import Evaluator
 from optkit.loop import Loop
-from optkit.recipe import Recipe
+from optkit.passes.base import Pass
+from optkit.recipe import AnyOf, Recipe
 from optkit.report.model import Report, Row
 from optkit.task import Columns, open_task
 
@@ -37,7 +38,7 @@ Listener = Callable[[dict[str, Any]], None]
 
 def compress(
     source: str | Path,
-    recipe: Recipe,
+    recipe: Recipe | Sequence[Pass | AnyOf | str],
     *,
     data: str | Path | None = None,
     out: str | Path,
@@ -58,7 +59,8 @@ def compress(
 ) -> Report:
     """Compress the checkpoint at `source` by `recipe`, measure every step, keep the best that passes.
 
-    `source` is a folder or a hub name; `data` as `optkit.data.Data` takes it; `limit` bounds the
+    `source` is a folder or a hub name; `recipe` may be a list for `Recipe.of`, such as
+    `[Prune(0.6), "int8"]`; `data` as `optkit.data.Data` takes it; `limit` bounds the
     examples measured (None: the whole split). The folder `out` gets the chosen artifact and
     report.json, .md, .html. When no candidate passes the gate, the one with the best score is
     there, `report.gate["passed"]` is False, and the command line exits with 3.
@@ -69,6 +71,8 @@ def compress(
     >>> optkit.compress("ckpt", optkit.Recipe.int8(), data="sst2", out="models/x")  # doctest: +SKIP
     """
     begun = time.monotonic()
+    if not isinstance(recipe, Recipe):
+        recipe = Recipe.of(recipe)
     out = Path(out)
     check_free(out, force)
     if data is None:

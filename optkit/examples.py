@@ -67,6 +67,12 @@ class EncodedSet:
         arrays = {name: [rows[i] for i in indices] for name, rows in self.arrays.items()}
         return EncodedSet(arrays, self.pad)
 
+    def cut(self, tokens: int) -> EncodedSet:
+        """The first `tokens` tokens of each example; images stay as they are."""
+        if next(iter(self.arrays.values()))[0].ndim > 1:
+            return self
+        return EncodedSet({n: [a[:tokens] for a in rows] for n, rows in self.arrays.items()}, self.pad)
+
     def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """The examples `indices` as one padded batch, batch first."""
         return {

@@ -56,12 +56,24 @@ class Recipe:
                 f"Unknown target {self.target!r}.", hint=did_you_mean(str(self.target), TARGETS)
             )
         _check_order(self.steps)
+        for chain in self.chains():
+            _check_repair([step.name() for step in chain])
 
     @classmethod
     def int8(cls, gate: Gate = Gate()) -> Recipe:
         """Export, then dynamic and static INT8; the fastest that passes is kept."""
-        choices = AnyOf(((make("quantize-dynamic", {}),), (make("quantize-static", {}),)))
-        return cls((make("export-onnx", {}), choices), gate)
+        return cls.of(["int8"], gate)
+
+    @classmethod
+    def of(cls, steps: Iterable[Pass | AnyOf | str], gate: Gate = Gate()) -> Recipe:
+        """From passes and names of passes with their defaults; "int8" stands for what `int8` does.
+
+        >>> [step.name() for step in Recipe.of(["prune", "int8"]).chains()[0]]
+        ['prune', 'export-onnx', 'quantize-dynamic']
+        """
+        if isinstance(steps, str):
+            steps = [steps]
+        return cls(tuple(made for step in steps for made in _expand(step)), gate)
 
     def chains(self) -> list[tuple[Pass, ...]]:
         """Every way from the source to a candidate."""
@@ -162,6 +174,15 @@ def _options(step: Pass | AnyOf) -> tuple[tuple[Pass, ...], ...]:
     return step.options if isinstance(step, AnyOf) else ((step,),)
 
 
+def _expand(step: Pass | AnyOf | str) -> tuple[Pass | AnyOf, ...]:
+    if not isinstance(step, str):
+        return (step,)
+    if step != "int8":
+        return (make(step, {}),)
+    choices = AnyOf(((make("quantize-dynamic", {}),), (make("quantize-static", {}),)))
+    return (make("export-onnx", {}), choices)
+
+
 def _check_order(steps: tuple[Pass | AnyOf, ...]) -> None:
     """Follow the formats from "hf" through every alternative; numbers are those of the recipe's steps."""
     arriving = {"hf": "the checkpoint"}
@@ -179,13 +200,35 @@ def _check_order(steps: tuple[Pass | AnyOf, ...]) -> None:
         arriving = leaving
 
 
+def _check_repair(names: list[str]) -> None:
+    """Distillation repairs what pruning damaged, so it comes after it (again, where both are repeated)."""
+    if "prune" not in names or "distill" not in names:
+        return
+    last = {name: len(names) - 1 - names[::-1].index(name) for name in ("prune", "distill")}
+    if last["distill"] < last["prune"]:
+        raise RecipeError(
+            "Expected 'distill' after the last 'prune', received it before: what the student learned would "
+            "be cut away again.",
+            hint="The order is prune, distill, export-onnx, quantize.",
+        )
+
+
 def _wrong_order(number: int, step: Pass, format: str, maker: str) -> RecipeError:
     known = known_passes().items()
     makers = sorted(n for n, cls in known if cls.produces in step.accepts and format in cls.accepts)
     return RecipeError(
         f"Step {number}, {step.name()}, expects the format {' or '.join(sorted(step.accepts))}, "
         f"received {format!r} from {maker}.",
-        hint=f"Put {' or '.join(makers)} before it." if makers else "Check the order of the passes.",
+        hint=f"Put {' or '.join(makers)} before it." if makers else _order_hint(step, maker),
+    )
+
+
+def _order_hint(step: Pass, maker: str) -> str:
+    if "hf" not in step.accepts:
+        return "Check the order of the passes."
+    return (
+        f"{step.name()} changes the checkpoint itself: put it before {maker.split(' (')[0]}. "
+        "The order is prune, distill, export-onnx, quantize."
     )
 
 

@@ -91,6 +91,43 @@ def test_a_wrong_order_says_what_was_expected_and_what_to_put_before():
         Recipe((make("export-onnx", {}), make("export-onnx", {})))
 
 
+def test_a_pass_on_the_checkpoint_after_the_export_is_explained():
+    with pytest.raises(RecipeError, match=r"received 'onnx' from export-onnx \(step 1\)") as raised:
+        Recipe.of(["export-onnx", "prune"])
+    assert "put it before export-onnx" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("names", "right"),
+    [
+        (["prune", "distill"], True),
+        (["prune", "distill", "prune", "distill"], True),
+        (["distill"], True),
+        (["distill", "prune"], False),
+        (["prune", "distill", "prune"], False),
+    ],
+)
+def test_distillation_comes_after_pruning(names, right):
+    from optkit.recipe import _check_repair
+
+    if right:
+        _check_repair(names)
+    else:
+        with pytest.raises(RecipeError, match="after the last 'prune'"):
+            _check_repair(names)
+
+
+def test_a_list_of_passes_and_names_is_a_recipe():
+    from optkit import Prune
+
+    recipe = Recipe.of([Prune(0.6), "int8"])
+    assert [s.name() for s in recipe.chains()[1]] == ["prune", "export-onnx", "quantize-static"]
+    assert recipe.chains()[0][0].share == 0.6
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    with pytest.raises(RecipeError, match="Unknown pass 'prun'"):
+        Recipe.of(["prun"])
+
+
 def test_an_empty_alternative_is_refused():
     with pytest.raises(RecipeError, match="at least one pass"):
         AnyOf(((),))

@@ -18,6 +18,7 @@ def compress(
     data: Annotated[str, typer.Option(help="Folder of train/validation files, one file, or a hub data set (name:config).")],
     out: Annotated[Path, typer.Option(help="The folder to make.")],
     int8: Annotated[bool, typer.Option("--int8", help="Try dynamic and static INT8, keep the fastest that passes.")] = False,
+    prune: Annotated[float | None, typer.Option(metavar="SHARE", help="Remove this share of the encoder's FLOPs first: 0.6 removes 60%.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML or JSON instead.")] = None,
     max_drop: Annotated[str | None, typer.Option(help="Most the score may drop: 1% (relative) or 0.01 (absolute). [default: 1%]", show_default=False)] = None,
     min_speedup: Annotated[float | None, typer.Option(help="Least speedup over torch fp32, at the lower end of its interval.")] = None,
@@ -43,16 +44,20 @@ def compress(
     from optkit.cli.terminal import Terminal, require_passed
     from optkit.compression import compress as run
     from optkit.gate import Gate
+    from optkit.passes.prune import Prune
     from optkit.recipe import Recipe
     from optkit.task import Columns
 
-    if int8 == (recipe is not None):
+    flags = [*([Prune(prune)] if prune is not None else []), *(["int8"] if int8 else [])]
+    if bool(flags) == (recipe is not None):
         raise RecipeError(
-            "Expected either --int8 or --recipe FILE, received " + ("both." if int8 else "neither."),
+            "Expected either passes (--prune, --int8) or --recipe FILE, received "
+            + ("both." if flags else "neither."),
             hint="optkit recipe init writes a recipe to edit.",
         )
     if recipe is None:
-        plan = Recipe.int8(Gate.parse(max_drop or "1%", min_speedup))
+        steps = flags if int8 else [*flags, "export-onnx"]
+        plan = Recipe.of(steps, Gate.parse(max_drop or "1%", min_speedup))
     else:
         plan = _with_flags(Recipe.load(recipe), max_drop, min_speedup)
     if target is not None:

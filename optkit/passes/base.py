@@ -53,6 +53,8 @@ class Pass(ABC):
     #: Precision of the result; None: that of the source.
     precision: ClassVar[str | None] = None
     needs_data: ClassVar[bool] = False
+    #: Whether the result is meant to answer as its source does, whatever the weights.
+    keeps_answers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))

@@ -129,9 +129,12 @@ def _loader(source: Artifact) -> Any:
     import torch
     import transformers
 
+    from optkit.pruning.loading import from_pretrained
+
     def load(auto_class: str, **config: Any) -> Any:
         try:
-            return getattr(transformers, auto_class).from_pretrained(
+            return from_pretrained(
+                getattr(transformers, auto_class),
                 str(source.path),
                 dtype=torch.float32,
                 local_files_only=True,

@@ -68,6 +68,27 @@ def fake_compress(monkeypatch):
 BASE = ("compress", "ckpt", "--data", "d", "--out", "o")
 
 
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (("--prune", "0.6"), ["prune", "export-onnx"]),
+        (("--int8", "--prune", "0.6"), ["prune", "export-onnx", "quantize-dynamic"]),
+    ],
+)
+def test_prune_comes_first(run, fake_compress, flags, names):
+    run(*BASE, *flags)
+    chain = fake_compress.calls[0][1].chains()[0]
+    assert [step.name() for step in chain] == names
+    assert chain[0].share == 0.6
+
+
+def test_a_share_of_one_is_refused(run, fake_compress):
+    code, _, err = run(*BASE, "--prune", "1")
+    assert code == 2
+    assert "nothing would be left" in err
+    assert not fake_compress.calls
+
+
 def test_flags_become_the_same_python_call(run, fake_compress):
     code, _, err = run(
         *BASE, "--int8", "--max-drop", "0.02", "--min-speedup", "1.5", "--text-column", "t",
@@ -134,7 +155,7 @@ def test_every_error_has_its_exit_code(run, fake_compress, error, code):
 def test_either_int8_or_a_recipe(run, fake_compress, flags):
     code, _, err = run(*BASE, *flags)
     assert code == 2
-    assert "either --int8 or --recipe" in err
+    assert "either passes (--prune, --int8) or --recipe" in err
 
 
 def test_an_unknown_flag_is_exit_2(run):

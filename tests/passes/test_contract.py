@@ -47,14 +47,14 @@ def test_the_result_is_a_whole_artifact(cls, result):
     json.dumps(made.manifest)
 
 
-def test_the_result_answers_like_its_source(result, context):
+def test_the_result_answers_like_its_source(cls, result, context):
     """Random weights, so only roughly; that a real model keeps its accuracy is shown elsewhere."""
     source, made = result
     encoded = context.encoded("test", None)
     with open_session(source) as a, open_session(made) as b:
         before, after = (np.stack(infer_all(s, encoded, 8, 512)["logits"]) for s in (a, b))
     assert np.isfinite(after).all()
-    assert np.abs(after - before).max() < 0.15 * np.abs(before).max() + 1e-3
+    assert not cls.keeps_answers or np.abs(after - before).max() < 0.15 * np.abs(before).max() + 1e-3
 
 
 def test_the_result_serves_its_task(result):

@@ -1,0 +1,1 @@
+"""Structured pruning: where units lie, what they matter and cost, how they are cut and refitted."""
