@@ -52,6 +52,8 @@ class Pass(ABC):
     produces: ClassVar[str]
     #: Precision of the result; None: that of the source.
     precision: ClassVar[str | None] = None
+    #: The runtime that serves the result; None: the format's own.
+    runtime: ClassVar[str | None] = None
     needs_data: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -154,6 +156,7 @@ def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Ar
             format=step.produces,
             precision=step.precision or source.precision,
             task=context.task.name,
+            runtime={"name": step.runtime, "options": {}} if step.runtime else None,
         )
     return relocated(made, final)
 
