@@ -81,6 +81,7 @@ class Loop:
         if len(failures) == len(chains):
             raise failures[0]
         self._time()
+        self._probe()
         for row in self.rows:
             self._judge(row)
             self.listen({"event": "row", "row": row})
@@ -173,6 +174,14 @@ class Loop:
         together = sum(row.peak_rss_bytes for row in self.rows)
         in_passes = max((row.pass_peak_rss_bytes or 0 for row in self.rows), default=0)
         self.peak_rss_bytes = own + max(together, in_passes)
+
+    def _probe(self) -> None:
+        """Ask each INT8 candidate whether it is INT8, and whether its answers depend on their batch."""
+        by_name = {candidate.name: candidate for candidate in self.candidates}
+        for row in self.rows:
+            if row.name in self.leaves and row.precision == "int8" and row.verdict != "error":
+                self.listen({"event": "progress", "text": f"probing {row.name}", "fraction": None})
+                row.probes = self.evaluator.probe(by_name[row.name])
 
     def _judge(self, row: Row) -> None:
         if row.verdict == "error":

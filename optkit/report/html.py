@@ -33,6 +33,8 @@ def render(report: Report) -> str:
         parts.section("Accuracy against latency", _scatter(report)),
         parts.section("What each step changed", _waterfalls(report)),
         parts.section("How the latency samples spread", _distributions(report)),
+        parts.section("Fastest by shape", parts.bullets(figures.winners(report, str))),
+        parts.section("INT8 probes", parts.bullets(figures.probes(report, str))),
         parts.section("Scenarios", _scenarios(report)),
         parts.section("Size and memory", _sizes(report)),
         parts.section("What changed, by example", "".join(_flips(report, row) for row in report.rows)),
