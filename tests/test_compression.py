@@ -35,10 +35,10 @@ def finished(checkpoint, data, tmp_path_factory):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compress(checkpoint, Recipe.int8(LENIENT), data=data, out=out, listener=stop_at_static, **QUICK)
+        compress(checkpoint, Recipe.int8(LENIENT, "onnxruntime"), data=data, out=out, listener=stop_at_static, **QUICK)
     left = sorted(p.name for p in out.parent.iterdir())
     events = []
-    report = compress(checkpoint, Recipe.int8(LENIENT), data=data, out=out, listener=events.append, **QUICK)
+    report = compress(checkpoint, Recipe.int8(LENIENT, "onnxruntime"), data=data, out=out, listener=events.append, **QUICK)
     return out, report, left, events
 
 
@@ -82,6 +82,43 @@ def test_the_report_holds_what_the_issue_asks_for(finished):
         assert row["speedup"]["low"] <= row["speedup"]["value"] <= row["speedup"]["high"]
     for name in ("report.md", "report.html"):
         assert report.chosen in (out / name).read_text()
+
+
+def test_both_int8_models_were_probed(finished):
+    report = finished[1]
+    for row in report.rows[2:]:
+        assert row.probes["int8"]["int8_multiplies"] >= 12
+        assert 0 < row.probes["int8"]["time_share"] < 1
+    assert report.row("quantize-static").probes["neighbours"]["invariant"]
+    assert report.row("quantize-dynamic").probes["neighbours"]["batched"] > 0
+    assert report.row("onnxruntime-fp32").probes == {}
+    assert "matrix multiplies ran in INT8" in (finished[0] / "report.md").read_text()
+
+
+def test_the_fastest_at_each_shape_is_named(finished):
+    report = finished[1]
+    assert [x["shape"] for x in report.winners] == ["1xdata", "2x16"]
+    for x in report.winners:
+        best = min(r.at(*((1, "data") if x["shape"] == "1xdata" else (2, 16))).p50_ms for r in report.rows[2:])
+        assert x["p50_ms"] == pytest.approx(best, abs=1e-3)
+        assert f"{x['shape']}: {x['row']}".replace("-", "-") in (finished[0] / "report.html").read_text()
+
+
+def test_openvino_alone_goes_the_whole_way(checkpoint, data, tmp_path):
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    gate = Gate(max_drop=0.9, relative=False, batch_invariant=True)
+    report = compress(checkpoint, Recipe.int8(gate, "openvino"), data=data, out=tmp_path / "ov", **QUICK)
+    row = report.row("open-vino-int8")
+    assert report.chosen == row.name
+    assert row.runtime == "openvino"
+    assert row.probes["int8"]["provider"] == "OpenVINO CPU"
+    assert row.probes["int8"]["int8_multiplies"] >= 12
+    assert row.probes["neighbours"]["invariant"]
+    manifest = json.loads((tmp_path / "ov" / "optkit.json").read_text())
+    assert manifest["runtime"]["name"] == "openvino"
+    with optkit.load(tmp_path / "ov") as model:
+        assert model.predict(["a fine film"])[0].label in ("negative", "positive")
 
 
 def test_the_output_is_an_artifact_that_answers(finished):
@@ -181,7 +218,7 @@ def test_a_candidate_that_fails_has_an_error_row_and_the_others_finish(
                 os.kill(pid, signal.SIGKILL)
 
     out = tmp_path / "out"
-    report = compress(checkpoint, Recipe.int8(LENIENT), data=data, out=out, listener=kill_dynamic, **QUICK)
+    report = compress(checkpoint, Recipe.int8(LENIENT, "onnxruntime"), data=data, out=out, listener=kill_dynamic, **QUICK)
     failed = report.row("quantize-dynamic")
     assert failed.verdict == "error"
     assert "code -9" in failed.reasons[0]

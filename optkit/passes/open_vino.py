@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact, copy_side_files
-from optkit.errors import MissingDependency, PassError
+from optkit.errors import MissingDependency, PassError, RecipeError
 from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.plain_attention import unfuse
@@ -54,8 +55,13 @@ class OpenVino(Pass):
 def convert(source: Artifact) -> tuple[Any, int]:
     """`source` as an OpenVINO model in memory, and how many attention nodes were unfused.
 
-    Raises MissingDependency, and PassError where OpenVINO cannot read the graph.
+    Raises RecipeError for a graph that is not fp32, MissingDependency, and PassError where OpenVINO cannot read the graph.
     """
+    if source.precision != "fp32":
+        raise RecipeError(
+            f"Expected an fp32 graph to convert for OpenVINO, received {source.precision}.",
+            hint="Put open-vino-int8 right after export-onnx: it quantizes by itself.",
+        )
     try:
         import openvino
     except ImportError:
@@ -70,6 +76,7 @@ def convert(source: Artifact) -> tuple[Any, int]:
         raise PassError(
             f"OpenVINO cannot read the graph: {str(reason).strip().splitlines()[-1][:300]}"
         ) from reason
+    _name_by_place(model)
     return model, unfused
 
 
@@ -77,7 +84,20 @@ def save(model: Any, folder: Path) -> None:
     """Write .xml and .bin, weights as they are (OpenVINO halves them unless told not to)."""
     import openvino
 
+    _name_by_place(model)
     openvino.save_model(model, str(folder / MODEL_FILE), compress_to_fp16=False)
+
+
+def _name_by_place(model: Any) -> None:
+    """Number the operators that have no name in the graph by their place in it.
+
+    OpenVINO numbers them by a counter of the whole process: the same model would differ in every run.
+    """
+    for place, op in enumerate(model.get_ordered_ops()):
+        if re.fullmatch(rf"{re.escape(op.get_type_name())}_\d+", op.get_friendly_name()) or re.match(
+            r"Constant_\d+", op.get_friendly_name()
+        ):
+            op.set_friendly_name(f"{op.get_type_name()}_{place}")
 
 
 def compile_cpu(model: Any, threads: int | None = None) -> Any:
