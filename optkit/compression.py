@@ -144,6 +144,7 @@ def compress(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         doubts=_doubts(run, recipe),
         labels=list(getattr(model_task, "labels", [])),
+        trace=run.trace,
         winners=winners(run.rows, run.leaves),
         seconds=round(time.monotonic() - begun, 1),
         peak_rss_bytes=run.peak_rss_bytes,
@@ -190,9 +191,7 @@ def winners(rows: list[Row], leaves: list[str]) -> list[dict[str, Any]]:
         if timed:
             p50, row = min(timed, key=lambda pair: pair[0])
             name = f"{shape[0]}x{shape[1]}"
-            found.append(
-                {"shape": name, "row": row.name, "runtime": row.runtime, "p50_ms": round(p50, 4)}
-            )
+            found.append({"shape": name, "row": row.name, "runtime": row.runtime, "p50_ms": round(p50, 4)})
     return found
 
 

@@ -35,10 +35,19 @@ def finished(checkpoint, data, tmp_path_factory):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compress(checkpoint, Recipe.int8(LENIENT, "onnxruntime"), data=data, out=out, listener=stop_at_static, **QUICK)
+        compress(
+            checkpoint,
+            Recipe.int8(LENIENT, "onnxruntime"),
+            data=data,
+            out=out,
+            listener=stop_at_static,
+            **QUICK,
+        )
     left = sorted(p.name for p in out.parent.iterdir())
     events = []
-    report = compress(checkpoint, Recipe.int8(LENIENT, "onnxruntime"), data=data, out=out, listener=events.append, **QUICK)
+    report = compress(
+        checkpoint, Recipe.int8(LENIENT, "onnxruntime"), data=data, out=out, listener=events.append, **QUICK
+    )
     return out, report, left, events
 
 
@@ -99,7 +108,9 @@ def test_the_fastest_at_each_shape_is_named(finished):
     report = finished[1]
     assert [x["shape"] for x in report.winners] == ["1xdata", "2x16"]
     for x in report.winners:
-        best = min(r.at(*((1, "data") if x["shape"] == "1xdata" else (2, 16))).p50_ms for r in report.rows[2:])
+        best = min(
+            r.at(*((1, "data") if x["shape"] == "1xdata" else (2, 16))).p50_ms for r in report.rows[2:]
+        )
         assert x["p50_ms"] == pytest.approx(best, abs=1e-3)
         assert f"{x['shape']}: {x['row']}".replace("-", "-") in (finished[0] / "report.html").read_text()
 
@@ -218,7 +229,9 @@ def test_a_candidate_that_fails_has_an_error_row_and_the_others_finish(
                 os.kill(pid, signal.SIGKILL)
 
     out = tmp_path / "out"
-    report = compress(checkpoint, Recipe.int8(LENIENT, "onnxruntime"), data=data, out=out, listener=kill_dynamic, **QUICK)
+    report = compress(
+        checkpoint, Recipe.int8(LENIENT, "onnxruntime"), data=data, out=out, listener=kill_dynamic, **QUICK
+    )
     failed = report.row("quantize-dynamic")
     assert failed.verdict == "error"
     assert "code -9" in failed.reasons[0]

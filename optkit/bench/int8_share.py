@@ -31,7 +31,9 @@ INTEGER = frozenset(
     }
 )
 #: Its kernels that multiply floats.
-FLOAT = frozenset({"Attention", "Conv", "FusedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul", "MultiHeadAttention"})
+FLOAT = frozenset(
+    {"Attention", "Conv", "FusedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul", "MultiHeadAttention"}
+)
 #: OpenVINO's layers that multiply; the name of the kernel ends in what it computes in.
 _LAYERS = frozenset(
     {"FullyConnected", "MatMul", "Convolution", "MHA", "ScaledDotProductAttention", "ScaledAttn"}

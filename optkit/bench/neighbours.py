@@ -102,7 +102,9 @@ def _columns(rows: list[dict[str, np.ndarray]], lengths: np.ndarray) -> Outputs:
     """Per output one array per example; a value per token is cut back to the example's own length."""
     names = rows[0] if rows else {}
     per_token = {
-        name for name in names if all(row[name].ndim > 1 and len(row[name]) >= n for row, n in zip(rows, lengths))
+        name
+        for name in names
+        if all(row[name].ndim > 1 and len(row[name]) >= n for row, n in zip(rows, lengths))
     }
     return {
         name: [row[name][:n] if name in per_token else row[name] for row, n in zip(rows, lengths)]

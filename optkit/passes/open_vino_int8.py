@@ -101,7 +101,9 @@ class OpenVinoInt8(Pass):
                 ),
             )
         except Exception as reason:
-            raise PassError(f"NNCF could not quantize the model: {type(reason).__name__}: {reason}") from reason
+            raise PassError(
+                f"NNCF could not quantize the model: {type(reason).__name__}: {reason}"
+            ) from reason
 
 
 def quantized_operators(model: Any) -> dict[str, int]:

@@ -40,11 +40,12 @@ class QuantizeStatic(Pass):
     embeddings: bool = param(True, "INT8 embedding tables, one scale per row")
     reduce_range: bool = param(False, "7-bit weights, for CPUs without VNNI")
     operators: tuple[str, ...] = param(("MatMul", "Gemm"), "operator types to quantize")
+    scope: str = param("all", "every multiply, or those of the feed-forward blocks", choices=("all", "ffn"))
     exclude: tuple[str, ...] = param((), "names of nodes that stay in float")
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         model = graph.load_graph(source.path)
-        chosen = graph.quantizable(model, self.exclude, self.operators)
+        chosen = self.chosen(model, source)
         nodes = {node.name: node for node in model.graph.node}
         tensors = sorted({nodes[name].input[0] for name in chosen})
         samples = context.encoded("train", self.samples)
@@ -61,6 +62,11 @@ class QuantizeStatic(Pass):
             "quantized_tables": len(tables),
             "calibration_examples": len(samples),
         }
+
+    def chosen(self, model: Any, source: Artifact) -> list[str]:
+        """Names of the multiplies that become INT8."""
+        width = graph.inner_width(source.config) if self.scope == "ffn" else None
+        return graph.quantizable(model, self.exclude, self.operators, width)
 
     def _insert_qdq(self, model: Any, chosen: list[str], ranges: dict[str, Range]) -> None:
         """Replace `model`'s graph by the quantized one."""

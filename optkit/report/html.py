@@ -34,6 +34,7 @@ def render(report: Report) -> str:
         parts.section("What each step changed", _waterfalls(report)),
         parts.section("How the latency samples spread", _distributions(report)),
         parts.section("Fastest by shape", parts.bullets(figures.winners(report, str))),
+        parts.section("Accuracy-aware search", parts.bullets(report.trace)),
         parts.section("INT8 probes", parts.bullets(figures.probes(report, str))),
         parts.section("Scenarios", _scenarios(report)),
         parts.section("Size and memory", _sizes(report)),

@@ -117,7 +117,7 @@ class Report:
     `data`: `name`, `split`, `examples`, `sha256`, `truncated`. `gate`: `max_drop`, `relative`,
     `min_speedup`, `conditions` (in words), `passed`. `chosen` is the name of a row, or None.
     `doubts` are warnings about the measurement. `winners` names the fastest candidate at each shape:
-    `shape`, `row`, `runtime`, `p50_ms`.
+    `shape`, `row`, `runtime`, `p50_ms`. `trace` says what the accuracy-aware search tried, in order.
     """
 
     task: str
@@ -137,6 +137,7 @@ class Report:
     doubts: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     winners: list[dict[str, Any]] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
     schema: str = SCHEMA
 
     @property
