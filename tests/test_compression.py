@@ -132,6 +132,50 @@ def test_openvino_alone_goes_the_whole_way(checkpoint, data, tmp_path):
         assert model.predict(["a fine film"])[0].label in ("negative", "positive")
 
 
+def test_a_missed_score_sends_the_most_sensitive_back_to_float(checkpoint, data, tmp_path, monkeypatch):
+    """Scores are replaced: INT8 keeps the score only with the three most sensitive multiplies in float."""
+    from optkit.evaluation import Evaluator
+
+    whole, ranked = Evaluator.row, []
+
+    def row(self, candidate, file, baseline):
+        made = whole(self, candidate, file, baseline)
+        steps = json.loads((Path(candidate.artifact) / "optkit.json").read_text())["lineage"] if baseline else []
+        if steps and steps[-1]["pass"] == "quantize-static":
+            (stored,) = Path(candidate.artifact).parent.glob("sensitivity-*.json") or [None]
+            top = [name for name, _ in json.loads(stored.read_text())["ranked"]][:3] if stored else ["?"]
+            ranked[:] = top
+            made.score = 1.0 if set(top) <= set(steps[-1]["parameters"]["exclude"]) else 0.0
+        elif steps and steps[-1]["pass"] == "export-onnx":
+            made.score = 1.0
+        else:
+            made.score = 1.0 if not steps else 0.0
+        return made
+
+    def no_file(self, pattern, _glob=Path.glob):
+        found = list(_glob(self, pattern))
+        return found or ([None] if pattern.startswith("sensitivity") else found)
+
+    monkeypatch.setattr(Path, "glob", no_file)
+    monkeypatch.setattr(Evaluator, "row", row)
+    quick = {**QUICK, "shapes": ("1xdata",), "rounds": 1}
+    gate = Gate(max_drop=0.01, relative=False)
+    report = compress(
+        checkpoint, Recipe.int8(gate, "onnxruntime"), data=data, out=tmp_path / "aware", keep_steps=True, **quick
+    )
+    assert len(ranked) == 3
+    assert report.trace[0].startswith("only the feed-forward blocks in INT8: missed")
+    assert ranked[0] in report.trace[1]
+    assert any("harmless quantized again" in line for line in report.trace)
+    good = [r for r in report.rows if r.score == 1.0 and r.precision == "int8"]
+    assert good
+    assert report.row("quantize-static").score == 0.0
+    best = json.loads((tmp_path / "aware" / "optkit.json").read_text())["lineage"][-1]["parameters"]["exclude"]
+    if report.chosen_row.verdict == "passed":
+        assert set(ranked) <= set(best)
+    assert "Accuracy-aware search" in (tmp_path / "aware" / "report.md").read_text()
+
+
 def test_the_output_is_an_artifact_that_answers(finished):
     out, report, *_ = finished
     manifest = json.loads((out / "optkit.json").read_text())

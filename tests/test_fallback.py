@@ -33,7 +33,7 @@ def test_what_comes_out_meets_the_goal_in_few_evaluations(needed):
 
 
 def test_the_way_back_quantizes_what_was_harmless():
-    good, asked = asking({"m9"})
+    good, _ = asking({"m9"})
     found = fewest(NAMES, good)
     assert len(found.kept) < 10
     assert "m9" in found.kept

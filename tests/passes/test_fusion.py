@@ -66,3 +66,36 @@ def test_logits_equal_torch(family, indices):
     with torch.inference_mode():
         expected = model(**{n: torch.from_numpy(a) for n, a in feeds.items()}).logits.numpy()
     np.testing.assert_allclose(session.run(None, feeds)[0], expected, atol=2e-4, rtol=1e-3)
+
+
+def test_vision_attention_is_fused_too(tmp_path):
+    """ViT has no mask: one node per layer, with no mask input."""
+    from optkit.examples import EncodedSet
+    from optkit.passes.export_onnx import _export, _try_fuse
+
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=16,
+        patch_size=4,
+        num_labels=3,
+    )
+    model = transformers.ViTForImageClassification(config).eval()
+    images = np.random.default_rng(0).normal(size=(4, 3, 16, 16)).astype(np.float32)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(images)).logits.numpy()
+    assert _try_fuse(model)
+    samples = EncodedSet({"pixel_values": list(images)}, {})
+    _export(model, ["pixel_values"], samples, tmp_path / graph.MODEL_FILE, 20)
+    nodes = [n for n in graph.load_graph(tmp_path).graph.node if n.op_type == "MultiHeadAttention"]
+    assert len(nodes) == LAYERS
+    assert all(len(node.input) < 5 or not node.input[4] for node in nodes)
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / graph.MODEL_FILE), providers=["CPUExecutionProvider"]
+    )
+    np.testing.assert_allclose(
+        session.run(None, {"pixel_values": images})[0], expected, atol=2e-4, rtol=1e-3
+    )
