@@ -261,7 +261,14 @@ class Loop:
         row.verdict = "failed" if row.reasons else "passed"
 
     def _begin(self, name: str) -> None:
-        self.listen({"event": "step", "name": name, "index": len(self.rows) + 1, "total": self._total})
+        self.listen(
+            {
+                "event": "step",
+                "name": name,
+                "index": len(self.rows) + 1,
+                "total": max(self._total, len(self.rows) + 1),
+            }
+        )
 
     def _folder(self, step: Pass, key: str) -> Path:
         return self.work / f"{step.name()}-{key}"

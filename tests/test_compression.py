@@ -140,7 +140,9 @@ def test_a_missed_score_sends_the_most_sensitive_back_to_float(checkpoint, data,
 
     def row(self, candidate, file, baseline):
         made = whole(self, candidate, file, baseline)
-        steps = json.loads((Path(candidate.artifact) / "optkit.json").read_text())["lineage"] if baseline else []
+        steps = (
+            json.loads((Path(candidate.artifact) / "optkit.json").read_text())["lineage"] if baseline else []
+        )
         if steps and steps[-1]["pass"] == "quantize-static":
             stored = next(Path(candidate.artifact).parent.glob("sensitivity-*.json"), None)
             top = [name for name, _ in json.loads(stored.read_text())["ranked"]][:3] if stored else ["?"]
@@ -156,7 +158,12 @@ def test_a_missed_score_sends_the_most_sensitive_back_to_float(checkpoint, data,
     quick = {**QUICK, "shapes": ("1xdata",), "rounds": 1}
     gate = Gate(max_drop=0.01, relative=False)
     report = compress(
-        checkpoint, Recipe.int8(gate, "onnxruntime"), data=data, out=tmp_path / "aware", keep_steps=True, **quick
+        checkpoint,
+        Recipe.int8(gate, "onnxruntime"),
+        data=data,
+        out=tmp_path / "aware",
+        keep_steps=True,
+        **quick,
     )
     assert len(ranked) == 3
     assert report.trace[0].startswith("only the feed-forward blocks in INT8: missed")
@@ -165,7 +172,9 @@ def test_a_missed_score_sends_the_most_sensitive_back_to_float(checkpoint, data,
     good = [r for r in report.rows if r.score == 1.0 and r.precision == "int8"]
     assert good
     assert report.row("quantize-static").score == 0.0
-    best = json.loads((tmp_path / "aware" / "optkit.json").read_text())["lineage"][-1]["parameters"]["exclude"]
+    best = json.loads((tmp_path / "aware" / "optkit.json").read_text())["lineage"][-1]["parameters"][
+        "exclude"
+    ]
     if report.chosen_row.verdict == "passed":
         assert set(ranked) <= set(best)
     assert "Accuracy-aware search" in (tmp_path / "aware" / "report.md").read_text()

@@ -37,8 +37,8 @@ def activation_ranges(
     """
     if len(samples) == 0:
         raise DataError("Static quantization needs examples to calibrate on, received none.")
-    batches = list(_unpadded(samples))
-    with _Probe(model, tensors) as run:
+    batches = list(unpadded(samples))
+    with Probe(model, tensors) as run:
         extremes: dict[str, Range] = {}
         for i, indices in enumerate(batches):
             progress("calibrating: ranges", i / len(batches) / (1 if method == "min-max" else 2))
@@ -65,7 +65,7 @@ def activation_ranges(
     return {name: found(counts[name], edges[name]) for name in extremes}
 
 
-def _unpadded(samples: EncodedSet) -> Iterator[np.ndarray]:
+def unpadded(samples: EncodedSet) -> Iterator[np.ndarray]:
     """Batches of at most 16 examples of exactly one length."""
     lengths = samples.lengths
     for length in np.unique(lengths):
@@ -126,7 +126,7 @@ def _kl(p: np.ndarray, q: np.ndarray) -> float:
     return float(np.sum(p[there] * np.log(p[there] / np.maximum(q[there], 1e-9))))
 
 
-class _Probe:
+class Probe:
     """A session on the graph that also returns the named activations. A context manager."""
 
     def __init__(self, model: Any, tensors: list[str]) -> None:

@@ -13,6 +13,7 @@ from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.calibration import METHODS, Range, activation_ranges
 from optkit.passes.int8_embeddings import quantize_embeddings
+from optkit.passes.smooth_quant import smooth
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class QuantizeStatic(Pass):
         99.999, "share of values kept by percentile calibration", minimum=90.0, maximum=100.0
     )
     samples: int = param(256, "training examples to calibrate on", minimum=1)
+    smooth_quant: float = param(
+        -1.0, "strength of SmoothQuant, 0 to 1; a negative value turns it off", minimum=-1.0, maximum=1.0
+    )
     per_channel: bool = param(True, "one weight scale per output channel")
     symmetric: bool = param(False, "activation ranges symmetric around 0")
     embeddings: bool = param(True, "INT8 embedding tables, one scale per row")
@@ -46,9 +50,13 @@ class QuantizeStatic(Pass):
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         model = graph.load_graph(source.path)
         chosen = self.chosen(model, source)
+        samples = context.encoded("train", self.samples)
+        smoothed = 0
+        if self.smooth_quant >= 0 and len(samples):
+            context.progress("moving outliers into the weights", 0.02)
+            smoothed = smooth(model, chosen, samples, self.smooth_quant)
         nodes = {node.name: node for node in model.graph.node}
         tensors = sorted({nodes[name].input[0] for name in chosen})
-        samples = context.encoded("train", self.samples)
         ranges = activation_ranges(
             model, tensors, samples, self.calibration, self.percentile, context.progress
         )
@@ -61,6 +69,7 @@ class QuantizeStatic(Pass):
             "quantized_matmuls": len(chosen),
             "quantized_tables": len(tables),
             "calibration_examples": len(samples),
+            "smoothed_inputs": smoothed,
         }
 
     def chosen(self, model: Any, source: Artifact) -> list[str]:

@@ -96,6 +96,4 @@ def test_vision_attention_is_fused_too(tmp_path):
     session = onnxruntime.InferenceSession(
         str(tmp_path / graph.MODEL_FILE), providers=["CPUExecutionProvider"]
     )
-    np.testing.assert_allclose(
-        session.run(None, {"pixel_values": images})[0], expected, atol=2e-4, rtol=1e-3
-    )
+    np.testing.assert_allclose(session.run(None, {"pixel_values": images})[0], expected, atol=2e-4, rtol=1e-3)
