@@ -37,7 +37,7 @@ SIDE_FILES = (
 )
 #: Written beside the model but not part of it, so not in the manifest's checksums.
 REPORTS = ("report.json", "report.md", "report.html", "report.xml", "report.csv")
-_PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "tokenizers", "numpy")
+_PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "nncf", "tokenizers", "numpy")
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,8 @@ class OpenVino(Pass):
 def convert(source: Artifact) -> tuple[Any, int]:
     """`source` as an OpenVINO model in memory, and how many attention nodes were unfused.
 
-    Raises RecipeError for a graph that is not fp32, MissingDependency, and PassError where OpenVINO cannot read the graph.
+    Raises RecipeError for a graph that is not fp32, MissingDependency, and PassError where OpenVINO
+    cannot read it.
     """
     if source.precision != "fp32":
         raise RecipeError(
