@@ -172,11 +172,15 @@ def test_a_missed_score_sends_the_most_sensitive_back_to_float(checkpoint, data,
     good = [r for r in report.rows if r.score == 1.0 and r.precision == "int8"]
     assert good
     assert report.row("quantize-static").score == 0.0
-    best = json.loads((tmp_path / "aware" / "optkit.json").read_text())["lineage"][-1]["parameters"][
-        "exclude"
+    kept = [
+        set(
+            json.loads((Path(r.artifact) / "optkit.json").read_text())["lineage"][-1]["parameters"]["exclude"]
+        )
+        for r in good
     ]
-    if report.chosen_row.verdict == "passed":
-        assert set(ranked) <= set(best)
+    assert all(set(ranked) <= names for names in kept)
+    assert min(map(len, kept)) <= 4  # three, in a group of the way back
+    assert any(report.chosen == r.name for r in good)
     assert "Accuracy-aware search" in (tmp_path / "aware" / "report.md").read_text()
 
 
