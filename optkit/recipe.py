@@ -44,7 +44,7 @@ class AnyOf:
 class Recipe:
     """`steps` in order; checked when it is made.
 
-    >>> [step.name() for step in Recipe.int8().chains()[0]]
+    >>> [step.name() for step in Recipe.int8(runtime="onnxruntime").chains()[0]]
     ['export-onnx', 'quantize-dynamic']
     """
 
