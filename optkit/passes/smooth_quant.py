@@ -26,7 +26,7 @@ def smooth(model: Any, chosen: list[str], samples: EncodedSet, strength: float) 
 
     weights = graph.initializers(model)
     sharing: dict[str, list[Any]] = defaultdict(list)
-    uses = defaultdict(int)
+    uses: dict[str, int] = defaultdict(int)
     for node in model.graph.node:
         for name in node.input:
             uses[name] += 1
@@ -46,9 +46,9 @@ def smooth(model: Any, chosen: list[str], samples: EncodedSet, strength: float) 
             factors = scales[None, :] if _transposed(node) else scales[:, None]
             weight.CopyFrom(numpy_helper.from_array((values * factors).astype(np.float32), weight.name))
             node.input[0] = f"{tensor}_smooth"
-        model.graph.initializer.append(numpy_helper.from_array(1 / scales, f"{tensor}_smooth_scale"))
+        model.graph.initializer.append(numpy_helper.from_array(1 / scales, f"{tensor}_smooth_factor"))
         multiply = helper.make_node(
-            "Mul", [tensor, f"{tensor}_smooth_scale"], [f"{tensor}_smooth"], f"{tensor}_smooth_mul"
+            "Mul", [tensor, f"{tensor}_smooth_factor"], [f"{tensor}_smooth"], f"{tensor}_smooth_mul"
         )
         first = {node.name for node in nodes}
         place = next(i for i, node in enumerate(model.graph.node) if node.name in first)

@@ -37,7 +37,7 @@ def test_full_strength_makes_every_channel_reach_as_far(exported, context):
     before = numpy_helper.to_array(graph.initializers(model)[node.input[1]]).copy()
     tensor = node.input[0]
     smooth(model, [node.name], samples, 1.0)
-    (scale,) = (t for t in model.graph.initializer if t.name == f"{tensor}_smooth_scale")
+    (scale,) = (t for t in model.graph.initializer if t.name == f"{tensor}_smooth_factor")
     after = numpy_helper.to_array(graph.initializers(model)[node.input[1]])
     np.testing.assert_allclose(after * numpy_helper.to_array(scale)[:, None], before, rtol=1e-4, atol=1e-6)
     from optkit.passes.smooth_quant import _channel_maxima
@@ -49,5 +49,7 @@ def test_full_strength_makes_every_channel_reach_as_far(exported, context):
 def test_the_pass_notes_what_it_smoothed(exported, context, tmp_path):
     made = apply(make("quantize-static", {"smooth_quant": 0.5}), exported, tmp_path / "q", context)
     assert made.lineage[-1]["notes"]["smoothed_inputs"] > 0
+    names = [tensor.name for tensor in graph.load_graph(made.path).graph.initializer]
+    assert len(names) == len(set(names)), "the quantizer names its scales after the inputs"
     plain = apply(make("quantize-static", {}), exported, tmp_path / "p", context)
     assert plain.lineage[-1]["notes"]["smoothed_inputs"] == 0
