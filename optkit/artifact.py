@@ -42,7 +42,7 @@ SIDE_FILES = (
 MODULE_FILES = "[0-9]*_*/config.json"
 #: Written beside the model but not part of it, so not in the manifest's checksums.
 REPORTS = ("report.json", "report.md", "report.html", "report.xml", "report.csv")
-_PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "tokenizers", "numpy")
+_PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "nncf", "tokenizers", "numpy")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -117,7 +118,7 @@ def compress(
     )
     with writing(work):
         run.all()
-    chosen = choose(run.rows, run.leaves)
+    chosen = choose(run.rows, run.leaves, tuple(shapes or ()))
     passed = chosen is not None and chosen.verdict == "passed"
     report = Report(
         task=model_task.name,
@@ -145,6 +146,8 @@ def compress(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         doubts=_doubts(run, recipe),
         labels=list(getattr(model_task, "labels", [])),
+        trace=run.trace,
+        winners=winners(run.rows, run.leaves),
         seconds=round(time.monotonic() - begun, 1),
         peak_rss_bytes=run.peak_rss_bytes,
     )
@@ -162,13 +165,36 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def choose(rows: list[Row], leaves: list[str]) -> Row | None:
-    """The fastest candidate that passed; when none did, the one with the best score."""
+def choose(rows: list[Row], leaves: list[str], shapes: tuple[str, ...] = ()) -> Row | None:
+    """The fastest candidate that passed; when none did, the one with the best score.
+
+    Fastest on the data's own lengths, or, where `shapes` were asked for, in the geometric mean over them.
+    """
     candidates = [r for r in rows if r.name in leaves and r.verdict in ("passed", "failed")]
     passed = [r for r in candidates if r.verdict == "passed"]
     if passed:
-        return max(passed, key=lambda r: r.speedup.value if r.speedup else 0.0)
+        return max(passed, key=lambda r: _speed(r) if shapes else r.speedup.value if r.speedup else 0.0)
     return max(candidates, key=lambda r: r.score, default=None)
+
+
+def _speed(row: Row) -> float:
+    """Geometric mean of the speedups over all shapes measured."""
+    ratios = [x.speedup.value for x in row.latency if x.speedup and x.speedup.value > 0]
+    return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else 0.0
+
+
+def winners(rows: list[Row], leaves: list[str]) -> list[dict[str, Any]]:
+    """The fastest candidate at each shape, of those that passed (of all, where none did)."""
+    candidates = [r for r in rows if r.name in leaves and r.verdict in ("passed", "failed")]
+    candidates = [r for r in candidates if r.verdict == "passed"] or candidates
+    found = []
+    for shape in [(x.batch, x.tokens) for x in rows[0].latency]:
+        timed = [(x.p50_ms, row) for row in candidates if (x := row.at(*shape))]
+        if timed:
+            p50, row = min(timed, key=lambda pair: pair[0])
+            name = f"{shape[0]}x{shape[1]}"
+            found.append({"shape": name, "row": row.name, "runtime": row.runtime, "p50_ms": round(p50, 4)})
+    return found
 
 
 def _doubts(run: Loop, recipe: Recipe) -> list[str]:
@@ -203,7 +229,10 @@ def _write(report: Report, chosen: Row | None, out: Path, force: bool) -> None:
             )
             manifest = read_json(folder / MANIFEST, OptkitError)
             manifest["task"] = report.task
-            manifest["runtime"] = {"name": chosen.runtime, "options": {}}
+            manifest["runtime"] = {
+                "name": chosen.runtime,
+                "options": (manifest.get("runtime") or {}).get("options", {}),
+            }
             manifest["gate"] = report.gate
             write_json(folder / MANIFEST, manifest)
             chosen.artifact = str(out)

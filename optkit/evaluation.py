@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.bench import neighbours
 from optkit.bench.accuracy import load_outputs, paired_drop, paired_drop_of
 from optkit.bench.batches import ALL_EXAMPLES
 from optkit.bench.environment import has_bf16, usable_cores
@@ -126,6 +128,23 @@ class Evaluator:
                 )
         return peak, doubts
 
+    def probe(self, candidate: Candidate) -> dict[str, Any]:
+        """What `optkit.bench.probe` finds out about an INT8 model: `int8` and `neighbours`."""
+        threads = {"threads": self.plan.threads} if self.plan.threads else {}
+        with TemporaryDirectory(prefix="optkit-probe-") as folder:
+            with Child("optkit.bench.probe", self.plan.threads, self.plan.timeout_s) as child:
+                share = child.call(
+                    "ask",
+                    artifact=candidate.artifact,
+                    runtime=candidate.runtime,
+                    options={**threads, **candidate.options},
+                    encoded=candidate.encoded or str(self.encoded_file),
+                    out=folder,
+                    longest=_longest(Artifact.open(candidate.artifact)),
+                )
+            found = {n: load_outputs(Path(folder) / f"{n}.npz") for n in ("alone", "padded", "batched")}
+        return {"int8": share, "neighbours": neighbours.compare(found, self.task.answers).to_dict()}
+
     def drop(self, before: np.ndarray, after: np.ndarray) -> Interval:
         """The paired loss in the metric, with its 95% interval."""
         references = self.labelled.references
@@ -156,6 +175,12 @@ class Evaluator:
             for i, x, y in zip(changed, old, new)
         ]
         return sorted(flips, key=lambda flip: -flip["candidate_confidence"])[:MAX_FLIPS]
+
+
+def _longest(artifact: Artifact) -> int | None:
+    """The model's most tokens; a little is left for the positions that RoBERTa reserves."""
+    positions = artifact.config.get("max_position_embeddings")
+    return max(1, positions - 2) if isinstance(positions, int) else None
 
 
 def plain_row(candidate: Candidate) -> Row:

@@ -18,7 +18,8 @@ class Gate:
 
     `relative`: the drop is a share of the baseline's score, else it is absolute in the metric.
     `min_speedup` is against the first row on the data's own lengths, and must hold at the lower
-    end of its 95% interval.
+    end of its 95% interval. `batch_invariant`: an INT8 candidate's answers may not depend on the texts
+    that share their batch, as the neighbours probe finds (`optkit.bench.neighbours`).
 
     >>> Gate.parse("1%", "1.5").describe()
     'at most 1% of the score lost, at least 1.5 times as fast'
@@ -27,12 +28,17 @@ class Gate:
     max_drop: float | None = 0.01
     relative: bool = True
     min_speedup: float | None = None
+    batch_invariant: bool = False
 
     def __post_init__(self) -> None:
         if self.max_drop is not None and not 0 <= self.max_drop < 1:
             raise RecipeError(f"Expected max_drop from 0 to below 1, received {self.max_drop!r}.")
         if self.max_drop is None:
             object.__setattr__(self, "relative", True)  # says nothing then: equal gates compare equal
+        if not isinstance(self.batch_invariant, bool):
+            raise RecipeError(
+                f"Expected batch_invariant to be true or false, received {self.batch_invariant!r}."
+            )
         if self.min_speedup is not None and not 0 < self.min_speedup < 1e6:
             raise RecipeError(f"Expected min_speedup above 0, received {self.min_speedup!r}.")
 
@@ -73,6 +79,8 @@ class Gate:
             parts.append(f"at most {amount} lost")
         if self.min_speedup is not None:
             parts.append(f"at least {self.min_speedup:g} times as fast")
+        if self.batch_invariant:
+            parts.append("no answer that depends on its batch")
         return ", ".join(parts) or "no condition"
 
     def drop_text(self) -> str | None:
@@ -96,6 +104,13 @@ class Gate:
         if self.min_speedup is not None and (row.speedup is None or row.speedup.low < self.min_speedup):
             shown = "unknown" if row.speedup is None else f"at least {row.speedup.low:.2f}"
             reasons.append(f"its speedup is {shown}, asked are {self.min_speedup:g}")
+        neighbours = row.probes.get("neighbours")
+        if self.batch_invariant and neighbours is not None and not neighbours["invariant"]:
+            reasons.append(
+                f"its answers depend on their batch: the outputs differ by up to "
+                f"{neighbours['largest_difference']:.3g}, {neighbours['flipped']} of "
+                f"{neighbours['examples']} predictions change"
+            )
         if tuned is not None and row.speedup and tuned.speedup and row.speedup.high < tuned.speedup.low:
             reasons.append(f"it is slower than {tuned.name}")
         return reasons

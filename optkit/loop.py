@@ -10,7 +10,7 @@ import hashlib
 import json
 import resource
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from optkit.bench.roofline import Peak
 from optkit.data import Data
 from optkit.errors import OptkitError, PassError, WorkerError
 from optkit.evaluation import Evaluator, failed_row
+from optkit.fallback import fewest
 from optkit.passes.base import Pass, make
 from optkit.process import Child
 from optkit.recipe import Recipe
@@ -37,7 +38,8 @@ Listener = Callable[[dict[str, Any]], None]
 class Loop:
     """One run of a recipe: `all()` fills `rows`, in order, and `leaves`, the names of the candidates.
 
-    `noise` are doubts about the latencies, `peaks` the machine's measured peaks.
+    `noise` are doubts about the latencies, `peaks` the machine's measured peaks, `trace` what the
+    accuracy-aware search tried.
     """
 
     checkpoint: Artifact
@@ -54,6 +56,7 @@ class Loop:
     peak_rss_bytes: int = 0
     noise: list[str] = field(default_factory=list)
     peaks: Peak | None = None
+    trace: list[str] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     _total: int = 0
     _current: str = ""
@@ -80,7 +83,9 @@ class Loop:
         failures = [failure for chain in chains if (failure := self._attempt(chain, root))]
         if len(failures) == len(chains):
             raise failures[0]
+        self._accuracy_aware(chains, root)
         self._time()
+        self._probe()
         for row in self.rows:
             self._judge(row)
             self.listen({"event": "row", "row": row})
@@ -111,6 +116,69 @@ class Loop:
             artifact, parent = Artifact.open(self._folder(step, key)), self._named[key]
         if leaf:
             self.leaves.append(parent)
+
+    def _accuracy_aware(self, chains: list[tuple[Pass, ...]], root: str) -> None:
+        """Where no candidate keeps the score: FFN-only INT8, then the most sensitive multiplies in float.
+
+        Both are tried on the recipe's first `quantize-static`; each trial is a row of its own.
+        """
+        allowed = self.recipe.gate.allowed_drop(self.rows[0].score)
+        static = next((c for c in chains if c[-1].name() == "quantize-static"), None)
+        if allowed is None or static is None or any(self._keeps(leaf, allowed) for leaf in self.leaves):
+            return
+        step: Any = static[-1]
+        before = static[:-1]
+        source = self._source(before, root)
+        if source is None:
+            return
+
+        def good(step: Pass) -> tuple[bool, str]:
+            if self._attempt((*before, step), root):
+                return False, "it failed"
+            row = next(r for r in self.rows if r.name == self.leaves[-1])
+            return self._keeps(row.name, allowed), f"{self.evaluator.task.metric} {row.score:.4f}"
+
+        if step.scope == "all":
+            met, said = good(replace(step, scope="ffn"))
+            self.trace.append(f"only the feed-forward blocks in INT8: {'met' if met else 'missed'} ({said})")
+        ranked = self._sensitivity(step, source)
+        self.trace.append("most sensitive: " + ", ".join(f"{name} ({x:.2e})" for name, x in ranked[:5]))
+        names = [name for name, _ in ranked]
+        found = fewest(names, lambda kept: good(replace(step, exclude=(*step.exclude, *kept))))
+        self.trace += found.trace
+        for line in self.trace:
+            self.listen({"event": "note", "text": line})
+
+    def _keeps(self, name: str, allowed: float) -> bool:
+        row = next(r for r in self.rows if r.name == name)
+        return row.verdict != "error" and self.rows[0].score - row.score <= allowed + 1e-12
+
+    def _source(self, chain: tuple[Pass, ...], root: str) -> Artifact | None:
+        """What `chain` made; None where it failed."""
+        key = root
+        for step in chain:
+            key = _hash(key, _spec(step))
+        folder = self._folder(chain[-1], key) if chain else None
+        return Artifact.open(folder) if folder and folder.exists() else None
+
+    def _sensitivity(self, step: Pass, source: Artifact) -> list[tuple[str, float]]:
+        """(multiply, distance), the most sensitive first; from an earlier run, or by a scan."""
+        file = self.work / f"sensitivity-{_hash(source.fingerprint(), _spec(step))}.json"
+        if not file.exists():
+            self._begin("sensitivity scan")
+            with Child("optkit.passes.worker", threads=self.evaluator.plan.threads) as child:
+                ranked = child.call(
+                    "scan",
+                    listener=self.listen,
+                    parameters=step.parameters(),
+                    source=str(source.path),
+                    task=self.evaluator.task.name,
+                    data=self.data.name,
+                    columns=asdict(self.columns),
+                    threads=self.evaluator.plan.threads,
+                )
+            write_json(file, {"ranked": ranked})
+        return [(name, distance) for name, distance in read_json(file, OptkitError)["ranked"]]
 
     def _apply(self, step: Pass, source: Artifact, key: str) -> Artifact:
         """The result of `step`, made in a process of its own unless an earlier run left it."""
@@ -174,6 +242,14 @@ class Loop:
         in_passes = max((row.pass_peak_rss_bytes or 0 for row in self.rows), default=0)
         self.peak_rss_bytes = own + max(together, in_passes)
 
+    def _probe(self) -> None:
+        """Ask each INT8 candidate whether it is INT8, and whether its answers depend on their batch."""
+        by_name = {candidate.name: candidate for candidate in self.candidates}
+        for row in self.rows:
+            if row.name in self.leaves and row.precision == "int8" and row.verdict != "error":
+                self.listen({"event": "progress", "text": f"probing {row.name}", "fraction": None})
+                row.probes = self.evaluator.probe(by_name[row.name])
+
     def _judge(self, row: Row) -> None:
         if row.verdict == "error":
             return
@@ -185,7 +261,14 @@ class Loop:
         row.verdict = "failed" if row.reasons else "passed"
 
     def _begin(self, name: str) -> None:
-        self.listen({"event": "step", "name": name, "index": len(self.rows) + 1, "total": self._total})
+        self.listen(
+            {
+                "event": "step",
+                "name": name,
+                "index": len(self.rows) + 1,
+                "total": max(self._total, len(self.rows) + 1),
+            }
+        )
 
     def _folder(self, step: Pass, key: str) -> Path:
         return self.work / f"{step.name()}-{key}"

@@ -12,15 +12,20 @@ import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from importlib import util
 from pathlib import Path
 from typing import Any
 
-from optkit.errors import RecipeError, did_you_mean
+from optkit.errors import MissingDependency, RecipeError, did_you_mean
 from optkit.gate import Gate
 from optkit.passes.base import Pass, known_passes, make
 
 #: What can be measured so far; a target that is not here is an error, never a run on something else.
 TARGETS = ("cpu",)
+#: The INT8 candidates of each CPU engine.
+INT8_PASSES = {"onnxruntime": ("quantize-dynamic", "quantize-static"), "openvino": ("open-vino-int8",)}
+#: What making and serving them needs, beyond the extra `compress`.
+_PACKAGES = {"onnxruntime": (), "openvino": ("openvino", "nncf")}
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class AnyOf:
 class Recipe:
     """`steps` in order; checked when it is made.
 
-    >>> [step.name() for step in Recipe.int8().chains()[0]]
+    >>> [step.name() for step in Recipe.int8(runtime="onnxruntime").chains()[0]]
     ['export-onnx', 'quantize-dynamic']
     """
 
@@ -60,12 +65,18 @@ class Recipe:
             _check_repair([step.name() for step in chain])
 
     @classmethod
-    def int8(cls, gate: Gate = Gate()) -> Recipe:
-        """Export, then dynamic and static INT8; the fastest that passes is kept."""
-        return cls.of(["int8"], gate)
+    def int8(cls, gate: Gate = Gate(), runtime: str | None = None) -> Recipe:
+        """Export, then INT8 for every CPU engine that is installed; the fastest that passes is kept.
+
+        `runtime` (onnxruntime, openvino) restricts the engines. Raises MissingDependency, which names
+        the extra, where that one is not installed.
+        """
+        return cls.of(["int8"], gate, runtime)
 
     @classmethod
-    def of(cls, steps: Iterable[Pass | AnyOf | str], gate: Gate = Gate()) -> Recipe:
+    def of(
+        cls, steps: Iterable[Pass | AnyOf | str], gate: Gate = Gate(), runtime: str | None = None
+    ) -> Recipe:
         """From passes and names of passes with their defaults; "int8" stands for what `int8` does.
 
         >>> [step.name() for step in Recipe.of(["prune", "int8"]).chains()[0]]
@@ -73,7 +84,7 @@ class Recipe:
         """
         if isinstance(steps, str):
             steps = [steps]
-        return cls(tuple(made for step in steps for made in _expand(step)), gate)
+        return cls(tuple(made for step in steps for made in _expand(step, runtime)), gate)
 
     def chains(self) -> list[tuple[Pass, ...]]:
         """Every way from the source to a candidate."""
@@ -86,7 +97,11 @@ class Recipe:
         """As JSON values; `from_dict` reads it back."""
         return {
             "target": self.target,
-            "gate": {"max_drop": self.gate.drop_text(), "min_speedup": self.gate.min_speedup},
+            "gate": {
+                "max_drop": self.gate.drop_text(),
+                "min_speedup": self.gate.min_speedup,
+                **({"batch_invariant": True} if self.gate.batch_invariant else {}),
+            },
             "steps": [
                 {"any_of": [[_step_dict(p) for p in option] for option in step.options]}
                 if isinstance(step, AnyOf)
@@ -100,13 +115,14 @@ class Recipe:
         """From JSON values. RecipeError names what was received and the nearest valid name."""
         _known_keys(value, ("target", "gate", "steps"), "the recipe")
         gate = value.get("gate", {})
-        _known_keys(gate, ("max_drop", "min_speedup"), "[gate]")
+        _known_keys(gate, ("max_drop", "min_speedup", "batch_invariant"), "[gate]")
         steps = value.get("steps", [])
         if not isinstance(steps, list):
             raise RecipeError(f"Expected steps to be a list, received {type(steps).__name__}.")
+        parsed = Gate.parse(gate.get("max_drop", "1%"), gate.get("min_speedup"))
         return cls(
             tuple(_step(s, i) for i, s in enumerate(steps, start=1)),
-            Gate.parse(gate.get("max_drop", "1%"), gate.get("min_speedup")),
+            dataclasses.replace(parsed, batch_invariant=gate.get("batch_invariant", False)),
             value.get("target", "cpu"),
         )
 
@@ -134,6 +150,8 @@ class Recipe:
 
 def template() -> str:
     """A commented recipe to edit, made from the passes' own documentation. Loads as `Recipe.int8()`."""
+    names = [option[0].name() for option in _options(Recipe.int8().steps[1])]
+    alternatives = ", ".join(f'[{{ pass = "{name}" }}]' for name in names)
     lines = [
         "# An optkit recipe. Use it with: optkit compress CKPT --recipe THIS_FILE --data DATA --out OUT",
         "# `optkit passes` lists every pass and field.",
@@ -143,6 +161,7 @@ def template() -> str:
         "[gate]",
         'max_drop = "1%"      # relative to the baseline; "0.01" is absolute in the metric',
         "# min_speedup = 1.5   # against torch fp32, at the lower end of its interval",
+        "# batch_invariant = true   # an answer may not depend on the texts in its batch",
         "",
         "[[steps]]",
         'pass = "export-onnx"',
@@ -150,10 +169,10 @@ def template() -> str:
         "",
         "# Alternatives from the same point: the fastest that passes the gate is kept.",
         "[[steps]]",
-        'any_of = [[{ pass = "quantize-dynamic" }], [{ pass = "quantize-static" }]]',
+        f"any_of = [{alternatives}]",
         "",
     ]
-    for name in ("quantize-dynamic", "quantize-static"):
+    for name in names:
         lines += [f"# Fields of {name}, as in {{ pass = {name!r}, per_channel = false }}:".replace("'", '"')]
         lines += [*_field_lines(name), ""]
     return "\n".join(lines)
@@ -170,17 +189,35 @@ def _field_lines(name: str) -> Iterable[str]:
         yield f"# {f.name} = {default}  # {doc}"
 
 
+def _engines(runtime: str | None) -> list[str]:
+    """The engines to try: `runtime` alone, or all that are installed."""
+    if runtime is not None and runtime not in INT8_PASSES:
+        raise RecipeError(
+            f"Expected a CPU engine with INT8, received {runtime!r}.", hint=did_you_mean(runtime, INT8_PASSES)
+        )
+    absent = {engine: [p for p in _PACKAGES[engine] if not _installed(p)] for engine in INT8_PASSES}
+    if runtime is None:
+        return [engine for engine in INT8_PASSES if not absent[engine]]
+    if absent[runtime]:
+        raise MissingDependency.of(absent[runtime][0], runtime)
+    return [runtime]
+
+
+def _installed(package: str) -> bool:
+    return util.find_spec(package) is not None
+
+
 def _options(step: Pass | AnyOf) -> tuple[tuple[Pass, ...], ...]:
     return step.options if isinstance(step, AnyOf) else ((step,),)
 
 
-def _expand(step: Pass | AnyOf | str) -> tuple[Pass | AnyOf, ...]:
+def _expand(step: Pass | AnyOf | str, runtime: str | None) -> tuple[Pass | AnyOf, ...]:
     if not isinstance(step, str):
         return (step,)
     if step != "int8":
         return (make(step, {}),)
-    choices = AnyOf(((make("quantize-dynamic", {}),), (make("quantize-static", {}),)))
-    return (make("export-onnx", {}), choices)
+    names = [name for engine in _engines(runtime) for name in INT8_PASSES[engine]]
+    return (make("export-onnx", {}), AnyOf(tuple((make(name, {}),) for name in names)))
 
 
 def _check_order(steps: tuple[Pass | AnyOf, ...]) -> None:

@@ -35,10 +35,19 @@ def finished(checkpoint, data, tmp_path_factory):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compress(checkpoint, Recipe.int8(LENIENT), data=data, out=out, listener=stop_at_static, **QUICK)
+        compress(
+            checkpoint,
+            Recipe.int8(LENIENT, "onnxruntime"),
+            data=data,
+            out=out,
+            listener=stop_at_static,
+            **QUICK,
+        )
     left = sorted(p.name for p in out.parent.iterdir())
     events = []
-    report = compress(checkpoint, Recipe.int8(LENIENT), data=data, out=out, listener=events.append, **QUICK)
+    report = compress(
+        checkpoint, Recipe.int8(LENIENT, "onnxruntime"), data=data, out=out, listener=events.append, **QUICK
+    )
     return out, report, left, events
 
 
@@ -82,6 +91,97 @@ def test_the_report_holds_what_the_issue_asks_for(finished):
         assert row["speedup"]["low"] <= row["speedup"]["value"] <= row["speedup"]["high"]
     for name in ("report.md", "report.html"):
         assert report.chosen in (out / name).read_text()
+
+
+def test_both_int8_models_were_probed(finished):
+    report = finished[1]
+    for row in report.rows[2:]:
+        assert row.probes["int8"]["int8_multiplies"] >= 12
+        assert 0 < row.probes["int8"]["time_share"] < 1
+    assert report.row("quantize-static").probes["neighbours"]["invariant"]
+    assert report.row("quantize-dynamic").probes["neighbours"]["batched"] > 0
+    assert report.row("onnxruntime-fp32").probes == {}
+    assert "matrix multiplies ran in INT8" in (finished[0] / "report.md").read_text()
+
+
+def test_the_fastest_at_each_shape_is_named(finished):
+    report = finished[1]
+    assert [x["shape"] for x in report.winners] == ["1xdata", "2x16"]
+    for x in report.winners:
+        best = min(
+            r.at(*((1, "data") if x["shape"] == "1xdata" else (2, 16))).p50_ms for r in report.rows[2:]
+        )
+        assert x["p50_ms"] == pytest.approx(best, abs=1e-3)
+        assert f"{x['shape']}: {x['row']}".replace("-", "-") in (finished[0] / "report.html").read_text()
+
+
+def test_openvino_alone_goes_the_whole_way(checkpoint, data, tmp_path):
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    gate = Gate(max_drop=0.9, relative=False, batch_invariant=True)
+    report = compress(checkpoint, Recipe.int8(gate, "openvino"), data=data, out=tmp_path / "ov", **QUICK)
+    row = report.row("open-vino-int8")
+    assert report.chosen == row.name
+    assert row.runtime == "openvino"
+    assert row.probes["int8"]["provider"] == "OpenVINO CPU"
+    assert row.probes["int8"]["int8_multiplies"] >= 12
+    assert row.probes["neighbours"]["invariant"]
+    manifest = json.loads((tmp_path / "ov" / "optkit.json").read_text())
+    assert manifest["runtime"]["name"] == "openvino"
+    with optkit.load(tmp_path / "ov") as model:
+        assert model.predict(["a fine film"])[0].label in ("negative", "positive")
+
+
+def test_a_missed_score_sends_the_most_sensitive_back_to_float(checkpoint, data, tmp_path, monkeypatch):
+    """Scores are replaced: INT8 keeps the score only with the three most sensitive multiplies in float."""
+    from optkit.evaluation import Evaluator
+
+    whole, ranked = Evaluator.row, []
+
+    def row(self, candidate, file, baseline):
+        made = whole(self, candidate, file, baseline)
+        steps = (
+            json.loads((Path(candidate.artifact) / "optkit.json").read_text())["lineage"] if baseline else []
+        )
+        if steps and steps[-1]["pass"] == "quantize-static":
+            stored = next(Path(candidate.artifact).parent.glob("sensitivity-*.json"), None)
+            top = [name for name, _ in json.loads(stored.read_text())["ranked"]][:3] if stored else ["?"]
+            ranked[:] = top
+            made.score = 1.0 if set(top) <= set(steps[-1]["parameters"]["exclude"]) else 0.0
+        elif steps and steps[-1]["pass"] == "export-onnx":
+            made.score = 1.0
+        else:
+            made.score = 1.0 if not steps else 0.0
+        return made
+
+    monkeypatch.setattr(Evaluator, "row", row)
+    quick = {**QUICK, "shapes": ("1xdata",), "rounds": 1}
+    gate = Gate(max_drop=0.01, relative=False)
+    report = compress(
+        checkpoint,
+        Recipe.int8(gate, "onnxruntime"),
+        data=data,
+        out=tmp_path / "aware",
+        keep_steps=True,
+        **quick,
+    )
+    assert len(ranked) == 3
+    assert report.trace[0].startswith("only the feed-forward blocks in INT8: missed")
+    assert ranked[0] in report.trace[1]
+    assert any("harmless quantized again" in line for line in report.trace)
+    good = [r for r in report.rows if r.score == 1.0 and r.precision == "int8"]
+    assert good
+    assert report.row("quantize-static").score == 0.0
+    kept = [
+        set(
+            json.loads((Path(r.artifact) / "optkit.json").read_text())["lineage"][-1]["parameters"]["exclude"]
+        )
+        for r in good
+    ]
+    assert all(set(ranked) <= names for names in kept)
+    assert min(map(len, kept)) <= 4  # three, in a group of the way back
+    assert any(report.chosen == r.name for r in good)
+    assert "Accuracy-aware search" in (tmp_path / "aware" / "report.md").read_text()
 
 
 def test_the_output_is_an_artifact_that_answers(finished):
@@ -181,7 +281,9 @@ def test_a_candidate_that_fails_has_an_error_row_and_the_others_finish(
                 os.kill(pid, signal.SIGKILL)
 
     out = tmp_path / "out"
-    report = compress(checkpoint, Recipe.int8(LENIENT), data=data, out=out, listener=kill_dynamic, **QUICK)
+    report = compress(
+        checkpoint, Recipe.int8(LENIENT, "onnxruntime"), data=data, out=out, listener=kill_dynamic, **QUICK
+    )
     failed = report.row("quantize-dynamic")
     assert failed.verdict == "error"
     assert "code -9" in failed.reasons[0]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optkit.errors import RecipeError
+from optkit.errors import MissingDependency, RecipeError
 from optkit.gate import Gate
 from optkit.passes.base import make
 from optkit.recipe import AnyOf, Recipe, template
@@ -48,8 +48,54 @@ def test_the_template_is_the_int8_recipe_and_names_every_field(tmp_path):
 
 
 def test_chains_are_every_way_to_a_candidate():
-    names = [[step.name() for step in chain] for chain in Recipe.int8().chains()]
+    recipe = Recipe.int8(runtime="onnxruntime")
+    names = [[step.name() for step in chain] for chain in recipe.chains()]
     assert names == [["export-onnx", "quantize-dynamic"], ["export-onnx", "quantize-static"]]
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """without("nncf"): as if that package were not installed."""
+
+    def hide(*packages):
+        monkeypatch.setattr("optkit.recipe._installed", lambda name: name not in packages)
+
+    return hide
+
+
+def last_passes(recipe):
+    return [chain[-1].name() for chain in recipe.chains()]
+
+
+def test_int8_tries_every_engine_that_is_installed(without):
+    without()
+    assert last_passes(Recipe.int8()) == ["quantize-dynamic", "quantize-static", "open-vino-int8"]
+    assert last_passes(Recipe.int8(runtime="openvino")) == ["open-vino-int8"]
+    assert Recipe.from_dict(Recipe.int8().to_dict()) == Recipe.int8()
+    without("nncf")
+    assert last_passes(Recipe.int8()) == ["quantize-dynamic", "quantize-static"]
+
+
+@pytest.mark.parametrize("absent", ["openvino", "nncf"])
+def test_an_engine_that_is_not_installed_names_its_extra(without, absent):
+    without(absent)
+    with pytest.raises(MissingDependency, match=absent) as raised:
+        Recipe.int8(runtime="openvino")
+    assert "optkit[openvino]" in raised.value.hint
+
+
+def test_an_unknown_engine_gets_the_nearest_name():
+    with pytest.raises(RecipeError, match="received 'openvnio'") as raised:
+        Recipe.int8(runtime="openvnio")
+    assert "'openvino'" in raised.value.hint
+
+
+def test_batch_invariance_is_kept_by_a_recipe():
+    recipe = Recipe.int8(Gate(batch_invariant=True), "onnxruntime")
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    assert "batch" in recipe.gate.describe()
+    with pytest.raises(RecipeError, match="true or false"):
+        Gate(batch_invariant="yes")
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ def compress(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A Hugging Face folder (safetensors) or a hub name.")],
     data: Annotated[str, typer.Option(help="Folder of train/validation files, one file, or a hub data set (name:config).")],
     out: Annotated[Path, typer.Option(help="The folder to make.")],
-    int8: Annotated[bool, typer.Option("--int8", help="Try dynamic and static INT8, keep the fastest that passes.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Try INT8 in every installed CPU engine, keep the fastest that passes.")] = False,
     prune: Annotated[float | None, typer.Option(metavar="SHARE", help="Remove this share of the encoder's FLOPs first: 0.6 removes 60%.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="With --int8: this engine only (onnxruntime, openvino).")] = None,
+    batch_invariant: Annotated[bool, typer.Option("--batch-invariant", help="Refuse INT8 whose answers depend on the texts in their batch.")] = False,
     recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML or JSON instead.")] = None,
     max_drop: Annotated[str | None, typer.Option(help="Most the score may drop: 1% (relative) or 0.01 (absolute). [default: 1%]", show_default=False)] = None,
     min_speedup: Annotated[float | None, typer.Option(help="Least speedup over torch fp32, at the lower end of its interval.")] = None,
@@ -55,11 +57,15 @@ def compress(
             + ("both." if flags else "neither."),
             hint="optkit recipe init writes a recipe to edit.",
         )
+    if runtime is not None and not int8:
+        raise RecipeError("--runtime restricts --int8; a recipe's passes decide its engines.")
     if recipe is None:
         steps = flags if int8 else [*flags, "export-onnx"]
-        plan = Recipe.of(steps, Gate.parse(max_drop or "1%", min_speedup))
+        plan = Recipe.of(steps, Gate.parse(max_drop or "1%", min_speedup), runtime)
     else:
         plan = _with_flags(Recipe.load(recipe), max_drop, min_speedup)
+    if batch_invariant:
+        plan = replace(plan, gate=replace(plan.gate, batch_invariant=True))
     if target is not None:
         plan = replace(plan, target=target)
     with Terminal(quiet=quiet) as terminal:

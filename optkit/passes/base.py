@@ -52,6 +52,8 @@ class Pass(ABC):
     produces: ClassVar[str]
     #: Precision of the result; None: that of the source.
     precision: ClassVar[str | None] = None
+    #: The runtime that serves the result; None: the format's own.
+    runtime: ClassVar[str | None] = None
     needs_data: ClassVar[bool] = False
     #: Whether the result is meant to answer as its source does, whatever the weights.
     keeps_answers: ClassVar[bool] = True
@@ -156,6 +158,7 @@ def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Ar
             format=step.produces,
             precision=step.precision or source.precision,
             task=context.task.name,
+            runtime={"name": step.runtime, "options": {}} if step.runtime else None,
         )
     return relocated(made, final)
 

@@ -18,7 +18,7 @@ from optkit.examples import EncodedSet
 from optkit.passes import graph
 
 BINS = 4096
-METHODS = ("min-max", "percentile", "entropy")
+METHODS = ("min-max", "percentile", "entropy", "mse")
 Range = tuple[float, float]
 
 
@@ -37,8 +37,8 @@ def activation_ranges(
     """
     if len(samples) == 0:
         raise DataError("Static quantization needs examples to calibrate on, received none.")
-    batches = list(_unpadded(samples))
-    with _Probe(model, tensors) as run:
+    batches = list(unpadded(samples))
+    with Probe(model, tensors) as run:
         extremes: dict[str, Range] = {}
         for i, indices in enumerate(batches):
             progress("calibrating: ranges", i / len(batches) / (1 if method == "min-max" else 2))
@@ -61,10 +61,11 @@ def activation_ranges(
     edges = {name: np.linspace(*extremes[name], BINS + 1) for name in extremes}
     if method == "percentile":
         return {name: _percentile(counts[name], edges[name], percentile) for name in extremes}
-    return {name: _entropy(counts[name], edges[name]) for name in extremes}
+    found = _entropy if method == "entropy" else _mse
+    return {name: found(counts[name], edges[name]) for name in extremes}
 
 
-def _unpadded(samples: EncodedSet) -> Iterator[np.ndarray]:
+def unpadded(samples: EncodedSet) -> Iterator[np.ndarray]:
     """Batches of at most 16 examples of exactly one length."""
     lengths = samples.lengths
     for length in np.unique(lengths):
@@ -105,6 +106,19 @@ def _entropy(counts: np.ndarray, edges: np.ndarray) -> Range:
     return max(-threshold, float(edges[0])), min(threshold, float(edges[-1]))
 
 
+def _mse(counts: np.ndarray, edges: np.ndarray) -> Range:
+    """The share of (lowest, highest) with the least mean squared error of rounding and cutting."""
+    centres, low, high = (edges[:-1] + edges[1:]) / 2, float(edges[0]), float(edges[-1])
+    best, found = np.inf, (low, high)
+    for kept in np.linspace(0.05, 1.0, 96):
+        bottom, step = low * kept, max((high - low) * kept / 255, 1e-12)
+        level = np.clip(np.rint((centres - bottom) / step), 0, 255)
+        error = float(np.sum(counts * (level * step + bottom - centres) ** 2))
+        if error < best:
+            best, found = error, (bottom, high * float(kept))
+    return float(found[0]), float(found[1])
+
+
 def _kl(p: np.ndarray, q: np.ndarray) -> float:
     """KL divergence of two histograms, smoothed so that an empty bin of `q` costs much, not infinity."""
     p, q = p / p.sum(), q / max(q.sum(), 1e-12)
@@ -112,7 +126,7 @@ def _kl(p: np.ndarray, q: np.ndarray) -> float:
     return float(np.sum(p[there] * np.log(p[there] / np.maximum(q[there], 1e-9))))
 
 
-class _Probe:
+class Probe:
     """A session on the graph that also returns the named activations. A context manager."""
 
     def __init__(self, model: Any, tensors: list[str]) -> None:

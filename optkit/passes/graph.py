@@ -47,15 +47,42 @@ def matmuls_with_weights(model: Any) -> list[Any]:
 
 
 def quantizable(
-    model: Any, exclude: tuple[str, ...], operators: tuple[str, ...] = ("MatMul", "Gemm")
+    model: Any,
+    exclude: tuple[str, ...],
+    operators: tuple[str, ...] = ("MatMul", "Gemm"),
+    width: int | None = None,
 ) -> list[str]:
-    """Names of the multiplies to quantize. Raises RecipeError for an exclusion that is no node."""
-    names = [node.name for node in matmuls_with_weights(model) if node.op_type in operators]
+    """Names of the multiplies to quantize; with `width` only those of the feed-forward blocks.
+
+    Raises RecipeError for an exclusion that is no node.
+    """
+    shapes = {name: list(tensor.dims) for name, tensor in initializers(model).items()}
+    names = [
+        node.name
+        for node in matmuls_with_weights(model)
+        if node.op_type in operators and (width is None or _feeds_forward(shapes[node.input[1]], width))
+    ]
     known = {node.name for node in model.graph.node}
     for name in exclude:
         if name not in known:
             raise RecipeError(f"No node is called {name!r} in this graph.", hint=did_you_mean(name, known))
     return [name for name in names if name not in exclude]
+
+
+def _feeds_forward(shape: list[int], width: int) -> bool:
+    """Whether a weight goes from the hidden size to the inner one, or back."""
+    return width in shape and shape[0] != shape[1]
+
+
+def inner_width(config: dict[str, Any]) -> int:
+    """The inner width of the feed-forward blocks, from config.json. Raises PassError where it has none."""
+    for key in ("intermediate_size", "hidden_dim", "ffn_dim", "encoder_ffn_dim", "d_ff"):
+        if isinstance(config.get(key), int):
+            return config[key]
+    raise PassError(
+        "Cannot tell the feed-forward blocks: config.json names no inner width (intermediate_size).",
+        hint='Use scope = "all" and exclude nodes by name.',
+    )
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.calibration import METHODS, Range, activation_ranges
 from optkit.passes.int8_embeddings import quantize_embeddings
+from optkit.passes.smooth_quant import smooth
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,27 @@ class QuantizeStatic(Pass):
         99.999, "share of values kept by percentile calibration", minimum=90.0, maximum=100.0
     )
     samples: int = param(256, "training examples to calibrate on", minimum=1)
+    smooth_quant: float = param(
+        -1.0, "strength of SmoothQuant, 0 to 1; a negative value turns it off", minimum=-1.0, maximum=1.0
+    )
     per_channel: bool = param(True, "one weight scale per output channel")
     symmetric: bool = param(False, "activation ranges symmetric around 0")
     embeddings: bool = param(True, "INT8 embedding tables, one scale per row")
     reduce_range: bool = param(False, "7-bit weights, for CPUs without VNNI")
     operators: tuple[str, ...] = param(("MatMul", "Gemm"), "operator types to quantize")
+    scope: str = param("all", "every multiply, or those of the feed-forward blocks", choices=("all", "ffn"))
     exclude: tuple[str, ...] = param((), "names of nodes that stay in float")
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         model = graph.load_graph(source.path)
-        chosen = graph.quantizable(model, self.exclude, self.operators)
+        chosen = self.chosen(model, source)
+        samples = context.encoded("train", self.samples)
+        smoothed = 0
+        if self.smooth_quant >= 0 and len(samples):
+            context.progress("moving outliers into the weights", 0.02)
+            smoothed = smooth(model, chosen, samples, self.smooth_quant)
         nodes = {node.name: node for node in model.graph.node}
         tensors = sorted({nodes[name].input[0] for name in chosen})
-        samples = context.encoded("train", self.samples)
         ranges = activation_ranges(
             model, tensors, samples, self.calibration, self.percentile, context.progress
         )
@@ -60,7 +69,13 @@ class QuantizeStatic(Pass):
             "quantized_matmuls": len(chosen),
             "quantized_tables": len(tables),
             "calibration_examples": len(samples),
+            "smoothed_inputs": smoothed,
         }
+
+    def chosen(self, model: Any, source: Artifact) -> list[str]:
+        """Names of the multiplies that become INT8."""
+        width = graph.inner_width(source.config) if self.scope == "ffn" else None
+        return graph.quantizable(model, self.exclude, self.operators, width)
 
     def _insert_qdq(self, model: Any, chosen: list[str], ranges: dict[str, Range]) -> None:
         """Replace `model`'s graph by the quantized one."""

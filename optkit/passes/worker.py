@@ -10,8 +10,10 @@ from typing import Any
 
 from optkit.artifact import Artifact
 from optkit.data import Data
+from optkit.passes import graph, sensitivity
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
+from optkit.passes.quantize_static import QuantizeStatic
 from optkit.task import Columns, open_task
 
 
@@ -45,6 +47,27 @@ class PassWorker:
         apply(make(step, parameters), artifact, Path(final), context)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {"peak_rss_bytes": peak if sys.platform == "darwin" else peak * 1024}
+
+    def scan(
+        self,
+        parameters: dict[str, Any],
+        source: str,
+        task: str,
+        data: str,
+        columns: dict[str, str | None],
+        threads: int | None,
+    ) -> list[list[Any]]:
+        """[name, distance] of the multiplies that `quantize-static` would quantize, most sensitive first."""
+        artifact = Artifact.open(source)
+        context = make_context(open_task(artifact, task), Data(data), Columns(**columns))
+        step = make("quantize-static", parameters)
+        assert isinstance(step, QuantizeStatic)
+        names = step.chosen(graph.load_graph(artifact.path), artifact)
+        samples = context.encoded("train", sensitivity.EXAMPLES)
+        found = sensitivity.scan(
+            artifact, samples, names, lambda text, fraction: self.emit(text=text, fraction=fraction), threads
+        )
+        return [[name, distance] for name, distance in found]
 
 
 def serve() -> PassWorker:

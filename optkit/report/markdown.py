@@ -18,7 +18,9 @@ def render(report: Report) -> str:
     """One sentence, one table, then doubts, how to repeat it, and the environment."""
     state, sentence = figures.verdict(report)
     parts = [f"### {_MARKS[state]} optkit: {escape(sentence)}", _about(report), _table(report)]
-    parts += [_scenarios(report)]
+    parts += [_scenarios(report), _listed("Fastest by shape", figures.winners(report, escape))]
+    parts += [_listed("Accuracy-aware search", [escape(line) for line in report.trace])]
+    parts += [_listed("INT8 probes", figures.probes(report, escape))]
     parts += [_listed("Why", _reasons(report)), _listed("Doubts", [escape(d) for d in report.doubts])]
     parts += [_changed(report), _reproduce(report), _environment(report)]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -77,6 +77,8 @@ class Row:
     `step` (an intermediate result that nobody asked to serve), or `error`; `reasons` says why.
     `parent` names the row that the pass was applied to (None: the source, or not known).
     `seconds` is what the pass took, measuring excluded; `pass_peak_rss_bytes` its peak memory.
+    `probes` of an INT8 model: `int8` (which share ran in INT8 kernels) and `neighbours` (whether an
+    answer depends on its batch), as `optkit.bench.int8_share` and `optkit.bench.neighbours` give them.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Row:
     notes: dict[str, Any] = field(default_factory=dict)
     flips: list[dict[str, Any]] = field(default_factory=list)
     scenarios: list[Scenario] = field(default_factory=list)
+    probes: dict[str, Any] = field(default_factory=dict)
 
     def at(self, batch: int, tokens: int | str) -> Latency | None:
         return next((x for x in self.latency if (x.batch, x.tokens) == (batch, tokens)), None)
@@ -113,7 +116,8 @@ class Report:
 
     `data`: `name`, `split`, `examples`, `sha256`, `truncated`. `gate`: `max_drop`, `relative`,
     `min_speedup`, `conditions` (in words), `passed`. `chosen` is the name of a row, or None.
-    `doubts` are warnings about the measurement.
+    `doubts` are warnings about the measurement. `winners` names the fastest candidate at each shape:
+    `shape`, `row`, `runtime`, `p50_ms`. `trace` says what the accuracy-aware search tried, in order.
     """
 
     task: str
@@ -132,6 +136,8 @@ class Report:
     peak_rss_bytes: int = 0
     doubts: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
+    winners: list[dict[str, Any]] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
     schema: str = SCHEMA
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from optkit.passes.context import make_context
 from optkit.session import infer_all, known_runtimes, open_session
 from optkit.task import open_task
 
-RUNTIMES = ["fake", "onnxruntime", "torch"]
+RUNTIMES = ["fake", "onnxruntime", "openvino", "torch"]
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +23,18 @@ def artifacts(checkpoint, tmp_path_factory):
     source = fetch(checkpoint)
     context = make_context(open_task(source))
     graph = apply(make("export-onnx", {}), source, tmp_path_factory.mktemp("r") / "onnx", context)
-    return {"torch": source, "onnxruntime": graph, "fake": source}
+    found = {"torch": source, "onnxruntime": graph, "fake": source}
+    if find_spec("openvino"):
+        found["openvino"] = apply(
+            make("open-vino", {}), graph, tmp_path_factory.mktemp("r") / "openvino", context
+        )
+    return found
 
 
 @pytest.fixture(params=RUNTIMES)
 def session(request, artifacts):
+    if request.param not in artifacts:
+        pytest.skip(f"{request.param} is not installed")
     with open_session(artifacts[request.param], request.param) as session:
         yield session
 
@@ -78,6 +87,8 @@ def test_closing_twice_is_fine(session):
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_threads_can_be_set(runtime, artifacts):
+    if runtime not in artifacts:
+        pytest.skip(f"{runtime} is not installed")
     with open_session(artifacts[runtime], runtime, threads=1) as session:
         assert session.inputs
 

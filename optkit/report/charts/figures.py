@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 from optkit.report.model import Interval, Latency, Report, Row
@@ -128,6 +129,34 @@ def shape_words(shape: tuple[int, int | str] | None) -> str:
         return "at no shape"
     texts = "one text at a time" if shape[0] == 1 else f"batches of {shape[0]}"
     return f"{texts}, {_TOKENS.get(shape[1], f'{clean(shape[1])} tokens')}"
+
+
+def winners(report: Report, escape: Callable[[object], str]) -> list[str]:
+    """One line per shape: the fastest candidate there."""
+    return [
+        escape(f"{x['shape']}: {x['row']} ({x['runtime']}), {number(x['p50_ms'])} ms") for x in report.winners
+    ]
+
+
+def probes(report: Report, escape: Callable[[object], str]) -> list[str]:
+    """One line per INT8 row: what share of it ran in INT8, and whether answers depend on their batch."""
+    lines = []
+    for row in report.rows:
+        said = []
+        if int8 := row.probes.get("int8"):
+            said.append(
+                f"{int8['int8_multiplies']} of {int8['multiplies']} matrix multiplies ran in INT8 kernels, "
+                f"{share(int8['time_share'])} of the kernels' time ({int8['provider']})"
+            )
+        if near := row.probes.get("neighbours"):
+            said.append(
+                f"padding moves an output by up to {number(near['padded'])} and other texts in the batch by "
+                f"up to {number(near['batched'])}, of {number(near['largest_output'])}; "
+                f"{near['flipped']} of {near['examples']} predictions change"
+            )
+        if said:
+            lines.append(escape(f"{row.name}: {'; '.join(said)}"))
+    return lines
 
 
 def step_before(report: Report, row: Row) -> Row | None:

@@ -1,0 +1,160 @@
+"""Is it really INT8? The share of matrix multiplies, and of time, that ran in INT8 kernels.
+
+A file in INT8 proves nothing: a runtime may turn weights back to float and multiply there. So the
+runtime is asked what it ran: ONNX Runtime by its profile, OpenVINO by its own profiling.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optkit.artifact import Artifact
+
+#: ONNX Runtime's kernels that multiply integers.
+INTEGER = frozenset(
+    {
+        "DynamicQuantizeMatMul",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "QGemm",
+        "QLinearMatMul",
+        "QLinearConv",
+        "QAttention",
+        "ConvInteger",
+    }
+)
+#: Its kernels that multiply floats.
+FLOAT = frozenset(
+    {"Attention", "Conv", "FusedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul", "MultiHeadAttention"}
+)
+#: How the types of OpenVINO's layers that multiply begin.
+_LAYERS = ("FullyConnected", "MatMul", "Convolution", "MHA", "ScaledDotProductAttention")
+RUNS = 5
+
+
+@dataclass(frozen=True)
+class Int8Share:
+    """`multiplies` and `int8_multiplies` count nodes run once per answer; fused attention counts as one.
+
+    `time_share` is the share of all kernel time spent in INT8 multiplies; `multiply_time_share` the
+    same among multiplies. `provider` names who ran them.
+    """
+
+    provider: str
+    multiplies: int
+    int8_multiplies: int
+    time_share: float
+    multiply_time_share: float
+
+    def to_dict(self) -> dict[str, Any]:
+        share = self.int8_multiplies / self.multiplies if self.multiplies else 0.0
+        return {**asdict(self), "multiply_share": round(share, 4)}
+
+
+def measure(
+    artifact: Artifact, runtime: str, feeds: dict[str, np.ndarray], options: dict[str, Any]
+) -> Int8Share | None:
+    """Run `artifact` on `feeds` with profiling on; None for a runtime that gives no profile."""
+    if runtime == "onnxruntime":
+        return summed("CPUExecutionProvider", _onnxruntime(artifact, feeds, options))
+    if runtime == "openvino":
+        return summed("OpenVINO CPU", _openvino(artifact, feeds, options))
+    return None
+
+
+def summed(provider: str, kernels: Iterable[tuple[str, str, float]]) -> Int8Share:
+    """From (node, kind, microseconds) with kind int8, float or other; a node may come several times.
+
+    >>> summed("x", [("a", "int8", 3.0), ("b", "float", 1.0), ("c", "other", 1.0)]).time_share
+    0.6
+    """
+    nodes: dict[str, set[str]] = {"int8": set(), "float": set(), "other": set()}
+    time = dict.fromkeys(nodes, 0.0)
+    for node, kind, spent in kernels:
+        nodes[kind].add(node)
+        time[kind] += spent
+    multiplies = time["int8"] + time["float"]
+    everything = multiplies + time["other"]
+    return Int8Share(
+        provider,
+        len(nodes["int8"]) + len(nodes["float"]),
+        len(nodes["int8"]),
+        round(time["int8"] / everything, 4) if everything else 0.0,
+        round(time["int8"] / multiplies, 4) if multiplies else 0.0,
+    )
+
+
+def _onnxruntime(
+    artifact: Artifact, feeds: dict[str, np.ndarray], options: dict[str, Any]
+) -> list[tuple[str, str, float]]:
+    import onnxruntime
+
+    (file,) = (f for f in artifact.model_files if f.suffix == ".onnx")
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.get("threads") or 0
+    settings.log_severity_level = 3
+    settings.enable_profiling = True
+    with tempfile.TemporaryDirectory(prefix="optkit-profile-") as folder:
+        settings.profile_file_prefix = str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
+        mine = {i.name: feeds[i.name] for i in session.get_inputs()}
+        for _ in range(RUNS):
+            session.run(None, mine)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    found = []
+    for event in events:
+        operator = event.get("args", {}).get("op_name")
+        if event.get("cat") == "Node" and operator and event["name"].endswith("_kernel_time"):
+            kind = "int8" if operator in INTEGER else "float" if operator in FLOAT else "other"
+            found.append((event["name"], kind, float(event["dur"])))
+    return found
+
+
+def _openvino(
+    artifact: Artifact, feeds: dict[str, np.ndarray], options: dict[str, Any]
+) -> list[tuple[str, str, float]]:
+    import openvino
+
+    suffix = ".xml" if artifact.format == "openvino" else ".onnx"
+    (file,) = (f for f in artifact.model_files if f.suffix == suffix)
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": options.get("precision", "f32"),
+        "PERFORMANCE_HINT": "LATENCY",
+        "PERF_COUNT": "YES",
+    }
+    if options.get("threads"):
+        settings["INFERENCE_NUM_THREADS"] = options["threads"]
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(str(file)), "CPU", settings)
+    request = compiled.create_infer_request()
+    mine = {port.get_any_name(): feeds[port.get_any_name()] for port in compiled.inputs}
+    with_attention = _subgraphs_that_multiply(compiled)
+    found = []
+    for _ in range(RUNS):
+        request.infer(mine)
+        for info in request.get_profiling_info():
+            if info.status != openvino.ProfilingInfo.Status.EXECUTED:
+                continue
+            kind = "other"
+            if info.node_type.startswith(_LAYERS) or info.node_name in with_attention:
+                kind = "int8" if info.exec_type.lower().endswith(("_i8", "_u8")) else "float"
+            found.append((info.node_name, kind, info.real_time.total_seconds() * 1e6))
+    return found
+
+
+def _subgraphs_that_multiply(compiled: Any) -> set[str]:
+    """Names of the fused subgraphs that hold a product of two activations: attention."""
+    found = set()
+    for op in compiled.get_runtime_model().get_ordered_ops():
+        info = op.get_rt_info()
+        layers = info["originalLayersNames"].astype(str).lower()
+        if info["layerType"].astype(str) == "Subgraph" and "matmul" in layers:
+            found.add(op.get_friendly_name())
+    return found

@@ -1,0 +1,48 @@
+"""The process that asks an INT8 model two questions: is it INT8, and do answers depend on neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from optkit.artifact import Artifact
+from optkit.bench import int8_share, neighbours
+from optkit.bench.accuracy import save_outputs
+from optkit.examples import EncodedSet
+from optkit.session import open_session
+
+#: batch × tokens that the profile is taken at.
+PROFILED = (8, 128)
+
+
+class Probe:
+    """Calls arrive through `optkit.process.Child`."""
+
+    emit: Callable[..., None]
+
+    def ask(
+        self,
+        artifact: str,
+        runtime: str,
+        options: dict[str, Any],
+        encoded: str,
+        out: str,
+        longest: int | None = None,
+    ) -> dict[str, Any] | None:
+        """Write alone.npz, padded.npz and batched.npz into the folder `out`; gives the INT8 share.
+
+        `longest` bounds the tokens of the profile's batch: the model's maximum.
+        """
+        model, examples = Artifact.open(artifact), EncodedSet.load(Path(encoded))
+        with open_session(model, runtime, **options) as session:
+            for name, outputs in neighbours.ask(session, examples).items():
+                save_outputs(Path(out) / f"{name}.npz", outputs)
+        batch, tokens = PROFILED
+        feeds = examples.of_shape(batch, min(tokens, longest or tokens))
+        share = int8_share.measure(model, runtime, feeds, options)
+        return share.to_dict() if share else None
+
+
+def serve() -> Probe:
+    return Probe()

@@ -1,0 +1,75 @@
+"""The share of INT8 is what ran, not what the file is called."""
+
+from __future__ import annotations
+
+import pytest
+
+from optkit.bench.int8_share import measure, summed
+from optkit.checkpoint import fetch
+from optkit.data import Data
+from optkit.passes.base import apply, make
+from optkit.passes.context import make_context
+from optkit.task import open_task
+
+
+@pytest.fixture(scope="module")
+def context(checkpoint, data):
+    return make_context(open_task(fetch(checkpoint)), Data(str(data)))
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, context, tmp_path_factory):
+    return apply(make("export-onnx", {}), fetch(checkpoint), tmp_path_factory.mktemp("s") / "onnx", context)
+
+
+@pytest.fixture
+def feeds(context):
+    return context.encoded("test", None).of_shape(2, 16)
+
+
+def test_shares_are_of_time_and_a_node_counts_once():
+    found = summed("x", [("a", "int8", 3.0), ("a", "int8", 3.0), ("b", "float", 2.0), ("c", "other", 4.0)])
+    assert (found.multiplies, found.int8_multiplies) == (2, 1)
+    assert (found.time_share, found.multiply_time_share) == (0.5, 0.75)
+    assert found.to_dict()["multiply_share"] == 0.5
+
+
+def test_nothing_that_ran_is_no_share():
+    assert summed("x", []).to_dict()["multiply_share"] == 0.0
+
+
+def test_an_fp32_graph_has_none(exported, feeds):
+    found = measure(exported, "onnxruntime", feeds, {"threads": 1})
+    assert found.int8_multiplies == 0
+    assert found.multiplies >= 14  # two layers of four projections, two FFN products and attention
+
+
+@pytest.mark.parametrize("name", ["quantize-dynamic", "quantize-static"])
+def test_onnxruntime_multiplies_integers(exported, context, feeds, tmp_path, name):
+    found = measure(
+        apply(make(name, {}), exported, tmp_path / "q", context), "onnxruntime", feeds, {"threads": 1}
+    )
+    assert found.int8_multiplies >= 12
+    assert 0 < found.time_share < 1
+    assert found.time_share < found.multiply_time_share
+
+
+def test_what_is_kept_in_float_lowers_the_share(exported, context, feeds, tmp_path):
+    made = apply(make("quantize-static", {"scope": "ffn"}), exported, tmp_path / "ffn", context)
+    assert measure(made, "onnxruntime", feeds, {}).int8_multiplies == 4
+    assert made.lineage[-1]["notes"]["quantized_matmuls"] == 4
+
+
+def test_openvino_says_what_its_kernels_computed_in(exported, context, feeds, tmp_path):
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    whole = apply(make("open-vino", {}), exported, tmp_path / "fp32", context)
+    assert measure(whole, "openvino", feeds, {"threads": 1}).int8_multiplies == 0
+    int8 = apply(make("open-vino-int8", {"samples": 16}), exported, tmp_path / "int8", context)
+    found = measure(int8, "openvino", feeds, {"threads": 1})
+    assert found.int8_multiplies >= 12
+    assert found.time_share > 0
+
+
+def test_a_runtime_without_a_profile_gives_nothing(exported, feeds):
+    assert measure(exported, "fake", feeds, {}) is None

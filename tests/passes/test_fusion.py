@@ -1,0 +1,99 @@
+"""Fused attention, counted per architecture, and logits equal to torch's, padded and unpadded."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import transformers
+
+from optkit.checkpoint import fetch
+from optkit.passes import graph
+from optkit.passes.base import apply, make
+from optkit.passes.context import make_context
+from optkit.task import open_task
+
+LAYERS = 2
+#: Architecture → layers whose attention becomes one node. DeBERTa's relative positions and MPNet's bias
+#: enter the scores, which key_padding_mask cannot say; both keep plain attention in transformers.
+FUSED = {
+    "bert": LAYERS,
+    "roberta": LAYERS,
+    "distilbert": LAYERS,
+    "electra": LAYERS,
+    "mpnet": 0,
+    "deberta-v2": 0,
+}
+TEXTS = ["a fine film", "the plot is thin and dull", "good"]
+
+
+@pytest.fixture(scope="module", params=FUSED)
+def family(request, make_checkpoint, tmp_path_factory):
+    """(kind, checkpoint, graph, encoded texts)."""
+    kind = request.param
+    changes = {"max_position_embeddings": 66, "pad_token_id": 1} if kind == "mpnet" else {}
+    source = fetch(make_checkpoint(kind, **changes))
+    task = open_task(source)
+    made = apply(make("export-onnx", {}), source, tmp_path_factory.mktemp(kind) / "onnx", make_context(task))
+    return kind, source, made, task.encode(TEXTS)
+
+
+def test_attention_is_fused_where_the_architecture_allows(family):
+    kind, _, made, _ = family
+    operators = made.lineage[-1]["notes"]["operators"]
+    assert operators.get("MultiHeadAttention", 0) == FUSED[kind]
+    assert made.lineage[-1]["notes"]["attention"] == ("fused" if FUSED[kind] else "plain")
+    if FUSED[kind]:
+        assert operators.get("Softmax", 0) == 0
+
+
+def test_the_mask_is_made_once_for_all_layers(family):
+    kind, _, made, _ = family
+    nodes = [n for n in graph.load_graph(made.path).graph.node if n.op_type == "MultiHeadAttention"]
+    assert len({node.input[4] for node in nodes}) == (1 if FUSED[kind] else 0)
+
+
+@pytest.mark.parametrize("indices", [[0, 1, 2], [1], [0]], ids=["padded", "longest", "short"])
+def test_logits_equal_torch(family, indices):
+    _, source, made, encoded = family
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(str(source.path)).eval()
+    session = onnxruntime.InferenceSession(
+        str(made.path / graph.MODEL_FILE), providers=["CPUExecutionProvider"]
+    )
+    batch = encoded.batch(indices)
+    feeds = {i.name: batch[i.name] for i in session.get_inputs()}
+    with torch.inference_mode():
+        expected = model(**{n: torch.from_numpy(a) for n, a in feeds.items()}).logits.numpy()
+    np.testing.assert_allclose(session.run(None, feeds)[0], expected, atol=2e-4, rtol=1e-3)
+
+
+def test_vision_attention_is_fused_too(tmp_path):
+    """ViT has no mask: one node per layer, with no mask input."""
+    from optkit.examples import EncodedSet
+    from optkit.passes.export_onnx import _export, _try_fuse
+
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=16,
+        patch_size=4,
+        num_labels=3,
+    )
+    model = transformers.ViTForImageClassification(config).eval()
+    images = np.random.default_rng(0).normal(size=(4, 3, 16, 16)).astype(np.float32)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(images)).logits.numpy()
+    assert _try_fuse(model)
+    samples = EncodedSet({"pixel_values": list(images)}, {})
+    _export(model, ["pixel_values"], samples, tmp_path / graph.MODEL_FILE, 20)
+    nodes = [n for n in graph.load_graph(tmp_path).graph.node if n.op_type == "MultiHeadAttention"]
+    assert len(nodes) == LAYERS
+    assert all(len(node.input) < 5 or not node.input[4] for node in nodes)
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / graph.MODEL_FILE), providers=["CPUExecutionProvider"]
+    )
+    np.testing.assert_allclose(session.run(None, {"pixel_values": images})[0], expected, atol=2e-4, rtol=1e-3)
