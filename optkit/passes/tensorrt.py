@@ -73,7 +73,8 @@ class TensorRT(Pass):
         (folder / ENGINE_FILE).write_bytes(built.engine)
         _keep(file, built.timing_cache)
         context.progress("inspecting the engine", 0.95)
-        engine = library.Runtime(trt_library.make_logger(library)).deserialize_cuda_engine(built.engine)
+        runtime = trt_library.make_runtime(library, self.version_compatible)
+        engine = runtime.deserialize_cuda_engine(built.engine)
         if engine is None:
             raise PassError("TensorRT cannot load the engine that it has just built; its log says why.")
         layers = inspect_engine(library, engine)

@@ -15,7 +15,7 @@ from optkit.errors import CheckpointError, OptkitError
 from optkit.session import Feeds, Session, TensorSpec
 from optkit.trt.buckets import fill, rounded
 from optkit.trt.execution import Execution
-from optkit.trt.library import make_logger, numpy_type, open_library
+from optkit.trt.library import make_runtime, numpy_type, open_library
 from optkit.trt.profiles import Profile, choose
 
 #: A context with its graph holds some device memory; the one unused for longest is closed.
@@ -48,10 +48,8 @@ class TensorRTSession(Session):
             raise CheckpointError(f"Expected one engine in {str(artifact.path)!r}, found {len(engines)}.")
         self._device = open_device(memory)
         self._strategy = library.ExecutionContextAllocationStrategy.USER_MANAGED
-        self._runtime: Any = library.Runtime(make_logger(library))
         built = artifact.lineage[-1].get("parameters", {}) if artifact.lineage else {}
-        if built.get("version_compatible"):
-            self._runtime.engine_host_code_allowed = True  # a version-compatible engine carries a lean runtime
+        self._runtime = make_runtime(library, bool(built.get("version_compatible")))
         self._engine: Any = self._runtime.deserialize_cuda_engine(engines[0].read_bytes())
         if self._engine is None:
             raise CheckpointError(f"TensorRT cannot load {str(engines[0])!r}.", hint=_rebuild(artifact))

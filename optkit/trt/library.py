@@ -53,6 +53,14 @@ def make_logger(library: Any) -> Any:
     return library.Logger(library.Logger.ERROR)
 
 
+def make_runtime(library: Any, version_compatible: bool) -> Any:
+    """A runtime; a version-compatible engine carries code of its own, which has to be allowed."""
+    runtime = library.Runtime(make_logger(library))
+    if version_compatible:
+        runtime.engine_host_code_allowed = True
+    return runtime
+
+
 def numpy_type(dtype: Any) -> str:
     """numpy's name for an input's or output's type; OptkitError where numpy has none."""
     if dtype.name not in NUMPY:
