@@ -50,8 +50,8 @@ class Strict:
         return object.__getattribute__(self, name)
 
     def __getattr__(self, name: str):
-        if name.startswith("_"):
-            raise AttributeError(name)
+        if name not in type(self)._members:
+            raise AttributeError(f"tensorrt.{type(self).__name__} has no attribute {name!r}")
         raise NotImplementedError(f"{type(self).__name__}.{name} is real, but this fake does not model it")
 
     def __setattr__(self, name: str, value) -> None:
