@@ -1,4 +1,4 @@
-"""Torch eager: the baseline every factor is measured against, and the runtime of `hf` artifacts."""
+"""Torch: the baseline every factor is measured against, and the runtime of `hf` artifacts."""
 
 from __future__ import annotations
 
@@ -8,32 +8,70 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.errors import OptkitError, did_you_mean
 from optkit.session import Feeds, Session, TensorSpec
+
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+ATTENTION = ("sdpa", "eager")
 
 
 class TorchSession(Session):
-    """The checkpoint in fp32 and evaluation mode, under `torch.inference_mode`."""
+    """The checkpoint in evaluation mode, under `torch.inference_mode`.
+
+    `device` is cpu or cuda (cuda:1, ...); `dtype` fp32, fp16 or bf16; `attention` sdpa or eager (None:
+    the model's own choice). `compile` runs it through `torch.compile`; on CUDA with mode
+    "reduce-overhead", which records CUDA graphs, one per shape. Outputs are fp32 in any case.
+    """
 
     def __init__(
-        self, artifact: Artifact, threads: int | None = None, trust_remote_code: bool = False
+        self,
+        artifact: Artifact,
+        threads: int | None = None,
+        trust_remote_code: bool = False,
+        device: str = "cpu",
+        dtype: str = "fp32",
+        attention: str | None = None,
+        compile: bool = False,
     ) -> None:
         import torch
 
         from optkit.checkpoint import load_model, model_inputs
 
+        _check("dtype", dtype, DTYPES)
+        if attention is not None:
+            _check("attention", attention, ATTENTION)
+        self._cuda = device.split(":")[0] == "cuda"
+        if self._cuda and not torch.cuda.is_available():
+            raise OptkitError(
+                "Expected a GPU that torch can use, received none.",
+                hint="Check nvidia-smi, and that torch was installed with CUDA.",
+            )
         if threads:
             torch.set_num_threads(threads)
-        self._torch = torch
-        self._model: Any = load_model(artifact, trust_remote_code=trust_remote_code)
-        self.inputs = tuple(
-            TensorSpec(name, "int64", ("batch", "sequence")) for name in model_inputs(self._model)
-        )
-        self.outputs = (TensorSpec("logits", "float32", ("batch", self._model.config.num_labels)),)
+        self._torch, self._device = torch, device
+        model: Any = load_model(artifact, trust_remote_code=trust_remote_code)
+        if attention is not None:
+            model.set_attn_implementation(attention)
+        model = model.to(device=device, dtype=getattr(torch, DTYPES[dtype]))
+        labels = model.config.num_labels
+        self.inputs = tuple(TensorSpec(name, "int64", ("batch", "sequence")) for name in model_inputs(model))
+        self.outputs = (TensorSpec("logits", "float32", ("batch", labels)),)
+        if compile:
+            mode = "reduce-overhead" if self._cuda else "default"
+            model = torch.compile(model, mode=mode, dynamic=False if self._cuda else None)
+        self._model: Any = model
 
     def infer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         with self._torch.inference_mode():
-            tensors = {name: self._torch.from_numpy(a) for name, a in self.select(feeds).items()}
-            return {"logits": self._model(**tensors).logits.numpy()}
+            tensors = {
+                name: self._torch.from_numpy(a).to(self._device) for name, a in self.select(feeds).items()
+            }
+            # .cpu() waits for the device: the answer is ready on return
+            return {"logits": self._model(**tensors).logits.float().cpu().numpy()}
+
+    def synchronize(self) -> None:
+        if self._cuda:
+            self._torch.cuda.synchronize(self._device)
 
     def close(self) -> None:
         self._model = None
@@ -41,3 +79,11 @@ class TorchSession(Session):
 
 def open_session(artifact: Artifact, **options: Any) -> TorchSession:
     return TorchSession(artifact, **options)
+
+
+def _check(option: str, received: str, known: Any) -> None:
+    if received not in known:
+        raise OptkitError(
+            f"Expected {option} to be one of {', '.join(known)}, received {received!r}.",
+            hint=did_you_mean(received, known),
+        )
