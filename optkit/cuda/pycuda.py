@@ -13,7 +13,6 @@ import numpy as np
 
 from optkit.cuda.device import Device
 
-
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING (cuda.h)
 
 

@@ -19,9 +19,7 @@ FIELDS = {
 }
 
 
-def read_state(
-    index: int = 0, run: Callable[..., Any] = subprocess.run
-) -> dict[str, float | None]:
+def read_state(index: int = 0, run: Callable[..., Any] = subprocess.run) -> dict[str, float | None]:
     """One reading; a value that the GPU does not tell is None, and all are without nvidia-smi."""
     command = [
         "nvidia-smi",

@@ -30,7 +30,9 @@ def _raise_constants(model: Any) -> int:
 
     count = 0
     tensors = list(model.graph.initializer)
-    tensors += [a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute if a.HasField("t")]
+    tensors += [
+        a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute if a.HasField("t")
+    ]
     for tensor in tensors:
         if tensor.data_type != graph.FLOAT or int(np.prod(tensor.dims)) != 1:
             continue

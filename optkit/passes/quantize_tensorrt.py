@@ -37,7 +37,9 @@ class QuantizeTensorRT(Pass):
     needs_data: ClassVar[bool] = True
 
     calibration: str = param("min-max", "how a range follows from the values seen", choices=METHODS)
-    percentile: float = param(99.99, "share of values kept by percentile calibration", minimum=90.0, maximum=100.0)
+    percentile: float = param(
+        99.99, "share of values kept by percentile calibration", minimum=90.0, maximum=100.0
+    )
     samples: int = param(256, "training examples to calibrate on", minimum=1)
     attention: bool = param(True, "INT8 attention where TensorRT fuses it")
     residual: bool = param(True, "INT8 residual additions")
@@ -110,7 +112,9 @@ def insert_pairs(
         values = [scale.name, "int8_zero"]
         return [
             helper.make_node("QuantizeLinear", [name, *values], [f"{name}_q"], f"{name}_quantize"),
-            helper.make_node("DequantizeLinear", [f"{name}_q", *values], [f"{name}_dq"], f"{name}_dequantize"),
+            helper.make_node(
+                "DequantizeLinear", [f"{name}_q", *values], [f"{name}_dq"], f"{name}_dequantize"
+            ),
         ]
 
     weights = graph.initializers(model)

@@ -52,9 +52,7 @@ class OnnxRuntimeSession(Session):
         if len(graphs) != 1:
             raise CheckpointError(f"Expected one .onnx file in {str(artifact.path)!r}, found {len(graphs)}.")
         try:
-            self._session: Any = onnxruntime.InferenceSession(
-                str(graphs[0]), settings, providers=providers
-            )
+            self._session: Any = onnxruntime.InferenceSession(str(graphs[0]), settings, providers=providers)
         except Exception as reason:
             raise CheckpointError(f"ONNX Runtime cannot load {str(graphs[0])!r}: {reason}") from reason
         used = self._session.get_providers()[0]

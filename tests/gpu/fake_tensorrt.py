@@ -415,7 +415,7 @@ def make(version: str, machine) -> FakeTensorRT:
     module._calls, module._builds, module._fail_build = Counter(), [], False
     for name, members in module._surface.items():
         if isinstance(members, list) and {"name", "value"} <= set(members):
-            values = [m for m in members if m.isupper() or m.replace("_", "").isalnum() and m[0].isupper()]
+            values = [m for m in members if m.isupper() or (m.replace("_", "").isalnum() and m[0].isupper())]
             enumeration = types.SimpleNamespace(
                 **{m: Value(name, m, i) for i, m in enumerate(sorted(values))}
             )

@@ -8,9 +8,9 @@ import pytest
 def test_what_the_version_lacks_is_an_error(trt):
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
     with pytest.raises(AttributeError):
-        builder.build_cuda_engine
+        _ = builder.build_cuda_engine
     with pytest.raises(AttributeError):
-        trt.NoSuchThing
+        _ = trt.NoSuchThing
     with pytest.raises(AttributeError):
         builder.create_builder_config().max_workspace_size = 1
     with pytest.raises(NotImplementedError):
@@ -24,10 +24,10 @@ def test_what_11_removed_is_gone_in_11_only(trt):
     config = trt.Builder(trt.Logger(trt.Logger.ERROR)).create_builder_config()
     if old:
         with pytest.raises(NotImplementedError):
-            config.int8_calibrator
+            _ = config.int8_calibrator
     else:
         with pytest.raises(AttributeError):
-            config.int8_calibrator
+            _ = config.int8_calibrator
 
 
 def test_a_batch_needs_a_profile(trt, plain):
