@@ -229,7 +229,8 @@ def table(rows: list[dict[str, Any]], skipped: list[dict[str, str]]) -> str:
         wrong = "" if r["correct"] else " (too large)"
         lines.append(
             f"| {r['model']} | {r['variant']} | {r['batch']} x {r['tokens']} | {r['median_host_ms']:.3f} "
-            f"| {r['median_gpu_ms']:.3f} | {r['sequences_per_s']:,.0f} | {share} | {r['difference']:.2%}{wrong} |"
+            f"| {r['median_gpu_ms']:.3f} | {r['sequences_per_s']:,.0f} | {share} "
+            f"| {r['difference']:.2%}{wrong} |"
         )
     lines += ["", *(f"- skipped: {s['what']}: {s['reason']}" for s in skipped)]
     return "\n".join(lines) + "\n"
@@ -258,7 +259,7 @@ def run(torch: Any, gpu: Gpu) -> dict[str, Any]:
                             one_row(torch, model, reference, variant, size_name, s, peaks) for s in SHAPES
                         ]
                     except Exception as error:  # one variant that fails must not cost the others
-                        reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+                        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
                 if reason is not None:
                     skipped.append({"what": what, "reason": reason})
                     print(f"skipped {what}: {reason}", file=sys.stderr)

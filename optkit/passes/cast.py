@@ -103,7 +103,8 @@ def _difference(
                 worst = max(worst, float(np.abs(a[name] - b[name]).max() / max(np.abs(a[name]).max(), 1e-6)))
     if worst > tolerance:
         raise PassError(
-            f"Expected {kind} to change outputs by at most {tolerance:.1%} of the largest, received {worst:.1%}.",
+            f"Expected {kind} to change outputs by at most {tolerance:.1%} of the largest, "
+            f"received {worst:.1%}.",
             hint="Use cast-bf16 where numbers are large, or name more operators in keep.",
         )
     return worst

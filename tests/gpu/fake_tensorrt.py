@@ -16,6 +16,7 @@ import types
 from collections import Counter
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -248,7 +249,7 @@ def _compiled(encoded: str):
 
 
 class ICudaEngine(Strict):
-    _types = {"tensor(float)": "FLOAT", "tensor(int64)": "INT64", "tensor(float16)": "HALF"}
+    _types: ClassVar = {"tensor(float)": "FLOAT", "tensor(int64)": "INT64", "tensor(float16)": "HALF"}
 
     def __init__(self, plan: dict) -> None:
         self._plan, self._session = plan, _compiled(plan["onnx"])
