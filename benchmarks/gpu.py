@@ -221,7 +221,7 @@ def one_row(
 def table(rows: list[dict[str, Any]], skipped: list[dict[str, str]]) -> str:
     """The rows as a Markdown table, and below it what was skipped and why."""
     lines = [
-        "| model | variant | batch x tokens | ms (host) | ms (GPU) | sequences/s | of roofline | difference |",
+        "| model | variant | batch x tokens | ms (host) | ms (GPU) | sequences/s | roofline | difference |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in rows:
