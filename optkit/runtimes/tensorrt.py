@@ -108,10 +108,10 @@ class TensorRTSession(Session):
         """The context of a profile, or with CUDA graphs that of a profile and shape."""
         key = (number, batch, tokens) if self._graphs else (number, 0, 0)
         if key not in self._executions:
-            types = [{s.name: np.dtype(s.dtype) for s in specs} for specs in (self.inputs, self.outputs)]
+            inputs, outputs = _types(self.inputs), _types(self.outputs)
             context = self._engine.create_execution_context(self._strategy)
             self._executions[key] = Execution(
-                context, self._device, self._stream, number, *types, self._scratch, self._graphs
+                context, self._device, self._stream, number, inputs, outputs, self._scratch, self._graphs
             )
             if len(self._executions) > MOST_CONTEXTS:
                 self._executions.popitem(last=False)[1].close()
@@ -132,6 +132,10 @@ def _specs(library: Any, engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[Ten
         spec = TensorSpec(name, numpy_type(engine.get_tensor_dtype(name)), named)
         found[engine.get_tensor_mode(name) == library.TensorIOMode.INPUT].append(spec)
     return tuple(found[True]), tuple(found[False])
+
+
+def _types(specs: tuple[TensorSpec, ...]) -> dict[str, np.dtype]:
+    return {spec.name: np.dtype(spec.dtype) for spec in specs}
 
 
 def _profiles(engine: Any, inputs: list[str]) -> list[Profile]:
