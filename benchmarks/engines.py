@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact
-from optkit.benchmark import benchmark
+from optkit.benchmarking import benchmark
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.passes.base import apply, make

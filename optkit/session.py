@@ -60,6 +60,10 @@ class Session(ABC):
         Raises OptkitError when an input is missing.
         """
 
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was asked. Nothing to wait for on a CPU."""
+        return
+
     def close(self) -> None:
         """Free the model. Calling it twice is fine."""
         return

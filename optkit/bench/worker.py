@@ -234,8 +234,11 @@ class Worker:
 
     def _timed(self, item: Item) -> float:
         """Milliseconds until `item` was answered."""
+        session, _ = self._ready()
+        session.synchronize()  # what an earlier answer left on the device is no part of this one
         begun = self._clock()
         self._answer(item)
+        session.synchronize()
         taken = self._clock() - begun
         if self._slowdown:
             until = begun + taken * (1 + self._slowdown)

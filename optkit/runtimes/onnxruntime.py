@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.errors import CheckpointError, OptkitError
+from optkit.errors import CheckpointError, MissingDependency, OptkitError
 from optkit.session import Feeds, Session, TensorSpec
 
 _NUMPY = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
@@ -16,7 +16,7 @@ _LEVELS = ("disabled", "basic", "extended", "all")
 
 
 class OnnxRuntimeSession(Session):
-    """An ONNX graph on the CPU.
+    """An ONNX graph on the CPU, or with provider "cuda" on a GPU.
 
     `threads` (None: the library's choice) bounds those of one operator; `spinning` lets them wait busily
     for the next one (faster alone, ruinous beside others); `arena` keeps freed memory for reuse;
@@ -30,8 +30,11 @@ class OnnxRuntimeSession(Session):
         spinning: bool = True,
         arena: bool = True,
         optimization: str = "all",
+        provider: str = "cpu",
     ) -> None:
         import onnxruntime
+
+        providers = _providers(provider, onnxruntime.get_available_providers())
 
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads or 0
@@ -49,11 +52,15 @@ class OnnxRuntimeSession(Session):
         if len(graphs) != 1:
             raise CheckpointError(f"Expected one .onnx file in {str(artifact.path)!r}, found {len(graphs)}.")
         try:
-            self._session: Any = onnxruntime.InferenceSession(
-                str(graphs[0]), settings, providers=["CPUExecutionProvider"]
-            )
+            self._session: Any = onnxruntime.InferenceSession(str(graphs[0]), settings, providers=providers)
         except Exception as reason:
             raise CheckpointError(f"ONNX Runtime cannot load {str(graphs[0])!r}: {reason}") from reason
+        used = self._session.get_providers()[0]
+        if used != providers[0]:  # ONNX Runtime falls back to the CPU with no more than a log line
+            raise OptkitError(
+                f"Expected ONNX Runtime to run on {providers[0]}, received {used}.",
+                hint="Check nvidia-smi, and that CUDA and cuDNN fit this onnxruntime-gpu.",
+            )
         self.inputs = tuple(_spec(x) for x in self._session.get_inputs())
         self.outputs = tuple(_spec(x) for x in self._session.get_outputs())
 
@@ -67,6 +74,20 @@ class OnnxRuntimeSession(Session):
 
 def open_session(artifact: Artifact, **options: Any) -> OnnxRuntimeSession:
     return OnnxRuntimeSession(artifact, **options)
+
+
+def _providers(provider: str, available: list[str]) -> list[str]:
+    """ONNX Runtime's execution providers for `cpu` or `cuda`."""
+    if provider not in ("cpu", "cuda"):
+        raise OptkitError(f"Expected provider to be cpu or cuda, received {provider!r}.")
+    if provider == "cpu":
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in available:
+        raise MissingDependency(
+            "This onnxruntime has no CUDA provider.",
+            hint='pip uninstall onnxruntime, then: pip install "optkit[gpu]"',
+        )
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
 def _level_name(optimization: str) -> str:

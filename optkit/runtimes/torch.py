@@ -1,4 +1,4 @@
-"""Torch eager: the baseline every factor is measured against, and the runtime of `hf` artifacts."""
+"""Torch: the baseline every factor is measured against, and the runtime of `hf` artifacts."""
 
 from __future__ import annotations
 
@@ -8,32 +8,73 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.errors import OptkitError, did_you_mean
 from optkit.session import Feeds, Session, TensorSpec
+
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+ATTENTION = ("sdpa", "eager")
 
 
 class TorchSession(Session):
-    """The checkpoint in fp32 and evaluation mode, under `torch.inference_mode`."""
+    """The checkpoint in evaluation mode, under `torch.inference_mode`.
+
+    `device` is cpu or cuda (cuda:1, ...); `dtype` fp32, fp16 or bf16; `attention` sdpa or eager (None:
+    the model's own choice). `compile` runs it through `torch.compile`; on CUDA with mode
+    "reduce-overhead", which records CUDA graphs, one per shape. Outputs are fp32 in any case.
+    """
 
     def __init__(
-        self, artifact: Artifact, threads: int | None = None, trust_remote_code: bool = False
+        self,
+        artifact: Artifact,
+        threads: int | None = None,
+        trust_remote_code: bool = False,
+        device: str = "cpu",
+        dtype: str = "fp32",
+        attention: str | None = None,
+        compile: bool = False,
     ) -> None:
         import torch
 
         from optkit.checkpoint import load_model, model_inputs, model_outputs
 
+        _check("dtype", dtype, DTYPES)
+        if attention is not None:
+            _check("attention", attention, ATTENTION)
+        self._cuda = device.split(":")[0] == "cuda"
+        if self._cuda and not torch.cuda.is_available():
+            raise OptkitError(
+                "Expected a GPU that torch can use, received none.",
+                hint="Check nvidia-smi, and that torch was installed with CUDA.",
+            )
         if threads:
             torch.set_num_threads(threads)
-        self._torch = torch
-        self._model: Any = load_model(artifact, trust_remote_code=trust_remote_code)
-        self.inputs = tuple(_input(name, self._model.config) for name in model_inputs(self._model))
-        outputs = model_outputs(self._model)
+        self._torch, self._device, self._dtype = torch, device, getattr(torch, DTYPES[dtype])
+        model: Any = load_model(artifact, trust_remote_code=trust_remote_code)
+        if attention is not None:
+            model.set_attn_implementation(attention)
+        model = model.to(device=device, dtype=self._dtype)
+        self.inputs = tuple(_input(name, model.config) for name in model_inputs(model))
+        outputs = model_outputs(model)
         self.outputs = tuple(TensorSpec(name, "float32", shape) for name, shape in outputs.items())
+        if compile:
+            mode = "reduce-overhead" if self._cuda else "default"
+            model = torch.compile(model, mode=mode, dynamic=False if self._cuda else None)
+        self._model: Any = model
 
     def infer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         with self._torch.inference_mode():
-            tensors = {name: self._torch.from_numpy(a) for name, a in self.select(feeds).items()}
+            tensors = {name: self._tensor(a) for name, a in self.select(feeds).items()}
             answer = self._model(**tensors, return_dict=True)
-            return {spec.name: answer[spec.name].numpy() for spec in self.outputs}
+            # .cpu() waits for the device: the answer is ready on return
+            return {spec.name: answer[spec.name].float().cpu().numpy() for spec in self.outputs}
+
+    def synchronize(self) -> None:
+        if self._cuda:
+            self._torch.cuda.synchronize(self._device)
+
+    def _tensor(self, array: np.ndarray) -> Any:
+        tensor = self._torch.from_numpy(array).to(self._device)
+        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
 
     def close(self) -> None:
         self._model = None
@@ -49,3 +90,11 @@ def _input(name: str, config: Any) -> TensorSpec:
     size = config.image_size
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
     return TensorSpec(name, "float32", ("batch", config.num_channels, height, width))
+
+
+def _check(option: str, received: str, known: Any) -> None:
+    if received not in known:
+        raise OptkitError(
+            f"Expected {option} to be one of {', '.join(known)}, received {received!r}.",
+            hint=did_you_mean(received, known),
+        )

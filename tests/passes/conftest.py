@@ -25,3 +25,10 @@ def exported(checkpoint, context, tmp_path_factory) -> Artifact:
 def source_of(checkpoint, exported):
     """A pass's input by format."""
     return {"hf": fetch(checkpoint), "onnx": exported}
+
+
+@pytest.fixture(scope="session")
+def plain(checkpoint, context, tmp_path_factory) -> Artifact:
+    """The tiny checkpoint as an fp32 graph of standard operators."""
+    step = make("export-onnx", {"attention": "plain"})
+    return apply(step, fetch(checkpoint), tmp_path_factory.mktemp("p") / "onnx", context)

@@ -9,13 +9,16 @@ import pytest
 
 from optkit.artifact import Artifact
 from optkit.checkpoint import fetch
+from optkit.data import Data
 from optkit.errors import OptkitError, RecipeError
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.session import infer_all, known_runtimes, open_session
 from optkit.task import open_task
+from tests.gpu import install as fakes
+from tests.gpu.fake_cuda import Machine
 
-RUNTIMES = ["fake", "onnxruntime", "openvino", "torch"]
+RUNTIMES = ["fake", "onnxruntime", "openvino", "tensorrt", "torch"]
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +34,20 @@ def artifacts(checkpoint, tmp_path_factory):
     return found
 
 
+@pytest.fixture
+def engine(checkpoint, data, tmp_path, monkeypatch):
+    """A TensorRT artifact, on a fake GPU with a fake of TensorRT 11."""
+    fakes.tensorrt(monkeypatch, tmp_path, Machine(), "11")
+    source = fetch(checkpoint)
+    context = make_context(open_task(source), Data(str(data)))
+    graph = apply(make("export-onnx", {"attention": "plain"}), source, tmp_path / "onnx", context)
+    return apply(make("tensorrt", {}), graph, tmp_path / "engine", context)
+
+
 @pytest.fixture(params=RUNTIMES)
 def session(request, artifacts):
+    if request.param == "tensorrt":
+        artifacts = {**artifacts, "tensorrt": request.getfixturevalue("engine")}
     if request.param not in artifacts:
         pytest.skip(f"{request.param} is not installed")
     with open_session(artifacts[request.param], request.param) as session:
@@ -86,7 +101,9 @@ def test_closing_twice_is_fine(session):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_threads_can_be_set(runtime, artifacts):
+def test_threads_can_be_set(runtime, artifacts, request):
+    if runtime == "tensorrt":
+        artifacts = {**artifacts, "tensorrt": request.getfixturevalue("engine")}
     if runtime not in artifacts:
         pytest.skip(f"{runtime} is not installed")
     with open_session(artifacts[runtime], runtime, threads=1) as session:

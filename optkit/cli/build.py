@@ -1,0 +1,24 @@
+"""`optkit build`: a TensorRT engine for this machine, from the graph beside the old one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def build(
+    path: Annotated[Path, typer.Argument(help="A TensorRT artifact.")],
+    out: Annotated[Path | None, typer.Option(help="A new folder; default: replace the artifact.")] = None,
+) -> None:
+    """Rebuild a TensorRT engine for this GPU."""
+    from optkit.rebuild import rebuild
+
+    made = rebuild(path, out, lambda text, fraction: typer.echo(text, err=True))
+    target = made.lineage[-1]["notes"]["built_for"]
+    typer.echo(f"{made.path}: built for {target['gpu']}, TensorRT {target['tensorrt']}")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("build")(build)

@@ -1,0 +1,1 @@
+"""What optkit knows of NVIDIA GPUs: probing the driver, memory and streams, clocks and power."""

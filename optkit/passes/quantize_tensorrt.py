@@ -1,0 +1,174 @@
+"""`quantize-tensorrt`: INT8 with Q/DQ pairs where TensorRT's kernels want them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from optkit.artifact import Artifact, copy_side_files
+from optkit.errors import PassError
+from optkit.passes import graph
+from optkit.passes.attention_pattern import Attention, find_attention, residuals
+from optkit.passes.base import Pass, PassContext, param
+from optkit.passes.calibration import METHODS, activation_ranges
+from optkit.passes.finite_attention import make_masks_finite
+
+#: Head sizes and the longest text for which TensorRT fuses INT8 attention.
+HEAD_SIZES, LONGEST = (16, 32, 64), 512
+
+
+@dataclass(frozen=True)
+class QuantizeTensorRT(Pass):
+    """Insert symmetric Q/DQ pairs around products, attention and residual additions.
+
+    Every product with a weight gets INT8 inputs and weights (one scale per output channel). With
+    `attention`: both inputs of the first batched product, the softmax's output, the value, and the
+    output of the second product, which is what TensorRT fuses at head size 16, 32 or 64 and up to
+    512 tokens. With `residual`: the residual input of each addition. Masks become finite.
+    Notes: how many tensors were quantized, and whether attention was.
+    """
+
+    accepts: ClassVar[frozenset[str]] = frozenset({"onnx"})
+    produces: ClassVar[str] = "onnx"
+    precision: ClassVar[str | None] = "int8"
+    needs_data: ClassVar[bool] = True
+
+    calibration: str = param("min-max", "how a range follows from the values seen", choices=METHODS)
+    percentile: float = param(
+        99.99, "share of values kept by percentile calibration", minimum=90.0, maximum=100.0
+    )
+    samples: int = param(256, "training examples to calibrate on", minimum=1)
+    attention: bool = param(True, "INT8 attention where TensorRT fuses it")
+    residual: bool = param(True, "INT8 residual additions")
+    exclude: tuple[str, ...] = param((), "names of multiplies that stay in float")
+
+    @classmethod
+    def name(cls) -> str:
+        return "quantize-tensorrt"
+
+    def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
+        model = graph.load_graph(source.path)
+        if any(node.domain not in ("", "ai.onnx") for node in model.graph.node):
+            raise PassError(
+                "Expected a graph of standard operators, received one with operators of com.microsoft.",
+                hint='Export with attention = "plain".',
+            )
+        notes: dict[str, Any] = make_masks_finite(model)
+        weighted = set(graph.quantizable(model, self.exclude))
+        fuses, reason = _fuses(source.config)
+        blocks = find_attention(model) if self.attention and fuses else []
+        places = self._places(model, weighted, blocks)
+        tensors = sorted({node.input[i] for node, i in places})
+        samples = context.encoded("train", self.samples)
+        ranges = activation_ranges(
+            model, tensors, samples, self.calibration, self.percentile, context.progress
+        )
+        context.progress("writing Q/DQ pairs", 0.95)
+        scales = {name: _scale(*ranges[name]) for name in tensors}
+        weights = insert_pairs(model, places, weighted, scales)
+        graph.save_graph(model, out)
+        copy_side_files(source.path, out)
+        return notes | {
+            "quantized_tensors": len(tensors),
+            "quantized_weights": weights,
+            "int8_attention": len(blocks),
+            "attention_note": reason,
+            "calibration_examples": len(samples),
+        }
+
+    def _places(self, model: Any, weighted: set[str], blocks: list[Attention]) -> list[tuple[Any, int]]:
+        """(node, number of its input) for each input that gets a pair."""
+        places = [(n, 0) for n in model.graph.node if n.name in weighted]
+        for block in blocks:
+            places += [(block.scores, 0), (block.scores, 1), (block.context, 0), (block.context, 1)]
+            behind = [n for n in model.graph.node if block.context.output[0] in n.input]
+            places += [(n, list(n.input).index(block.context.output[0])) for n in behind]
+        if self.residual:
+            places += residuals(model, set(graph.initializers(model)))
+        return places
+
+
+def insert_pairs(
+    model: Any, places: list[tuple[Any, int]], weighted: set[str], scales: dict[str, float]
+) -> int:
+    """Put a Q/DQ pair before each place, one pair per tensor, and one on each weight; in place.
+
+    `scales` is per tensor; zero points are 0, as TensorRT demands. Gives the number of weights.
+    """
+    from onnx import helper, numpy_helper
+
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0, dtype=np.int8), "int8_zero"))
+    wanted = {node.input[i] for node, i in places}
+    for node, i in places:
+        node.input[i] = f"{node.input[i]}_dq"
+    nodes: list[Any] = []
+
+    def pair(name: str) -> list[Any]:
+        scale = numpy_helper.from_array(np.array(scales[name], dtype=np.float32), f"{name}_scale")
+        model.graph.initializer.append(scale)
+        values = [scale.name, "int8_zero"]
+        return [
+            helper.make_node("QuantizeLinear", [name, *values], [f"{name}_q"], f"{name}_quantize"),
+            helper.make_node(
+                "DequantizeLinear", [f"{name}_q", *values], [f"{name}_dq"], f"{name}_dequantize"
+            ),
+        ]
+
+    weights = graph.initializers(model)
+    done: set[str] = set()
+    for value in model.graph.input:
+        if value.name in wanted:
+            nodes += pair(value.name)
+    for node in model.graph.node:
+        if node.name in weighted:
+            name = node.input[1]
+            if name not in done:
+                transposed = any(a.name == "transB" and a.i for a in node.attribute)
+                nodes.append(_quantize_weight(model, weights[name], axis=0 if transposed else 1))
+                done.add(name)
+            node.input[1] = f"{name}_dq"
+        nodes.append(node)
+        for name in node.output:
+            if name in wanted:
+                nodes += pair(name)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    graph.drop_unused_initializers(model)
+    return len(done)
+
+
+def _quantize_weight(model: Any, tensor: Any, axis: int) -> Any:
+    """Store `tensor` as INT8 with a scale per channel along `axis`; gives its DequantizeLinear."""
+    from onnx import helper, numpy_helper
+
+    values, name = numpy_helper.to_array(tensor).astype(np.float32), tensor.name
+    scales = np.maximum(np.abs(values).max(axis=1 - axis), 1e-8) / 127
+    rounded = np.clip(np.rint(values / np.expand_dims(scales, 1 - axis)), -127, 127).astype(np.int8)
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(rounded, f"{name}_int8"),
+            numpy_helper.from_array(scales.astype(np.float32), f"{name}_scale"),
+            numpy_helper.from_array(np.zeros(len(scales), dtype=np.int8), f"{name}_zero"),
+        ]
+    )
+    inputs = [f"{name}_int8", f"{name}_scale", f"{name}_zero"]
+    return helper.make_node("DequantizeLinear", inputs, [f"{name}_dq"], f"{name}_dequantize", axis=axis)
+
+
+def _scale(low: float, high: float) -> float:
+    return max(abs(low), abs(high), 1e-8) / 127
+
+
+def _fuses(config: dict[str, Any]) -> tuple[bool, str]:
+    """Whether TensorRT fuses INT8 attention for this model, and a sentence why (not)."""
+    hidden = config.get("hidden_size") or config.get("dim")
+    heads = config.get("num_attention_heads") or config.get("n_heads")
+    if not hidden or not heads:
+        return False, "The configuration names no head size; attention stays in float."
+    size = hidden // heads
+    if size not in HEAD_SIZES:
+        return False, f"TensorRT fuses INT8 attention at head sizes {HEAD_SIZES}; this model's is {size}."
+    return True, f"Head size {size}; fused up to {LONGEST} tokens."

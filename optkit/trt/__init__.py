@@ -1,0 +1,1 @@
+"""What the pass `tensorrt` and the runtime `tensorrt` share: the library, profiles, engines."""
