@@ -9,7 +9,19 @@ from typing import Any
 
 import typer
 
-from optkit.cli import bench, compress, demo, finetune, gate, info, passes, predict, preprocess, recipe, report
+from optkit.cli import (
+    bench,
+    compress,
+    demo,
+    finetune,
+    gate,
+    info,
+    passes,
+    predict,
+    preprocess,
+    recipe,
+    report,
+)
 from optkit.errors import Interrupted, OptkitError
 
 app = typer.Typer(

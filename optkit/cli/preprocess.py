@@ -9,18 +9,29 @@ import typer
 
 
 def preprocess(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A JSONL, CSV, TSV, Parquet, CoNLL or SQuAD file, or a folder of splits.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN", help="A JSONL, CSV, TSV, Parquet, CoNLL or SQuAD file, or a folder of splits."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The folder of JSONL splits to make.")],
     text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
     label_column: Annotated[str, typer.Option(help="Column of the label.")] = "label",
     no_label: Annotated[bool, typer.Option("--no-label", help="The data has no labels.")] = False,
     unescape: Annotated[bool, typer.Option("--unescape", help="Undo HTML escapes.")] = False,
     keep_empty: Annotated[bool, typer.Option("--keep-empty", help="Keep empty texts.")] = False,
-    drop_duplicates: Annotated[bool, typer.Option("--drop-duplicates", help="Keep the first of equal texts only.")] = False,
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-duplicates", help="Keep the first of equal texts only.")
+    ] = False,
     segment: Annotated[str, typer.Option(help="none, jieba or sentences.")] = "none",
     tag: Annotated[str, typer.Option(help="Part of speech: none or jieba.")] = "none",
-    tag_features: Annotated[bool, typer.Option("--tag-features", help="Tags in the text (word/TAG) instead of columns.")] = False,
-    encode_labels: Annotated[bool, typer.Option("--encode-labels", help="Labels as numbers; labels.json has their names.")] = False,
+    tag_features: Annotated[
+        bool, typer.Option("--tag-features", help="Tags in the text (word/TAG) instead of columns.")
+    ] = False,
+    encode_labels: Annotated[
+        bool, typer.Option("--encode-labels", help="Labels as numbers; labels.json has their names.")
+    ] = False,
     shares: Annotated[str, typer.Option(help="Shares of train, validation, test.")] = "0.8,0.1,0.1",
     stratify: Annotated[bool, typer.Option("--stratify", help="The same shares of every label.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same splits.")] = 0,

@@ -142,14 +142,25 @@ def _squad(file: Path) -> Iterator[Row | BadRow]:
     try:
         whole = json.loads(file.read_text(encoding="utf-8"))
         found = [
-            {"id": q["id"], "title": article.get("title", ""), "context": paragraph["context"],
-             "question": q["question"], "answers": {"text": [a["text"] for a in q["answers"]],
-                                                    "answer_start": [a["answer_start"] for a in q["answers"]]}}
-            for article in whole["data"] for paragraph in article["paragraphs"] for q in paragraph["qas"]
-        ]  # fmt: skip
+            {
+                "id": question["id"],
+                "title": article.get("title", ""),
+                "context": paragraph["context"],
+                "question": question["question"],
+                "answers": {
+                    "text": [a["text"] for a in question["answers"]],
+                    "answer_start": [a["answer_start"] for a in question["answers"]],
+                },
+            }
+            for article in whole["data"]
+            for paragraph in article["paragraphs"]
+            for question in paragraph["qas"]
+        ]
     except (ValueError, KeyError, TypeError) as reason:
         raise DataError(f"{str(file)!r} is not SQuAD JSON: {type(reason).__name__}: {reason}.") from reason
     for i, row in enumerate(found, start=1):
         answers = row["answers"]
-        fits = all(row["context"][s : s + len(t)] == t for t, s in zip(answers["text"], answers["answer_start"]))
+        fits = all(
+            row["context"][s : s + len(t)] == t for t, s in zip(answers["text"], answers["answer_start"])
+        )
         yield row if fits else BadRow(i, f"the answer of question {row['id']!r} is not found in its context")

@@ -76,7 +76,9 @@ def preprocess(
     return report
 
 
-def _shards(name: str, file: Path, settings: Settings, work: Path, processes: int, tally: Tally) -> list[Path]:
+def _shards(
+    name: str, file: Path, settings: Settings, work: Path, processes: int, tally: Tally
+) -> list[Path]:
     """The shards of one file, in order; those that an earlier run left are not made again."""
     made: list[Path] = []
     waiting: deque[tuple[Path, Future[list[dict[str, Any]]]]] = deque()
@@ -130,7 +132,9 @@ def _sound(file: Path, settings: Settings, tally: Tally) -> Iterator[dict[str, A
             yield row
 
 
-def _kept(shards: list[Path], split: str, settings: Settings, tally: Tally | None, done: set[bytes]) -> Iterator:
+def _kept(
+    shards: list[Path], split: str, settings: Settings, tally: Tally | None, done: set[bytes]
+) -> Iterator:
     """Rows of the shards without the empty and the repeated ones, as asked."""
     for shard in shards:
         with shard.open(encoding="utf-8") as lines:
@@ -172,7 +176,7 @@ def _write(
             for row, place, where in _kept(parts, "" if divide else name, settings, tally, set()):
                 split = next(chosen) if chosen else where
                 label = row.get(settings.label) if settings.label else None
-                found = row["tags"] if "tags" in row else [] if label is None else [label]
+                found = row.get("tags", [] if label is None else [label])
                 tally.add(place, split, [str(x) for x in found])
                 if encoder and encoder.encode([place]).truncated:
                     tally.truncated[split] += 1
@@ -199,7 +203,9 @@ def _label_names(shards: dict[str, list[Path]], settings: Settings) -> dict[str,
 
 def _check(tally: Tally) -> None:
     if not tally.rows["train"]:
-        raise DataError("No row is left for the train split.", hint="Give data with texts that are not empty.")
+        raise DataError(
+            "No row is left for the train split.", hint="Give data with texts that are not empty."
+        )
     train = set(tally.labels["train"])
     if len(train) == 1:
         raise DataError(
