@@ -212,8 +212,8 @@ def _check(tally: Tally) -> None:
             f"Expected at least two labels in train, received one only: {train.pop()!r}.",
             hint="--no-label prepares text without labels.",
         )
-    # Numbers with many values are a regression, whose splits need not share values.
-    if train and not all(isinstance(_number(x), float) for x in train):
+    # Numbers with fractions are a regression, whose splits need not share values.
+    if train and not _is_regression(train):
         for split, labels in tally.labels.items():
             if unknown := sorted(set(labels) - train):
                 raise DataError(
@@ -222,11 +222,11 @@ def _check(tally: Tally) -> None:
                 )
 
 
-def _number(text: str) -> float | None:
+def _is_regression(labels: set[str]) -> bool:
     try:
-        return float(text)
+        return not all(float(label).is_integer() for label in labels)
     except ValueError:
-        return None
+        return False
 
 
 def _jsonl(found: list[dict[str, Any]]) -> str:
