@@ -132,3 +132,19 @@ def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "x.jsonl").touch()
     with pytest.raises(DataError, match="empty"):
         preprocess(tmp_path / "x.jsonl", tmp_path / "out")
+
+
+def test_squad_and_an_answer_that_is_not_in_its_context(tmp_path):
+    def squad(start):
+        answers = [{"text": "Bonn", "answer_start": start}]
+        asked = [{"id": "q1", "question": "Where?", "answers": answers}]
+        text = json.dumps({"data": [{"title": "t", "paragraphs": [{"context": "In  Bonn.", "qas": asked}]}]})
+        (tmp_path / "x.json").write_text(text, encoding="utf-8")
+        return tmp_path / "x.json"
+
+    with pytest.raises(DataError, match="'q1' is not found"):
+        preprocess(squad(2), tmp_path / "out")
+    preprocess(squad(4), tmp_path / "out", Settings(shares=(1.0, 0.0, 0.0)))
+    row = json.loads((tmp_path / "out" / "train.jsonl").read_text("utf-8"))
+    assert row["context"] == "In  Bonn."
+    assert row["answers"] == {"text": ["Bonn"], "answer_start": [4]}
