@@ -152,7 +152,7 @@ class Child:
 
 def run(module: str) -> None:
     """The child's main loop; reads calls from standard input until it closes."""
-    _die_with_parent()
+    die_with_parent()
     # Libraries print to standard output; give them standard error and keep the channel.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -188,7 +188,7 @@ def _rebuilt(error: dict[str, Any]) -> OptkitError:
     return by_name(error["class"])(error["message"], hint=error["hint"])
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask Linux to end this process when its parent dies, so that none is left behind."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1

@@ -9,7 +9,20 @@ from typing import Any
 
 import typer
 
-from optkit.cli import bench, build, compress, demo, finetune, gate, info, passes, predict, recipe, report
+from optkit.cli import (
+    bench,
+    build,
+    compress,
+    demo,
+    finetune,
+    gate,
+    info,
+    passes,
+    predict,
+    preprocess,
+    recipe,
+    report,
+)
 from optkit.errors import Interrupted, OptkitError
 
 app = typer.Typer(
@@ -33,7 +46,21 @@ def _root(version: bool = typer.Option(False, "--version", help="Show the versio
         raise typer.Exit
 
 
-for verb in (compress, build, bench, demo, finetune, predict, gate, report, recipe, passes, info):
+VERBS = (
+    compress,
+    build,
+    bench,
+    demo,
+    preprocess,
+    finetune,
+    predict,
+    gate,
+    report,
+    recipe,
+    passes,
+    info,
+)
+for verb in VERBS:
     verb.register(app)
 
 

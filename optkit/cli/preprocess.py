@@ -1,0 +1,66 @@
+"""`optkit preprocess`: from raw files to clean splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def preprocess(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN", help="A JSONL, CSV, TSV, Parquet, CoNLL or SQuAD file, or a folder of splits."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The folder of JSONL splits to make.")],
+    text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
+    label_column: Annotated[str, typer.Option(help="Column of the label.")] = "label",
+    no_label: Annotated[bool, typer.Option("--no-label", help="The data has no labels.")] = False,
+    unescape: Annotated[bool, typer.Option("--unescape", help="Undo HTML escapes.")] = False,
+    keep_empty: Annotated[bool, typer.Option("--keep-empty", help="Keep empty texts.")] = False,
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-duplicates", help="Keep the first of equal texts only.")
+    ] = False,
+    segment: Annotated[str, typer.Option(help="none, jieba or sentences.")] = "none",
+    tag: Annotated[str, typer.Option(help="Part of speech: none or jieba.")] = "none",
+    tag_features: Annotated[
+        bool, typer.Option("--tag-features", help="Tags in the text (word/TAG) instead of columns.")
+    ] = False,
+    encode_labels: Annotated[
+        bool, typer.Option("--encode-labels", help="Labels as numbers; labels.json has their names.")
+    ] = False,
+    shares: Annotated[str, typer.Option(help="Shares of train, validation, test.")] = "0.8,0.1,0.1",
+    stratify: Annotated[bool, typer.Option("--stratify", help="The same shares of every label.")] = False,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same splits.")] = 0,
+    skip_bad: Annotated[int, typer.Option(help="Leave out at most this many corrupt lines.")] = 0,
+    processes: Annotated[int, typer.Option(help="Processes; the result does not depend on it.", min=1)] = 1,
+    model: Annotated[Path | None, typer.Option(help="A checkpoint: count texts beyond its limit.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
+) -> None:
+    """Clean, segment, tag and split raw data; the same command resumes."""
+    from optkit.cli.terminal import Terminal
+    from optkit.errors import DataError
+    from optkit.preprocessing.run import preprocess as run
+    from optkit.preprocessing.settings import Settings
+
+    try:
+        train, validation, test = (float(x) for x in shares.split(","))
+    except ValueError as reason:
+        raise DataError(f"Expected three shares such as 0.8,0.1,0.1, received {shares!r}.") from reason
+    settings = Settings(
+        text_column, None if no_label else label_column, unescape, not keep_empty, drop_duplicates,
+        segment, tag, tag_features, encode_labels, (train, validation, test), stratify, seed, skip_bad,
+    )  # fmt: skip
+    with Terminal(quiet=quiet) as terminal:
+        report = run(source, out, settings, processes=processes, model=model, force=force, listener=terminal)
+    for split, count in report["rows"].items():
+        typer.echo(f"{split}: {count} rows")
+    typer.echo(f"report: {out / 'preprocessing.md'}")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("preprocess")(preprocess)

@@ -1,0 +1,166 @@
+"""Rows of JSONL, CSV, Parquet, CoNLL and SQuAD files, one at a time, each with its line number."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from optkit.errors import DataError
+
+ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conll", ".txt")
+_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",
+          "val": "validation", "dev": "validation", "test": "test"}  # fmt: skip
+Row = dict[str, Any]
+
+
+class BadRow(Exception):
+    """A line that cannot be read; `line` counts from 1."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+def sources(path: Path) -> dict[str, Path]:
+    """Split → file; a single file is `all`. Raises DataError."""
+    if path.is_file() and path.suffix in ENDINGS:
+        found = {"all": path}
+    elif path.is_dir():
+        files = [f for f in sorted(path.iterdir()) if f.suffix in ENDINGS and f.stem.lower() in _NAMES]
+        found = {_NAMES[f.stem.lower()]: f for f in files}
+        if len(found) < len(files):
+            raise DataError(f"Expected one file per split in {str(path)!r}, received several.")
+    else:
+        found = {}
+    if not found:
+        raise DataError(
+            f"Expected a file, or a folder of train, validation and test files, received {str(path)!r}.",
+            hint=f"Known endings: {', '.join(ENDINGS)}.",
+        )
+    for file in found.values():
+        if file.stat().st_size == 0:
+            raise DataError(f"{str(file)!r} is empty.", hint="Give data with at least one example.")
+    return found
+
+
+def rows(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
+    """(line, row) for each row; a line that cannot be read comes as a BadRow, and reading goes on."""
+    if file.suffix == ".parquet":
+        import pyarrow.parquet as parquet
+
+        with parquet.ParquetFile(file) as table:
+            number = 0
+            for batch in table.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    elif file.suffix == ".json":
+        yield from enumerate(_squad(file), start=1)
+    elif file.suffix in (".csv", ".tsv"):
+        yield from _csv(file)
+    elif file.suffix == ".jsonl":
+        for number, line in _lines(file):
+            yield number, line if isinstance(line, BadRow) else _json(line, number)
+    else:
+        yield from _conll(file)
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str | BadRow]]:
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError as reason:
+                yield number, BadRow(number, f"not UTF-8: byte 0x{line[reason.start]:02x}")
+                continue
+            if text.strip() or file.suffix != ".jsonl":
+                yield number, text.rstrip("\r\n")
+
+
+def _json(line: str, number: int) -> Row | BadRow:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as reason:
+        return BadRow(number, f"{reason.msg} at column {reason.colno}")
+    return row if isinstance(row, dict) else BadRow(number, "expected an object")
+
+
+def _csv(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
+    bad: list[BadRow] = []
+
+    def texts() -> Iterator[str]:
+        for number, line in _lines(file):
+            if isinstance(line, BadRow):
+                bad.append(BadRow(number, str(line)))
+                yield "\n"
+            else:
+                yield line + "\n"
+
+    reader = csv.reader(texts(), delimiter="\t" if file.suffix == ".tsv" else ",")
+    header = next(reader, [])
+    for cells in reader:
+        while bad:
+            broken = bad.pop(0)
+            yield broken.line, broken
+        if len(cells) == len(header):
+            yield reader.line_num, dict(zip(header, cells))
+        elif cells:
+            why = f"expected {len(header)} columns, received {len(cells)}"
+            yield reader.line_num, BadRow(reader.line_num, why)
+    for broken in bad:
+        yield broken.line, broken
+
+
+def _conll(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
+    """Sentences of `token … tag` lines, with an empty line after each."""
+    tokens: list[str] = []
+    tags: list[str] = []
+    first, broken = 1, None
+    for number, line in chain(_lines(file), [(0, "")]):
+        if isinstance(line, str) and (not line.strip() or line.startswith("-DOCSTART-")):
+            if broken:
+                yield broken.line, broken
+            elif tokens:
+                yield first, {"tokens": tokens, "tags": tags}
+            tokens, tags, broken = [], [], None
+            continue
+        first = first if tokens else number
+        cells = [] if isinstance(line, BadRow) else line.split()
+        if len(cells) < 2:
+            why = str(line) if isinstance(line, BadRow) else "expected a token and a tag"
+            broken = broken or BadRow(number, why)
+            continue
+        tokens.append(cells[0])
+        tags.append(cells[-1])
+
+
+def _squad(file: Path) -> Iterator[Row | BadRow]:
+    try:
+        whole = json.loads(file.read_text(encoding="utf-8"))
+        found = [
+            {
+                "id": question["id"],
+                "title": article.get("title", ""),
+                "context": paragraph["context"],
+                "question": question["question"],
+                "answers": {
+                    "text": [a["text"] for a in question["answers"]],
+                    "answer_start": [a["answer_start"] for a in question["answers"]],
+                },
+            }
+            for article in whole["data"]
+            for paragraph in article["paragraphs"]
+            for question in paragraph["qas"]
+        ]
+    except (ValueError, KeyError, TypeError) as reason:
+        raise DataError(f"{str(file)!r} is not SQuAD JSON: {type(reason).__name__}: {reason}.") from reason
+    for i, row in enumerate(found, start=1):
+        answers = row["answers"]
+        fits = all(
+            row["context"][s : s + len(t)] == t for t, s in zip(answers["text"], answers["answer_start"])
+        )
+        yield row if fits else BadRow(i, f"the answer of question {row['id']!r} is not found in its context")

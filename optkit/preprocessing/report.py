@@ -1,0 +1,81 @@
+"""`Tally`: what the report says of the data, counted row by row."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+#: Upper ends of the bins of the histogram of lengths, in words (white space between), and the rest.
+BINS = (8, 16, 32, 64, 128, 256, 512)
+EXAMPLES = 20
+
+
+@dataclass
+class Tally:
+    """Counts over all splits. Memory: 16 bytes of hash per different text, and Python's overhead."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    labels: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    lengths: Counter[str] = field(default_factory=Counter)
+    empty: int = 0
+    duplicates: int = 0
+    between: Counter[str] = field(default_factory=Counter)
+    conflicts: list[dict[str, Any]] = field(default_factory=list)
+    conflicting: int = 0
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    truncated: Counter[str] = field(default_factory=Counter)
+    _seen: dict[bytes, tuple[str, str]] = field(default_factory=dict)
+
+    def seen(self, text: str, split: str, label: str) -> bool:
+        """Note `text`; whether it was there before, in any split."""
+        key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if key not in self._seen:
+            self._seen[key] = (split, label)
+            return False
+        first, other = self._seen[key]
+        self.duplicates += 1
+        if first != split:
+            self.between[f"{first}, {split}"] += 1
+        if other != label:
+            self.conflicting += 1
+            if len(self.conflicts) < EXAMPLES:
+                self.conflicts.append({"text": text[:200], "labels": [other, label]})
+        return True
+
+    def add(self, text: str, split: str, labels: list[str]) -> None:
+        """Count one row that is written."""
+        self.rows[split] += 1
+        self.labels[split].update(labels)
+        count = len(text.split())
+        self.lengths[next((f"<= {b}" for b in BINS if count <= b), f"> {BINS[-1]}")] += 1
+
+    def to_dict(self) -> dict[str, Any]:
+        order = [*(f"<= {b}" for b in BINS), f"> {BINS[-1]}"]
+        return {
+            "rows": dict(self.rows),
+            "labels": {split: dict(sorted(found.items())) for split, found in self.labels.items()},
+            "lengths_in_words": {name: self.lengths[name] for name in order},
+            "empty_texts": self.empty,
+            "duplicates": self.duplicates,
+            "duplicates_between_splits": dict(self.between),
+            "conflicting_labels": {"count": self.conflicting, "examples": self.conflicts},
+            "truncated": dict(self.truncated),
+            "skipped": self.skipped,
+        }
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as a page."""
+    lines = ["# Preprocessed data", ""]
+    for title, found in report.items():
+        lines.append(f"## {title.replace('_', ' ')}\n")
+        if isinstance(found, dict):
+            lines += [f"- {key}: {value}" for key, value in found.items()] or ["- none"]
+        elif isinstance(found, list):
+            lines += [f"- {value}" for value in found] or ["- none"]
+        else:
+            lines.append(f"{found}")
+        lines.append("")
+    return "\n".join(lines)

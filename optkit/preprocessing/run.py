@@ -1,0 +1,233 @@
+"""`preprocess`: shards in parallel, each written whole; then one ordered pass into splits.
+
+A shard's name holds a hash of the input and of the settings, so that the same command goes on after
+a kill with the shards that are there, and gives the bytes that an uninterrupted run gives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import asdict
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from optkit.artifact import check_free, sha256, staged, write_json, write_text, writing
+from optkit.errors import DataError, WorkerError
+from optkit.preprocessing.load import BadRow, rows, sources
+from optkit.preprocessing.report import Tally, markdown
+from optkit.preprocessing.settings import Settings
+from optkit.preprocessing.split import position, split_of, stratified
+from optkit.preprocessing.transform import chunk, content
+from optkit.process import die_with_parent
+from optkit.text import TextEncoder
+
+#: Rows per shard: what one process holds at a time, and what a kill costs.
+SHARD = 1000
+VERSION = 1
+
+
+def preprocess(
+    source: str | Path,
+    out: str | Path,
+    settings: Settings = Settings(),
+    *,
+    processes: int = 1,
+    model: str | Path | None = None,
+    force: bool = False,
+    listener: Callable[[dict[str, Any]], None] = lambda event: None,
+) -> dict[str, Any]:
+    """Write JSONL splits and a report to the folder `out`; the report.
+
+    A source with several splits keeps them; one file, or a train split alone, is divided. Raises
+    DataError that names file and line of bad input; then nothing lies under `out`.
+    """
+    out, encoder = Path(out), TextEncoder(Path(model)) if model else None
+    check_free(out, force)
+    files = sources(Path(source))
+    key = [VERSION, SHARD, asdict(settings), *((n, f.suffix, sha256(f)) for n, f in sorted(files.items()))]
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+    work = out.parent / f".{out.name}.work"
+    for old in work.glob("*") if work.exists() else ():
+        if old.name != digest:
+            shutil.rmtree(old, ignore_errors=True)
+    tally = Tally()
+    shards: dict[str, list[Path]] = {}
+    with writing(work):
+        (work / digest).mkdir(parents=True, exist_ok=True)
+        for name, file in files.items():
+            listener({"event": "step", "name": f"reading {file.name}"})
+            shards[name] = _shards(name, file, settings, work / digest, processes, tally)
+    listener({"event": "step", "name": "writing the splits"})
+    with staged(out, force) as folder:
+        _write(shards, folder, settings, tally, encoder)
+        report = {"source": str(source), "settings": asdict(settings), **tally.to_dict()}
+        write_json(folder / "preprocessing.json", report)
+        write_text(folder / "preprocessing.md", markdown(report))
+    shutil.rmtree(work, ignore_errors=True)
+    return report
+
+
+def _shards(
+    name: str, file: Path, settings: Settings, work: Path, processes: int, tally: Tally
+) -> list[Path]:
+    """The shards of one file, in order; those that an earlier run left are not made again."""
+    made: list[Path] = []
+    waiting: deque[tuple[Path, Future[list[dict[str, Any]]]]] = deque()
+    with ExitStack() as stack:
+        pool = None
+        if processes > 1:
+            context = get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(processes, context, initializer=die_with_parent))
+
+        def save_first() -> None:
+            target, future = waiting.popleft()
+            try:
+                found = future.result()
+            except BrokenProcessPool as reason:
+                raise WorkerError("A worker process died.", hint="Run it again: it resumes.") from reason
+            write_text(target, _jsonl(found))
+
+        stream = _sound(file, settings, tally)
+        while part := list(islice(stream, SHARD)):
+            target = work / f"{name}-{len(made):06d}.jsonl"
+            made.append(target)
+            if target.exists():
+                continue
+            if pool is None:
+                write_text(target, _jsonl(chunk(part, settings)))
+                continue
+            waiting.append((target, pool.submit(chunk, part, settings)))
+            if len(waiting) >= 2 * processes:
+                save_first()
+        while waiting:
+            save_first()
+    return made
+
+
+def _sound(file: Path, settings: Settings, tally: Tally) -> Iterator[dict[str, Any]]:
+    """The rows that can be read; more bad ones than allowed are an error that names the line."""
+    for number, row in rows(file):
+        if isinstance(row, BadRow):
+            if len(tally.skipped) >= settings.skip_bad:
+                raise DataError(
+                    f"{str(file)!r} has a corrupt line {number}: {row}.",
+                    hint=f"Correct it, or leave such lines out with --skip-bad {len(tally.skipped) + 1}.",
+                )
+            tally.skipped.append({"file": file.name, "line": number, "reason": str(row)})
+        elif "answers" not in row and "tokens" not in row and settings.text not in row:
+            raise DataError(
+                f"Expected a column {settings.text!r} in {str(file)!r}, received {', '.join(map(str, row))}.",
+                hint="Name it with --text-column.",
+            )
+        else:
+            yield row
+
+
+def _kept(
+    shards: list[Path], split: str, settings: Settings, tally: Tally | None, done: set[bytes]
+) -> Iterator:
+    """Rows of the shards without the empty and the repeated ones, as asked."""
+    for shard in shards:
+        with shard.open(encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                place, same = content(row, settings)
+                if not place.strip():
+                    if tally:
+                        tally.empty += 1
+                    if settings.drop_empty:
+                        continue
+                where = split or split_of(position(place, settings.seed), settings.shares)
+                if tally and tally.seen(same, where, str(row.get(settings.label or "", ""))):
+                    if settings.drop_duplicates:
+                        continue
+                elif not tally and settings.drop_duplicates:
+                    digest = hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+                    if digest in done:
+                        continue
+                    done.add(digest)
+                yield row, place, where
+
+
+def _write(
+    shards: dict[str, list[Path]], folder: Path, settings: Settings, tally: Tally, encoder: TextEncoder | None
+) -> None:
+    divide = len(shards) == 1 and set(shards) <= {"all", "train"}
+    chosen: Iterator[str] | None = None
+    if divide and settings.stratify:
+        places, labels, done = [], [], set[bytes]()
+        for row, place, _ in _kept(next(iter(shards.values())), "", settings, None, done):
+            places.append(position(place, settings.seed))
+            labels.append(str(row.get(settings.label or "", "")))
+        chosen = iter(stratified(places, labels, settings.shares))
+    names = _label_names(shards, settings) if settings.encode_labels else {}
+    with ExitStack() as stack:
+        streams: dict[str, Any] = {}
+        for name, parts in shards.items():
+            for row, place, where in _kept(parts, "" if divide else name, settings, tally, set()):
+                split = next(chosen) if chosen else where
+                label = row.get(settings.label) if settings.label else None
+                found = row.get("tags", [] if label is None else [label])
+                tally.add(place, split, [str(x) for x in found])
+                if encoder and encoder.encode([place]).truncated:
+                    tally.truncated[split] += 1
+                if names and label is not None:
+                    row = {**row, settings.label: names[str(label)]}
+                if split not in streams:
+                    file = folder / f"{split}.jsonl"
+                    streams[split] = stack.enter_context(file.open("w", encoding="utf-8"))
+                streams[split].write(json.dumps(row, ensure_ascii=False) + "\n")
+    if names:
+        write_json(folder / "labels.json", list(names))
+    _check(tally)
+
+
+def _label_names(shards: dict[str, list[Path]], settings: Settings) -> dict[str, int]:
+    """Label → number, in sorted order."""
+    found = set()
+    for parts in shards.values():
+        for shard in parts:
+            with shard.open(encoding="utf-8") as lines:
+                found |= {str(json.loads(line).get(settings.label or "")) for line in lines}
+    return {label: i for i, label in enumerate(sorted(found - {"None"}))}
+
+
+def _check(tally: Tally) -> None:
+    if not tally.rows["train"]:
+        raise DataError(
+            "No row is left for the train split.", hint="Give data with texts that are not empty."
+        )
+    train = set(tally.labels["train"])
+    if len(train) == 1:
+        raise DataError(
+            f"Expected at least two labels in train, received one only: {train.pop()!r}.",
+            hint="--no-label prepares text without labels.",
+        )
+    # Numbers with fractions are a regression, whose splits need not share values.
+    if train and not _is_regression(train):
+        for split, labels in tally.labels.items():
+            if unknown := sorted(set(labels) - train):
+                raise DataError(
+                    f"The split {split!r} has labels that train lacks: {', '.join(unknown[:5])}.",
+                    hint="Correct the labels, or divide one file with --stratify.",
+                )
+
+
+def _is_regression(labels: set[str]) -> bool:
+    try:
+        return not all(float(label).is_integer() for label in labels)
+    except ValueError:
+        return False
+
+
+def _jsonl(found: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)

@@ -1,0 +1,46 @@
+"""`Settings`: what `preprocess` does to each row, and how rows become splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from optkit.errors import DataError, did_you_mean
+
+SEGMENTERS = ("none", "jieba", "sentences")
+TAGGERS = ("none", "jieba")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`shares` are those of train, validation and test; they sum to 1. Raises DataError."""
+
+    text: str = "text"
+    label: str | None = "label"
+    unescape: bool = False
+    drop_empty: bool = True
+    drop_duplicates: bool = False
+    segment: str = "none"
+    tag: str = "none"
+    tag_features: bool = False
+    encode_labels: bool = False
+    shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    stratify: bool = False
+    seed: int = 0
+    skip_bad: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (("segment", SEGMENTERS), ("tag", TAGGERS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise DataError(f"Unknown way to {name}: {value!r}.", hint=did_you_mean(value, known))
+        if len(self.shares) != 3 or min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-9:
+            raise DataError(
+                f"Expected three shares, none negative, with the sum 1, received {self.shares}.",
+                hint="For example: --shares 0.8,0.1,0.1 for train, validation, test.",
+            )
+        if self.shares[0] == 0:
+            raise DataError("Expected a train share above 0, received 0.")
+        if self.skip_bad < 0:
+            raise DataError(f"Expected --skip-bad of at least 0, received {self.skip_bad}.")
+        if self.tag != "none" and self.segment == "sentences":
+            raise DataError("Tags are of words; received segment 'sentences' with a tagger.")

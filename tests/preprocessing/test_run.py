@@ -1,0 +1,150 @@
+"""The whole way: files in, splits out, the same whatever happens between."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from optkit.artifact import sha256
+from optkit.data import Data
+from optkit.errors import DataError
+from optkit.preprocessing import run
+from optkit.preprocessing.run import preprocess
+from optkit.preprocessing.settings import Settings
+
+
+def raw(folder, count=300):
+    file = folder / "raw.jsonl"
+    lines = [json.dumps({"text": f"text  number {i}\u0000", "label": "ab"[i % 2]}) for i in range(count)]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def hashes(folder):
+    return {f.name: sha256(f) for f in sorted(folder.glob("*.jsonl"))}
+
+
+def test_splits_are_read_by_data_and_do_not_depend_on_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "SHARD", 50)
+    file = raw(tmp_path)
+    report = preprocess(file, tmp_path / "one")
+    preprocess(file, tmp_path / "two", processes=2)
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
+    assert sum(report["rows"].values()) == 300
+    found = Data(str(tmp_path / "one"))
+    assert sorted(found.splits) == ["test", "train", "validation"]
+    expected = {f"text number {i}" for i in range(300)}
+    assert set(found.split("train")["text"]) < expected
+    assert not (tmp_path / ".one.work").exists()
+
+
+def test_appended_rows_move_nothing(tmp_path):
+    def split_by_text(count, name):
+        preprocess(raw(tmp_path, count), tmp_path / name)
+        return {
+            json.loads(line)["text"]: file.stem
+            for file in (tmp_path / name).glob("*.jsonl")
+            for line in file.read_text(encoding="utf-8").splitlines()
+        }
+
+    before, after = split_by_text(200, "a"), split_by_text(300, "b")
+    assert before.items() <= after.items()
+
+
+def test_killed_it_resumes_to_the_same_bytes(tmp_path):
+    file = raw(tmp_path, 40_000)
+    preprocess(file, tmp_path / "whole")
+    command = [sys.executable, "-m", "optkit", "preprocess", str(file), "--out", str(tmp_path / "out"), "-q"]
+    child = subprocess.Popen(command, env=os.environ)
+    work = tmp_path / ".out.work"
+    end = time.monotonic() + 60
+    while time.monotonic() < end and len(list(work.glob("*/all-*.jsonl"))) < 3:
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    left = list(work.glob("*/all-*.jsonl"))
+    assert left, "killed too late to prove anything"
+    assert not (tmp_path / "out").exists()
+    subprocess.run(command, check=True, capture_output=True)
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
+
+
+def test_a_corrupt_line_is_named_and_may_be_skipped(tmp_path):
+    file = raw(tmp_path, 100)
+    lines = file.read_text(encoding="utf-8").splitlines()
+    lines[6] = '{"text": '
+    file.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(DataError, match="corrupt line 7"):
+        preprocess(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    report = preprocess(file, tmp_path / "out", Settings(skip_bad=1))
+    assert report["skipped"][0]["line"] == 7
+    assert sum(report["rows"].values()) == 99
+
+
+def test_duplicates_conflicts_and_one_class(tmp_path):
+    file = tmp_path / "raw.csv"
+    file.write_text("text,label\n" + "same,a\nsame,b\n" + "".join(f"t{i},a\n" for i in range(50)), "utf-8")
+    report = preprocess(file, tmp_path / "kept", Settings(shares=(1.0, 0.0, 0.0)))
+    assert report["duplicates"] == 1
+    assert report["conflicting_labels"]["count"] == 1
+    with pytest.raises(DataError, match="one only: 'a'"):
+        preprocess(file, tmp_path / "out", Settings(drop_duplicates=True))
+
+
+def test_labels_that_train_lacks_are_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "train.csv").write_text("text,label\nx,a\ny,b\n", "utf-8")
+    (tmp_path / "in" / "test.csv").write_text("text,label\nz,c\n", "utf-8")
+    with pytest.raises(DataError, match="labels that train lacks: c"):
+        preprocess(tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize(("known", "other", "refused"), [("0,1", "7", True), ("0.5,1.5", "2.5", False)])
+def test_numbers_are_classes_unless_they_have_fractions(tmp_path, known, other, refused):
+    a, b = known.split(",")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "train.csv").write_text(f"text,label\nx,{a}\ny,{b}\n", "utf-8")
+    (tmp_path / "in" / "test.csv").write_text(f"text,label\nz,{other}\n", "utf-8")
+    if refused:
+        with pytest.raises(DataError, match="train lacks: 7"):
+            preprocess(tmp_path / "in", tmp_path / "out")
+    else:
+        assert preprocess(tmp_path / "in", tmp_path / "out")["rows"] == {"train": 2, "test": 1}
+
+
+def test_conll_keeps_tokens_and_tags(tmp_path):
+    file = tmp_path / "train.conll"
+    file.write_text("Ada B-PER\nran O\n\nBonn B-LOC\n", encoding="utf-8")
+    preprocess(file, tmp_path / "out", Settings(shares=(1.0, 0.0, 0.0)))
+    rows = [json.loads(x) for x in (tmp_path / "out" / "train.jsonl").read_text("utf-8").splitlines()]
+    assert rows == [
+        {"tokens": ["Ada", "ran"], "tags": ["B-PER", "O"]},
+        {"tokens": ["Bonn"], "tags": ["B-LOC"]},
+    ]
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "x.jsonl").touch()
+    with pytest.raises(DataError, match="empty"):
+        preprocess(tmp_path / "x.jsonl", tmp_path / "out")
+
+
+def test_squad_and_an_answer_that_is_not_in_its_context(tmp_path):
+    def squad(start):
+        answers = [{"text": "Bonn", "answer_start": start}]
+        asked = [{"id": "q1", "question": "Where?", "answers": answers}]
+        text = json.dumps({"data": [{"title": "t", "paragraphs": [{"context": "In  Bonn.", "qas": asked}]}]})
+        (tmp_path / "x.json").write_text(text, encoding="utf-8")
+        return tmp_path / "x.json"
+
+    with pytest.raises(DataError, match="'q1' is not found"):
+        preprocess(squad(2), tmp_path / "out")
+    preprocess(squad(4), tmp_path / "out", Settings(shares=(1.0, 0.0, 0.0)))
+    row = json.loads((tmp_path / "out" / "train.jsonl").read_text("utf-8"))
+    assert row["context"] == "In  Bonn."
+    assert row["answers"] == {"text": ["Bonn"], "answer_start": [4]}
