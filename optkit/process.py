@@ -44,7 +44,7 @@ class Child:
         self.module = module
         self.timeout_s = timeout_s
         environment = dict(os.environ, PYTHONUNBUFFERED="1", TOKENIZERS_PARALLELISM="false")
-        environment["HF_HUB_DISABLE_TELEMETRY"] = "1"
+        environment["HF_HUB_DISABLE_TELEMETRY"] = environment["NNCF_CI"] = "1"  # no telemetry
         environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         if threads:
             environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)

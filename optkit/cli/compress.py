@@ -50,7 +50,7 @@ def compress(
     from optkit.recipe import Recipe
     from optkit.task import Columns
 
-    flags = [*([Prune(prune)] if prune is not None else []), *(["int8"] if int8 else [])]
+    flags: list[Any] = [*([Prune(prune)] if prune is not None else []), *(["int8"] if int8 else [])]
     if bool(flags) == (recipe is not None):
         raise RecipeError(
             "Expected either passes (--prune, --int8) or --recipe FILE, received "

@@ -45,8 +45,10 @@ def streams(model: Any, places: Sequence[Sublayer], batches: Sequence[dict[str, 
                 model(**feeds)
             hidden = seen[0][0]
             mask = feeds.get("attention_mask")
-            same = mask is not None and mask.shape == hidden.shape[:2]
-            valid = mask.bool() if same else torch.ones(hidden.shape[:2], dtype=torch.bool)
+            if mask is not None and mask.shape == hidden.shape[:2]:
+                valid = mask.bool()
+            else:
+                valid = torch.ones(hidden.shape[:2], dtype=torch.bool)
             found.append(Stream(hidden, [(a, k) for _, a, k in seen], valid))
     return found
 
