@@ -277,13 +277,6 @@ def test_the_whole_data_is_one_sample_in_the_batch_size_that_is_fastest(candidat
     assert found["a"].samples[Shape(1, "all")] == [[[pytest.approx(1.0)]] * 2] * 2
 
 
-def test_an_injected_slowdown_reaches_the_worker(candidate, encoded):
-    slow = Candidate("slow", candidate("x").artifact, "fake", {"delay_ms": 5}, slowdown=0.5)
-    pool = Pool()
-    measure([candidate("fast"), slow], encoded, Plan(SHAPES, rounds=1, processes=1), spawn=pool)
-    assert [a["slowdown"] for _, call, a, _ in pool.log if call == "load"] == [0.0, 0.5]
-
-
 def test_each_candidate_may_bring_examples_of_its_own(candidate, encoded, tmp_path):
     encoded_set([3, 3]).save(tmp_path / "own.npz")
     own = Candidate(
