@@ -89,7 +89,7 @@ def test_vision_attention_is_fused_too(tmp_path):
         expected = model(torch.from_numpy(images)).logits.numpy()
     assert _try_fuse(model)
     samples = EncodedSet({"pixel_values": list(images)}, {})
-    _export(model, ["pixel_values"], samples, tmp_path / graph.MODEL_FILE, 20)
+    _export(model, ["pixel_values"], ["logits"], samples, tmp_path / graph.MODEL_FILE, 20)
     nodes = [n for n in graph.load_graph(tmp_path).graph.node if n.op_type == "MultiHeadAttention"]
     assert len(nodes) == LAYERS
     assert all(len(node.input) < 5 or not node.input[4] for node in nodes)
