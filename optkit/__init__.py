@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from optkit.compression import compress
     from optkit.errors import OptkitError
     from optkit.gate import Gate
+    from optkit.passes.distill import Distill
     from optkit.passes.prune import Prune
     from optkit.recipe import Recipe
     from optkit.report.model import Report
@@ -34,6 +35,7 @@ _HOME = {
     "Gate": "optkit.gate",
     "OptkitError": "optkit.errors",
     "Predictor": "optkit.serving.predictor",
+    "Distill": "optkit.passes.distill",
     "Prune": "optkit.passes.prune",
     "Recipe": "optkit.recipe",
     "Report": "optkit.report.model",
@@ -46,6 +48,7 @@ _HOME = {
 
 __all__ = [
     "Artifact",
+    "Distill",
     "Gate",
     "OptkitError",
     "Predictor",

@@ -6,6 +6,7 @@ all runtimes see identical inputs, and no work is spent on padding: batches hold
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -72,6 +73,15 @@ class EncodedSet:
         if next(iter(self.arrays.values()))[0].ndim > 1:
             return self
         return EncodedSet({n: [a[:tokens] for a in rows] for n, rows in self.arrays.items()}, self.pad)
+
+    def digest(self) -> str:
+        """Changes when any value does."""
+        found = hashlib.sha256()
+        for name, rows in sorted(self.arrays.items()):
+            found.update(name.encode())
+            for row in rows:
+                found.update(repr(row.shape).encode() + np.ascontiguousarray(row).tobytes())
+        return found.hexdigest()
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """The examples `indices` as one padded batch, batch first."""

@@ -199,6 +199,7 @@ class Loop:
                 columns=asdict(self.columns),
                 threads=self.evaluator.plan.threads,
                 trust_remote_code=self.trust_remote_code,
+                origin=str(self.checkpoint.path),
             )
         write_json(_peak_file(folder), done)
         return Artifact.open(folder)

@@ -19,6 +19,8 @@ def compress(
     out: Annotated[Path, typer.Option(help="The folder to make.")],
     int8: Annotated[bool, typer.Option("--int8", help="Try INT8 in every installed CPU engine, keep the fastest that passes.")] = False,
     prune: Annotated[float | None, typer.Option(metavar="SHARE", help="Remove this share of the encoder's FLOPs first: 0.6 removes 60%.")] = None,
+    distill: Annotated[bool, typer.Option("--distill", help="Then train what is left to answer as the unpruned model does.")] = False,
+    teacher: Annotated[str | None, typer.Option(help="With --distill: another model to learn from.")] = None,
     runtime: Annotated[str | None, typer.Option(help="With --int8: this engine only (onnxruntime, openvino).")] = None,
     batch_invariant: Annotated[bool, typer.Option("--batch-invariant", help="Refuse INT8 whose answers depend on the texts in their batch.")] = False,
     recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML or JSON instead.")] = None,
@@ -46,14 +48,21 @@ def compress(
     from optkit.cli.terminal import Terminal, require_passed
     from optkit.compression import compress as run
     from optkit.gate import Gate
+    from optkit.passes.distill import Distill
     from optkit.passes.prune import Prune
     from optkit.recipe import Recipe
     from optkit.task import Columns
 
-    flags: list[Any] = [*([Prune(prune)] if prune is not None else []), *(["int8"] if int8 else [])]
+    if teacher is not None and not distill:
+        raise RecipeError("--teacher needs --distill.")
+    flags: list[Any] = [
+        *([Prune(prune)] if prune is not None else []),
+        *([Distill(teacher=teacher)] if distill else []),
+        *(["int8"] if int8 else []),
+    ]
     if bool(flags) == (recipe is not None):
         raise RecipeError(
-            "Expected either passes (--prune, --int8) or --recipe FILE, received "
+            "Expected either passes (--prune, --distill, --int8) or --recipe FILE, received "
             + ("both." if flags else "neither."),
             hint="optkit recipe init writes a recipe to edit.",
         )

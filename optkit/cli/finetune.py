@@ -50,8 +50,8 @@ def finetune(
     from optkit.cli.terminal import Terminal
     from optkit.process import Child
     from optkit.task import Columns
-    from optkit.training.distributed import World
-    from optkit.training.settings import FinetuneSettings
+    from optkit.trainer.distributed import World
+    from optkit.trainer.settings import FinetuneSettings
 
     settings = FinetuneSettings(
         epochs,

@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 from optkit.artifact import Artifact, relocated, seal, staged
 from optkit.errors import RecipeError, did_you_mean
 from optkit.examples import EncodedSet
-from optkit.task import Task
+from optkit.task import Labelled, Task
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,19 @@ class PassContext:
     """What a pass may ask for while it runs.
 
     `encoded(split, limit)` gives encoded examples, `rows(split)` labelled rows for passes that
-    train; both raise DataError where no data was given. `progress(text, fraction)` tells the user.
+    train, `labelled(split)` the same encoded, with references; all raise DataError where no data was
+    given. `progress(text, fraction)` tells the user. `origin` is the folder of the checkpoint that the
+    chain of passes started from, where that is known.
     """
 
     task: Task
     encoded: Callable[[str, int | None], EncodedSet]
     rows: Callable[[str], Any]
+    labelled: Callable[[str], Labelled]
     progress: Callable[[str, float | None], None] = lambda text, fraction: None
     threads: int | None = None
     trust_remote_code: bool = False
+    origin: str | None = None
 
 
 @dataclass(frozen=True)

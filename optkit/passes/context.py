@@ -21,6 +21,7 @@ def make_context(
     progress: Callable[[str, float | None], None] = lambda text, fraction: None,
     threads: int | None = None,
     trust_remote_code: bool = False,
+    origin: str | None = None,
 ) -> PassContext:
     """A context for `optkit.passes.base.apply`.
 
@@ -45,7 +46,9 @@ def make_context(
         task=task,
         encoded=encoded,
         rows=rows,
+        labelled=lambda split: task.read(rows(split), columns or Columns()),
         progress=progress,
         threads=threads,
         trust_remote_code=trust_remote_code,
+        origin=origin,
     )

@@ -33,6 +33,7 @@ class PassWorker:
         columns: dict[str, str | None],
         threads: int | None,
         trust_remote_code: bool,
+        origin: str | None = None,
     ) -> dict[str, Any]:
         """Run pass `step` on the artifact at `source` into `final`; gives its peak memory in bytes."""
         artifact = Artifact.open(source)
@@ -43,6 +44,7 @@ class PassWorker:
             lambda text, fraction: self.emit(text=text, fraction=fraction),
             threads,
             trust_remote_code,
+            origin,
         )
         apply(make(step, parameters), artifact, Path(final), context)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

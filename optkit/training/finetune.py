@@ -17,10 +17,10 @@ from optkit.checkpoint import model_inputs, model_outputs
 from optkit.data import Data
 from optkit.errors import CheckpointError
 from optkit.task import Columns, Labelled, Task
-from optkit.training.distributed import World
+from optkit.trainer.distributed import World
+from optkit.trainer.settings import FinetuneSettings
+from optkit.trainer.setup import Progress, arguments, callbacks, trainer_class
 from optkit.training.kinds import Kind, open_kind
-from optkit.training.settings import FinetuneSettings
-from optkit.training.trainer import Progress, arguments, callbacks, trainer_class
 
 __all__ = ["FinetuneSettings", "finetune"]
 

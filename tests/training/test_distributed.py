@@ -10,9 +10,9 @@ import pytest
 
 from optkit.artifact import Artifact
 from optkit.errors import RecipeError
-from optkit.training.distributed import World
+from optkit.trainer.distributed import World
+from optkit.trainer.settings import FinetuneSettings
 from optkit.training.finetune import finetune
-from optkit.training.settings import FinetuneSettings
 from tests.conftest import sentences, write_jsonl
 
 FLAGS = "--epochs 2 --batch 16 --learning-rate 1e-3 --max-length 16 --seed 0".split()  # noqa: SIM905

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from optkit.errors import RecipeError
-from optkit.training.settings import FinetuneSettings
+from optkit.trainer.settings import FinetuneSettings
 
 
 @dataclass(frozen=True)

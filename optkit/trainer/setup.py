@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from optkit.errors import PassError
-from optkit.training.distributed import World
-from optkit.training.settings import OPTIMIZERS, FinetuneSettings
+from optkit.trainer.distributed import World
+from optkit.trainer.settings import OPTIMIZERS, FinetuneSettings
 
 Progress = Callable[[str, float | None], None]
 

@@ -1,0 +1,1 @@
+"""Knowledge distillation: what the student learns from, and how."""

@@ -1,0 +1,150 @@
+"""The pass: the student comes nearer to its teacher, resumes, and refuses a teacher that does not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from optkit.artifact import Artifact
+from optkit.checkpoint import fetch
+from optkit.distillation import loss
+from optkit.errors import DataError, PassError, RecipeError
+from optkit.passes.base import apply
+from optkit.passes.context import make_context
+from optkit.passes.distill import Distill
+from optkit.passes.prune import Prune
+from optkit.recipe import Recipe
+from optkit.task import open_task
+from tests.conftest import sentences, write_jsonl
+
+QUICK = {"epochs": 2.0, "batch": 8, "learning_rate": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def pruned(checkpoint, context, tmp_path_factory) -> Artifact:
+    step = Prune(0.7, criterion="random", refit="none")
+    return apply(step, fetch(checkpoint), tmp_path_factory.mktemp("d") / "pruned", context)
+
+
+@pytest.fixture
+def taught(context, checkpoint):
+    """The context of a chain that started from `checkpoint`."""
+    from dataclasses import replace
+
+    return replace(context, origin=str(checkpoint))
+
+
+def weights(artifact):
+    return (artifact.path / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("hidden", [0.0, 1.0])
+def test_the_loss_falls_and_the_best_epoch_is_kept(hidden, pruned, taught, tmp_path):
+    made = apply(Distill(hidden=hidden, **QUICK), pruned, tmp_path / "x", taught)
+    notes = made.lineage[-1]["notes"]
+    assert notes["losses"][-1] < notes["losses"][0]
+    assert notes["hidden_states"] is (hidden > 0)
+    assert [e["epoch"] for e in notes["history"]] == [1.0, 2.0]
+    assert notes["score"] == max(e["score"] for e in notes["history"])
+    assert not list(tmp_path.glob(".distill*"))
+
+
+def test_a_killed_run_resumes_and_ends_with_the_same_weights(
+    pruned, taught, tmp_path, monkeypatch, checkpoint
+):
+    from optkit.distillation import train
+
+    step = Distill(**QUICK)
+    whole = apply(step, pruned, tmp_path / "whole", taught)
+    plain, calls = train.score, []
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) == 3:  # before training, after the first epoch, after the second
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    monkeypatch.setattr(train, "score", killed)
+    with pytest.raises(KeyboardInterrupt):
+        apply(step, pruned, tmp_path / "x", taught)
+    assert not (tmp_path / "x").exists()
+    monkeypatch.setattr(train, "score", plain)
+    losses = []
+    monkeypatch.setattr(loss, "soft_labels", _counted(loss.soft_labels, losses))
+    resumed = apply(step, pruned, tmp_path / "x", taught)
+    assert weights(resumed) == weights(whole)
+    examples = resumed.lineage[-1]["notes"]["examples"]
+    assert len(losses) == -(-examples // 8)  # the second epoch only
+
+
+def _counted(function, calls):
+    def counted(*arguments):
+        calls.append(1)
+        return function(*arguments)
+
+    return counted
+
+
+def test_too_little_text_is_refused(checkpoint, tmp_path):
+    from optkit.data import Data
+
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / f"{split}.jsonl", sentences(10))
+    source = fetch(checkpoint)
+    with pytest.raises(DataError, match="at least 32 training texts to distill on, received"):
+        apply(Distill(), source, tmp_path / "x", make_context(open_task(source), Data(str(tmp_path))))
+
+
+def test_a_teacher_with_other_labels_is_refused(pruned, checkpoint, taught, tmp_path):
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["id2label"] = {"0": "cat", "1": "dog"}
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RecipeError, match="student's labels.*cat"):
+        apply(Distill(teacher=str(other)), pruned, tmp_path / "x", taught)
+
+
+def test_a_teacher_with_other_tokens_is_refused(pruned, checkpoint, taught, tmp_path):
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    tokens = json.loads((other / "tokenizer.json").read_text())
+    tokens["model"]["vocab"]["another"] = len(tokens["model"]["vocab"])
+    (other / "tokenizer.json").write_text(json.dumps(tokens))
+    with pytest.raises(RecipeError, match="other tokens"):
+        apply(Distill(teacher=str(other)), pruned, tmp_path / "x", taught)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(pruned, taught, tmp_path, monkeypatch):
+    monkeypatch.setattr(loss, "soft_labels", lambda student, *_: student.sum() * float("nan"))
+    with pytest.raises(PassError, match="loss is nan at step"):
+        apply(Distill(**QUICK), pruned, tmp_path / "x", taught)
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_order_in_a_recipe():
+    chain = Recipe.of([Prune(0.5), Distill(), "int8"], runtime="onnxruntime").chains()[0]
+    assert [step.name() for step in chain] == ["prune", "distill", "export-onnx", "quantize-dynamic"]
+    with pytest.raises(RecipeError, match="'distill' after the last 'prune'"):
+        Recipe.of([Distill(), Prune(0.5), "int8"])
+
+
+def test_soft_labels_are_the_divergence_of_the_two_distributions():
+    from scipy.stats import entropy
+
+    random = np.random.default_rng(0)
+    a, b = (random.normal(size=(5, 3)) for _ in range(2))
+    soft = [np.exp(x / 2) / np.exp(x / 2).sum(1, keepdims=True) for x in (a, b)]
+    expected = 4 * np.mean([entropy(t, s) for s, t in zip(*soft)])
+    found = loss.soft_labels(torch.from_numpy(a), torch.from_numpy(b), 2.0)
+    assert float(found) == pytest.approx(expected)
+
+
+def test_hidden_states_leave_padding_out_and_match_at_even_distances():
+    teacher = [torch.full((1, 2, 4), float(i)) for i in range(5)]
+    student = [torch.zeros(1, 2, 4) for _ in range(3)]
+    student[1][0, 1] = 99.0  # padding
+    mask = torch.tensor([[1, 0]])
+    assert float(loss.hidden_states(student, teacher, mask)) == 0 + 2**2 + 4**2
