@@ -242,6 +242,16 @@ def test_self_check_claims_nothing_of_equals_and_finds_a_large_slowdown(fake):
     assert "found in 2 of 2" in found.sentence()
 
 
+def test_self_check_goes_on_where_it_stopped(fake):
+    model, kept = fake("even", delay_ms=1), []
+    settings = {"shape": "1x4", "plan": QUICK, "keep": kept.append}
+    first = self_check(model, comparisons=1, **settings)
+    both = self_check(model, comparisons=2, done=first.compared, **settings)
+    assert [len(found.compared) for found in kept] == [1, 2]
+    assert both.compared[0] is first.compared[0]
+    assert [x.seed for x in both.compared] == [0, 1]
+
+
 def test_self_check_of_a_model_that_fails_says_so(fake):
     with pytest.raises(WorkerError, match="could not be measured"):
         self_check(fake("crash", flaw="crash"), comparisons=1, shape="1x4", plan=QUICK)

@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.bench import burden
 from optkit.bench.accuracy import save_outputs
 from optkit.bench.batches import Item, arrivals, data_batches, everything, shuffled
 from optkit.errors import DataError, OptkitError
@@ -41,8 +43,9 @@ class Worker:
         open_session: Callable[..., Session] = open_session,
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
+        burn: Callable[[int], None] = burden.burn,
     ) -> None:
-        self._open, self._clock, self._sleep = open_session, clock, sleep
+        self._open, self._clock, self._sleep, self._burn = open_session, clock, sleep, burn
         self._session: Session | None = None
         self._artifact: Artifact | None = None
         self._task: Task | None = None
@@ -51,6 +54,7 @@ class Worker:
         self._slowdown = 0.0
         self._offline_batch = 1
         self._made: dict[tuple[int, int | str], list[Item]] = {}
+        self._extra: dict[tuple[int, int | str], list[int]] = {}
 
     def pin(self, cores: list[int]) -> None:
         """Run on these cores only; threads that are started later do too (Linux)."""
@@ -64,8 +68,8 @@ class Worker:
     ) -> dict[str, Any]:
         """Open the model. `load_ms` counts from here to a session that can answer, imports included.
 
-        `rss_bytes` is resident memory after it. With `slowdown` every timed answer takes longer by
-        this share, spent busy.
+        `rss_bytes` is resident memory after it. With `slowdown` every timed answer is followed by
+        extra work that takes this share of it (`optkit.bench.burden`).
         """
         begun = self._clock()
         self._artifact = Artifact.open(artifact)  # a damaged folder is refused before a runtime is imported
@@ -88,6 +92,7 @@ class Worker:
         self._encoded = found
         self._texts = json.loads(Path(texts).read_text(encoding="utf-8")) if texts else []
         self._made.clear()
+        self._extra.clear()
 
     def evaluate(self, out: str, batch_size: int, max_tokens: int) -> dict[str, Any]:
         """Answer every example; raw outputs go to `out`, in the order of the examples.
@@ -127,10 +132,11 @@ class Worker:
         repeats x batches samples; for "all" it holds the time of each pass over the whole data.
         """
         items = self._items(batch, tokens)
+        extra = self._extra_steps(batch, tokens)
         samples: list[float] = []
         with _no_garbage_collection():
             for _ in range(repeats):
-                taken = [self._timed(item) for item in items]
+                taken = [self._timed(item, steps) for item, steps in zip(items, extra, strict=True)]
                 samples += [sum(taken)] if tokens == "all" else taken
         return samples
 
@@ -148,7 +154,8 @@ class Worker:
                     break
             batch = max(rate, key=lambda size: rate[size])
         self._offline_batch = batch
-        self._made.pop((1, "all"), None)
+        for kept in (self._made, self._extra):
+            kept.pop((1, "all"), None)
         return batch
 
     def serve(
@@ -232,20 +239,26 @@ class Worker:
             encoded = self._task.encode(item)
             self._task.decode(infer_all(session, encoded, len(item), max_tokens=4096))
 
-    def _timed(self, item: Item) -> float:
-        """Milliseconds until `item` was answered."""
+    def _extra_steps(self, batch: int, tokens: int | str) -> list[int]:
+        """Per item of a shape, the extra work that makes the slowdown asked for."""
+        key, items = (batch, tokens), self._items(batch, tokens)
+        if not self._slowdown:
+            return [0] * len(items)
+        if len(self._extra.get(key, ())) != len(items):
+            answers = [partial(self._timed, item) for item in items]
+            self._extra[key] = burden.steps_for(self._slowdown, answers, self._burn, self._clock)
+        return self._extra[key]
+
+    def _timed(self, item: Item, extra: int = 0) -> float:
+        """Milliseconds until `item` was answered, and `extra` steps of work were done."""
         session, _ = self._ready()
         session.synchronize()  # what an earlier answer left on the device is no part of this one
         begun = self._clock()
         self._answer(item)
         session.synchronize()
-        taken = self._clock() - begun
-        if self._slowdown:
-            until = begun + taken * (1 + self._slowdown)
-            while (now := self._clock()) < until:
-                pass
-            taken = now - begun
-        return taken * 1000
+        if extra:
+            self._burn(extra)
+        return (self._clock() - begun) * 1000
 
     def _ready(self) -> tuple[Session, EncodedSet]:
         if self._session is None or self._encoded is None:

@@ -178,17 +178,24 @@ def served(ready_worker, clock, **changes):
     return ready_worker.serve(**settings)
 
 
-def test_a_slowed_worker_takes_as_much_longer_as_asked(artifact, encoded):
-    clock = ManualClock()
+@pytest.mark.parametrize("tokens", [4, "data"])
+def test_a_slowed_worker_does_as_much_more_work_as_asked(artifact, encoded, tokens):
+    clock, burnt = ManualClock(), []
 
-    def ticking():
-        clock.advance(1e-5)  # reading it takes time, as it does in a loop that waits
-        return clock()
+    def burn(steps):
+        burnt.append(steps)
+        clock.advance(steps * 1e-5)
 
-    worker = Worker(lambda a, runtime, **o: FakeSession(clock=clock, **o), clock=ticking)
+    worker = Worker(lambda a, runtime, **o: FakeSession(clock=clock, **o), clock=clock, burn=burn)
     worker.load(str(artifact), "fake", {"delay_ms": 10}, slowdown=0.5)
     worker.attach(str(encoded))
-    assert worker.time(1, 4, 3) == pytest.approx([15, 15, 15], rel=0.01)
+    samples = worker.time(1, tokens, 3)
+    assert samples == pytest.approx([15] * len(samples))
+    # 5 ms of steps of 10 microseconds after each answer, the number decided once.
+    assert burnt[-len(samples) :] == [500] * len(samples)
+    calibrating = len(burnt)
+    worker.time(1, tokens, 1)
+    assert len(burnt) - calibrating == len(samples) / 3
 
 
 @pytest.fixture
