@@ -8,6 +8,9 @@ Delete the file to measure anew.
 The slowdown is real: after every answer the worker does extra arithmetic, of an amount that was fixed
 against the model's own time when its process began (optkit/bench/burden.py).
 
+A comparison during which the machine was busy to the end (optkit would call it UNSTABLE) is thrown away
+when the script is run again, and counted in `thrown_away`.
+
 Prediction, written before the run: of 40 comparisons with the default plan at most 2 claim a
 difference, and a slowdown must be 15% to be seen reliably; the precise plan finds 5% in at least 9 of 10.
 """
@@ -41,11 +44,16 @@ def main(artifact: str, data: str, only: str = "", most: str = "") -> None:
     for name in [only] if only else PLANS:
         plan, comparisons = PLANS[name]
 
-        def keep(found: SelfCheck, name: str = name, plan: dict[str, Any] = plan) -> None:
-            results["plans"][name] = {"plan": plan, **found.to_dict()}
+        known = results["plans"].get(name, {})
+        every = tuple(map(restored, known.get("compared", [])))
+        done = tuple(x for x in every if not x.disturbed)
+        thrown_away = known.get("thrown_away", 0) + len(every) - len(done)
+        about = {"plan": plan, "thrown_away": thrown_away}
+
+        def keep(found: SelfCheck, name: str = name, about: dict[str, Any] = about) -> None:
+            results["plans"][name] = {**about, **found.to_dict()}
             FILE.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
-        done = tuple(map(restored, results["plans"].get(name, {}).get("compared", [])))
         found = self_check(
             artifact,
             slowdown=SLOWDOWN,

@@ -47,13 +47,38 @@ def aa() -> str:
     for name, plan in found["plans"].items():
         lines.append(
             f"| {name}: {plan['processes']} processes × {plan['rounds']} rounds "
-            f"| {plan['false_claims']} of {plan['comparisons']} | {plan['found']} of {plan['comparisons']} "
+            f"| {plan['false_claims']} of {plan['comparisons']} "
+            f"| {plan['found']} of {plan['comparisons']} (it came out as {plan['injected']:.1%}) "
             f"| {plan['smallest']:.1%} | {plan['seconds']:.0f} s |"
         )
     return "\n".join(lines)
 
 
-TABLES = {"sst2-int8": sst2_int8, "aa": aa}
+def together() -> str:
+    lines = ["| model | batch × tokens | alone, ms | together, ms | alone / together [95%] |"]
+    lines.append("| --- | --- | ---: | ---: | ---: |")
+    for x in results("trust")["together"]:
+        shape, ratio = x["shape"].replace("x", " × "), x["alone_over_together"]
+        lines.append(
+            f"| {x['model']} | {shape} | {x['alone_ms']:.1f} | {x['together_ms']:.1f} "
+            f"| {ratio:.2f} [{x['low']:.2f}, {x['high']:.2f}] |"
+        )
+    return "\n".join(lines)
+
+
+def busy() -> str:
+    runs = results("trust")["busy"]
+    lines = ["| run | " + " | ".join(runs[0]["speedups"]) + " | marked |"]
+    lines.append("| --- |" + " ---: |" * len(runs[0]["speedups"]) + " --- |")
+    for run in runs:
+        shown = [f"{v:.2f} [{low:.2f}, {high:.2f}]" for v, low, high in run["speedups"].values()]
+        marked = "UNSTABLE" if any(d.startswith("UNSTABLE") for d in run["doubts"]) else "no"
+        name = "beside a busy loop" if run["busy_loop"] else "quiet"
+        lines.append(f"| {name} | {' | '.join(shown)} | {marked} |")
+    return "\n".join(lines)
+
+
+TABLES = {"sst2-int8": sst2_int8, "aa": aa, "together": together, "busy": busy}
 
 
 def results(name: str) -> Any:

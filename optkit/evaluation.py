@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from math import isfinite, nan
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +22,9 @@ from optkit.bench.batches import ALL_EXAMPLES
 from optkit.bench.environment import has_bf16, usable_cores
 from optkit.bench.latency import Measured, Measurement, measure, speedup
 from optkit.bench.plan import Candidate, Plan, Shape
-from optkit.bench.roofline import Peak, bound_ms, count, graph_of
+from optkit.bench.roofline import Peak, Work, bound_ms
+from optkit.bench.stats import design_effect, percentile
+from optkit.errors import OptkitError
 from optkit.process import Child
 from optkit.report.model import Interval, Latency, Row
 from optkit.task import Labelled, Outputs, Task
@@ -70,6 +73,7 @@ class Evaluator:
         row = plain_row(candidate)
         row.score, row.score_delta, row.agreement = score, 0.0, 1.0
         row.peak_rss_bytes = peak
+        row.outcomes = outcomes_text(self.task.outcomes(answers, self.labelled.references))
         if baseline is not None:
             before = self.task.answers(baseline)
             row.score_delta = score - self.task.score(before, self.labelled.references)
@@ -92,6 +96,7 @@ class Evaluator:
             row.latency = latencies(mine, None if mine is first else first, len(self.labelled.encoded))
             row.load_ms, row.cold_ms, row.load_rss_bytes = mine.load_ms, mine.cold_ms, mine.load_rss_bytes
             row.peak_rss_bytes = max(row.peak_rss_bytes, mine.peak_rss_bytes or 0)
+            row.device_bytes = mine.device_bytes
             headline = row.at(HEADLINE.batch, HEADLINE.tokens) or (row.latency[0] if row.latency else None)
             row.speedup = headline.speedup if headline else None
             if mine.error:
@@ -99,34 +104,38 @@ class Evaluator:
         return measured
 
     def roofline(self, rows: Sequence[Row]) -> tuple[Peak, list[str]]:
-        """Fill in each row's share of the bound; the machine's peaks, and doubts about them.
-
-        A row without a graph of its own (torch) is counted on the fp32 graph made from it.
-        """
+        """Fill in the share of the bound at fixed shapes; the machine's peaks, and doubts about them."""
         threads = self.plan.threads or usable_cores()
-        with Child("optkit.bench.roofline", threads=threads) as child:
+        with Child("optkit.bench.roofline_worker", threads=threads) as child:
             peak = Peak(**child.call("probe", threads=threads))
         if has_bf16() and find_spec("torch"):
-            with Child("optkit.bench.roofline", threads=threads) as child:
+            with Child("optkit.bench.roofline_worker", threads=threads) as child:
                 peak = replace(peak, bf16=child.call("probe_bf16", threads=threads))
-        graphs = {row.name: graph_of(Path(row.artifact)) for row in rows}
         doubts = []
         for row in rows:
-            made = (graphs[r.name] for r in rows if r.parent == row.name and r.precision == row.precision)
-            graph = graphs[row.name] or next(made, None)
-            for latency in row.latency:
-                if graph is None or not isinstance(latency.tokens, int):
-                    continue
-                least = bound_ms(count(graph, latency.batch, latency.tokens), peak)
-                latency.bound_share = round(least / latency.p50_ms, 4)
-            impossible = [x for x in row.latency if (x.bound_share or 0) > 1]
-            if impossible:
+            fixed = [x for x in row.latency if isinstance(x.tokens, int)]
+            for latency, work in zip(fixed, self._work(row, fixed)):
+                latency.bound_share = round(bound_ms(work, peak) / latency.p50_ms, 4)
+            if impossible := [x for x in fixed if (x.bound_share or 0) > 1]:
                 shape = max(impossible, key=lambda x: x.bound_share or 0)
                 doubts.append(
                     f"{row.name} at {shape.batch}×{shape.tokens} is {shape.bound_share:.2f} times as fast as "
                     "the measured peak allows: the probe was disturbed, or the model leaves work out."
                 )
         return peak, doubts
+
+    def _work(self, row: Row, fixed: Sequence[Latency]) -> list[Work]:
+        """What the model of `row` computes at each of these shapes; [] where nobody can count it."""
+        if not fixed or row.runtime == "fake":
+            return []
+        try:
+            with Child("optkit.bench.roofline_worker", timeout_s=self.plan.timeout_s) as child:
+                found = child.call(
+                    "count", artifact=row.artifact, shapes=[(x.batch, x.tokens) for x in fixed]
+                )
+        except OptkitError:  # an unusual model: its times stand without this
+            return []
+        return [Work(**x) for x in found or []]
 
     def probe(self, candidate: Candidate) -> dict[str, Any]:
         """What `optkit.bench.probe` finds out about an INT8 model: `int8` and `neighbours`."""
@@ -193,9 +202,8 @@ def plain_row(candidate: Candidate) -> Row:
     return row
 
 
-def failed_row(name: str, error: Exception | None) -> Row:
+def failed_row(name: str, error: OptkitError | None) -> Row:
     """The row of a candidate that could not be made or could not answer."""
-    nan = float("nan")
     return Row(
         name=name,
         artifact="",
@@ -210,7 +218,7 @@ def failed_row(name: str, error: Exception | None) -> Row:
         peak_rss_bytes=0,
         seconds=0.0,
         verdict="error",
-        reasons=[] if error is None else [str(error)],
+        reasons=[] if error is None else [error.whole],
     )
 
 
@@ -222,21 +230,37 @@ def latencies(mine: Measured, first: Measured | None, examples: int) -> list[Lat
         if not flat:
             continue
         every = np.concatenate(flat)
-        p50, p90, p99 = (float(x) for x in np.percentile(every, (50, 90, 99)))
+        visits = [visit for draw in draws for visit in draw]
+        p50, p90, p99 = (_interval(every, visits, q) for q in (50, 90, 99))
         batch = min(examples, ALL_EXAMPLES) if shape.tokens == "all" else shape.batch
         found.append(
             Latency(
                 batch,
                 shape.tokens,
-                p50,
-                p90,
-                p99,
+                p50.value,
+                p90.value,
+                p99.value,
                 [[round(x, 4) for x in draw] for draw in flat],
                 _ratio(first, mine, shape),
-                per_second=round(batch * 1000 / (float(every.mean()) if not shape.fixed else p50), 2),
+                per_second=round(batch * 1000 / (float(every.mean()) if not shape.fixed else p50.value), 2),
+                p50=p50,
+                p90=p90,
+                p99=p99,
             )
         )
     return found
+
+
+def _interval(samples: np.ndarray, visits: list[list[float]], q: float) -> Interval:
+    found = percentile(samples, q, design_effect(visits, q))
+    return Interval(found.value, *(x if isfinite(x) else nan for x in (found.low, found.high)))
+
+
+def outcomes_text(outcomes: np.ndarray | None) -> str:
+    """Right or wrong as a 1 or a 0 per example; "" for anything else, such as a share of a token overlap."""
+    if outcomes is None or not np.isin(outcomes, (0, 1)).all():
+        return ""
+    return "".join("1" if right else "0" for right in outcomes)
 
 
 def _ratio(first: Measured | None, mine: Measured, shape: Shape) -> Interval | None:

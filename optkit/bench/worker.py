@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.bench import burden
+from optkit.bench import burden, memory
 from optkit.bench.accuracy import save_outputs
 from optkit.bench.batches import Item, arrivals, data_batches, everything, shuffled
+from optkit.cuda.memory import held_bytes
 from optkit.errors import DataError, OptkitError
 from optkit.examples import EncodedSet
 from optkit.session import Session, infer_all, open_session
@@ -53,6 +52,7 @@ class Worker:
         self._texts: list[Any] = []
         self._slowdown = 0.0
         self._offline_batch = 1
+        self._streams = 0  # how often queries were drawn
         self._made: dict[tuple[int, int | str], list[Item]] = {}
         self._extra: dict[tuple[int, int | str], list[int]] = {}
 
@@ -77,7 +77,7 @@ class Worker:
         self._slowdown = slowdown
         return {
             "load_ms": (self._clock() - begun) * 1000,
-            "rss_bytes": _memory("VmRSS") or self.peak_rss(),
+            "rss_bytes": memory.resident(),
             "inputs": [spec.name for spec in self._session.inputs],
         }
 
@@ -128,9 +128,13 @@ class Worker:
         """Milliseconds of each batch, `repeats` times over all batches of the shape.
 
         `tokens` is a number or one of `optkit.bench.plan.KINDS`: then the batches are made by
-        `optkit.bench.batches`, always the same in the same order, and the result holds
+        `optkit.bench.batches`, in the same order in every worker, and the result holds
         repeats x batches samples; for "all" it holds the time of each pass over the whole data.
+        "stream" draws new queries for each call.
         """
+        if tokens == "stream":
+            self._made.pop((batch, tokens), None)
+            self._streams += 1
         items = self._items(batch, tokens)
         extra = self._extra_steps(batch, tokens)
         samples: list[float] = []
@@ -193,14 +197,11 @@ class Worker:
 
     def peak_rss(self) -> int:
         """The most memory this process has held, in bytes."""
-        # getrusage on Linux starts from the parent's peak, which a fork inherits; VmHWM does not.
-        found = _memory("VmHWM")
-        if found is not None:
-            return found
-        import resource
+        return memory.peak()
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+    def device_bytes(self) -> int | None:
+        """The memory this process holds on GPUs, in bytes; None: none, or the driver does not tell."""
+        return held_bytes()
 
     def cpu_seconds(self) -> float:
         """CPU time of this process so far, all threads."""
@@ -224,7 +225,7 @@ class Worker:
             else:
                 parts = {
                     "data": lambda: data_batches(encoded.lengths, batch),
-                    "stream": lambda: shuffled(len(encoded), batch),
+                    "stream": lambda: shuffled(len(encoded), batch, seed=self._streams),
                     "all": lambda: everything(encoded.lengths, self._offline_batch),
                 }[tokens]()
                 self._made[key] = [encoded.batch(part) for part in parts]
@@ -281,13 +282,3 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _memory(field: str) -> int | None:
-    """A field of /proc/self/status in bytes; None where there is no such file."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    found = re.search(rf"^{field}:\s*(\d+) kB", status, re.M)
-    return int(found.group(1)) * 1024 if found else None
