@@ -105,6 +105,10 @@ class Task(ABC):
         """A few inputs for `encode`, to check a graph with where there is no data."""
         return _SAMPLES
 
+    def from_json(self, value: Any) -> Any:
+        """An input for `encode` from a JSON value of a request. Never a path: DataError instead."""
+        return value
+
     def from_line(self, line: str) -> Any:
         """An input for `encode` from a line of text, as `optkit predict` reads it."""
         return line

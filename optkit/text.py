@@ -5,6 +5,8 @@ The same ids go to every runtime and to the served model, and no process needs t
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,8 @@ class TextEncoder:
             raise CheckpointError(f"{str(file)!r} is not a tokenizer: {reason}.") from reason
         config = read_json(folder / "config.json", CheckpointError)
         self.max_length = _max_length(folder, config)
+        self._cutters: dict[tuple[int, int, str], Any] = {}
+        self._making = threading.Lock()
         self.pad_id = int(config.get("pad_token_id") or 0)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_length)
@@ -73,13 +77,8 @@ class TextEncoder:
         pairs = bool(texts) and not isinstance(texts[0], str)
         if pairs:
             self._refuse_no_room([text[0] for text in texts], stride)
-        self._tokenizer.enable_truncation(
-            self.max_length, stride=stride, strategy="only_second" if pairs else "longest_first"
-        )
-        try:
-            encodings = self._tokenizer.encode_batch(list(texts)) if texts else []
-        finally:
-            self._tokenizer.enable_truncation(self.max_length)
+        cutter = self._cutter(stride, "only_second" if pairs else "longest_first")
+        encodings = cutter.encode_batch(list(texts)) if texts else []
         each = [[e, *e.overflowing] for e in encodings]
         flat = [window for windows in each for window in windows]
         arrays = {
@@ -88,6 +87,16 @@ class TextEncoder:
             "token_type_ids": [np.array(e.type_ids, dtype=np.int64) for e in flat],
         }
         return EncodedSet(arrays, {"input_ids": self.pad_id}), each
+
+    def _cutter(self, stride: int, strategy: str) -> Any:
+        """A tokenizer that cuts into windows; one of its own, since another thread may be encoding."""
+        key = (self.max_length, stride, strategy)
+        with self._making:
+            if key not in self._cutters:
+                cutter = copy.deepcopy(self._tokenizer)
+                cutter.enable_truncation(self.max_length, stride=stride, strategy=strategy)
+                self._cutters[key] = cutter
+            return self._cutters[key]
 
     def _refuse_no_room(self, firsts: list[str], stride: int) -> None:
         special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
