@@ -22,7 +22,7 @@ from optkit.bench.batches import ALL_EXAMPLES
 from optkit.bench.environment import has_bf16, usable_cores
 from optkit.bench.latency import Measured, Measurement, measure, speedup
 from optkit.bench.plan import Candidate, Plan, Shape
-from optkit.bench.roofline import Peak, Work, bound_ms
+from optkit.bench.roofline import Peak, Work, as_precision, bound_ms
 from optkit.bench.stats import design_effect, percentile
 from optkit.errors import OptkitError
 from optkit.process import Child
@@ -49,6 +49,7 @@ class Evaluator:
     encoded_file: Path
     plan: Plan
     listener: Listener = field(default=lambda event: None)
+    target: str = "cpu"
 
     def outputs(self, candidate: Candidate, file: Path) -> int:
         """Write raw outputs for every example to `file`; the peak memory of the process, in bytes."""
@@ -94,9 +95,9 @@ class Evaluator:
         for row in rows:
             mine = measured[row.name]
             row.latency = latencies(mine, None if mine is first else first, len(self.labelled.encoded))
+            row.gpu = mine.gpu
             row.load_ms, row.cold_ms, row.load_rss_bytes = mine.load_ms, mine.cold_ms, mine.load_rss_bytes
             row.peak_rss_bytes = max(row.peak_rss_bytes, mine.peak_rss_bytes or 0)
-            row.device_bytes = mine.device_bytes
             headline = row.at(HEADLINE.batch, HEADLINE.tokens) or (row.latency[0] if row.latency else None)
             row.speedup = headline.speedup if headline else None
             if mine.error:
@@ -104,17 +105,22 @@ class Evaluator:
         return measured
 
     def roofline(self, rows: Sequence[Row]) -> tuple[Peak, list[str]]:
-        """Fill in the share of the bound at fixed shapes; the machine's peaks, and doubts about them."""
-        threads = self.plan.threads or usable_cores()
-        with Child("optkit.bench.roofline_worker", threads=threads) as child:
-            peak = Peak(**child.call("probe", threads=threads))
-        if has_bf16() and find_spec("torch"):
-            with Child("optkit.bench.roofline_worker", threads=threads) as child:
-                peak = replace(peak, bf16=child.call("probe_bf16", threads=threads))
-        doubts = []
+        """Fill in the share of the bound at fixed shapes; the machine's peaks, and doubts about them.
+
+        An engine whose work nobody can count (TensorRT) is counted as what it was made from.
+        """
+        peak, doubts = self._peak(), []
+        counted = {row.name: self._work(row) for row in rows}
         for row in rows:
             fixed = [x for x in row.latency if isinstance(x.tokens, int)]
-            for latency, work in zip(fixed, self._work(row, fixed)):
+            own, source = counted[row.name], counted.get(row.parent or "", {})
+            # A graph says itself what is in 8 bits; a checkpoint may be served in half precision.
+            plain = own and Artifact.open(row.artifact).format != "hf" and self.target == "cpu"
+            for latency in fixed:
+                work = (own or source).get((latency.batch, latency.tokens))
+                if work is None:
+                    continue
+                work = work if plain else as_precision(work, row.precision)
                 latency.bound_share = round(bound_ms(work, peak) / latency.p50_ms, 4)
             if impossible := [x for x in fixed if (x.bound_share or 0) > 1]:
                 shape = max(impossible, key=lambda x: x.bound_share or 0)
@@ -124,18 +130,30 @@ class Evaluator:
                 )
         return peak, doubts
 
-    def _work(self, row: Row, fixed: Sequence[Latency]) -> list[Work]:
-        """What the model of `row` computes at each of these shapes; [] where nobody can count it."""
-        if not fixed or row.runtime == "fake":
-            return []
+    def _peak(self) -> Peak:
+        """What this machine does at best, each library in a process of its own."""
+        threads = self.plan.threads or usable_cores()
+        if self.target == "cuda":
+            with Child("optkit.bench.roofline_worker", threads=threads) as child:
+                return Peak(**child.call("probe_gpu"))
+        with Child("optkit.bench.roofline_worker", threads=threads) as child:
+            peak = Peak(**child.call("probe", threads=threads))
+        if has_bf16() and find_spec("torch"):
+            with Child("optkit.bench.roofline_worker", threads=threads) as child:
+                peak = replace(peak, bf16=child.call("probe_bf16", threads=threads))
+        return peak
+
+    def _work(self, row: Row) -> dict[tuple[int, int | str], Work]:
+        """What the model of `row` computes at each fixed shape; {} where nobody can count it."""
+        shapes = [(shape.batch, shape.tokens) for shape in self.plan.shapes if shape.fixed]
+        if not shapes or row.runtime == "fake" or not row.latency:
+            return {}
         try:
             with Child("optkit.bench.roofline_worker", timeout_s=self.plan.timeout_s) as child:
-                found = child.call(
-                    "count", artifact=row.artifact, shapes=[(x.batch, x.tokens) for x in fixed]
-                )
+                found = child.call("count", artifact=row.artifact, shapes=shapes)
         except OptkitError:  # an unusual model: its times stand without this
-            return []
-        return [Work(**x) for x in found or []]
+            return {}
+        return {shape: Work(**x) for shape, x in zip(shapes, found or ())}
 
     def probe(self, candidate: Candidate) -> dict[str, Any]:
         """What `optkit.bench.probe` finds out about an INT8 model: `int8` and `neighbours`."""

@@ -40,8 +40,7 @@ class Measured:
     `samples[shape][draw][round]` is a list of times per batch; at a shape of tokens "all" it is the
     time of the whole data set, which took `offline_batch` examples at a time. `load_ms` and
     `cold_ms` (the first answer) are the least of all draws, `load_rss_bytes` (resident after
-    loading), `peak_rss_bytes` and `device_bytes` (on a GPU, None: none) the greatest. `error`: why it
-    stopped.
+    loading) and `peak_rss_bytes` the greatest. `gpu` as `Worker.gpu` gives it. `error`: why it stopped.
     """
 
     name: str
@@ -50,8 +49,8 @@ class Measured:
     cold_ms: float | None = None
     load_rss_bytes: int | None = None
     peak_rss_bytes: int | None = None
-    device_bytes: int | None = None
     offline_batch: int | None = None
+    gpu: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
 
 
@@ -266,9 +265,8 @@ class _Run:
 
     def _note_memory(self, name: str) -> None:
         record, call = self.found[name], self._children[name].call
+        record.gpu = call("gpu")
         record.peak_rss_bytes = max(record.peak_rss_bytes or 0, call("peak_rss"))
-        if (device := call("device_bytes")) is not None:
-            record.device_bytes = max(record.device_bytes or 0, device)
 
     def tell(self, fraction: float, text: str) -> None:
         seconds = self._clock() - self._begun

@@ -42,7 +42,8 @@ def of_torch(artifact: Artifact, shapes: Shapes) -> list[Work]:
         feeds = {name: torch.ones(shape, dtype=torch.int64) for name in model_inputs(model)}
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             model(**feeds)
-        found.append(Work(float(counter.get_total_flops()), 0.0, float(read)))
+        total = float(counter.get_total_flops())
+        found.append(Work(total, 0.0, float(read), products=total))
     return found
 
 

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.bench import burden, memory
+from optkit.bench import burden, gpu_warmth, memory
 from optkit.bench.accuracy import save_outputs
 from optkit.bench.batches import Item, arrivals, data_batches, everything, shuffled
-from optkit.cuda.memory import held_bytes
 from optkit.errors import DataError, OptkitError
 from optkit.examples import EncodedSet
 from optkit.session import Session, infer_all, open_session
@@ -43,8 +42,11 @@ class Worker:
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
         burn: Callable[[int], None] = burden.burn,
+        read_state: Callable[[], dict[str, Any]] = gpu_warmth.state_of_process,
     ) -> None:
         self._open, self._clock, self._sleep, self._burn = open_session, clock, sleep, burn
+        self._read_state, self._settled = read_state, False
+        self._device_ms: dict[str, list[float]] = {}
         self._session: Session | None = None
         self._artifact: Artifact | None = None
         self._task: Task | None = None
@@ -118,11 +120,18 @@ class Worker:
         return (self._clock() - begun) * 1000
 
     def warm(self, batch: int, tokens: int | str, repeats: int) -> None:
-        """The same work as `time`, untimed: caches fill, kernels are chosen, clocks rise."""
+        """The same work as `time`, untimed: caches fill, kernels are chosen, clocks rise.
+
+        On a GPU the first call goes on until its clock has settled.
+        """
         items = self._items(batch, tokens)
         for _ in range(repeats):
             for item in items:
                 self._answer(item)
+        session, _ = self._ready()
+        if session.device == "cuda" and not self._settled:
+            gpu_warmth.settle(lambda: self._answer(items[0]), self._read_state, self._clock)
+            self._settled = True
 
     def time(self, batch: int, tokens: int | str, repeats: int) -> list[float]:
         """Milliseconds of each batch, `repeats` times over all batches of the shape.
@@ -140,7 +149,7 @@ class Worker:
         samples: list[float] = []
         with _no_garbage_collection():
             for _ in range(repeats):
-                taken = [self._timed(item, steps) for item, steps in zip(items, extra, strict=True)]
+                taken = [self._timed(x, f"{batch}x{tokens}", steps) for x, steps in zip(items, extra)]
                 samples += [sum(taken)] if tokens == "all" else taken
         return samples
 
@@ -195,13 +204,17 @@ class Worker:
                 first = last
         return {"latencies_ms": latencies, "gave_up": False}
 
+    def gpu(self) -> dict[str, Any]:
+        """Device times by shape (medians, ms), memory, clocks and power of the GPU; {} on a CPU."""
+        session, _ = self._ready()
+        if session.device != "cuda":
+            return {}
+        medians = {shape: float(np.median(taken)) for shape, taken in self._device_ms.items()}
+        return {"device_ms": medians, **self._read_state()}
+
     def peak_rss(self) -> int:
         """The most memory this process has held, in bytes."""
         return memory.peak()
-
-    def device_bytes(self) -> int | None:
-        """The memory this process holds on GPUs, in bytes; None: none, or the driver does not tell."""
-        return held_bytes()
 
     def cpu_seconds(self) -> float:
         """CPU time of this process so far, all threads."""
@@ -250,13 +263,17 @@ class Worker:
             self._extra[key] = burden.steps_for(self._slowdown, answers, self._burn, self._clock)
         return self._extra[key]
 
-    def _timed(self, item: Item, extra: int = 0) -> float:
-        """Milliseconds until `item` was answered, and `extra` steps of work were done."""
+    def _timed(self, item: Item, shape: str = "", extra: int = 0) -> float:
+        """Milliseconds until `item` was answered, copies to the device and back included, and `extra`
+        steps of work were done."""
         session, _ = self._ready()
         session.synchronize()  # what an earlier answer left on the device is no part of this one
-        begun = self._clock()
+        begin, begun = session.mark(), self._clock()
         self._answer(item)
+        end = session.mark()
         session.synchronize()
+        if begin is not None:
+            self._device_ms.setdefault(shape, []).append(session.elapsed_ms(begin, end))
         if extra:
             self._burn(extra)
         return (self._clock() - begun) * 1000

@@ -13,7 +13,7 @@ from optkit.report.model import Interval, Latency, Report, Row
 COLUMNS = (
     *("name", "runtime", "precision", "verdict", "chosen", "metric", "score", "score_delta"),
     *("drop", "drop_low", "drop_high", "agreement", "size_bytes", "load_rss_bytes", "peak_rss_bytes"),
-    *("device_bytes", "load_ms", "cold_ms", "seconds", "batch", "tokens"),
+    *("gpu_mib", "load_ms", "cold_ms", "seconds", "batch", "tokens"),
     *("p50_ms", "p50_low", "p50_high", "p90_ms", "p90_low", "p90_high", "p99_ms", "p99_low", "p99_high"),
     *("per_second", "samples", "speedup", "speedup_low", "speedup_high", "bound_share", "reasons"),
 )
@@ -47,7 +47,7 @@ def _line(report: Report, row: Row, latency: Latency | None) -> dict[str, Any]:
         "size_bytes": row.size_bytes,
         "load_rss_bytes": row.load_rss_bytes,
         "peak_rss_bytes": row.peak_rss_bytes,
-        "device_bytes": row.device_bytes,
+        "gpu_mib": row.gpu.get("process_memory_mib"),
         "load_ms": row.load_ms,
         "cold_ms": row.cold_ms,
         "seconds": row.seconds,

@@ -84,9 +84,10 @@ class Row:
     `seconds` is what the pass took, measuring excluded; `pass_peak_rss_bytes` its peak memory.
     `outcomes` has a 1 per example that was answered right and a 0 per wrong one, in the order of the
     data, so that two reports can be compared in pairs ("" where the metric is no share of right answers).
-    `device_bytes` is the most memory it held on a GPU (None: none, or the driver does not tell).
     `probes` of an INT8 model: `int8` (which share ran in INT8 kernels) and `neighbours` (whether an
     answer depends on its batch), as `optkit.bench.int8_share` and `optkit.bench.neighbours` give them.
+    `gpu` of a model on a GPU: `device_ms` (median by CUDA events at each shape), the memory of its
+    process, and clocks, power and temperature as read right after the last round.
     """
 
     name: str
@@ -114,7 +115,7 @@ class Row:
     scenarios: list[Scenario] = field(default_factory=list)
     probes: dict[str, Any] = field(default_factory=dict)
     outcomes: str = ""
-    device_bytes: int | None = None
+    gpu: dict[str, Any] = field(default_factory=dict)
 
     def at(self, batch: int, tokens: int | str) -> Latency | None:
         return next((x for x in self.latency if (x.batch, x.tokens) == (batch, tokens)), None)

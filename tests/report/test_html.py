@@ -96,10 +96,10 @@ def test_percentiles_have_their_intervals_and_may_be_open():
 def test_memory_on_a_gpu_is_shown_where_there_is_some():
     report = examples.full_report()
     assert "first answer ms" in render(report)
-    assert "MB on the GPU" not in render(report)
-    report.rows[1].device_bytes = 512_000_000
+    assert "MiB on the GPU" not in render(report)
+    report.rows[1].gpu = {"process_memory_mib": 512.0}
     text = render(report)
-    assert "MB on the GPU" in text
+    assert "MiB on the GPU" in text
     assert "<td>512</td>" in text
 
 

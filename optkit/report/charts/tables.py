@@ -55,19 +55,20 @@ def scenarios(report: Report) -> str:
 
 def memory(report: Report) -> str:
     """What a fresh process of each model needs before and while it answers."""
-    heads = ("Model", "load ms", "first answer ms", "MB after loading", "MB at the peak", "MB on the GPU")
+    heads = ("Model", "load ms", "first answer ms", "MB after loading", "MB at the peak", "MiB on the GPU")
     lines = [
         (
             parts.text(row.name),
             [
                 figures.number(row.load_ms),
                 figures.number(row.cold_ms),
-                *map(figures.megabytes, (row.load_rss_bytes, row.peak_rss_bytes, row.device_bytes)),
+                *map(figures.megabytes, (row.load_rss_bytes, row.peak_rss_bytes)),
+                figures.number(row.gpu.get("process_memory_mib")),
             ],
         )
         for row in report.rows
     ]
-    on_gpu = any(row.device_bytes for row in report.rows)
+    on_gpu = any(row.gpu for row in report.rows)
     width = len(heads) if on_gpu else len(heads) - 1
     return parts.table(
         "Start and memory", heads[:width], [(name, cells[: width - 1]) for name, cells in lines]
