@@ -20,7 +20,7 @@ def render(report: Report) -> str:
     """The whole page."""
     state, sentence = figures.verdict(report)
     body = [
-        f'<header class="{state}"><p class="kicker">optkit · {parts.text(report.task)}</p>',
+        f'<header class="{"unstable" if figures.unstable(report) else state}"><p class="kicker">optkit · {parts.text(report.task)}</p>',
         f"<h1>{parts.text(sentence)}</h1>{_about(report)}</header><main>{_tiles(report)}",
         parts.section("Summary", _summary(report) + _reasons(report)),
         parts.section("Doubts", _doubts(report)),
@@ -58,7 +58,11 @@ def _tiles(report: Report) -> str:
         return ""
     now, before = figures.headline(report, row), figures.headline(report, first)
     tiles = [
-        ("Speedup", figures.speedup(row.speedup), figures.shape_words(figures.headline_shape(report))),
+        (
+            "Speedup (unstable)" if figures.unstable(report) else "Speedup",
+            figures.speedup(row.speedup),
+            f"{figures.interval(row.speedup)} {figures.shape_words(figures.headline_shape(report))}",
+        ),
         (
             "p50 latency",
             figures.milliseconds(now.p50_ms if now else None),

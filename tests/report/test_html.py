@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from optkit.bench.latency import UNSTABLE
 from optkit.report.html import render
 from optkit.report.model import Interval
 
@@ -91,6 +92,16 @@ def test_percentiles_have_their_intervals_and_may_be_open():
     report = examples.full_report()
     report.rows[0].latency[0].p99 = Interval(9.0, 8.0, math.nan)
     assert "<small>[8.00, …]</small>" in render(report)
+
+
+def test_the_first_screen_says_that_the_times_are_not_to_be_trusted():
+    report = examples.full_report()
+    assert "busy" not in render(report)
+    report.doubts.insert(0, UNSTABLE)
+    text = render(report)
+    assert text.count("do not trust the times.</h1>") == 1
+    assert '<header class="unstable">' in text
+    assert "Speedup (unstable)" in text
 
 
 def test_memory_on_a_gpu_is_shown_where_there_is_some():

@@ -213,7 +213,14 @@ def verdict(report: Report) -> tuple[str, str]:
         state, text = "measured", _measured(report)
     if errors:
         text += f" Not measured because of an error: {', '.join(r.name for r in errors)}."
+    if unstable(report):
+        text += " The machine was busy: do not trust the times."
     return state, clean(text)
+
+
+def unstable(report: Report) -> bool:
+    """Whether the machine was busy to the end (`optkit.bench.latency.UNSTABLE` is among the doubts)."""
+    return any(doubt.startswith("UNSTABLE") for doubt in report.doubts)
 
 
 def _measured(report: Report) -> str:
