@@ -19,8 +19,9 @@ _WORDS = {"passed": "✓ passed", "failed": "✗ failed", "error": "! error"}
 def render(report: Report) -> str:
     """The whole page."""
     state, sentence = figures.verdict(report)
+    style = "unstable" if figures.unstable(report) else state
     body = [
-        f'<header class="{"unstable" if figures.unstable(report) else state}"><p class="kicker">optkit · {parts.text(report.task)}</p>',
+        f'<header class="{style}"><p class="kicker">optkit · {parts.text(report.task)}</p>',
         f"<h1>{parts.text(sentence)}</h1>{_about(report)}</header><main>{_tiles(report)}",
         parts.section("Summary", _summary(report) + _reasons(report)),
         parts.section("Doubts", _doubts(report)),
