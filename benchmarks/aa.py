@@ -13,9 +13,9 @@ when the script is run again, and counted in `thrown_away`.
 
 Prediction, written before the run: of 40 comparisons with the default plan at most 2 claim a
 difference, and a slowdown must be 15% to be seen reliably; the precise plan finds 5% in at least 9 of 10.
-What happened: as predicted. The machine was shared and draws were often drawn again, so that a precise comparison
-took 44 s instead of 30, and the run was stopped after 17 of 20. The default plan's 40 are from a first
-version of the extra work, which came out as 3.5%; that plan cannot see 5% either way.
+What happened: as predicted. The machine was shared and draws were often drawn again, so that a precise
+comparison took 44 s instead of 30, and the run was stopped after 17 of 20. The default plan's 40 are from a
+first version of the extra work, which came out as 3.5%; that plan cannot see 5% either way.
 """
 
 from __future__ import annotations
