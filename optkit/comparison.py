@@ -59,7 +59,8 @@ def compare(
         require_same_data(report, baseline)
     now, before = _row(report, row, "report"), _row(baseline, row, "baseline")
     gate, slowdown = Gate.parse(max_drop if report.metric else None), _share(max_slowdown)
-    speed, drop = _quotient(now.speedup, before.speedup), _drop(before, now)
+    same = report.data.get("sha256") == baseline.data.get("sha256")
+    speed, drop = _quotient(now.speedup, before.speedup), _drop(before, now, same)
     reasons, doubts = gate.reasons(now, before), []
     allowed = gate.allowed_drop(before.score)
     if not reasons and allowed is not None and drop.high > allowed:
@@ -167,10 +168,10 @@ def _quotient(now: Interval | None, before: Interval | None) -> Interval | None:
     return Interval(exp(middle), exp(middle - half), exp(middle + half))
 
 
-def _drop(before: Row, now: Row) -> Interval:
-    """The loss from `before` to `now` on the same examples, paired where both say which were right."""
+def _drop(before: Row, now: Row, same: bool) -> Interval:
+    """The loss from `before` to `now`, paired where both say which of the `same` examples were right."""
     a, b = (np.array(list(row.outcomes)) == "1" for row in (before, now))
-    if len(a) and len(a) == len(b):
+    if same and len(a) and len(a) == len(b):
         paired = paired_drop(a, b)
         return Interval(paired.drop, paired.low, paired.high)
     return Interval(before.score - now.score, nan, nan)

@@ -52,6 +52,9 @@ def test_the_drop_is_paired_where_both_say_which_were_right():
         drops.append(found.drop)
     assert drops[0].high < 0.012
     assert drops[1].high > 0.03
+    other = report(data={**old.data, "sha256": "1"})
+    other.rows[1].outcomes = near
+    assert "not paired" in markdown(compare(new, other, allow_other_data=True))
     assert "1000 examples are too few to promise a drop of at most 0.0090" in markdown(found)
 
 
