@@ -84,7 +84,9 @@ def finetune(
         Terminal(quiet=quiet or not first) as terminal,
         Child("optkit.training.worker", timeout_s=7 * 86400) as child,
     ):
-        terminal({"event": "step", "name": f"fine-tuning {Path(model).name if Path(model).exists() else model}"})
+        terminal(
+            {"event": "step", "name": f"fine-tuning {Path(model).name if Path(model).exists() else model}"}
+        )
         notes = child.call(
             "finetune",
             listener=terminal,
