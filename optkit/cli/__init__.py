@@ -22,6 +22,7 @@ from optkit.cli import (
     preprocess,
     recipe,
     report,
+    serve,
 )
 from optkit.errors import Interrupted, OptkitError
 
@@ -54,6 +55,7 @@ VERBS = (
     preprocess,
     finetune,
     predict,
+    serve,
     gate,
     report,
     recipe,
