@@ -23,6 +23,7 @@ from optkit.cli import (
     recipe,
     report,
     serve,
+    tune,
 )
 from optkit.errors import Interrupted, OptkitError
 
@@ -54,6 +55,7 @@ VERBS = (
     demo,
     preprocess,
     finetune,
+    tune,
     predict,
     serve,
     gate,
