@@ -19,6 +19,8 @@ from optkit.serving.http.settings import SETTINGS, ServeSettings
 #: How long an idle connection is kept: longer than a load balancer does (60 s), so that it closes first.
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
+#: A worker that is silent for so long is killed and replaced. Loading a large model is silence.
+WORKER_S = 60
 
 
 def serve(settings: ServeSettings) -> None:
@@ -84,6 +86,7 @@ def _options(settings: ServeSettings) -> dict[str, Any]:
         "proxy_headers": False,
         "backlog": BACKLOG,
         "timeout_keep_alive": KEEP_ALIVE_S,
+        "timeout_worker_healthcheck": WORKER_S,
         "timeout_graceful_shutdown": int(settings.timeout_s) + 5,
         "ssl_certfile": settings.tls_cert,
         "ssl_keyfile": settings.tls_key,

@@ -46,6 +46,7 @@ def test_what_was_accepted_is_answered_after_sigterm(model):
 
 def test_a_worker_that_is_killed_comes_back_and_the_others_answer(model):
     with running(model, "--workers", "2", "--threads", "1") as server:
+        until(lambda: server.log().count('"event": "ready"') == 2)
         assert server.ask()[0] == 200
         pids = workers(server.process.pid)
         assert len(pids) == 2
@@ -68,6 +69,13 @@ def test_a_worker_that_is_killed_comes_back_and_the_others_answer(model):
         assert b"optkit_responses_total" in metrics.read()  # of all workers together
         server.process.terminate()
         assert server.process.wait(30) == 0
+
+
+def until(true, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def workers(parent: int) -> list[int]:
