@@ -1,4 +1,4 @@
-"""What goes wrong in production, on purpose and under load: a killed worker, SIGTERM, hot swaps, broken requests.
+"""What goes wrong in production, on purpose and under load: a killed worker, SIGTERM, swaps, broken requests.
 
 Run: python benchmarks/serve_faults.py DATA ARTIFACT
 Writes benchmarks/results/serve_faults.json. Nothing is timed; a busy machine does no harm.
