@@ -33,6 +33,8 @@ CHECKPOINT = ROOT.parent / "shared" / "checkpoints" / "minilm-l6-sst2"
 DATA = ROOT.parent / "shared" / "data" / "sst2"
 FILE = HERE / "results" / "prune_distill.json"
 SHARES = ("0.6", "0.75")
+#: What each share is trained with.
+DISTILL: dict[str, dict[str, Any]] = {"0.6": {}, "0.75": {"epochs": 6}}
 THREADS = 2
 
 
@@ -52,7 +54,7 @@ def main(shares: list[str]) -> None:
         source = CHECKPOINT
         for step, parameters in (
             ("prune", {"share": float(share)}),
-            ("distill", {}),
+            ("distill", DISTILL.get(share, {})),
             ("export-onnx", {}),
             ("quantize-dynamic", {}),
         ):

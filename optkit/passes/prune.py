@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from optkit.artifact import Artifact, copy_side_files
+from optkit.artifact import Artifact
 from optkit.errors import DataError, RecipeError
 from optkit.passes.base import Pass, PassContext, param
 from optkit.pruning.criteria import CRITERIA, FROM_GRADIENTS
@@ -48,6 +48,7 @@ class Prune(Pass):
     max_length: int = param(128, "tokens per calibration example, longer ones are cut", minimum=4)
     tokens: int = param(128, "sequence length that costs are counted at", minimum=1)
     seed: int = param(0, "seed of the criterion random", minimum=0)
+    rounds: int = param(1, "scores are taken anew in so many rounds: a gradual schedule", minimum=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,7 +60,7 @@ class Prune(Pass):
             )
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
-        from optkit.checkpoint import load_model
+        from optkit.checkpoint import load_model, save_model
         from optkit.pruning.prune import Plan, prune
 
         context.progress("loading the checkpoint", 0.0)
@@ -71,13 +72,19 @@ class Prune(Pass):
         refit = _REFIT.get(self.criterion, "none") if self.refit == "auto" else self.refit
         needed = self.criterion in FROM_GRADIENTS or refit != "none"
         batches, count = self._batches(model, context) if needed else ([], 0)
-        plan = Plan(self.share, self.of, self.criterion, refit, self.ffn_multiple, self.tokens, self.seed)
+        plan = Plan(
+            self.share,
+            self.of,
+            self.criterion,
+            refit,
+            self.ffn_multiple,
+            self.tokens,
+            self.seed,
+            self.rounds,
+        )
         parameters = _parameters(model)
         notes = prune(model, plan, batches, context.progress)
-        model.save_pretrained(str(out))
-        config = (out / "config.json").read_bytes()
-        copy_side_files(source.path, out)  # the tokenizer; config.json stays the pruned model's
-        (out / "config.json").write_bytes(config)
+        save_model(model, source, out)
         return {
             **notes,
             "refit": refit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ class Plan:
     ffn_multiple: int = 16
     tokens: int = TOKENS
     seed: int = 0
+    rounds: int = 1
 
 
 def prune(
@@ -40,13 +42,45 @@ def prune(
     """Prune `model` in place and write its shape into its config.
 
     `batches` are calibration feeds, torch tensors by name; they may be empty for the criteria magnitude
-    and random without a refit. Returns notes: shapes, shares. Raises PassError where the budget cannot
-    be met, CheckpointError for an unknown architecture.
+    and random without a refit. With several rounds each takes an equal share of what the one before left,
+    with scores taken anew; refits always aim at the model as it came. Returns notes: shapes, shares. Raises
+    PassError where the budget cannot be met, CheckpointError for an unknown architecture.
     """
     places = sublayers(model)
     before = shape_of(model)
+    teacher = copy.deepcopy(model) if plan.refit != "none" else None
+    whole = _cost(places, plan)
+    share, kept, refitted = 1 - (1 - plan.share) ** (1 / plan.rounds), whole, 0
+    for number in range(plan.rounds):
+        last = number == plan.rounds - 1
+        budget = (1 - plan.share) * whole if last else (1 - share) * kept
+
+        def told(text: str, done: float, number: int = number) -> None:
+            which = f", round {number + 1} of {plan.rounds}" if plan.rounds > 1 else ""
+            progress(text + which, (number + done) / plan.rounds)
+
+        refitted = _round(model, places, teacher, plan, budget, batches, told)
+        kept = _cost(places, plan)
+    record(model)
+    return {
+        "before": before,
+        "after": shape_of(model),
+        f"{plan.of}_removed": round(1 - kept / whole, 4),
+        "refitted_sublayers": refitted,
+    }
+
+
+def _round(
+    model: Any,
+    places: Sequence[Sublayer],
+    teacher: Any,
+    plan: Plan,
+    budget: float,
+    batches: Sequence[dict[str, Any]],
+    progress: Callable[[str, float], None],
+) -> int:
+    """Cut `places` down to `budget` once; how many were refitted to `teacher`."""
     prices = [costs(p, plan.of, plan.tokens) for p in places]
-    whole = sum(float(price[-1]) for price in prices)
     gradients: list[Any] | None = None
     if plan.criterion in criteria.FROM_GRADIENTS:
         progress("gradients of the masks", 0.05)
@@ -61,28 +95,24 @@ def prune(
             counts_allowed(p.units, plan.ffn_multiple if p.kind == "ffn" else 1, min(p.minimum, p.units))
             for p in places
         ],
-        (1 - plan.share) * whole,
+        budget,
     )
     if plan.criterion == "fisher" and gradients is not None:
         _rearrange(importance, gradients, counts)
-    named = {p.name: i for p, i in zip(places, importance)}
-    refitted = cut_and_refit(
+    return cut_and_refit(
         model,
+        teacher,
         {p.name: n for p, n in zip(places, counts)},
-        named,
+        {p.name: i for p, i in zip(places, importance)},
         plan.refit,
         batches,
         reselect=plan.criterion == "kprune" and plan.refit == "projection",
         tick=lambda done: progress("refitting", 0.5 + 0.45 * done),
     )
-    record(model)
-    kept = sum(float(price[n]) for price, n in zip(prices, counts))
-    return {
-        "before": before,
-        "after": shape_of(model),
-        f"{plan.of}_removed": round(1 - kept / whole, 4),
-        "refitted_sublayers": refitted,
-    }
+
+
+def _cost(places: Sequence[Sublayer], plan: Plan) -> float:
+    return sum(float(costs(p, plan.of, plan.tokens)[-1]) for p in places)
 
 
 def _importance(
