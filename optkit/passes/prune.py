@@ -37,6 +37,9 @@ class Prune(Pass):
 
     share: float = param(0.5, "share of the cost to remove, between 0 and 1", minimum=0.0, maximum=1.0)
     of: str = param("flops", "the cost that is shared out", choices=("flops", "parameters", "latency"))
+    target: float | None = param(
+        None, "what may stay, in place of share: ms (latency), FLOPs per token, or parameters", minimum=0.0
+    )
     criterion: str = param("kprune", "what a unit is worth", choices=CRITERIA)
     refit: str = param(
         "auto",
@@ -58,6 +61,8 @@ class Prune(Pass):
                 + ("nothing would be removed." if self.share == 0 else "nothing would be left."),
                 hint="0.6 removes 60% of the encoder's FLOPs.",
             )
+        if self.target == 0:
+            raise RecipeError("Expected prune.target above 0, received 0: nothing would be left.")
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         from optkit.checkpoint import load_model, save_model
@@ -81,6 +86,7 @@ class Prune(Pass):
             self.tokens,
             self.seed,
             self.rounds,
+            self.target,
         )
         parameters = _parameters(model)
         notes = prune(model, plan, batches, context.progress)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from optkit.errors import PassError
 from optkit.pruning import criteria
 from optkit.pruning.cost import TOKENS, costs
 from optkit.pruning.gradients import mask_gradients
@@ -31,6 +32,7 @@ class Plan:
     tokens: int = TOKENS
     seed: int = 0
     rounds: int = 1
+    target: float | None = None
 
 
 def prune(
@@ -49,23 +51,24 @@ def prune(
     places = sublayers(model)
     before = shape_of(model)
     teacher = copy.deepcopy(model) if plan.refit != "none" else None
-    whole = _cost(places, plan)
-    share, kept, refitted = 1 - (1 - plan.share) ** (1 / plan.rounds), whole, 0
+    whole = sum(float(costs(p, plan.of, plan.tokens)[-1]) for p in places)
+    goal = (1 - plan.share) * whole if plan.target is None else _checked(plan, whole)
+    step, kept, refitted = (goal / whole) ** (1 / plan.rounds), whole, 0
     for number in range(plan.rounds):
-        last = number == plan.rounds - 1
-        budget = (1 - plan.share) * whole if last else (1 - share) * kept
+        budget = goal if number == plan.rounds - 1 else step * kept
 
         def told(text: str, done: float, number: int = number) -> None:
             which = f", round {number + 1} of {plan.rounds}" if plan.rounds > 1 else ""
             progress(text + which, (number + done) / plan.rounds)
 
-        refitted = _round(model, places, teacher, plan, budget, batches, told)
-        kept = _cost(places, plan)
+        refitted, kept = _round(model, places, teacher, plan, budget, batches, told)
     record(model)
     return {
         "before": before,
         "after": shape_of(model),
         f"{plan.of}_removed": round(1 - kept / whole, 4),
+        f"{plan.of}_before": whole,
+        f"{plan.of}_after": kept,
         "refitted_sublayers": refitted,
     }
 
@@ -78,8 +81,8 @@ def _round(
     budget: float,
     batches: Sequence[dict[str, Any]],
     progress: Callable[[str, float], None],
-) -> int:
-    """Cut `places` down to `budget` once; how many were refitted to `teacher`."""
+) -> tuple[int, float]:
+    """Cut `places` down to `budget` once; how many were refitted to `teacher`, and what is left of the cost."""
     prices = [costs(p, plan.of, plan.tokens) for p in places]
     gradients: list[Any] | None = None
     if plan.criterion in criteria.FROM_GRADIENTS:
@@ -99,7 +102,7 @@ def _round(
     )
     if plan.criterion == "fisher" and gradients is not None:
         _rearrange(importance, gradients, counts)
-    return cut_and_refit(
+    refitted = cut_and_refit(
         model,
         teacher,
         {p.name: n for p, n in zip(places, counts)},
@@ -109,10 +112,19 @@ def _round(
         reselect=plan.criterion == "kprune" and plan.refit == "projection",
         tick=lambda done: progress("refitting", 0.5 + 0.45 * done),
     )
+    return refitted, sum(float(price[n]) for price, n in zip(prices, counts))
 
 
-def _cost(places: Sequence[Sublayer], plan: Plan) -> float:
-    return sum(float(costs(p, plan.of, plan.tokens)[-1]) for p in places)
+def _checked(plan: Plan, whole: float) -> float:
+    """The absolute budget; PassError where the model is within it already."""
+    assert plan.target is not None
+    if plan.target >= whole:
+        unit = {"latency": "ms", "flops": "FLOPs per token", "parameters": "parameters"}[plan.of]
+        raise PassError(
+            f"Nothing to prune: heads and FFN take {whole:.4g} {unit}, the target is {plan.target:.4g}.",
+            hint="Give a smaller target, or a share.",
+        )
+    return plan.target
 
 
 def _importance(
