@@ -82,7 +82,7 @@ def _round(
     batches: Sequence[dict[str, Any]],
     progress: Callable[[str, float], None],
 ) -> tuple[int, float]:
-    """Cut `places` down to `budget` once; how many were refitted to `teacher`, and what is left of the cost."""
+    """Cut `places` down to `budget` once; how many were refitted to `teacher`, and the cost that is left."""
     prices = [costs(p, plan.of, plan.tokens) for p in places]
     gradients: list[Any] | None = None
     if plan.criterion in criteria.FROM_GRADIENTS:
