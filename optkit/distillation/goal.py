@@ -10,6 +10,7 @@ from optkit.checkpoint import model_outputs
 from optkit.distillation import loss
 from optkit.distillation.view import View, attention_of
 from optkit.errors import RecipeError
+from optkit.pruning.width import width_of
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Goal:
         self._distribution = self._outputs == ["logits"] and single and several
         if self.labels and not self._distribution:
             raise RecipeError("Expected a classifier of one label for hard labels; use labels = 0.")
-        if _width(self.student) != _width(self.teacher):
+        if width_of(self.student) != width_of(self.teacher):
             self.hidden = 0.0  # states of different width have no distance
         mine, its = _mapped(_depth(self.student), _depth(self.teacher), self.layers)
         self.frozen = _freeze(self.student, self.teacher)
@@ -108,7 +109,3 @@ def _freeze(student: Any, teacher: Any) -> int:
 
 def _depth(model: Any) -> int:
     return model.config.num_hidden_layers
-
-
-def _width(model: Any) -> int:
-    return model.config.hidden_size

@@ -76,7 +76,7 @@ class Prune(Pass):
         model = load_model(source, context.task.name, context.trust_remote_code)
         refit = _REFIT.get(self.criterion, "none") if self.refit == "auto" else self.refit
         needed = self.criterion in FROM_GRADIENTS or refit != "none"
-        batches, count = self._batches(model, context) if needed else ([], 0)
+        batches, count = calibration(model, context, self.samples, self.max_length) if needed else ([], 0)
         plan = Plan(
             self.share,
             self.of,
@@ -98,22 +98,25 @@ class Prune(Pass):
             "parameters": {"before": parameters, "after": _parameters(model)},
         }
 
-    def _batches(self, model: Any, context: PassContext) -> tuple[list[dict[str, Any]], int]:
-        """Calibration feeds, neighbours in length together, and the number of examples."""
-        import torch
 
-        from optkit.checkpoint import model_inputs
+def calibration(
+    model: Any, context: PassContext, samples: int, max_length: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Calibration feeds, neighbours in length together, and the number of examples."""
+    import torch
 
-        encoded = context.encoded("train", self.samples)
-        if len(encoded) < FEWEST:
-            raise DataError(
-                f"Expected at least {FEWEST} training examples to calibrate on, received {len(encoded)}.",
-                hint='Give more text (labels are not used), or criterion = "magnitude" with refit = "none".',
-            )
-        names = model_inputs(model)
-        encoded = encoded.cut(self.max_length)
-        feeds = (encoded.batch(indices) for indices in encoded.batches(32, BATCH_TOKENS))
-        return [{n: torch.from_numpy(f[n]) for n in names} for f in feeds], len(encoded)
+    from optkit.checkpoint import model_inputs
+
+    encoded = context.encoded("train", samples)
+    if len(encoded) < FEWEST:
+        raise DataError(
+            f"Expected at least {FEWEST} training examples to calibrate on, received {len(encoded)}.",
+            hint='Give more text (labels are not used), or criterion = "magnitude" with refit = "none".',
+        )
+    names = model_inputs(model)
+    encoded = encoded.cut(max_length)
+    feeds = (encoded.batch(indices) for indices in encoded.batches(32, BATCH_TOKENS))
+    return [{n: torch.from_numpy(f[n]) for n in names} for f in feeds], len(encoded)
 
 
 def _parameters(model: Any) -> int:

@@ -26,7 +26,7 @@ QUICK = {"epochs": 2.0, "batch": 8, "learning_rate": 1e-3}
 
 
 @pytest.fixture(scope="module")
-def checkpoint(checkpoint, tmp_path_factory):
+def teacher(checkpoint, tmp_path_factory):
     """A teacher whose answers spread: the head of the random one is scaled until they do."""
     from safetensors.torch import load_file, save_file
 
@@ -38,17 +38,17 @@ def checkpoint(checkpoint, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pruned(checkpoint, context, tmp_path_factory) -> Artifact:
+def pruned(teacher, context, tmp_path_factory) -> Artifact:
     step = Prune(0.7, criterion="random", refit="none")
-    return apply(step, fetch(checkpoint), tmp_path_factory.mktemp("d") / "pruned", context)
+    return apply(step, fetch(teacher), tmp_path_factory.mktemp("d") / "pruned", context)
 
 
 @pytest.fixture
-def taught(context, checkpoint):
-    """The context of a chain that started from `checkpoint`."""
+def taught(context, teacher):
+    """The context of a chain that started from `teacher`."""
     from dataclasses import replace
 
-    return replace(context, origin=str(checkpoint))
+    return replace(context, origin=str(teacher))
 
 
 def weights(artifact):
@@ -67,16 +67,14 @@ def test_the_student_comes_nearer_and_the_best_moment_is_kept(parts, pruned, tau
     assert [e["epoch"] for e in history] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     kept = min((-e["score"], e["distance"]) for e in history)
     assert notes["score"] == -kept[0]
-    with open_session(made) as student, open_session(fetch(taught.origin)) as teacher:
+    with open_session(made) as student, open_session(fetch(taught.origin)) as other:
         encoded = taught.labelled("validation").encoded
-        found, wanted = (np.stack(infer_all(s, encoded, 8, 512)["logits"]) for s in (student, teacher))
+        found, wanted = (np.stack(infer_all(s, encoded, 8, 512)["logits"]) for s in (student, other))
     assert ((found - wanted) ** 2).mean() == pytest.approx(kept[1], rel=1e-3)
     assert not list(tmp_path.glob(".distill*"))
 
 
-def test_a_killed_run_resumes_and_ends_with_the_same_weights(
-    pruned, taught, tmp_path, monkeypatch, checkpoint
-):
+def test_a_killed_run_resumes_and_ends_with_the_same_weights(pruned, taught, tmp_path, monkeypatch):
     from optkit.distillation import train
 
     step = Distill(**QUICK)
@@ -120,8 +118,8 @@ def test_too_little_text_is_refused(checkpoint, tmp_path):
         apply(Distill(), source, tmp_path / "x", make_context(open_task(source), Data(str(tmp_path))))
 
 
-def test_a_teacher_with_other_labels_is_refused(pruned, checkpoint, taught, tmp_path):
-    other = shutil.copytree(checkpoint, tmp_path / "other")
+def test_a_teacher_with_other_labels_is_refused(pruned, teacher, taught, tmp_path):
+    other = shutil.copytree(teacher, tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
     config["id2label"] = {"0": "cat", "1": "dog"}
     (other / "config.json").write_text(json.dumps(config))
@@ -129,8 +127,8 @@ def test_a_teacher_with_other_labels_is_refused(pruned, checkpoint, taught, tmp_
         apply(Distill(teacher=str(other)), pruned, tmp_path / "x", taught)
 
 
-def test_a_teacher_with_other_tokens_is_refused(pruned, checkpoint, taught, tmp_path):
-    other = shutil.copytree(checkpoint, tmp_path / "other")
+def test_a_teacher_with_other_tokens_is_refused(pruned, teacher, taught, tmp_path):
+    other = shutil.copytree(teacher, tmp_path / "other")
     tokens = json.loads((other / "tokenizer.json").read_text())
     tokens["model"]["vocab"]["another"] = len(tokens["model"]["vocab"])
     (other / "tokenizer.json").write_text(json.dumps(tokens))
