@@ -242,7 +242,7 @@ def _check_repair(names: list[str]) -> None:
     last = {name: place for place, name in enumerate(names)}
     if "distill" not in last:
         return
-    for name in ("prune", "take-layers"):
+    for name in ("prune", "prune-width", "take-layers"):
         if last.get(name, -1) > last["distill"]:
             raise RecipeError(
                 f"Expected 'distill' after the last {name!r}, received it before: what the student learned "
