@@ -134,5 +134,5 @@ def select_parameter(module: Any, name: str, dimension: int, index: Any) -> None
     import torch
 
     old = getattr(module, name)
-    new = old.detach().indexselect_parameter(dimension, index).clone()
+    new = old.detach().index_select(dimension, index).clone()
     setattr(module, name, torch.nn.Parameter(new, requires_grad=old.requires_grad))
