@@ -58,6 +58,7 @@ def distill(
     transformers.utils.logging.disable_progress_bar()
     transformers.set_seed(settings.seed)
     student, teacher, world = goal.student, goal.teacher.eval(), World.current()
+    world.check(settings)
     names = model_inputs(student)
     wanted = answers(teacher, validation.encoded)
     with writing(work):

@@ -33,6 +33,23 @@ def test_stored_and_live_agree(states, checkpoint, context, tmp_path, monkeypatc
         assert torch.allclose(one * valid, other * valid, atol=2e-3, rtol=2e-3)  # half precision on disk
 
 
+def test_a_value_per_token_comes_back_per_token(checkpoint, context, tmp_path):
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(str(checkpoint))
+    model = transformers.AutoModelForTokenClassification.from_config(config).eval()
+    view, encoded, names = View(model), context.encoded("train", 12), model_inputs(model)
+    stored = lessons.taught(view, encoded, names, tmp_path / "s")
+    batch = encoded.batch(np.arange(5))
+    feeds = {n: torch.from_numpy(batch[n]) for n in names}
+    with torch.inference_mode():
+        expected = model(**feeds).logits
+    found = stored(range(5), feeds).outputs["logits"]
+    valid = feeds["attention_mask"][..., None]
+    assert found.shape == expected.shape
+    assert torch.allclose(found * valid, expected * valid, atol=1e-5)
+
+
 def test_they_are_computed_once(checkpoint, context, tmp_path, monkeypatch):
     view, encoded = View(load_model(checkpoint), (1,)), context.encoded("train", 20)
     names = model_inputs(view.model)
