@@ -33,9 +33,10 @@ def distill(
     """
     from dataclasses import asdict
 
-    from optkit.artifact import Artifact, check_free
+    from optkit.artifact import Artifact
     from optkit.checkpoint import fetch
     from optkit.cli.terminal import Terminal
+    from optkit.errors import OutputError
     from optkit.passes.distill import Distill
     from optkit.process import Child
     from optkit.task import Columns, infer_task
@@ -55,8 +56,8 @@ def distill(
         seed=seed,
     )
     first = World.current().is_first
-    if first:
-        check_free(out)
+    if first and out.exists():
+        raise OutputError(f"The output folder {str(out)!r} exists.", hint="Give another --out.")
     source = fetch(student)
     with (
         Terminal(quiet=quiet or not first) as terminal,
