@@ -41,7 +41,10 @@ SIDE_FILES = (
 #: Settings of a sentence-transformers folder's modules (1_Pooling/config.json), which travel too.
 MODULE_FILES = "[0-9]*_*/config.json"
 #: Written beside the model but not part of it, so not in the manifest's checksums.
-REPORTS = ("report.json", "report.md", "report.html", "report.xml", "report.csv")
+REPORTS = (
+    *("report.json", "report.md", "report.html", "report.xml", "report.csv"),
+    *("study.json", "study.html"),
+)
 _PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "nncf", "tokenizers", "numpy")
 
 
@@ -224,6 +227,13 @@ def copy_side_files(source: Path, target: Path) -> None:
         copy = target / file.relative_to(source)
         copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(file, copy)
+
+
+def copy_model(source: Artifact, target: Path) -> None:
+    """Copy weights or graphs, tokenizer and configuration of `source` into the folder `target`."""
+    copy_side_files(source.path, target)
+    for file in (*source.model_files, *source.path.glob("*.index.json")):  # the index of sharded weights
+        shutil.copyfile(file, target / file.name)
 
 
 def library_versions() -> dict[str, str]:

@@ -23,6 +23,7 @@ from optkit.cli import (
     preprocess,
     recipe,
     report,
+    tune,
 )
 from optkit.errors import Interrupted, OptkitError
 
@@ -55,6 +56,7 @@ VERBS = (
     preprocess,
     finetune,
     distill,
+    tune,
     predict,
     gate,
     report,

@@ -21,7 +21,7 @@ from optkit.session import Feeds, Session, TensorSpec, infer_all
 from optkit.task import Labelled, Task
 from optkit.trainer.distributed import World
 from optkit.trainer.settings import FinetuneSettings
-from optkit.trainer.setup import Progress, arguments, callbacks, trainer_class
+from optkit.trainer.setup import Progress, arguments, callbacks, last_checkpoint, trainer_class
 
 #: At most this many steps between two looks at the validation split, and two checkpoints.
 STEPS = 500
@@ -52,7 +52,6 @@ def distill(
     Raises PassError, which names the step, when the loss is no number.
     """
     import transformers
-    from transformers.trainer_utils import get_last_checkpoint
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -90,7 +89,7 @@ def distill(
         trainer.goal = goal
         trainer.judge = lambda: _judged(student, task, validation, wanted)
         before = trainer.judge()
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)))
+        trainer.train(resume_from_checkpoint=last_checkpoint(work))
     history = [
         {"epoch": round(e["epoch"], 4), "score": e["eval_score"], "distance": e["eval_distance"]}
         for e in trainer.state.log_history
