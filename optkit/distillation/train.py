@@ -171,7 +171,7 @@ def _trainer_class() -> Any:
             found, answer = self.goal.loss(model, **inputs)
             if not torch.isfinite(found):
                 raise PassError(
-                    f"The loss is {float(found)} at step {self.state.global_step}, "
+                    f"The loss is {float(found.detach())} at step {self.state.global_step}, "
                     f"epoch {self.state.epoch:.2f}.",
                     hint=f"Lower the learning rate. The checkpoints before lie in {self.args.output_dir!r}.",
                 )

@@ -52,6 +52,7 @@ class Distill(Pass):
         from optkit.checkpoint import load_model, save_model
         from optkit.distillation.goal import Goal
         from optkit.distillation.train import distill
+        from optkit.trainer.distributed import World
         from optkit.trainer.settings import FinetuneSettings
 
         if context.threads:
@@ -82,7 +83,8 @@ class Distill(Pass):
         work = out.parent / f".distill.work-{digest}"
         notes = distill(goal, train, validation, context.task, settings, work, context.progress)
         student.requires_grad_(True)
-        save_model(student, source, out)
+        if World.current().is_first:
+            save_model(student, source, out)
         return {**notes, **goal.describe(), "teacher": str(teacher_at.path)}
 
     def _texts(self, context: PassContext) -> Any:

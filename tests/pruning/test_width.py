@@ -26,9 +26,6 @@ def partial_norms(model, keep):
     inside = torch.zeros(width_of(model))
     inside[keep] = 1.0
 
-    def over(module, inputs):
-        return (inputs[0] * inside,)
-
     def norm(module, inputs, output):
         x = inputs[0] * inside
         mean = x.sum(-1, keepdim=True) / len(keep)
@@ -36,6 +33,9 @@ def partial_norms(model, keep):
         scale = (apart.square().sum(-1, keepdim=True) / len(keep) + module.eps).rsqrt()
         return (apart * scale * module.weight + module.bias) * inside
 
+    project = getattr(model.base_model, "embeddings_project", None)
+    if project is not None:  # ELECTRA: no norm lies behind it
+        project.register_forward_hook(lambda module, inputs, output: output * inside)
     for module in model.modules():
         if isinstance(module, torch.nn.LayerNorm) and module.normalized_shape == (width_of(model),):
             module.register_forward_hook(norm)
