@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.errors import OptkitError, did_you_mean
+from optkit.errors import MissingDependency, OptkitError, did_you_mean
 from optkit.session import Feeds, Session, TensorSpec
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -20,7 +20,9 @@ class TorchSession(Session):
 
     `device` is cpu or cuda (cuda:1, ...); `dtype` fp32, fp16 or bf16; `attention` sdpa or eager (None:
     the model's own choice). `compile` runs it through `torch.compile`; on CUDA with mode
-    "reduce-overhead", which records CUDA graphs, one per shape. Outputs are fp32 in any case.
+    "reduce-overhead", which records CUDA graphs, one per shape. `torchao` quantizes it to INT8 while it
+    runs (a scale per token, one per output channel) with that library, to compare with. Outputs are
+    fp32 in any case.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class TorchSession(Session):
         dtype: str = "fp32",
         attention: str | None = None,
         compile: bool = False,
+        torchao: bool = False,
     ) -> None:
         import torch
 
@@ -53,6 +56,8 @@ class TorchSession(Session):
         if attention is not None:
             model.set_attn_implementation(attention)
         model = model.to(device=device, dtype=self._dtype)
+        if torchao:
+            _quantize(model)
         self.inputs = tuple(_input(name, model.config) for name in model_inputs(model))
         outputs = model_outputs(model)
         self.outputs = tuple(TensorSpec(name, "float32", shape) for name, shape in outputs.items())
@@ -78,6 +83,15 @@ class TorchSession(Session):
 
     def close(self) -> None:
         self._model = None
+
+
+def _quantize(model: Any) -> None:
+    """INT8 as torchao's documentation says for a CPU, in place."""
+    try:
+        from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+    except ImportError:
+        raise MissingDependency("torchao is not installed.", hint="pip install torchao") from None
+    quantize_(model, Int8DynamicActivationInt8WeightConfig())
 
 
 def open_session(artifact: Artifact, **options: Any) -> TorchSession:
