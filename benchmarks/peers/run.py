@@ -67,19 +67,19 @@ class Peer:
 
 _OPTIMUM = ("optimum-onnx[onnxruntime]==0.1.0", TORCH)
 PEERS = {
-    "optimum-onnx": Peer(_OPTIMUM, "optimum_onnx.py"),
-    "optimum-onnx-O2": Peer(_OPTIMUM, "optimum_onnx.py", ("O2",), environment="optimum-onnx"),
-    "olive": Peer(("olive-ai==0.13.0", "onnxruntime==1.32.0", "transformers<5", TORCH), "olive_ai.py"),
-    "neural-compressor": Peer(
-        ("neural-compressor==2.6", "onnx==1.16.2", "onnxruntime==1.20.1", "transformers<5", "numpy<2", TORCH),
-        "neural_compressor_onnx.py",
-    ),
     "openvino-nncf": Peer(
         ("openvino==2026.4.1", "nncf==3.4.0", "transformers==5.23.0", TORCH),
         "openvino_nncf.py",
         model="openvino_model.xml",
         runtime="openvino",
         options={"precision": "bf16"},  # what OpenVINO takes by itself where the CPU has it
+    ),
+    "optimum-onnx": Peer(_OPTIMUM, "optimum_onnx.py"),
+    "optimum-onnx-O2": Peer(_OPTIMUM, "optimum_onnx.py", ("O2",), environment="optimum-onnx"),
+    "olive": Peer(("olive-ai==0.13.0", "onnxruntime==1.32.0", "transformers<5", TORCH), "olive_ai.py"),
+    "neural-compressor": Peer(
+        ("neural-compressor==2.6", "onnx==1.16.2", "onnxruntime==1.20.1", "transformers<5", "numpy<2", TORCH),
+        "neural_compressor_onnx.py",
     ),
     "torch-compile": Peer(runtime="torch", options={"compile": True}),
     "torchao": Peer(runtime="torch", options={"compile": True, "torchao": True}, beside=("torchao==0.18.0",)),

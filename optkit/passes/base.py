@@ -91,6 +91,10 @@ class Pass(ABC):
         Returns notes for the report (JSON values). Raises PassError where the result cannot be trusted.
         """
 
+    def runtime_options(self) -> dict[str, Any]:
+        """Options of `runtime` that the result is meant to be served with; they go into the manifest."""
+        return {}
+
     def parameters(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return {
@@ -162,7 +166,7 @@ def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Ar
             format=step.produces,
             precision=step.precision or source.precision,
             task=context.task.name,
-            runtime={"name": step.runtime, "options": {}} if step.runtime else None,
+            runtime={"name": step.runtime, "options": step.runtime_options()} if step.runtime else None,
         )
     return relocated(made, final)
 
