@@ -82,7 +82,9 @@ PEERS = {
         "neural_compressor_onnx.py",
     ),
     "torch-compile": Peer(runtime="torch", options={"compile": True}),
-    "torchao": Peer(runtime="torch", options={"compile": True, "torchao": True}, beside=("torchao==0.18.0",)),
+    "torchao": Peer(
+        runtime="torch", options={"compile": True, "quantize": "int8"}, beside=("torchao==0.18.0",)
+    ),
 }
 
 
