@@ -99,10 +99,6 @@ class Pass(ABC):
         Returns notes for the report (JSON values). Raises PassError where the result cannot be trusted.
         """
 
-    def runtime_options(self) -> dict[str, Any]:
-        """Options of `runtime` that the result is meant to be served with; they go into the manifest."""
-        return {}
-
     def parameters(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return {
