@@ -14,6 +14,7 @@ from optkit.cli import (
     build,
     compress,
     demo,
+    distill,
     finetune,
     gate,
     info,
@@ -22,6 +23,7 @@ from optkit.cli import (
     preprocess,
     recipe,
     report,
+    serve,
     tune,
 )
 from optkit.errors import Interrupted, OptkitError
@@ -54,8 +56,10 @@ VERBS = (
     demo,
     preprocess,
     finetune,
+    distill,
     tune,
     predict,
+    serve,
     gate,
     report,
     recipe,
