@@ -17,6 +17,7 @@ from optkit.cli import (
     finetune,
     gate,
     info,
+    package,
     passes,
     predict,
     preprocess,
@@ -60,6 +61,7 @@ VERBS = (
     report,
     recipe,
     passes,
+    package,
     info,
 )
 for verb in VERBS:
