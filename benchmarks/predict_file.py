@@ -105,7 +105,9 @@ def kill(lines: int) -> dict[str, Any]:
         parts = killed.with_name(f".{killed.name}.parts")
         for share in (1 / 3, 2 / 3):
             process = subprocess.Popen(
-                command(lines, killed, "--chunk", "2048"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+                command(lines, killed, "--chunk", "2048"),
+                stderr=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
             )
             while process.poll() is None and len(list(parts.glob("part-*"))) < share * lines / 2048:
                 time.sleep(0.02)

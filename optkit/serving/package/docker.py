@@ -14,11 +14,10 @@ _DOCKERFILE = """\
 # {name} {version}: {task}, {precision}, on {runtime}. Build: docker build -t {name}:{version} .
 FROM python:{python}-slim
 
-# One thread pool per process is set by optkit; nothing is fetched at run time.
+# Nothing is fetched at run time.
 ENV PYTHONUNBUFFERED=1 \\
     PYTHONDONTWRITEBYTECODE=1 \\
-    HF_HUB_OFFLINE=1 \\
-    TOKENIZERS_PARALLELISM=false
+    HF_HUB_OFFLINE=1
 
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin serve
 WORKDIR /app
