@@ -6,7 +6,6 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-import optkit
 from optkit.artifact import Artifact
 from optkit.errors import OptkitError
 from optkit.session import DEFAULT_RUNTIME
@@ -50,7 +49,7 @@ def pinned(extras: set[str]) -> list[str]:
 
 def own_files() -> tuple[dict[str, Path | bytes], str]:
     """optkit as it runs here: its files as a wheel names them, and its metadata."""
-    home = Path(optkit.__file__).parent
+    home = Path(__file__).parents[2]
     try:
         text = metadata.distribution("optkit").read_text("METADATA")
     except metadata.PackageNotFoundError:
