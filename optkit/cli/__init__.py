@@ -14,6 +14,7 @@ from optkit.cli import (
     build,
     compress,
     demo,
+    distill,
     finetune,
     gate,
     info,
@@ -23,6 +24,7 @@ from optkit.cli import (
     preprocess,
     recipe,
     report,
+    serve,
     tune,
 )
 from optkit.errors import Interrupted, OptkitError
@@ -55,8 +57,10 @@ VERBS = (
     demo,
     preprocess,
     finetune,
+    distill,
     tune,
     predict,
+    serve,
     gate,
     report,
     recipe,

@@ -58,6 +58,6 @@ def own_files() -> tuple[dict[str, Path | bytes], str]:
         raise OptkitError(
             "Expected optkit to be installed, received a bare source folder.", hint="pip install -e ."
         )
-    kept = (f for f in sorted(home.rglob("*")) if f.is_file() and f.suffix in (".py", ".css", ".js", ".html"))
+    kept = (f for f in sorted(home.rglob("*")) if f.is_file() and f.suffix != ".pyc")
     files: dict[str, Path | bytes] = {f"optkit/{f.relative_to(home).as_posix()}": f for f in kept}
     return files, text
