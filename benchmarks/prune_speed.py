@@ -3,8 +3,8 @@
 Run: python benchmarks/prune_speed.py [DATA] [SHARE ...]
 Takes the pruned checkpoints that `prune_distill.py` left in models/, makes INT8 of them for ONNX Runtime and
 OpenVINO, and measures all in one interleaved run, each alone in a process, at 1 x 128 tokens and on the
-data's own lengths. Writes benchmarks/results/prune_speed.json, one entry per data set. Times depend on the shape and
-not on what distillation does to the weights; scores are in prune_distill.json.
+data's own lengths. Writes benchmarks/results/prune_speed.json, one entry per data set. Times depend on the
+shape and not on what distillation does to the weights; scores are in prune_distill.json.
 
 Prediction, written before the first run: at 60% removed 7 to 10 times at 1 x 128 (the shape measured that in
 the design notes), at 75% 10 to 12 times; on the data's own lengths, about 25 tokens, 6 to 9 times.
