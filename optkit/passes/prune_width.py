@@ -18,8 +18,8 @@ class PruneWidth(Pass):
 
     At least `share` of the dimensions goes, those with the least Fisher information over `samples` training
     texts, without labels. The norms look at what is left, so the answers change much: `distill` has to
-    follow, with relations, for hidden states of another width cannot be compared. Encoders only (BERT, RoBERTa, ELECTRA,
-    DistilBERT). Notes: the dimension before and after, parameters.
+    follow, with relations, for hidden states of another width cannot be compared. Encoders only (BERT,
+    RoBERTa, ELECTRA, DistilBERT). Notes: the dimension before and after, parameters.
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"hf"})
