@@ -18,6 +18,7 @@ from optkit.cli import (
     finetune,
     gate,
     info,
+    package,
     passes,
     predict,
     preprocess,
@@ -64,6 +65,7 @@ VERBS = (
     report,
     recipe,
     passes,
+    package,
     info,
 )
 for verb in VERBS:
