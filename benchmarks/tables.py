@@ -116,7 +116,8 @@ def prune() -> str:
             change = f"{0 - drop['drop']:+.4f} [{-drop['high']:+.4f}, {-drop['low']:+.4f}]"
             scores.append(f"{found.get('score', found.get('accuracy')):.4f}, {change}")
         peak = f", {cell['peak_rss_bytes'] / 1e9:.1f} GB" if cell["peak_rss_bytes"] else ""
-        lines.append(f"| {share:.0%} | {what} | {' | '.join(scores)} | {cell['seconds']:.0f} s{peak} |")
+        time = f"{cell['seconds']:.0f} s" if cell["seconds"] else ""
+        lines.append(f"| {share:.0%} | {what} | {' | '.join(scores)} | {time}{peak} |")
     return "\n".join(lines)
 
 
@@ -124,6 +125,7 @@ def prune() -> str:
 _STEPS = {
     "prune": "kprune, no training",
     "distill": "then distilled",
+    "distill-unfinished": "then distilled, stopped in the last of 5 epochs",
     "quantize-dynamic": "then INT8, ONNX Runtime",
     "open-vino-int8": "then INT8, OpenVINO",
 }
