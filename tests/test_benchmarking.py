@@ -17,9 +17,11 @@ from optkit.errors import CheckpointError, DataError, OutputError, RecipeError, 
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.report.model import Report, render
+from optkit.runtimes.fake import FakeSession
 from optkit.scenarios import Scenarios
 from optkit.self_check import self_check, share_interval
 from optkit.task import open_task
+from tests.bench.fakes import Pool
 from tests.conftest import write_jsonl
 
 QUICK = {"rounds": 2, "processes": 1, "budget_ms_per_round": 5, "threads": 1, "timeout_s": 30}
@@ -245,9 +247,22 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path, content):
         synthetic([open_contestant(str(tmp_path / "bad.onnx"), tmp_path)])
 
 
+class Steady(Pool):
+    """Fake workers whose every answer takes 3 ms."""
+
+    def __call__(self, threads):
+        child = super().__call__(threads)
+        child._open = child.worker._open = lambda artifact, runtime, **options: FakeSession(
+            clock=self.clock, delay_ms=3.0
+        )
+        return child
+
+
 def test_self_check_claims_nothing_of_equals_and_finds_a_large_slowdown(fake):
-    found = self_check(fake("even", delay_ms=3), slowdown=1.0, comparisons=2, shape="1x4", plan=QUICK)
+    # Workers on a clock turned by hand: no load on the machine can decide this.
+    found = self_check(fake("even"), slowdown=1.0, comparisons=2, shape="1x4", plan=QUICK, spawn=Steady())
     assert (found.comparisons, found.false_claims, found.found) == (2, 0, 2)
+    assert found.injected == pytest.approx(1.0, rel=0.01)
     assert "found in 2 of 2" in found.sentence()
 
 
