@@ -8,7 +8,7 @@ load scikit-learn when they are asked for.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -20,12 +20,15 @@ import numpy as np
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
+from optkit.session import Session, infer_all
 
 #: Raw outputs: name → one array per example.
 Outputs = Mapping[str, Sequence[np.ndarray]]
 
 #: Architecture name endings (config.json: `architectures`) → task.
 _BY_ARCHITECTURE = {
+    "ForCausalLM": "causal-lm",
+    "LMHeadModel": "causal-lm",
     "ForSequenceClassification": "text-classification",
     "ForImageClassification": "image-classification",
     "ForTokenClassification": "token-classification",
@@ -55,12 +58,14 @@ class Labelled:
     """Examples ready for a model: `encoded` inputs, `references` (one per example), `sources`, `inputs`.
 
     `sources` keeps the text of each example for reports, `inputs` what `Task.encode` takes for it.
+    `skipped` counts the rows that hold nothing to learn from or to score.
     """
 
     encoded: EncodedSet
     references: list[Any]
     sources: list[str] = field(default_factory=list)
     inputs: list[Any] = field(default_factory=list)
+    skipped: int = 0
 
 
 class Task(ABC):
@@ -96,6 +101,21 @@ class Task(ABC):
     @abstractmethod
     def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
         """The metric over these examples."""
+
+    def respond(
+        self, session: Session, inputs: Sequence[Any], batch_size: int, max_tokens: int, **options: Any
+    ) -> list[Any]:
+        """One typed answer per input; `options` are those of tasks that generate. Raises DataError."""
+        if options:
+            raise RecipeError(
+                f"{self.name} takes no options for its answers, received {', '.join(options)}.",
+                hint="max_new_tokens, temperature and the like are for causal-lm.",
+            )
+        return self.decode(infer_all(session, self.encode(inputs), batch_size, max_tokens))
+
+    def stream(self, session: Session, item: Any, **options: Any) -> Iterator[str]:
+        """The answer to one input, piece by piece, where the task generates text. Raises RecipeError."""
+        raise RecipeError(f"{self.name} answers at once; only causal-lm generates piece by piece.")
 
     def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray | None:
         """Right or wrong per example where the metric is their mean; None where it is not."""

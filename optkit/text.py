@@ -5,13 +5,13 @@ The same ids go to every runtime and to the served model, and no process needs t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from optkit.artifact import read_json
+from optkit.artifact import position_count, read_json
 from optkit.errors import CheckpointError, DataError
 from optkit.examples import EncodedSet
 
@@ -61,6 +61,28 @@ class TextEncoder:
         truncated = sum(bool(e.overflowing) for e in encodings)
         return EncodedSet(arrays, {"input_ids": self.pad_id}, truncated)
 
+    def whole(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of each text, however long, with the special tokens that the tokenizer puts there."""
+        self._tokenizer.no_truncation()
+        try:
+            return [e.ids for e in self._tokenizer.encode_batch_fast(list(texts))] if texts else []
+        finally:
+            self._tokenizer.enable_truncation(self.max_length)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Token ids as text, without special tokens."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def stream(self, before: Sequence[int]) -> Callable[[int], str]:
+        """A function that takes the tokens behind `before` one by one, and gives the text of each.
+
+        A token that ends inside a character gives "", and the next one the whole character.
+        """
+        from tokenizers.decoders import DecodeStream
+
+        decoding = DecodeStream(ids=list(before), skip_special_tokens=True)
+        return lambda token: decoding.step(self._tokenizer, token) or ""
+
     def windows(
         self, texts: Sequence[str | tuple[str, str]], stride: int
     ) -> tuple[EncodedSet, list[list[Any]]]:
@@ -109,8 +131,8 @@ def _max_length(folder: Path, config: dict[str, Any]) -> int:
         stated = read_json(file, CheckpointError).get("model_max_length")
         if isinstance(stated, (int, float)) and stated < _NO_LIMIT:
             limits.append(int(stated))
-    positions = config.get("max_position_embeddings")
-    if isinstance(positions, int) and positions > 0:
+    positions = position_count(config)
+    if positions is not None:
         # RoBERTa's position ids begin after the padding id, so that two places are never used.
         reserved = (config.get("pad_token_id") or 0) + 1 if _offsets_positions(config) else 0
         limits.append(positions - reserved)

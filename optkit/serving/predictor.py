@@ -5,13 +5,13 @@ Source of the speed: batches hold texts of similar length, so that little work i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact
 from optkit.errors import DataError
-from optkit.session import Session, infer_all, open_session
+from optkit.session import Session, open_session
 from optkit.task import Task, open_task
 
 MAX_TOKENS = 4096
@@ -25,11 +25,12 @@ class Predictor:
         self.task = task
         self._session = session
 
-    def predict(self, inputs: Sequence[Any], batch_size: int = 32) -> list[Any]:
+    def predict(self, inputs: Sequence[Any], batch_size: int = 32, **options: Any) -> list[Any]:
         """One answer per input, in the order given.
 
         `inputs` is a list of texts, or of pairs of texts, as the task takes them; a batch has at
-        most `batch_size` of them. Raises DataError for anything else.
+        most `batch_size` of them. `options` are fields of `optkit.generation.Generation`, for models that
+        generate. Raises DataError for anything else.
 
         >>> load("models/sst2-int8").predict(["a fine film"])  # doctest: +SKIP
         [Classification(label='positive', score=0.99, scores={...})]
@@ -38,8 +39,16 @@ class Predictor:
             raise DataError("Expected a list of texts, received one string.", hint="Write predict([text]).")
         if not inputs:
             return []
-        outputs = infer_all(self._session, self.task.encode(inputs), batch_size, MAX_TOKENS)
-        return self.task.decode(outputs)
+        return self.task.respond(self._session, inputs, batch_size, MAX_TOKENS, **options)
+
+    def stream(self, prompt: str, **options: Any) -> Iterator[str]:
+        """What a causal language model writes after `prompt`, piece by piece as it comes.
+
+        `options` as for `predict`. Raises RecipeError for a task that does not generate.
+
+        >>> print(*load("models/lm-int8").stream("Once upon"), sep="")  # doctest: +SKIP
+        """
+        return self.task.stream(self._session, prompt, **options)
 
     def close(self) -> None:
         self._session.close()
