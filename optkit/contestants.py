@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import MANIFEST, SCHEMA, SIDE_FILES, Artifact, library_versions, position_count, sha256, write_json
+from optkit.artifact import (
+    MANIFEST,
+    SCHEMA,
+    SIDE_FILES,
+    Artifact,
+    library_versions,
+    position_count,
+    sha256,
+    write_json,
+)
 from optkit.bench.plan import Candidate
 from optkit.checkpoint import fetch
 from optkit.errors import CheckpointError, RecipeError, did_you_mean

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module, util
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -60,6 +60,8 @@ class Session(ABC):
     A session never times itself: the harness owns the clock.
     """
 
+    #: Whether several threads may call `infer` at once.
+    thread_safe: ClassVar[bool] = True
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 

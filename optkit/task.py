@@ -20,7 +20,7 @@ import numpy as np
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
-from optkit.session import Session, infer_all
+from optkit.session import Session
 
 #: Raw outputs: name → one array per example.
 Outputs = Mapping[str, Sequence[np.ndarray]]
@@ -74,6 +74,8 @@ class Task(ABC):
     name: ClassVar[str]
     #: The metric's name in reports; larger is better.
     metric: str
+    #: Whether `predict` continues prompts (`complete`) in place of answering inputs.
+    generates: ClassVar[bool] = False
     #: Latency shapes unless others are asked for, batch x tokens; "data" is the data's own lengths.
     shapes: ClassVar[tuple[str, ...]] = ("1xdata", "1x16", "1x32", "1x128", "8x128")
 
@@ -102,20 +104,15 @@ class Task(ABC):
     def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
         """The metric over these examples."""
 
-    def respond(
-        self, session: Session, inputs: Sequence[Any], batch_size: int, max_tokens: int, **options: Any
+    def complete(
+        self, session: Session, prompts: Sequence[Any], batch_size: int, **options: Any
     ) -> list[Any]:
-        """One typed answer per input; `options` are those of tasks that generate. Raises DataError."""
-        if options:
-            raise RecipeError(
-                f"{self.name} takes no options for its answers, received {', '.join(options)}.",
-                hint="max_new_tokens, temperature and the like are for causal-lm.",
-            )
-        return self.decode(infer_all(session, self.encode(inputs), batch_size, max_tokens))
+        """What the model writes after each prompt, where the task generates text. Raises RecipeError."""
+        raise _generates_nothing(self.name, options)
 
-    def stream(self, session: Session, item: Any, **options: Any) -> Iterator[str]:
-        """The answer to one input, piece by piece, where the task generates text. Raises RecipeError."""
-        raise RecipeError(f"{self.name} answers at once; only causal-lm generates piece by piece.")
+    def generate(self, session: Session, prompt: Any, **options: Any) -> Iterator[str]:
+        """What the model writes after one prompt, piece by piece. Raises RecipeError."""
+        raise _generates_nothing(self.name, options)
 
     def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray | None:
         """Right or wrong per example where the metric is their mean; None where it is not."""
@@ -124,6 +121,10 @@ class Task(ABC):
     def samples(self) -> Sequence[Any]:
         """A few inputs for `encode`, to check a graph with where there is no data."""
         return _SAMPLES
+
+    def from_json(self, value: Any) -> Any:
+        """An input for `encode` from a JSON value of a request. Never a path: DataError instead."""
+        return value
 
     def from_line(self, line: str) -> Any:
         """An input for `encode` from a line of text, as `optkit predict` reads it."""
@@ -149,6 +150,11 @@ class Task(ABC):
         """Share of examples on which two models answer the same."""
         same = answers == others
         return float(same.reshape(len(same), -1).all(axis=1).mean()) if len(same) else 1.0
+
+
+def _generates_nothing(name: str, options: Mapping[str, Any]) -> RecipeError:
+    given = f", received the options {', '.join(options)}" if options else ""
+    return RecipeError(f"Expected a model that generates text, this one is for {name}{given}.")
 
 
 def known_tasks() -> dict[str, str]:

@@ -5,6 +5,8 @@ The same ids go to every runtime and to the served model, and no process needs t
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,8 @@ class TextEncoder:
             raise CheckpointError(f"{str(file)!r} is not a tokenizer: {reason}.") from reason
         config = read_json(folder / "config.json", CheckpointError)
         self.max_length = _max_length(folder, config)
+        self._cutters: dict[tuple[int, int, str], Any] = {}
+        self._making = threading.Lock()
         self.pad_id = int(config.get("pad_token_id") or 0)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_length)
@@ -63,11 +67,8 @@ class TextEncoder:
 
     def whole(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, however long, with the special tokens that the tokenizer puts there."""
-        self._tokenizer.no_truncation()
-        try:
-            return [e.ids for e in self._tokenizer.encode_batch_fast(list(texts))] if texts else []
-        finally:
-            self._tokenizer.enable_truncation(self.max_length)
+        uncut = self._cutter(_NO_LIMIT**2, 0, "longest_first")
+        return [e.ids for e in uncut.encode_batch_fast(list(texts))] if texts else []
 
     def text(self, ids: Sequence[int]) -> str:
         """Token ids as text, without special tokens."""
@@ -95,13 +96,8 @@ class TextEncoder:
         pairs = bool(texts) and not isinstance(texts[0], str)
         if pairs:
             self._refuse_no_room([text[0] for text in texts], stride)
-        self._tokenizer.enable_truncation(
-            self.max_length, stride=stride, strategy="only_second" if pairs else "longest_first"
-        )
-        try:
-            encodings = self._tokenizer.encode_batch(list(texts)) if texts else []
-        finally:
-            self._tokenizer.enable_truncation(self.max_length)
+        cutter = self._cutter(self.max_length, stride, "only_second" if pairs else "longest_first")
+        encodings = cutter.encode_batch(list(texts)) if texts else []
         each = [[e, *e.overflowing] for e in encodings]
         flat = [window for windows in each for window in windows]
         arrays = {
@@ -110,6 +106,16 @@ class TextEncoder:
             "token_type_ids": [np.array(e.type_ids, dtype=np.int64) for e in flat],
         }
         return EncodedSet(arrays, {"input_ids": self.pad_id}), each
+
+    def _cutter(self, length: int, stride: int, strategy: str) -> Any:
+        """A tokenizer that cuts into windows; one of its own, since another thread may be encoding."""
+        key = (length, stride, strategy)
+        with self._making:
+            if key not in self._cutters:
+                cutter = copy.deepcopy(self._tokenizer)
+                cutter.enable_truncation(length, stride=stride, strategy=strategy)
+                self._cutters[key] = cutter
+            return self._cutters[key]
 
     def _refuse_no_room(self, firsts: list[str], stride: int) -> None:
         special = self._tokenizer.num_special_tokens_to_add(is_pair=True)

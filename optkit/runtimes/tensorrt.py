@@ -32,6 +32,8 @@ class TensorRTSession(Session):
     weight streaming. `threads` is taken, and means nothing here.
     """
 
+    thread_safe = False  # one stream, one scratch memory
+
     def __init__(
         self,
         artifact: Artifact,

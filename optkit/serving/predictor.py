@@ -5,53 +5,122 @@ Source of the speed: batches hold texts of similar length, so that little work i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact
-from optkit.errors import DataError
-from optkit.session import Session, open_session
+from optkit.errors import DataError, OptkitError
+from optkit.examples import EncodedSet
+from optkit.session import Session, infer_all, open_session
 from optkit.task import Task, open_task
 
-MAX_TOKENS = 4096
+#: Limits of one batch unless others are given: examples, and examples x longest one.
+BATCH_SIZE, MAX_TOKENS = 32, 4096
+#: How many inputs of a stream are read ahead, to find neighbours in length.
+AHEAD = 1024
 
 
 class Predictor:
-    """A loaded artifact. Thread-safe where its runtime is (ONNX Runtime is); a context manager."""
+    """A loaded artifact: `predict` for a list, `predict_one`, `stream` for what does not fit in memory.
+
+    Threads may share it. A context manager; `close` waits for the calls that are under way, and any
+    later call raises OptkitError.
+    """
 
     def __init__(self, artifact: Artifact, task: Task, session: Session) -> None:
         self.artifact = artifact
         self.task = task
         self._session = session
+        self._one_at_a_time = nullcontext() if session.thread_safe else threading.Lock()
+        self._idle = threading.Condition()
+        self._calls, self._closed = 0, False
 
-    def predict(self, inputs: Sequence[Any], batch_size: int = 32, **options: Any) -> list[Any]:
+    def predict(
+        self,
+        inputs: Sequence[Any],
+        batch_size: int = BATCH_SIZE,
+        max_tokens: int = MAX_TOKENS,
+        **options: Any,
+    ) -> list[Any]:
         """One answer per input, in the order given.
 
-        `inputs` is a list of texts, or of pairs of texts, as the task takes them; a batch has at
-        most `batch_size` of them. `options` are fields of `optkit.generation.Generation`, for models that
-        generate. Raises DataError for anything else.
+        `inputs` is a list of texts, or of whatever else the task takes: pairs, lists of words, images. A
+        batch has at most `batch_size` examples and, padding counted, `max_tokens` tokens (one example
+        always fits). `options` are fields of `optkit.generation.Generation`, for models that generate
+        text. Raises DataError for inputs that the task does not take.
 
         >>> load("models/sst2-int8").predict(["a fine film"])  # doctest: +SKIP
         [Classification(label='positive', score=0.99, scores={...})]
         """
-        if isinstance(inputs, str):
-            raise DataError("Expected a list of texts, received one string.", hint="Write predict([text]).")
-        if not inputs:
-            return []
-        return self.task.respond(self._session, inputs, batch_size, MAX_TOKENS, **options)
+        if isinstance(inputs, (str, bytes)):
+            raise DataError(
+                "Expected a list of texts, received one string.", hint="Write predict([text]) or predict_one."
+            )
+        if not (self.task.generates or options):
+            return self.answer(self.encode(inputs), batch_size, max_tokens) if len(inputs) else []
+        with self._call(), self._one_at_a_time:
+            return self.task.complete(self._session, inputs, batch_size, **options)
 
-    def stream(self, prompt: str, **options: Any) -> Iterator[str]:
+    def generate(self, prompt: str, **options: Any) -> Iterator[str]:
         """What a causal language model writes after `prompt`, piece by piece as it comes.
 
-        `options` as for `predict`. Raises RecipeError for a task that does not generate.
+        `options` as for `predict`. Raises RecipeError for a task that generates no text.
 
-        >>> print(*load("models/lm-int8").stream("Once upon"), sep="")  # doctest: +SKIP
+        >>> print(*load("models/lm-int8").generate("Once upon"), sep="")  # doctest: +SKIP
         """
-        return self.task.stream(self._session, prompt, **options)
+        with self._call(), self._one_at_a_time:
+            yield from self.task.generate(self._session, prompt, **options)
+
+    def predict_one(self, item: Any, **options: Any) -> Any:
+        """The answer to one input; `options` as for `predict`.
+
+        >>> load("models/sst2-int8").predict_one("a fine film").label  # doctest: +SKIP
+        'positive'
+        """
+        return self.predict([item], **options)[0]
+
+    def stream(
+        self,
+        inputs: Iterable[Any],
+        batch_size: int = BATCH_SIZE,
+        max_tokens: int = MAX_TOKENS,
+        ahead: int = AHEAD,
+    ) -> Iterator[Any]:
+        """The answers to endless inputs, in order, at constant memory.
+
+        `ahead` inputs are read before the first answer comes. Raises as `predict` does.
+
+        >>> for answer in load("models/sst2-int8").stream(open("reviews.txt")):  # doctest: +SKIP
+        ...     print(answer.label)
+        """
+        if isinstance(inputs, (str, bytes)):
+            raise DataError("Expected an iterable of inputs, received one string.", hint="Use predict_one.")
+        source = iter(inputs)
+        while chunk := list(islice(source, ahead)):
+            yield from self.predict(chunk, batch_size, max_tokens)
+
+    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+        """The first half of `predict`: tokens, whose number is known before they are answered."""
+        return self.task.encode(inputs)
+
+    def answer(
+        self, encoded: EncodedSet, batch_size: int = BATCH_SIZE, max_tokens: int = MAX_TOKENS
+    ) -> list[Any]:
+        """The second half of `predict`: one answer per input that was encoded."""
+        with self._call(), self._one_at_a_time:
+            outputs = infer_all(self._session, encoded, batch_size, max_tokens)
+        return self.task.decode(outputs)
 
     def close(self) -> None:
-        self._session.close()
+        """Free the model, once no call is under way any more. Calling it twice is fine."""
+        with self._idle:
+            self._closed = True
+            self._idle.wait_for(lambda: self._calls == 0)
+            self._session.close()
 
     def __enter__(self) -> Predictor:
         return self
@@ -59,13 +128,26 @@ class Predictor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        with self._idle:
+            if self._closed:
+                raise OptkitError("This predictor is closed.", hint="Load the artifact again.")
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._calls -= 1
+                self._idle.notify_all()
+
 
 def load(path: str | Path, runtime: str | None = None, verify: bool = True, **options: Any) -> Predictor:
     """The artifact at `path`, ready to answer.
 
-    `verify` compares every file with the manifest's sha256 first. `options` go to the runtime
-    (`threads=2`). Raises CheckpointError for a damaged folder, MissingDependency for a runtime
-    that is not installed.
+    Runs in `runtime` (default: the manifest's, with the settings stored there); `options` override
+    those (`threads=2`). `verify` compares every file with the manifest's sha256 first. Raises
+    CheckpointError for a damaged folder, MissingDependency for a runtime that is not installed.
     """
     artifact = Artifact.open(path)
     if verify:

@@ -60,6 +60,7 @@ class CausalLM(Task):
     """
 
     name: ClassVar[str] = "causal-lm"
+    generates: ClassVar[bool] = True
     metric: str
     encoder: TextEncoder
     ends: tuple[int, ...] = ()
@@ -124,14 +125,14 @@ class CausalLM(Task):
         apart = np.abs(answers[:, 0] - others[:, 0]) / counts
         return float(np.exp(-apart).mean()) if len(apart) else 1.0
 
-    def respond(
-        self, session: Session, inputs: Sequence[Any], batch_size: int, max_tokens: int, **options: Any
+    def complete(
+        self, session: Session, prompts: Sequence[Any], batch_size: int, **options: Any
     ) -> list[Completion]:
         """What follows each prompt; `options` are fields of `optkit.generation.Generation`."""
-        settings, prompts = _settings(options), self._prompts(inputs)
+        settings, tokens = _settings(options), self._prompts(prompts)
         completions = []
-        for first in range(0, len(prompts), batch_size):
-            part = prompts[first : first + batch_size]
+        for first in range(0, len(tokens), batch_size):
+            part = tokens[first : first + batch_size]
             new: list[list[int]] = [[] for _ in part]
             for step in self._steps(session, part, settings, first):
                 for row, token in zip(new, step):
@@ -140,8 +141,8 @@ class CausalLM(Task):
             completions += [self._completion(prompt, ids) for prompt, ids in zip(part, new)]
         return completions
 
-    def stream(self, session: Session, item: Any, **options: Any) -> Iterator[str]:
-        settings, prompts = _settings(options), self._prompts([item])
+    def generate(self, session: Session, prompt: Any, **options: Any) -> Iterator[str]:
+        settings, prompts = _settings(options), self._prompts([prompt])
         text_of, new, given = self.encoder.stream(prompts[0]), [], ""
         for (token,) in self._steps(session, prompts, settings, 0):
             if token is None or token in self.ends:

@@ -6,6 +6,7 @@ of a model have one fixed size, so an example has no length that batches could d
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from optkit import images
 from optkit.artifact import Artifact
 from optkit.data import column
-from optkit.errors import CheckpointError
+from optkit.errors import CheckpointError, DataError
 from optkit.examples import EncodedSet
 from optkit.pixels import PixelEncoder
 from optkit.task import Columns, Labelled
@@ -50,6 +51,16 @@ class ImageClassification(TextClassification):
     def encode(self, inputs: Sequence[Any]) -> EncodedSet:
         """Images as `PixelEncoder` takes them: paths, bytes, Pillow images or arrays."""
         return self.encoder.encode(inputs)
+
+    def from_json(self, value: Any) -> bytes:
+        """The bytes of an image file, in base64: {"b64": "..."}. A string would be a path, and is refused."""
+        text = value.get("b64") if isinstance(value, dict) else None
+        if not isinstance(text, str):
+            raise DataError(f'Expected an image as {{"b64": "..."}}, received a {type(value).__name__}.')
+        try:
+            return base64.b64decode(text, validate=True)
+        except ValueError as reason:
+            raise DataError(f"Expected an image in base64: {reason}.") from None
 
     def read(self, rows: Any, columns: Columns) -> Labelled:
         name = column(rows, columns.text, COLUMNS["image"], "image", "--text-column")

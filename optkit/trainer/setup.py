@@ -13,6 +13,8 @@ from optkit.trainer.distributed import World
 from optkit.trainer.settings import OPTIMIZERS, FinetuneSettings
 
 Progress = Callable[[str, float | None], None]
+#: Told the epoch and its validation score, as soon as there is one.
+Evaluated = Callable[[float, float], None]
 
 
 def trainer_class() -> Any:
@@ -92,8 +94,10 @@ def arguments(settings: FinetuneSettings, folder: Path, world: World) -> Any:
     )
 
 
-def callbacks(settings: FinetuneSettings, progress: Progress) -> list[Any]:
-    """The watch over the loss and, with `patience`, early stopping."""
+def callbacks(
+    settings: FinetuneSettings, progress: Progress, evaluated: Evaluated = lambda epoch, score: None
+) -> list[Any]:
+    """The watch over loss and score and, with `patience`, early stopping."""
     from transformers import EarlyStoppingCallback, TrainerCallback
 
     class Watch(TrainerCallback):
@@ -107,6 +111,9 @@ def callbacks(settings: FinetuneSettings, progress: Progress) -> list[Any]:
                     hint="Lower the learning rate; the same command resumes from the last whole epoch.",
                 )
             progress(f"loss {float(loss):.3f}", state.global_step / max(1, state.max_steps))
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+            evaluated(float(state.epoch), float(metrics["eval_score"]))
 
     watch: list[Any] = [Watch()]
     return watch if settings.patience is None else [*watch, EarlyStoppingCallback(settings.patience)]

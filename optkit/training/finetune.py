@@ -19,7 +19,7 @@ from optkit.errors import CheckpointError
 from optkit.task import Columns, Labelled, Task
 from optkit.trainer.distributed import World
 from optkit.trainer.settings import FinetuneSettings
-from optkit.trainer.setup import Progress, arguments, callbacks, trainer_class
+from optkit.trainer.setup import Evaluated, Progress, arguments, callbacks, trainer_class
 from optkit.training.kinds import Kind, open_kind
 
 __all__ = ["FinetuneSettings", "finetune"]
@@ -34,12 +34,14 @@ def finetune(
     force: bool = False,
     progress: Progress = lambda text, fraction: None,
     task: str | None = None,
+    evaluated: Evaluated = lambda epoch, score: None,
 ) -> Artifact:
     """Train `model` with a new head on the training split of `data`; the checkpoint lies at `out`.
 
     The task is `task`, or the one whose columns the data has. Labels are those of the training split,
     in sorted order. After each epoch the validation split is scored with the task's default metric,
     and the best epoch is kept; its score and the history are the notes of the artifact's last step.
+    `evaluated(epoch, score)` is told of each.
     The same call resumes after the last whole epoch. Under torchrun every process trains its share of
     each batch, and only rank 0 writes. Raises DataError for data with a single class, PassError when
     the loss is no number.
@@ -86,7 +88,7 @@ def finetune(
             eval_dataset=_rows(validation, 1),
             data_collator=_collate(kind, goal, network, (train, validation)),
             compute_metrics=lambda p: {"score": goal.score(answered(p[0]), validation.references)},
-            callbacks=callbacks(settings, progress),
+            callbacks=callbacks(settings, progress, evaluated),
         )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)))

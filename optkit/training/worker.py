@@ -24,7 +24,7 @@ class TrainingWorker:
         force: bool,
         task: str | None = None,
     ) -> dict[str, Any]:
-        """Train, and give the notes of the step: score, metric, history."""
+        """Train, and give the notes of the step: score, metric, history. Each epoch's score is an event."""
         made = finetune(
             model,
             data,
@@ -34,6 +34,7 @@ class TrainingWorker:
             force,
             lambda text, fraction: self.emit(text=text, fraction=fraction),
             task,
+            lambda epoch, score: self.emit(epoch=epoch, score=score),
         )
         return made.lineage[-1]["notes"]
 

@@ -122,7 +122,7 @@ def test_a_seed_repeats_and_the_rest_of_the_batch_changes_nothing(model):
 
 def test_a_stream_gives_the_same_text_in_pieces(model):
     with load(model[1].path) as predictor:
-        pieces = list(predictor.stream("a fine film", max_new_tokens=20))
+        pieces = list(predictor.generate("a fine film", max_new_tokens=20))
         whole = predictor.predict(["a fine film"], max_new_tokens=20)[0].text
     assert len(pieces) > 1
     assert "".join(pieces) == whole
@@ -144,7 +144,7 @@ def test_generation_stops_at_an_end(model):
         prompts = task.encoder.whole(["the plot", "a fine film"])
         ids = [row[0] for row in generate(session.decoder(), prompts, Generation(20), frozenset(), 64)]
         task.ends = (ids[2],)
-        stopped, other = task.respond(session, ["the plot", "a fine film"], 2, 4096, max_new_tokens=20)
+        stopped, other = task.complete(session, ["the plot", "a fine film"], 2, max_new_tokens=20)
     assert (stopped.finished, stopped.tokens) == ("end", ids.index(ids[2]) + 1)
     assert other.tokens >= 1
 
@@ -213,16 +213,16 @@ def test_bad_input(task):
     with pytest.raises(DataError, match="position 0, received int"):
         task.encode([3])
     with pytest.raises(RecipeError, match="Unknown option 'temprature'"):
-        task.respond(None, ["a"], 1, 1, temprature=1.0)
+        task.complete(None, ["a"], 1, temprature=1.0)
     assert task.encode([""]).arrays["input_ids"][0].tolist() == [256]
 
 
 def test_other_tasks_take_no_options(checkpoint):
     with load(checkpoint) as predictor:
-        with pytest.raises(RecipeError, match="takes no options"):
+        with pytest.raises(RecipeError, match="received the options temperature"):
             predictor.predict(["a film"], temperature=1.0)
-        with pytest.raises(RecipeError, match="answers at once"):
-            predictor.stream("a film")
+        with pytest.raises(RecipeError, match="generates text"):
+            list(predictor.generate("a film"))
 
 
 def test_agreement_is_the_ratio_of_perplexities(task):

@@ -63,11 +63,19 @@ def test_an_interrupted_run_resumes_to_the_same_weights(trained, checkpoint, lea
     with pytest.raises(KeyboardInterrupt):
         finetune(checkpoint, learnable, tmp_path / "out", FAST, progress=stop_late)
     assert not (tmp_path / "out").exists()
-    fractions = []
+    fractions, heard = [], []
     again = finetune(
-        checkpoint, learnable, tmp_path / "out", FAST, progress=lambda text, share: fractions.append(share)
+        checkpoint,
+        learnable,
+        tmp_path / "out",
+        FAST,
+        progress=lambda text, share: fractions.append(share),
+        evaluated=lambda *epoch_and_score: heard.append(epoch_and_score),
     )
     assert fractions[0] > 1 / 3, "it did not begin again"
+    history = trained.lineage[-1]["notes"]["history"]
+    assert heard == [(e["epoch"], e["score"]) for e in history[-len(heard) :]], "each new epoch is told"
+    assert heard
     name = "model.safetensors"
     assert again.manifest["files"][name] == trained.manifest["files"][name]
 

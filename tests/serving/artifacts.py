@@ -1,0 +1,121 @@
+"""Small ONNX artifacts of every task, made in milliseconds: an embedding table and one product."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from optkit.artifact import Artifact, seal
+from optkit.task import known_tasks
+from tests.conftest import tiny, write_tokenizer
+from tests.tasks.builders import write_processor
+
+TASKS = tuple(sorted(known_tasks()))
+ARCHITECTURES = {
+    "text-classification": "BertForSequenceClassification",
+    "image-classification": "ViTForImageClassification",
+    "token-classification": "BertForTokenClassification",
+    "question-answering": "BertForQuestionAnswering",
+    "embeddings": "BertModel",
+}
+LABELS = {"token-classification": ("O", "B-person", "I-person")}
+TEXTS = ("a fine film", "dull", "the plot is thin and the cast is not very good", "", "good " * 200)
+#: What a caller gives to `predict`, by task.
+INPUTS = {
+    "text-classification": list(TEXTS),
+    "token-classification": list(TEXTS),
+    "embeddings": list(TEXTS),
+    "question-answering": [("who?", text) for text in TEXTS],
+    "image-classification": list(np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8)),
+}
+
+
+def artifact(folder: Path, task: str = "text-classification", seed: int = 0) -> Path:
+    """A folder that `optkit.load` opens; `seed` decides the weights."""
+    folder.mkdir(parents=True)
+    write_tokenizer(folder)
+    labels = LABELS.get(task, ("negative", "positive"))
+    config = {
+        **tiny("bert"),
+        "architectures": [ARCHITECTURES[task]],
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "num_channels": 1,
+        "image_size": 8,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    write_processor(folder, 8, 1)
+    write_graph(folder / "model.onnx", task, len(labels), seed)
+    empty = Artifact(folder, {"lineage": [], "runtime": None, "precision": "fp32"})
+    seal(folder, empty, {"pass": "made-for-a-test", "parameters": {}}, format="onnx", task=task)
+    return folder
+
+
+def write_graph(file: Path, task: str, labels: int, seed: int) -> None:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(seed)
+
+    def weights(name: str, *shape: int):
+        return numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name)
+
+    def tensor(name: str, kind: int, *shape):
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    ids = [tensor(n, TensorProto.INT64, "batch", "sequence") for n in ("input_ids", "attention_mask")]
+    embedded = [helper.make_node("Gather", ["table", "input_ids"], ["states"])]
+    pooled = [
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+        helper.make_node("Mul", ["states", "column"], ["masked"]),
+        helper.make_node("ReduceSum", ["masked", "tokens"], ["sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["mask", "tokens"], ["count"], keepdims=1),
+        helper.make_node("Div", ["sum", "count"], ["pooled"]),
+    ]
+    parts = {
+        "text-classification": [
+            *embedded,
+            *pooled,
+            helper.make_node("MatMul", ["pooled", "head"], ["logits"]),
+        ],
+        "token-classification": [*embedded, helper.make_node("MatMul", ["states", "head"], ["logits"])],
+        "embeddings": [*embedded, *pooled, helper.make_node("Identity", ["pooled"], ["sentence_embedding"])],
+        "question-answering": [
+            *embedded,
+            helper.make_node("ReduceMax", ["states", "last"], ["start_logits"], keepdims=0),
+            helper.make_node("ReduceMin", ["states", "last"], ["end_logits"], keepdims=0),
+        ],
+        "image-classification": [
+            helper.make_node("Flatten", ["pixel_values"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "pixels"], ["logits"]),
+        ],
+    }
+    shapes = {
+        "text-classification": {"logits": ("batch", labels)},
+        "token-classification": {"logits": ("batch", "sequence", labels)},
+        "embeddings": {"sentence_embedding": ("batch", 32)},
+        "question-answering": {n: ("batch", "sequence") for n in ("start_logits", "end_logits")},
+        "image-classification": {"logits": ("batch", labels)},
+    }
+    graph = helper.make_graph(
+        parts[task],
+        "small",
+        [tensor("pixel_values", TensorProto.FLOAT, "batch", 1, 8, 8)] if "image" in task else ids,
+        [tensor(n, TensorProto.FLOAT, *shape) for n, shape in shapes[task].items()],
+        [
+            weights("table", 40, 32),
+            weights("head", 32, labels),
+            weights("pixels", 64, labels),
+            numpy_helper.from_array(np.array([-1]), "last"),
+            numpy_helper.from_array(np.array([1]), "tokens"),
+        ],
+    )
+    used = {name for node in graph.node for name in node.input}
+    kept = [x for x in graph.initializer if x.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(file))
