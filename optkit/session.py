@@ -44,7 +44,7 @@ class TensorSpec:
 
 
 class Decoder(ABC):
-    """A causal language model that reads one batch of texts on and on; it keeps what it has read (the cache)."""
+    """A causal language model in the middle of a batch of texts; its cache holds what it has read."""
 
     @abstractmethod
     def step(self, tokens: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:

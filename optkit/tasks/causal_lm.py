@@ -157,7 +157,7 @@ class CausalLM(Task):
     def describe(self, answer: Any) -> dict[str, Any]:
         if isinstance(answer, Likelihood):
             return {**super().describe(answer), "perplexity": answer.perplexity}
-        return super().describe(answer)
+        return {"completion": answer.text, "tokens": answer.tokens, "finished": answer.finished}
 
     def line(self, answer: Any) -> str:
         if isinstance(answer, Likelihood):
