@@ -35,6 +35,8 @@ _BY_ARCHITECTURE = {
     "ForQuestionAnswering": "question-answering",
     "Model": "embeddings",
 }
+#: What stands between the two texts of a pair in `Labelled.sources`.
+BETWEEN = " ⟂ "
 #: Inputs that show a graph all it must stand where no data was given; never for calibration or training.
 _SAMPLES = (
     "A short text.",
@@ -66,6 +68,11 @@ class Labelled:
     sources: list[str] = field(default_factory=list)
     inputs: list[Any] = field(default_factory=list)
     skipped: int = 0
+
+    @property
+    def empty(self) -> int:
+        """Examples without any text: answered all the same, from what the tokenizer puts around it."""
+        return sum(not source.replace(BETWEEN, "").strip() for source in self.sources)
 
 
 class Task(ABC):

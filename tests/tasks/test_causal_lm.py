@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -215,6 +216,25 @@ def test_bad_input(task):
     with pytest.raises(RecipeError, match="Unknown option 'temprature'"):
         task.complete(None, ["a"], 1, temprature=1.0)
     assert task.encode([""]).arrays["input_ids"][0].tolist() == [256]
+
+
+def test_the_command_line_writes_and_streams(model):
+    from typer.testing import CliRunner
+
+    from optkit.cli import app
+
+    def run(*flags):
+        done = CliRunner().invoke(app, ["predict", str(model[1].path), "a fine film", *flags])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    with load(model[1].path) as predictor:
+        text = predictor.predict_one("a fine film", max_new_tokens=6).text
+    answer = json.loads(run("--json", "--max-new-tokens", "6"))
+    assert answer == {"text": "a fine film", "completion": text, "tokens": 6, "finished": "length"}
+    assert run("--stream", "--max-new-tokens", "6") == f"a fine film{text}\n"
+    drawn = ("--temperature", "2", "--top-k", "9", "--top-p", "0.9", "--seed", "1")
+    assert run(*drawn) == run(*drawn) != run()
 
 
 def test_other_tasks_take_no_options(checkpoint):
