@@ -52,6 +52,13 @@ def completed(feeds: Mapping[str, np.ndarray], inputs: Iterable[Any]) -> dict[st
     return found
 
 
+def selected(feeds: Mapping[str, np.ndarray], inputs: Iterable[Any]) -> dict[str, np.ndarray]:
+    """The feeds that a graph with `inputs` takes, completed."""
+    inputs = list(inputs)
+    whole = completed(feeds, inputs)
+    return {spec.name: whole[spec.name] for spec in inputs}
+
+
 def empty(spec: Any, batch: int) -> np.ndarray:
     """No past: (batch, heads, 0, head size)."""
     kind = str(getattr(spec, "dtype", None) or spec.type)

@@ -52,20 +52,22 @@ def count(model: Any, batch: int, tokens: int) -> Work:
     """Work of one inference of a transformer graph at batch × tokens.
 
     A MatMul with a constant weight runs once per token, a Gemm once per example (poolers and
-    heads take one vector); attention is counted from its fused nodes or its products of two
+    heads take one vector) unless the graph is a decoder's, which has a cache and no pooler; attention is counted from its fused nodes or its products of two
     activations. Bytes are the weights, which must be read once; tables count the rows looked up.
     """
     sizes = {t.name: list(t.dims) for t in model.graph.initializer}
     made_by = {out: node for node in model.graph.node for out in node.output}
     operations = low = moved = 0.0
     hidden = 0
+    decodes = any(value.name.startswith(kv_cache.PAST) for value in model.graph.input)
     for node in model.graph.node:
         if node.op_type in ("MatMul", "Gemm", *_INTEGER):
             name, integer = _weight(node, sizes, made_by)
             if name is None:
                 continue
             rows, columns = sizes[name]
-            vectors = batch if node.op_type == "Gemm" or _one_vector(node, made_by) else batch * tokens
+            pooled = (node.op_type == "Gemm" and not decodes) or _one_vector(node, made_by)
+            vectors = batch if pooled else batch * tokens
             work = 2.0 * rows * columns * vectors
             operations += work
             low += work if integer else 0.0

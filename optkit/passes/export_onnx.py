@@ -179,7 +179,7 @@ def _onnx_outputs(
 
     session = onnxruntime.InferenceSession(str(folder / graph.MODEL_FILE), providers=["CPUExecutionProvider"])
     inputs = session.get_inputs()
-    return [session.run(results, kv_cache.completed(feeds, inputs)) for feeds in batches]
+    return [session.run(results, kv_cache.selected(feeds, inputs)) for feeds in batches]
 
 
 def _cache_difference(folder: Path, samples: EncodedSet, tolerance: float) -> float:

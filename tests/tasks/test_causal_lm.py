@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from optkit import load
+from optkit.bench.roofline import count
 from optkit.checkpoint import fetch, load_model
 from optkit.errors import DataError, RecipeError
 from optkit.generation import Generation, generate
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
+from optkit.passes.graph import load_graph
 from optkit.session import infer_all, open_session
 from optkit.task import Columns, infer_task, open_task
 from tests.tasks.builders import decoder
@@ -52,6 +54,15 @@ def test_the_graph_equals_torch_and_its_cache_changes_nothing(model):
     assert notes["operators"]["MultiHeadAttention"] == 2
     assert notes["max_difference"] < 1e-4
     assert notes["cache_difference"] < 1e-4
+
+
+def test_every_multiply_is_counted_once_per_token(model):
+    """What the roofline of a report needs: 2 operations per weight and token, and attention."""
+    graph = load_graph(model[1].path)
+    table, layer = 257 * 32, {"gpt2": 12 * 32 * 32, "llama": (2 * 32 + 2 * 16 + 3 * 64) * 32}
+    kind = fetch(model[0]).config["model_type"]
+    attention = 2 * 4 * 3 * 16 * 16 * 32
+    assert count(graph, 3, 16).operations == 2 * 3 * 16 * (table + 2 * layer[kind]) + attention
 
 
 def test_logits_with_a_cache_equal_those_without_token_by_token(model):
