@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from optkit import kv_cache
+
 #: Rows × inner × columns of the probe's products: as in small and base encoders. Larger squares leave
 #: the cache and gave a third less on the machine this was tuned on.
 PRODUCTS = ((1024, 384, 384), (1024, 384, 1536), (512, 768, 768))
@@ -51,9 +53,10 @@ class Peak:
 def count(model: Any, batch: int, tokens: int) -> Work:
     """Work of one inference of a transformer graph at batch × tokens.
 
-    A MatMul with a constant weight runs once per token, a Gemm once per example (poolers and
-    heads take one vector) unless the graph is a decoder's, which has a cache and no pooler; attention is counted from its fused nodes or its products of two
-    activations. Bytes are the weights, which must be read once; tables count the rows looked up.
+    A MatMul with a constant weight runs once per token, a Gemm once per example (poolers and heads take
+    one vector) unless the graph is a decoder's, which has a cache and no pooler; attention is counted
+    from its fused nodes or its products of two activations. Bytes are the weights, which must be read
+    once; tables count the rows looked up.
     """
     sizes = {t.name: list(t.dims) for t in model.graph.initializer}
     made_by = {out: node for node in model.graph.node for out in node.output}
