@@ -65,7 +65,7 @@ def test_embeddings_learn_a_similarity(tmp_path):
 
 
 def test_a_sentence_transformers_folder_is_saved_as_such(tmp_path):
-    """The library itself opens what fine-tuning made, and gives the vectors that the INT8 graph's source gives."""
+    """The library itself opens what fine-tuning made, and gives the vectors that optkit gives."""
     library = pytest.importorskip("sentence_transformers")
     rows = [{"text": "a fine film", "text_pair": "good", "label": 5.0}]
     rows += [{"text": "dull", "text_pair": "the plot is thin", "label": 1.0}]
