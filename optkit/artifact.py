@@ -41,7 +41,10 @@ SIDE_FILES = (
 #: Settings of a sentence-transformers folder's modules (1_Pooling/config.json), which travel too.
 MODULE_FILES = "[0-9]*_*/config.json"
 #: Written beside the model but not part of it, so not in the manifest's checksums.
-REPORTS = ("report.json", "report.md", "report.html", "report.xml", "report.csv")
+REPORTS = (
+    *("report.json", "report.md", "report.html", "report.xml", "report.csv"),
+    *("study.json", "study.html"),
+)
 _PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "nncf", "tokenizers", "numpy")
 
 

@@ -22,6 +22,7 @@ from optkit.cli import (
     preprocess,
     recipe,
     report,
+    tune,
 )
 from optkit.errors import Interrupted, OptkitError
 
@@ -53,6 +54,7 @@ VERBS = (
     demo,
     preprocess,
     finetune,
+    tune,
     predict,
     gate,
     report,

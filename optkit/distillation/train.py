@@ -17,7 +17,7 @@ from optkit.session import Feeds, Session, TensorSpec, infer_all
 from optkit.task import Labelled, Task
 from optkit.trainer.distributed import World
 from optkit.trainer.settings import FinetuneSettings
-from optkit.trainer.setup import Progress, arguments, callbacks, trainer_class
+from optkit.trainer.setup import Progress, arguments, callbacks, last_checkpoint, trainer_class
 
 
 def distill(
@@ -39,7 +39,6 @@ def distill(
     Checkpoints lie in `work` until the end: the same call resumes after the last whole epoch.
     """
     import transformers
-    from transformers.trainer_utils import get_last_checkpoint
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -62,7 +61,7 @@ def distill(
         trainer.teacher, trainer.rule = teacher.eval().to(trainer.args.device), rule
         trainer.score = lambda: score(student, task, validation)
         before = trainer.score()
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)))
+        trainer.train(resume_from_checkpoint=last_checkpoint(work))
     history = [e for e in trainer.state.log_history if "eval_score" in e]
     student.eval()
     shutil.rmtree(work, ignore_errors=True)

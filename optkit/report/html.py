@@ -7,7 +7,6 @@ All text from the report passes `parts.text`, which escapes it; a policy in the 
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 
 from optkit.report import charts
 from optkit.report.charts import figures, flips, parts
@@ -38,16 +37,7 @@ def render(report: Report) -> str:
         parts.section("How to reproduce", _reproduce(report)),
         parts.section("Environment", parts.facts(parts.flat(report.environment))),
     ]
-    style = files("optkit.report").joinpath("html.css").read_text(encoding="utf-8")
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{parts.text('optkit: ' + sentence)}</title>\n<style>\n{style}</style></head>\n"
-        f"<body>{chr(10).join(part for part in body if part)}\n</main></body></html>\n"
-    )
+    return parts.page("optkit: " + sentence, body)
 
 
 def _about(report: Report) -> str:

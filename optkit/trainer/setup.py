@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from optkit.artifact import read_json
 from optkit.errors import PassError
 from optkit.trainer.distributed import World
 from optkit.trainer.settings import OPTIMIZERS, FinetuneSettings
@@ -92,6 +94,21 @@ def arguments(settings: FinetuneSettings, folder: Path, world: World) -> Any:
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint in `folder` (None: there is none); what a kill left half-written goes.
+
+    The Trainer writes into the final folder and its own state last of all.
+    """
+    whole = {}
+    for path in folder.glob("checkpoint-*"):
+        try:
+            read_json(path / "trainer_state.json", ValueError)
+            whole[int(path.name.partition("-")[2])] = str(path)
+        except (OSError, ValueError):
+            shutil.rmtree(path, ignore_errors=True)
+    return whole[max(whole)] if whole else None
 
 
 def callbacks(

@@ -19,7 +19,7 @@ from optkit.errors import CheckpointError
 from optkit.task import Columns, Labelled, Task
 from optkit.trainer.distributed import World
 from optkit.trainer.settings import FinetuneSettings
-from optkit.trainer.setup import Evaluated, Progress, arguments, callbacks, trainer_class
+from optkit.trainer.setup import Evaluated, Progress, arguments, callbacks, last_checkpoint, trainer_class
 from optkit.training.kinds import Kind, open_kind
 
 __all__ = ["FinetuneSettings", "finetune"]
@@ -49,7 +49,6 @@ def finetune(
     >>> finetune("all-MiniLM-L6-v2", "../shared/data/sst2", "models/sst2")  # doctest: +SKIP
     """
     import transformers
-    from transformers.trainer_utils import get_last_checkpoint
 
     begun, out, world = time.monotonic(), Path(out), World.current()
     world.check(settings)
@@ -92,7 +91,7 @@ def finetune(
             callbacks=callbacks(settings, progress, evaluated),
         )
         trainer.remove_callback(transformers.PrinterCallback)
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)))
+        trainer.train(resume_from_checkpoint=last_checkpoint(work))
         table = []
         if type(goal).table is not Task.table:  # of the best epoch, which may lie before a resumed run
             predictions = trainer.predict(trainer.eval_dataset).predictions

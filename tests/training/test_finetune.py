@@ -63,6 +63,9 @@ def test_an_interrupted_run_resumes_to_the_same_weights(trained, checkpoint, lea
     with pytest.raises(KeyboardInterrupt):
         finetune(checkpoint, learnable, tmp_path / "out", FAST, progress=stop_late)
     assert not (tmp_path / "out").exists()
+    (work,) = tmp_path.iterdir()
+    (work / "checkpoint-999").mkdir()  # a kill in the middle of writing leaves such a folder
+    (work / "checkpoint-999" / "model.safetensors").write_bytes(b"half")
     fractions, heard = [], []
     again = finetune(
         checkpoint,

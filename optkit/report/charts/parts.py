@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from importlib.resources import files
 from typing import Any
 
 from optkit.report.charts import figures
@@ -12,6 +13,20 @@ from optkit.report.charts import figures
 def text(value: Any) -> str:
     """Escaped, printable text for an element or a quoted attribute."""
     return escape(figures.clean(value), quote=True)
+
+
+def page(title: str, body: Iterable[str]) -> str:
+    """The whole document around `body`, whose last part is inside of an open <main>."""
+    style = files("optkit.report").joinpath("html.css").read_text(encoding="utf-8")
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{text(title)}</title>\n<style>\n{style}</style></head>\n"
+        f"<body>{chr(10).join(part for part in body if part)}\n</main></body></html>\n"
+    )
 
 
 def section(title: str, content: str) -> str:
