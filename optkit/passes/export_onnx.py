@@ -70,6 +70,8 @@ class ExportOnnx(Pass):
         copy_side_files(source.path, out)
         exported = graph.load_graph(out)
         _strip(exported)
+        if causal:
+            graph.fold_transposed_weights(exported)
         graph.save_graph(exported, out)
 
         context.progress("comparing with torch", 0.9)

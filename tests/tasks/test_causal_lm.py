@@ -113,6 +113,8 @@ def test_plain_attention_gives_the_same_text(tmp_path):
 def test_int8_generates_and_no_torch_is_loaded(model, tmp_path):
     context = make_context(open_task(model[1]))
     small = apply(make("quantize-dynamic", {}), model[1], tmp_path / "int8", context)
+    products = {"gpt2": 2 * 4, "llama": 2 * 7}[fetch(model[0]).config["model_type"]]
+    assert small.lineage[-1]["notes"]["quantized_matmuls"] == products + 1  # the head too
     code = (
         f"import sys, optkit\nmodel = optkit.load({str(small.path)!r})\n"
         "print(model.predict(['a fine film'], max_new_tokens=5, temperature=1.0)[0].tokens)\n"
