@@ -20,7 +20,7 @@ from optkit.training.finetune import FinetuneSettings, finetune
 from tests.conftest import WORDS, write_jsonl
 from tests.tasks.builders import decoder, digits_data, embedder, vit
 
-QUICK = FinetuneSettings(epochs=1, batch=16, learning_rate=3e-3, max_length=24)
+QUICK = FinetuneSettings(epochs=1, batch=16, learning_rate=3e-3, max_length=None)
 COUNTS = {"train": 48, "validation": 20}
 PLAN = {"rounds": 1, "processes": 1, "warmup": 0}
 
