@@ -62,7 +62,7 @@ class OnnxRuntimeSession(Session):
                 f"Expected ONNX Runtime to run on {providers[0]}, received {used}.",
                 hint="Check nvidia-smi, and that CUDA and cuDNN fit this onnxruntime-gpu.",
             )
-        self._device = provider
+        self.device = provider
         self._inputs = tuple(_spec(x) for x in self._session.get_inputs())
         outputs = (_spec(x) for x in self._session.get_outputs())
         self.inputs = tuple(x for x in self._inputs if not kv_cache.is_implied(x.name))
@@ -76,7 +76,7 @@ class OnnxRuntimeSession(Session):
     def decoder(self) -> Decoder:
         if not any(spec.name.startswith(kv_cache.PAST) for spec in self._inputs):
             return super().decoder()
-        return OnnxRuntimeDecoder(self._session, self._inputs, self._device)
+        return OnnxRuntimeDecoder(self._session, self._inputs, self.device)
 
     def close(self) -> None:
         self._session = None
