@@ -22,8 +22,8 @@ from optkit.artifact import (
     write_json,
     writing,
 )
-from optkit.bench.environment import describe
-from optkit.bench.plan import Plan, Shape
+from optkit.bench.environment import describe, has_vnni, standing_doubts
+from optkit.bench.plan import PRECISE, Candidate, Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import DataError, OptkitError
@@ -32,6 +32,7 @@ from optkit.loop import Loop
 from optkit.passes.base import Pass
 from optkit.recipe import AnyOf, Recipe
 from optkit.report.model import Report, Row
+from optkit.runtime_search import search
 from optkit.targets import require
 from optkit.task import Columns, open_task
 
@@ -52,9 +53,11 @@ def compress(
     threads: int | None = None,
     rounds: int | None = None,
     processes: int | None = None,
+    precise: bool = False,
     limit: int | None = None,
     force: bool = False,
     keep_steps: bool = False,
+    tune_runtime: bool = False,
     trust_remote_code: bool = False,
     listener: Listener | None = None,
     command: str = "",
@@ -63,9 +66,11 @@ def compress(
 
     `source` is a folder or a hub name; `recipe` may be a list for `Recipe.of`, such as
     `[Prune(0.6), "int8"]`; `data` as `optkit.data.Data` takes it; `limit` bounds the
-    examples measured (None: the whole split). The folder `out` gets the chosen artifact and
-    report.json, .md, .html. When no candidate passes the gate, the one with the best score is
-    there, `report.gate["passed"]` is False, and the command line exits with 3.
+    examples measured (None: the whole split); `precise` takes so many processes and rounds that a
+    difference in speed of 5% is seen; `tune_runtime` searches the chosen model's runtime settings
+    by measurement (`optkit.runtime_search`) and keeps them in its manifest. The folder `out` gets the
+    chosen artifact and report.json, .md, .html. When no candidate passes the gate, the one with the best
+    score is there, `report.gate["passed"]` is False, and the command line exits with 3.
 
     Raises an OptkitError that says what was wrong; then nothing lies under `out`.
 
@@ -97,7 +102,7 @@ def compress(
     plan = Plan(
         shapes=tuple(Shape.parse(s) for s in shapes or model_task.shapes),
         threads=threads,
-        **_given(rounds=rounds, processes=processes),
+        **{**(PRECISE if precise else {}), **_given(rounds=rounds, processes=processes)},
     )
     work = out.parent / f".{out.name}.work"
     encoded_file = work / "examples.npz"
@@ -122,6 +127,12 @@ def compress(
         run.all()
     chosen = choose(run.rows, run.leaves, tuple(shapes or ()))
     passed = chosen is not None and chosen.verdict == "passed"
+    options: dict[str, Any] = {}
+    if tune_runtime and chosen is not None:
+        listen({"event": "step", "name": "runtime settings", "index": 0, "total": 0})
+        tuned = search(Candidate(chosen.name, chosen.artifact, chosen.runtime), encoded_file, plan)
+        options = tuned.options
+        run.trace += [f"runtime settings: {_told(trial)}" for trial in tuned.trace]
     report = Report(
         task=model_task.name,
         metric=model_task.metric,
@@ -138,6 +149,7 @@ def compress(
             **describe(threads),
             "versions": library_versions(),
             "peaks": asdict(run.peaks) if run.peaks else None,
+            "noise": run.noise,
             **({"gpu": gpu.record(), "transfers": "included"} if gpu else {}),
         },
         rows=run.rows,
@@ -157,7 +169,7 @@ def compress(
     for row in run.rows:
         if row is not chosen and not keep_steps and Path(row.artifact).parent == work:
             row.artifact = ""  # it goes with the work folder
-    _write(report, chosen, out, force)
+    _write(report, chosen, out, force, options)
     if not keep_steps:
         shutil.rmtree(work, ignore_errors=True)
     return report
@@ -202,7 +214,7 @@ def winners(rows: list[Row], leaves: list[str]) -> list[dict[str, Any]]:
 
 def _doubts(run: Loop, recipe: Recipe) -> list[str]:
     """What a reader should know before believing the report."""
-    doubts = list(run.noise)
+    doubts = [*run.doubts, *standing_doubts(describe())]
     count = len(run.evaluator.labelled.references)
     labelled = run.evaluator.labelled
     if labelled.empty:
@@ -212,6 +224,11 @@ def _doubts(run: Loop, recipe: Recipe) -> list[str]:
     truncated = labelled.encoded.truncated
     if truncated:
         doubts.append(f"{truncated} of {count} texts are longer than the model's maximum and were truncated.")
+    if not has_vnni() and any(row.precision == "int8" for row in run.rows):
+        doubts.append(
+            "This CPU has no VNNI: INT8 gains little or is slower than fp32, and 8-bit products may "
+            "saturate; reduce_range = true in a recipe keeps weights to 7 bits."
+        )
     if run.data.is_held_out(run.split):
         doubts.append(f"The data has no {run.split} split: a tenth was held out of the rest.")
     allowed = recipe.gate.allowed_drop(run.rows[0].score)
@@ -224,7 +241,15 @@ def _doubts(run: Loop, recipe: Recipe) -> list[str]:
     return doubts
 
 
-def _write(report: Report, chosen: Row | None, out: Path, force: bool) -> None:
+def _told(trial: dict[str, Any]) -> str:
+    """One trial of the runtime search, in words."""
+    if trial.get("failed"):
+        return f"{trial['setting']} = {trial['value']} failed"
+    verdict = "" if trial["sure"] else ", within the noise"
+    return f"{trial['setting']} = {trial['value']} is {trial['speed']:.2f} times as fast{verdict}"
+
+
+def _write(report: Report, chosen: Row | None, out: Path, force: bool, options: dict[str, Any]) -> None:
     with staged(out, force) as folder:
         if chosen is not None:
             source = Path(chosen.artifact)
@@ -239,7 +264,7 @@ def _write(report: Report, chosen: Row | None, out: Path, force: bool) -> None:
             manifest["task"] = report.task
             manifest["runtime"] = {
                 "name": chosen.runtime,
-                "options": (manifest.get("runtime") or {}).get("options", {}),
+                "options": {**(manifest.get("runtime") or {}).get("options", {}), **options},
             }
             manifest["gate"] = report.gate
             write_json(folder / MANIFEST, manifest)

@@ -25,6 +25,9 @@ class QuietMachine:
     def doubts(self) -> list[str]:
         return []
 
+    def figures(self) -> dict[str, float | None]:
+        return {"steal": 0.0}
+
 
 @pytest.fixture(autouse=True)
 def quiet_machine(monkeypatch):
@@ -84,6 +87,17 @@ def data(tmp_path_factory) -> Path:
     for split, count in (("train", 64), ("validation", 40), ("test", 20)):
         write_jsonl(folder / f"{split}.jsonl", sentences(count, seed=count))
     return folder
+
+
+@pytest.fixture(scope="session")
+def context(checkpoint, data):
+    """What a pass is handed for that checkpoint and data."""
+    from optkit.checkpoint import fetch
+    from optkit.data import Data
+    from optkit.passes.context import make_context
+    from optkit.task import open_task
+
+    return make_context(open_task(fetch(checkpoint)), Data(str(data)))
 
 
 def sentences(count: int, seed: int = 0) -> list[dict]:

@@ -14,14 +14,17 @@ from optkit.cli import (
     build,
     compress,
     demo,
+    distill,
     finetune,
     gate,
     info,
+    package,
     passes,
     predict,
     preprocess,
     recipe,
     report,
+    serve,
     tune,
 )
 from optkit.errors import Interrupted, OptkitError
@@ -54,12 +57,15 @@ VERBS = (
     demo,
     preprocess,
     finetune,
+    distill,
     tune,
     predict,
+    serve,
     gate,
     report,
     recipe,
     passes,
+    package,
     info,
 )
 for verb in VERBS:

@@ -20,7 +20,10 @@ def compress(
     int8: Annotated[bool, typer.Option("--int8", help="Try INT8 in every installed CPU engine, keep the fastest that passes.")] = False,
     prune: Annotated[float | None, typer.Option(metavar="SHARE", help="Remove this share of the encoder's FLOPs first: 0.6 removes 60%.")] = None,
     distill: Annotated[bool, typer.Option("--distill", help="Then train what is left to answer as the unpruned model does.")] = False,
+    layers: Annotated[int | None, typer.Option(help="With --distill: a student of so many of the layers.")] = None,
     teacher: Annotated[str | None, typer.Option(help="With --distill: another model to learn from.")] = None,
+    unlabelled: Annotated[str | None, typer.Option(metavar="FILE", help="With --distill: more texts; labels are not needed.")] = None,
+    prune_vocabulary: Annotated[bool, typer.Option("--prune-vocabulary", help="Drop the tokens that the training data never uses.")] = False,
     runtime: Annotated[str | None, typer.Option(help="With --int8: this engine only (onnxruntime, openvino).")] = None,
     batch_invariant: Annotated[bool, typer.Option("--batch-invariant", help="Refuse INT8 whose answers depend on the texts in their batch.")] = False,
     recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML or JSON instead.")] = None,
@@ -36,10 +39,12 @@ def compress(
     label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
     shapes: Annotated[str | None, typer.Option(help="Latency shapes, batch x tokens: 1xdata,1x16,8x128.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of each runtime; default: all cores.", min=1)] = None,
+    precise: Annotated[bool, typer.Option("--precise", help="More processes and rounds: sees differences of 5%, and timing takes six times as long.")] = False,
     rounds: Annotated[int | None, typer.Option(help="Timed visits per process and shape.", min=1)] = None,
     processes: Annotated[int | None, typer.Option(help="Fresh processes per candidate.", min=1)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False,
     keep_steps: Annotated[bool, typer.Option("--keep-steps", help="Keep every step's artifact beside the output.")] = False,
+    tune_runtime: Annotated[bool, typer.Option("--tune-runtime", help="Search threads, spinning, arena and the like of the chosen model, by measurement.")] = False,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that the checkpoint brings.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout, all else on stderr.")] = False,
@@ -50,14 +55,19 @@ def compress(
     from optkit.gate import Gate
     from optkit.passes.distill import Distill
     from optkit.passes.prune import Prune
+    from optkit.passes.prune_vocabulary import PruneVocabulary
+    from optkit.passes.take_layers import TakeLayers
     from optkit.recipe import Recipe
     from optkit.task import Columns
 
-    if teacher is not None and not distill:
-        raise RecipeError("--teacher needs --distill.")
+    for flag, value in (("layers", layers), ("teacher", teacher), ("unlabelled", unlabelled)):
+        if value is not None and not distill:
+            raise RecipeError(f"--{flag} needs --distill.")
     flags: list[Any] = [
+        *([TakeLayers(layers)] if layers is not None else []),
         *([Prune(prune)] if prune is not None else []),
-        *([Distill(teacher=teacher)] if distill else []),
+        *([Distill(teacher=teacher, unlabelled=unlabelled)] if distill else []),
+        *([PruneVocabulary()] if prune_vocabulary else []),
         *(["int8"] if int8 else []),
     ]
     if target == "cuda" and recipe is None:
@@ -66,8 +76,8 @@ def compress(
         flags.append("cuda")
     if bool(flags) == (recipe is not None):
         raise RecipeError(
-            "Expected either passes (--prune, --distill, --int8, --target cuda) or --recipe FILE, received "
-            + ("both." if flags else "neither."),
+            "Expected either passes (--prune, --distill, --prune-vocabulary, --int8, --target cuda) or "
+            "--recipe FILE, received " + ("both." if flags else "neither."),
             hint="optkit recipe init writes a recipe to edit.",
         )
     if runtime is not None and not int8:
@@ -95,9 +105,11 @@ def compress(
             threads=threads,
             rounds=rounds,
             processes=processes,
+            precise=precise,
             limit=limit,
             force=force,
             keep_steps=keep_steps,
+            tune_runtime=tune_runtime,
             trust_remote_code=trust_remote_code,
             listener=terminal,
             command=shlex.join(["optkit", *sys.argv[1:]]),

@@ -14,13 +14,17 @@ from optkit.errors import DataError, RecipeError
 
 def predict(
     path: Annotated[Path, typer.Argument(help="An artifact or a checkpoint.")],
-    texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts; default: lines of standard input.")
-    ] = None,
-    input: Annotated[Path | None, typer.Option(help="A file with one text per line.")] = None,
-    runtime: Annotated[
-        str | None, typer.Option(help="Run on this runtime instead of the stored one.")
-    ] = None,
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; default: lines of standard input.")] = None,
+    input: Annotated[Path | None, typer.Option(help="A file: one text per line; with --output also .jsonl and .parquet.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the answers here (.jsonl, .parquet), at constant memory; a run that was killed goes on.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="With --output: column of the text. [default: text, sentence, ...]", show_default=False)] = None,
+    pair_column: Annotated[str | None, typer.Option(help="With --output: column of the second text.")] = None,
+    keep: Annotated[str | None, typer.Option(help="With --output: input columns to copy, as in id,text. [default: the text]", show_default=False)] = None,
+    chunk: Annotated[int, typer.Option(help="With --output: rows answered and written at a time.", min=1)] = 8192,
+    ray: Annotated[bool, typer.Option("--ray", help="With --output: spread the chunks over a Ray cluster (RAY_ADDRESS) or this machine's cores.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads of the runtime; default: all cores, with --ray one.", min=1)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
+    runtime: Annotated[str | None, typer.Option(help="Run on this runtime instead of the stored one.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with all scores.")] = False,
     max_new_tokens: Annotated[int | None, typer.Option(help="causal-lm: most tokens to write. [default: 64]", show_default=False)] = None,
     temperature: Annotated[float | None, typer.Option(help="causal-lm: 0 takes the likeliest token, above it tokens are drawn. [default: 0]", show_default=False)] = None,
@@ -29,11 +33,30 @@ def predict(
     seed: Annotated[int | None, typer.Option(help="causal-lm: the same seed draws the same text.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="causal-lm: print each prompt and its text as it is written.")] = False,
 ) -> None:  # fmt: skip
-    """Print a prediction per text; with a language model, what it writes after each text."""
-    from optkit.serving.predictor import load
-
+    """Print a prediction per text, or write those of a whole file."""
     if texts and input:
         raise RecipeError("Expected either texts or --input FILE, received both.")
+    if output is not None:
+        if input is None:
+            raise RecipeError("--output needs --input FILE.")
+        _whole_file(
+            force,
+            ray,
+            path=str(path),
+            input=str(input),
+            output=str(output),
+            runtime=runtime,
+            text_column=text_column,
+            pair_column=pair_column,
+            keep=tuple(keep.split(",")) if keep else (),
+            chunk=chunk,
+            threads=threads or (1 if ray else None),
+        )
+        return
+    if ray or keep or text_column or pair_column:
+        raise RecipeError("--ray, --keep, --text-column and --pair-column need --output FILE.")
+    from optkit.serving.predictor import load
+
     if stream and json:
         raise RecipeError("Expected either --stream or --json, received both.")
     asked = {
@@ -45,7 +68,8 @@ def predict(
     }
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     lines = texts or _lines(input)
-    with load(path, runtime) as predictor:
+    settings: dict[str, Any] = {"threads": threads} if threads else {}
+    with load(path, runtime, **settings) as predictor:
         if stream:
             for line in lines:
                 typer.echo(line, nl=False)
@@ -60,6 +84,28 @@ def predict(
                 typer.echo(json_module.dumps({"text": text, **described}, ensure_ascii=False))
             else:
                 typer.echo(f"{predictor.task.line(answer)}\t{text}")
+
+
+def _whole_file(force: bool, ray: bool, **fields: Any) -> None:
+    """Answer a file; progress goes to stderr, at most once a second."""
+    from optkit.serving.offline import Job, predict_file
+
+    begun: list[int] = []
+    told = 0.0
+
+    def tell(done: int, total: int, seconds: float) -> None:
+        nonlocal told
+        if not begun:
+            begun.append(done)
+            if done:
+                typer.echo(f"going on after {done:,} of {total:,} rows", err=True)
+        elif seconds - told >= 1 or done == total:
+            told = seconds
+            rate = (done - begun[0]) / max(seconds, 1e-9)
+            typer.echo(f"{done:,} of {total:,} rows, {rate:,.0f} a second", err=True)
+
+    done = predict_file(Job(**fields), force=force, ray=ray, progress=tell)
+    typer.echo(f"{fields['output']}: {done.rows:,} rows in {done.seconds:.1f} s")
 
 
 def _lines(file: Path | None) -> list[str]:
