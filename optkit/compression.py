@@ -22,7 +22,7 @@ from optkit.artifact import (
     write_json,
     writing,
 )
-from optkit.bench.environment import describe
+from optkit.bench.environment import describe, usable_cores
 from optkit.bench.plan import Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.data import Data
@@ -118,13 +118,33 @@ def compress(
     )
     with writing(work):
         run.all()
-    chosen = choose(run.rows, run.leaves, tuple(shapes or ()))
+    report = conclude(run, str(source), out, tuple(shapes or ()), begun, force, keep_steps, command)
+    if not keep_steps:
+        shutil.rmtree(work, ignore_errors=True)
+    return report
+
+
+def conclude(
+    run: Loop,
+    source: str,
+    out: Path,
+    shapes: tuple[str, ...],
+    begun: float,
+    force: bool = False,
+    keep_steps: bool = False,
+    command: str = "",
+) -> Report:
+    """Choose among what `run` has judged, and write the chosen artifact with its reports to `out`."""
+    recipe, examples, split, work = run.recipe, run.data, run.split, run.work
+    model_task, labelled = run.evaluator.task, run.evaluator.labelled
+    threads = run.evaluator.plan.threads or usable_cores()
+    chosen = choose(run.rows, run.leaves, shapes)
     passed = chosen is not None and chosen.verdict == "passed"
     report = Report(
         task=model_task.name,
         metric=model_task.metric,
         data={
-            "name": str(data),
+            "name": examples.name,
             "split": split,
             "held_out": examples.is_held_out(split),
             "examples": len(labelled.references),
@@ -141,7 +161,7 @@ def compress(
         chosen=chosen.name if chosen else None,
         gate={**recipe.gate.to_dict(), "conditions": recipe.gate.describe(), "passed": passed},
         recipe=recipe.to_dict(),
-        source=str(source),
+        source=source,
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         doubts=_doubts(run, recipe),
@@ -155,8 +175,6 @@ def compress(
         if row is not chosen and not keep_steps and Path(row.artifact).parent == work:
             row.artifact = ""  # it goes with the work folder
     _write(report, chosen, out, force)
-    if not keep_steps:
-        shutil.rmtree(work, ignore_errors=True)
     return report
 
 

@@ -22,6 +22,7 @@ from optkit.cli import (
     preprocess,
     recipe,
     report,
+    search,
     tune,
 )
 from optkit.errors import Interrupted, OptkitError
@@ -49,6 +50,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Show the versio
 
 VERBS = (
     compress,
+    search,
     build,
     bench,
     demo,
