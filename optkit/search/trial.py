@@ -47,8 +47,7 @@ class TrialLoop(Loop):
         if not last.exists():
             for step, key, then in zip(chain, keys[1:], (*chain[1:], None)):
                 self._begin(f"{title}: {step.name()}")
-                with locked(self.work / f"{step.name()}-{key}"):
-                    artifact = self._apply(step, artifact, key)
+                artifact = self._apply(step, artifact, key)
                 if artifact.format == "hf" and then is not None and then.produces != "hf":
                     parent = f"{title}: {step.name()}"
                     self._add(parent, key, artifact, EAGER)
@@ -62,7 +61,8 @@ class TrialLoop(Loop):
         allowed = self.allowed
         if allowed is not None and row.drop and row.drop.low > allowed:
             shown = f"{row.drop.value:.4f}, at least {row.drop.low:.4f}"
-            raise TrialPruned(f"{row.name} drops by {shown}; allowed is {allowed:.4f}")
+            what = row.name.rpartition(": ")[2]
+            raise TrialPruned(f"the score of {what} drops by {shown}; allowed is {allowed:.4f}")
 
     def time_beside_fp32(self, row: Row) -> list[str]:
         """Fill in the latency of `row` and of the fp32 graph, measured side by side; the doubts."""
@@ -75,6 +75,14 @@ class TrialLoop(Loop):
     @property
     def allowed(self) -> float | None:
         return self.recipe.gate.allowed_drop(self.rows[0].score)
+
+    def _apply(self, step: Pass, source: Artifact, key: str) -> Artifact:
+        with locked(self.work / f"{step.name()}-{key}"):  # another process may be at it
+            return super()._apply(step, source, key)
+
+    def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
+        with locked(self.work / f"row-{key}"):
+            super()._score(candidate, key, artifact, parent)
 
     def _add(self, title: str, key: str, artifact: Artifact, parent: str) -> None:
         runtime = DEFAULT_RUNTIME[artifact.format]

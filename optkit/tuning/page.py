@@ -13,7 +13,7 @@ from optkit.tuning.results import StudyResult
 
 #: Beside the model; not part of it.
 JSON, PAGE = "study.json", "study.html"
-#: Lines of the table in the terminal.
+#: Trials in the table in the terminal; the best are all there.
 SHOWN = 10
 
 
@@ -77,7 +77,7 @@ def lines(result: StudyResult) -> list[str]:
             *(number(v, 4) for v in t.values),
             t.said,
         ]
-        for t in order[:SHOWN]
+        for t in order[: max(SHOWN, len(result.best))]
     ]
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads) - 1)]
     shown = [

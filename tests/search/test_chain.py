@@ -80,7 +80,7 @@ def test_the_default_space_is_valid(prunable):
     ("form", "said"),
     [
         ("prune.shar=0.1", "Unknown name 'prune.shar'"),
-        ("prune.share=uniform(0,2)", "0.0 to 1.0"),
+        ("prune.share=uniform(0,2)", "between 0 and 1"),
         ("prune.criterion=best", "to be one of"),
         ("quantize=int8", "Unknown pass 'int8'"),
         ("distill=2,3", "true or false"),

@@ -92,36 +92,17 @@ def test_again_it_only_confirms(searched, checkpoint, data):
     assert not any(e["event"] == "step" and "prune" in e["name"] for e in events)
 
 
-def test_what_trials_have_in_common_is_made_once(checkpoint, data, tmp_path):
+def test_what_trials_have_in_common_is_made_once(searched):
     """Two schemes on one pruned checkpoint: pruned once."""
-    space, pruned = ("prune.share=0.3", "quantize=none,quantize-dynamic"), []
-
-    def listen(event):
-        if event["event"] == "progress" and event.get("text") == "loading the checkpoint":
-            pruned.append(event)
-
-    result, _ = search(
-        checkpoint,
-        data=data,
-        out=tmp_path / "out",
-        space=space,
-        gate=LENIENT,
-        trials=2,
-        objective="size",
-        listener=listen,
-        **QUICK,
-    )
-    assert len(result.complete) == 2
+    pruned = [e for e in searched[3] if e.get("text") == "loading the checkpoint"]
     assert len(pruned) == 1
-    small, large = sorted(t.values[1] for t in result.complete)
-    assert small < 0.7 * large
 
 
 def test_no_trial_feasible(checkpoint, data, tmp_path):
     """Random pruning of nearly everything: stopped before quantizing; the best score is kept all the same."""
     command = [sys.executable, "-m", "optkit", "search", str(checkpoint), "--data", str(data)]
-    command += ["--out", str(tmp_path / "out"), "--max-drop", "0", "--trials", "2", "--threads", "1"]
-    command += ["--space", "prune.share=0.9,0.95", "--space", "prune.criterion=random"]
+    command += ["--out", str(tmp_path / "out"), "--max-drop", "0", "--trials", "1", "--threads", "1"]
+    command += ["--space", "prune.share=0.95", "--space", "prune.criterion=random"]
     command += ["--space", "quantize=quantize-dynamic", "--sampler", "grid"]
     command += ["--rounds", "1", "--processes", "1", "--shapes", "1xdata", "--min-speedup", "100000"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -151,16 +132,18 @@ def test_a_hopeless_trial_is_stopped_before_it_is_quantized(checkpoint, data, tm
         checkpoint,
         data=data,
         out=tmp_path / "out",
-        space=SPACE,
+        space=(*SPACE[:2], "quantize=none"),
         gate=Gate(0.1, relative=False),
-        trials=4,
+        trials=2,
         objective="memory",
         listener=lambda e: notes.append(e.get("text", "")),
         **QUICK,
     )
     ended = {t.parameters["prune.share"]: t.state for t in result.trials}
     assert ended == {0: "complete", 0.3: "stopped early"}
-    assert any("prune drops by 0.3000, at least 0.2000; allowed is 0.1000" in text for text in notes)
+    assert any(
+        "the score of prune drops by 0.3000, at least 0.2000; allowed is 0.1000" in text for text in notes
+    )
     assert all(t.notes["notes"]["steps"][0] == "prune" for t in result.trials if t.state == "stopped early")
 
 
@@ -189,8 +172,8 @@ def test_bad_input_stops_before_any_work(checkpoint, data, tmp_path):
 
 def test_kill_9_and_two_processes_finish_it_together(checkpoint, data, tmp_path):
     command = [sys.executable, "-m", "optkit", "search", str(checkpoint), "--data", str(data)]
-    command += ["--out", str(tmp_path / "out"), "--max-drop", "50%", "--trials", "4", "--threads", "1"]
-    command += [word for form in SPACE for word in ("--space", form)]
+    command += ["--out", str(tmp_path / "out"), "--max-drop", "50%", "--trials", "2", "--threads", "1"]
+    command += ["--space", SPACE[-1]]
     command += ["--sampler", "grid", "--rounds", "1", "--processes", "1", "--shapes", "1xdata"]
     command += ["--objective", "size", "--storage", f"journal:{tmp_path}/s.journal"]
     first = subprocess.Popen(command, cwd=ROOT)
@@ -206,9 +189,10 @@ def test_kill_9_and_two_processes_finish_it_together(checkpoint, data, tmp_path)
     said = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert any("is gone; going on with it" in stderr for _, stderr in said)
-    assert all("4 trials: 4 complete" in stdout for stdout, _ in said)
+    assert all("2 trials: 2 complete" in stdout for stdout, _ in said)
     stored = json.loads((tmp_path / "out" / "study.json").read_text())
-    assert sorted(t["number"] for t in stored["trials"]) == [0, 1, 2, 3]
+    sizes = {t["parameters"]["quantize"]: t["values"][1] for t in stored["trials"]}
+    assert sizes["quantize-dynamic"] < sizes[None], "MB"
     Artifact.open(tmp_path / "out").verify()
 
 
