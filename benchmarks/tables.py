@@ -53,7 +53,24 @@ def aa() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"sst2-int8": sst2_int8, "aa": aa}
+def gpu_precisions() -> str:
+    lines = [
+        "| | validation (872), change [95%] | test (1,821), change [95%] | same answers, test |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for row in results("gpu_precisions")["rows"]:
+        if "error" in row:
+            continue
+        cells = []
+        for split in ("validation", "test"):
+            found = row["splits"][split]
+            change = f"{0 - found['drop']:+.4f} [{-found['high']:+.4f}, {-found['low']:+.4f}]"
+            cells.append(f"{found['accuracy']:.4f}, {change}")
+        lines.append(f"| {row['name']} | {' | '.join(cells)} | {row['splits']['test']['agreement']:.1%} |")
+    return "\n".join(lines)
+
+
+TABLES = {"sst2-int8": sst2_int8, "aa": aa, "gpu-precisions": gpu_precisions}
 
 
 def results(name: str) -> Any:

@@ -229,6 +229,13 @@ def copy_side_files(source: Path, target: Path) -> None:
         shutil.copyfile(file, copy)
 
 
+def copy_model(source: Artifact, target: Path) -> None:
+    """Copy weights or graphs, tokenizer and configuration of `source` into the folder `target`."""
+    copy_side_files(source.path, target)
+    for file in (*source.model_files, *source.path.glob("*.index.json")):  # the index of sharded weights
+        shutil.copyfile(file, target / file.name)
+
+
 def library_versions() -> dict[str, str]:
     """Versions of optkit and of the libraries that shape a result, where installed."""
     versions = {"optkit": __version__}

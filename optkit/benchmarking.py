@@ -24,6 +24,7 @@ from optkit.evaluation import Evaluator, failed_row, plain_row
 from optkit.examples import EncodedSet
 from optkit.report.model import Report, Row
 from optkit.scenarios import Scenarios, fill_in
+from optkit.targets import target_of
 from optkit.task import Columns, Labelled, open_task
 
 Listener = Callable[[dict[str, Any]], None]
@@ -96,12 +97,12 @@ def benchmark(
         else:
             run.read(Data(str(data)), split, columns, task, metric, limit)
         rows, doubts, peaks = run.measure(scenarios)
-        about = run.about(str(data) if data else None, split)
+        about, target = run.about(str(data) if data else None, split), run.target
     report = Report(
         task=run.task.name if run.task else "",
         metric=run.task.metric if run.task else "",
         data=about,
-        target="cpu",
+        target=target,
         environment={
             **describe(threads),
             "versions": library_versions(),
@@ -134,6 +135,11 @@ class _Benchmark:
         self._labelled = Labelled(EncodedSet({}, {}), [])
         self._file = folder / "examples.npz"
         self._data: Data | None = None
+
+    @property
+    def target(self) -> str:
+        """`cuda` where any of the models is served there."""
+        return max((target_of(Artifact.open(model.artifact)) for model in self._found), default="cpu")
 
     def read(
         self,
@@ -187,7 +193,7 @@ class _Benchmark:
         encoded.save(self._file)
 
     def measure(self, scenarios: Scenarios) -> tuple[list[Row], list[str], Any]:
-        evaluator = Evaluator(self.task, self._labelled, self._file, self._plan, self._listen)
+        evaluator = Evaluator(self.task, self._labelled, self._file, self._plan, self._listen, self.target)
         rows: list[Row] = []
         candidates, before = [], None
         for model in self._found:

@@ -32,6 +32,7 @@ from optkit.loop import Loop
 from optkit.passes.base import Pass
 from optkit.recipe import AnyOf, Recipe
 from optkit.report.model import Report, Row
+from optkit.targets import require
 from optkit.task import Columns, open_task
 
 Listener = Callable[[dict[str, Any]], None]
@@ -82,6 +83,7 @@ def compress(
             hint="Give --data: a folder with train and validation files, one file, or a hub data set.",
         )
     listen = listener or (lambda event: None)
+    require(recipe.target)
     listen({"event": "note", "text": f"reading {source} and {data}"})
     checkpoint = fetch(source, trust_remote_code)
     model_task = open_task(checkpoint, task, metric)
@@ -108,7 +110,7 @@ def compress(
     run = Loop(
         checkpoint=checkpoint,
         recipe=recipe,
-        evaluator=Evaluator(model_task, labelled, encoded_file, plan, listen),
+        evaluator=Evaluator(model_task, labelled, encoded_file, plan, listen, recipe.target),
         data=examples,
         columns=columns,
         split=split,
@@ -135,6 +137,7 @@ def conclude(
     command: str = "",
 ) -> Report:
     """Choose among what `run` has judged, and write the chosen artifact with its reports to `out`."""
+    gpu = require(run.recipe.target)
     recipe, examples, split, work = run.recipe, run.data, run.split, run.work
     model_task, labelled = run.evaluator.task, run.evaluator.labelled
     threads = run.evaluator.plan.threads or usable_cores()
@@ -156,6 +159,7 @@ def conclude(
             **describe(threads),
             "versions": library_versions(),
             "peaks": asdict(run.peaks) if run.peaks else None,
+            **({"gpu": gpu.record(), "transfers": "included"} if gpu else {}),
         },
         rows=run.rows,
         chosen=chosen.name if chosen else None,

@@ -21,7 +21,7 @@ from optkit.bench.batches import ALL_EXAMPLES
 from optkit.bench.environment import has_bf16, usable_cores
 from optkit.bench.latency import Measured, Measurement, measure, speedup
 from optkit.bench.plan import Candidate, Plan, Shape
-from optkit.bench.roofline import Peak, bound_ms, count, graph_of
+from optkit.bench.roofline import Peak, as_precision, bound_ms, count, graph_of
 from optkit.process import Child
 from optkit.report.model import Interval, Latency, Row
 from optkit.task import Labelled, Outputs, Task
@@ -46,6 +46,7 @@ class Evaluator:
     encoded_file: Path
     plan: Plan
     listener: Listener = field(default=lambda event: None)
+    target: str = "cpu"
 
     def outputs(self, candidate: Candidate, file: Path) -> int:
         """Write raw outputs for every example to `file`; the peak memory of the process, in bytes."""
@@ -90,6 +91,7 @@ class Evaluator:
         for row in rows:
             mine = measured[row.name]
             row.latency = latencies(mine, None if mine is first else first, len(self.labelled.encoded))
+            row.gpu = mine.gpu
             row.load_ms, row.cold_ms, row.load_rss_bytes = mine.load_ms, mine.cold_ms, mine.load_rss_bytes
             row.peak_rss_bytes = max(row.peak_rss_bytes, mine.peak_rss_bytes or 0)
             headline = row.at(HEADLINE.batch, HEADLINE.tokens) or (row.latency[0] if row.latency else None)
@@ -103,21 +105,20 @@ class Evaluator:
 
         A row without a graph of its own (torch) is counted on the fp32 graph made from it.
         """
-        threads = self.plan.threads or usable_cores()
-        with Child("optkit.bench.roofline", threads=threads) as child:
-            peak = Peak(**child.call("probe", threads=threads))
-        if has_bf16() and find_spec("torch"):
-            with Child("optkit.bench.roofline", threads=threads) as child:
-                peak = replace(peak, bf16=child.call("probe_bf16", threads=threads))
+        peak = self._peak()
         graphs = {row.name: graph_of(Path(row.artifact)) for row in rows}
         doubts = []
         for row in rows:
-            made = (graphs[r.name] for r in rows if r.parent == row.name and r.precision == row.precision)
-            graph = graphs[row.name] or next(made, None)
+            # A checkpoint served in half precision counts as its fp32 graph does, at its own precision.
+            sources = (row.name, row.parent) if graphs[row.name] is None else ()
+            made = (graphs[r.name] for r in rows if r.parent in sources and r.precision == "fp32")
+            graph = graphs[row.name] or next((g for g in made if g is not None), None)
+            precision = row.precision if graphs[row.name] is None or self.target == "cuda" else "fp32"
             for latency in row.latency:
                 if graph is None or not isinstance(latency.tokens, int):
                     continue
-                least = bound_ms(count(graph, latency.batch, latency.tokens), peak)
+                work = as_precision(count(graph, latency.batch, latency.tokens), precision)
+                least = bound_ms(work, peak)
                 latency.bound_share = round(least / latency.p50_ms, 4)
             impossible = [x for x in row.latency if (x.bound_share or 0) > 1]
             if impossible:
@@ -127,6 +128,19 @@ class Evaluator:
                     "the measured peak allows: the probe was disturbed, or the model leaves work out."
                 )
         return peak, doubts
+
+    def _peak(self) -> Peak:
+        """What this machine does at best, each library in a process of its own."""
+        threads = self.plan.threads or usable_cores()
+        if self.target == "cuda":
+            with Child("optkit.bench.roofline", threads=threads) as child:
+                return Peak(**child.call("probe_gpu"))
+        with Child("optkit.bench.roofline", threads=threads) as child:
+            peak = Peak(**child.call("probe", threads=threads))
+        if has_bf16() and find_spec("torch"):
+            with Child("optkit.bench.roofline", threads=threads) as child:
+                peak = replace(peak, bf16=child.call("probe_bf16", threads=threads))
+        return peak
 
     def probe(self, candidate: Candidate) -> dict[str, Any]:
         """What `optkit.bench.probe` finds out about an INT8 model: `int8` and `neighbours`."""

@@ -27,10 +27,9 @@ from optkit.process import Child
 from optkit.recipe import Recipe
 from optkit.report.model import Row, row_from_dict
 from optkit.session import DEFAULT_RUNTIME
+from optkit.targets import EAGER, eager_options, tuned
 from optkit.task import Columns, Outputs
 
-#: The two baselines: torch eager, and ONNX Runtime in fp32 with fused attention.
-EAGER, TUNED = "torch-fp32", "onnxruntime-fp32"
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -62,6 +61,7 @@ class Loop:
     _current: str = ""
     _baseline: Outputs | None = None
     _named: dict[str, str] = field(default_factory=dict)
+    _tuned: str = ""
 
     def all(self) -> None:
         """The baselines, then every chain of the recipe (shared steps run once), then all latencies."""
@@ -82,13 +82,16 @@ class Loop:
             asdict(self.columns),
             library_versions(),
         )
-        tuned = (make("export-onnx", {}),)
+        self._tuned, passes = tuned(self.recipe.target)
+        second = tuple(make(*one) for one in passes)
         distinct = {_hash(*map(_spec, chain[: i + 1])) for chain in chains for i in range(len(chain))}
-        self._total = 2 + len(distinct - {_hash(_spec(tuned[0]))})
-        options = {"trust_remote_code": True} if self.trust_remote_code else {}
+        self._total = 2 + len(distinct - {_hash(*map(_spec, second))})
+        options = eager_options(self.recipe.target)
+        if self.trust_remote_code:
+            options["trust_remote_code"] = True
         eager = Candidate(EAGER, str(self.checkpoint.path), "torch", options)
         self._score(eager, root, self.checkpoint, None)
-        self._chain(tuned, root, leaf=False, name=TUNED)
+        self._chain(second, root, leaf=False, name=self._tuned)
         return root
 
     def conclude(self) -> None:
@@ -264,9 +267,9 @@ class Loop:
         if row.verdict == "error":
             return
         if row.name not in self.leaves:
-            row.verdict = "baseline" if row.name in (EAGER, TUNED) else "step"
+            row.verdict = "baseline" if row.name in (EAGER, self._tuned) else "step"
             return
-        tuned = next(r for r in self.rows if r.name == TUNED)
+        tuned = next(r for r in self.rows if r.name == self._tuned)
         row.reasons = self.recipe.gate.reasons(row, self.rows[0], tuned)
         row.verdict = "failed" if row.reasons else "passed"
 

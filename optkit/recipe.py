@@ -19,9 +19,8 @@ from typing import Any
 from optkit.errors import MissingDependency, RecipeError, did_you_mean
 from optkit.gate import Gate
 from optkit.passes.base import Pass, known_passes, make
+from optkit.targets import TARGETS, gpu_chains, require
 
-#: What can be measured so far; a target that is not here is an error, never a run on something else.
-TARGETS = ("cpu",)
 #: The INT8 candidates of each CPU engine.
 INT8_PASSES = {"onnxruntime": ("quantize-dynamic", "quantize-static"), "openvino": ("open-vino-int8",)}
 #: What making and serving them needs, beyond the extra `compress`.
@@ -77,14 +76,17 @@ class Recipe:
     def of(
         cls, steps: Iterable[Pass | AnyOf | str], gate: Gate = Gate(), runtime: str | None = None
     ) -> Recipe:
-        """From passes and names of passes with their defaults; "int8" stands for what `int8` does.
+        """From passes and names of passes with their defaults; "int8" stands for what `int8` does, "cuda"
+        for every way to serve on this machine's GPU (OptkitError where it has none).
 
         >>> [step.name() for step in Recipe.of(["prune", "int8"]).chains()[0]]
         ['prune', 'export-onnx', 'quantize-dynamic']
         """
         if isinstance(steps, str):
             steps = [steps]
-        return cls(tuple(made for step in steps for made in _expand(step, runtime)), gate)
+        steps = list(steps)
+        target = "cuda" if "cuda" in steps else "cpu"
+        return cls(tuple(made for step in steps for made in _expand(step, runtime)), gate, target)
 
     def chains(self) -> list[tuple[Pass, ...]]:
         """Every way from the source to a candidate."""
@@ -214,6 +216,11 @@ def _options(step: Pass | AnyOf) -> tuple[tuple[Pass, ...], ...]:
 def _expand(step: Pass | AnyOf | str, runtime: str | None) -> tuple[Pass | AnyOf, ...]:
     if not isinstance(step, str):
         return (step,)
+    if step == "cuda":
+        gpu = require("cuda")
+        assert gpu is not None
+        chains = gpu_chains(gpu)
+        return (AnyOf(tuple(tuple(make(*one) for one in chain) for chain in chains)),)
     if step != "int8":
         return (make(step, {}),)
     names = [name for engine in _engines(runtime) for name in INT8_PASSES[engine]]

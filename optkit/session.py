@@ -52,6 +52,8 @@ class Session(ABC):
     thread_safe: ClassVar[bool] = True
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    #: Where it computes: cpu or cuda.
+    device: str = "cpu"
 
     @abstractmethod
     def infer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
@@ -66,6 +68,14 @@ class Session(ABC):
         """Wait until the device has done all that it was asked. Nothing to wait for on a CPU."""
         return
 
+    def mark(self) -> Any:
+        """An event at this point of the device's work; None where there is none to be had."""
+        return None
+
+    def elapsed_ms(self, begin: Any, end: Any) -> float:
+        """Milliseconds of the device between two marks, after waiting for the second."""
+        raise NotImplementedError(f"{type(self).__name__} gives no marks.")
+
     def close(self) -> None:
         """Free the model. Calling it twice is fine."""
         return
@@ -75,6 +85,10 @@ class Session(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def per_token(self) -> list[str]:
+        """Outputs with a value for every token: their second dimension is dynamic."""
+        return [s.name for s in self.outputs if len(s.shape) > 1 and isinstance(s.shape[1], str)]
 
     def select(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         """The feeds this model takes, in its own order; an error names the ones that are missing."""

@@ -40,7 +40,7 @@ class Measured:
     `samples[shape][draw][round]` is a list of times per batch; at a shape of tokens "all" it is the
     time of the whole data set, which took `offline_batch` examples at a time. `load_ms` and
     `cold_ms` (the first answer) are the least of all draws, `load_rss_bytes` (resident after
-    loading) and `peak_rss_bytes` the greatest. `error`: why it stopped.
+    loading) and `peak_rss_bytes` the greatest. `gpu` as `Worker.gpu` gives it. `error`: why it stopped.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Measured:
     load_rss_bytes: int | None = None
     peak_rss_bytes: int | None = None
     offline_batch: int | None = None
+    gpu: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
 
 
@@ -261,6 +262,7 @@ class _Run:
 
     def _note_memory(self, name: str) -> None:
         record, peak = self.found[name], self._children[name].call("peak_rss")
+        record.gpu = self._children[name].call("gpu")
         record.peak_rss_bytes = max(record.peak_rss_bytes or 0, peak)
 
     def tell(self, fraction: float, text: str) -> None:

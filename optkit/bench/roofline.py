@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,24 +25,37 @@ _INTEGER = ("MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "MatMulIn
 
 @dataclass(frozen=True)
 class Work:
-    """One inference: multiply-adds count as two. `low` are operations that run in INT8."""
+    """One inference: multiply-adds count as two. `low` are operations that run in 8 bits.
+
+    `products` are those with a weight, `kind` the precision of all that is not low, `low_kind` of what is.
+    """
 
     operations: float
     low: float
     bytes: float
+    products: float = 0.0
+    kind: str = "fp32"
+    low_kind: str = "int8"
 
 
 @dataclass(frozen=True)
 class Peak:
     """What this machine does at best: operations per second by precision, bytes per second.
 
-    `bf16` is None where the processor has no bf16 products, or torch, which measures it, is missing.
+    `bf16` is None where the processor has no bf16 products, or torch, which measures it, is missing;
+    `fp16` and `fp8` are measured on GPUs only.
     """
 
     fp32: float
     int8: float
     bandwidth: float
     bf16: float | None = None
+    fp16: float | None = None
+    fp8: float | None = None
+
+    def rate(self, kind: str) -> float:
+        """Operations per second in precision `kind`; that of fp32 where it was not measured."""
+        return getattr(self, kind, None) or self.fp32
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -57,7 +70,7 @@ def count(model: Any, batch: int, tokens: int) -> Work:
     """
     sizes = {t.name: list(t.dims) for t in model.graph.initializer}
     made_by = {out: node for node in model.graph.node for out in node.output}
-    operations = low = moved = 0.0
+    operations = low = moved = products = 0.0
     hidden = 0
     for node in model.graph.node:
         if node.op_type in ("MatMul", "Gemm", *_INTEGER):
@@ -68,18 +81,31 @@ def count(model: Any, batch: int, tokens: int) -> Work:
             vectors = batch if node.op_type == "Gemm" or _one_vector(node, made_by) else batch * tokens
             work = 2.0 * rows * columns * vectors
             operations += work
+            products += work
             low += work if integer else 0.0
             moved += rows * columns * (1 if integer else 4)
             hidden = max(hidden, rows if rows == columns else 0)
     layers = sum(node.op_type in ("MultiHeadAttention", "Attention", "Softmax") for node in model.graph.node)
     # Scores and weighted sum: two products of tokens × tokens × hidden, in fp32.
     operations += layers * 4.0 * batch * tokens * tokens * hidden
-    return Work(operations, low, moved)
+    return Work(operations, low, moved, products=products)
+
+
+def as_precision(work: Work, precision: str) -> Work:
+    """The work of an fp32 graph if all its weights had `precision`: 2 bytes each, or 1 and 8-bit products."""
+    if work.low:  # the graph itself says what is in 8 bits
+        return replace(work, kind="bf16", low_kind=precision)
+    if precision in ("fp16", "bf16"):
+        return replace(work, bytes=work.bytes / 2, kind=precision)
+    if precision in ("int8", "fp8"):
+        return replace(work, bytes=work.bytes / 4, low=work.products, kind="bf16", low_kind=precision)
+    return work
 
 
 def bound_ms(work: Work, peak: Peak) -> float:
     """The least time of one inference, in milliseconds."""
-    arithmetic = (work.operations - work.low) / peak.fp32 + work.low / peak.int8
+    low = peak.rate(work.low_kind)
+    arithmetic = (work.operations - work.low) / peak.rate(work.kind) + work.low / low
     return 1000 * max(arithmetic, work.bytes / peak.bandwidth)
 
 
@@ -125,6 +151,13 @@ class ProbeWorker:
 
     def probe(self, threads: int) -> dict[str, float]:
         return probe(threads).to_dict()
+
+    def probe_gpu(self) -> dict[str, float]:
+        import torch
+
+        from optkit.bench.gpu_peaks import measure_peaks
+
+        return measure_peaks(torch).to_dict()
 
     def probe_bf16(self, threads: int) -> float:
         """In a process apart from `probe`: two libraries' idle threads spoil each other's times."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.bench import gpu_warmth
 from optkit.bench.accuracy import save_outputs
 from optkit.bench.batches import Item, arrivals, data_batches, everything, shuffled
 from optkit.errors import DataError, OptkitError
@@ -41,8 +42,11 @@ class Worker:
         open_session: Callable[..., Session] = open_session,
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
+        read_state: Callable[[], dict[str, Any]] = gpu_warmth.state_of_process,
     ) -> None:
         self._open, self._clock, self._sleep = open_session, clock, sleep
+        self._read_state, self._settled = read_state, False
+        self._device_ms: dict[str, list[float]] = {}
         self._session: Session | None = None
         self._artifact: Artifact | None = None
         self._task: Task | None = None
@@ -113,11 +117,18 @@ class Worker:
         return (self._clock() - begun) * 1000
 
     def warm(self, batch: int, tokens: int | str, repeats: int) -> None:
-        """The same work as `time`, untimed: caches fill, kernels are chosen, clocks rise."""
+        """The same work as `time`, untimed: caches fill, kernels are chosen, clocks rise.
+
+        On a GPU the first call goes on until its clock has settled.
+        """
         items = self._items(batch, tokens)
         for _ in range(repeats):
             for item in items:
                 self._answer(item)
+        session, _ = self._ready()
+        if session.device == "cuda" and not self._settled:
+            gpu_warmth.settle(lambda: self._answer(items[0]), self._read_state, self._clock)
+            self._settled = True
 
     def time(self, batch: int, tokens: int | str, repeats: int) -> list[float]:
         """Milliseconds of each batch, `repeats` times over all batches of the shape.
@@ -130,7 +141,7 @@ class Worker:
         samples: list[float] = []
         with _no_garbage_collection():
             for _ in range(repeats):
-                taken = [self._timed(item) for item in items]
+                taken = [self._timed(item, f"{batch}x{tokens}") for item in items]
                 samples += [sum(taken)] if tokens == "all" else taken
         return samples
 
@@ -184,6 +195,14 @@ class Worker:
                 first = last
         return {"latencies_ms": latencies, "gave_up": False}
 
+    def gpu(self) -> dict[str, Any]:
+        """Device times by shape (medians, ms), memory, clocks and power of the GPU; {} on a CPU."""
+        session, _ = self._ready()
+        if session.device != "cuda":
+            return {}
+        medians = {shape: float(np.median(taken)) for shape, taken in self._device_ms.items()}
+        return {"device_ms": medians, **self._read_state()}
+
     def peak_rss(self) -> int:
         """The most memory this process has held, in bytes."""
         # getrusage on Linux starts from the parent's peak, which a fork inherits; VmHWM does not.
@@ -232,14 +251,17 @@ class Worker:
             encoded = self._task.encode(item)
             self._task.decode(infer_all(session, encoded, len(item), max_tokens=4096))
 
-    def _timed(self, item: Item) -> float:
-        """Milliseconds until `item` was answered."""
+    def _timed(self, item: Item, shape: str = "") -> float:
+        """Milliseconds until `item` was answered, copies to the device and back included."""
         session, _ = self._ready()
         session.synchronize()  # what an earlier answer left on the device is no part of this one
-        begun = self._clock()
+        begin, begun = session.mark(), self._clock()
         self._answer(item)
+        end = session.mark()
         session.synchronize()
         taken = self._clock() - begun
+        if begin is not None:
+            self._device_ms.setdefault(shape, []).append(session.elapsed_ms(begin, end))
         if self._slowdown:
             until = begun + taken * (1 + self._slowdown)
             while (now := self._clock()) < until:

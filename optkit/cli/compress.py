@@ -26,7 +26,7 @@ def compress(
     recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML or JSON instead.")] = None,
     max_drop: Annotated[str | None, typer.Option(help="Most the score may drop: 1% (relative) or 0.01 (absolute). [default: 1%]", show_default=False)] = None,
     min_speedup: Annotated[float | None, typer.Option(help="Least speedup over torch fp32, at the lower end of its interval.")] = None,
-    target: Annotated[str | None, typer.Option(help="Where it will serve; cpu so far. [default: the recipe's]", show_default=False)] = None,
+    target: Annotated[str | None, typer.Option(help="Where it will serve: cpu, or cuda, which tries every way this machine has for its GPU. [default: the recipe's]", show_default=False)] = None,
     task: Annotated[str | None, typer.Option(help="What the model is for; default: from its architecture.")] = None,
     metric: Annotated[str | None, typer.Option(help="The task's metric; default: its first.")] = None,
     split: Annotated[str, typer.Option(help="The split that scores are taken on.")] = "validation",
@@ -60,16 +60,20 @@ def compress(
         *([Distill(teacher=teacher)] if distill else []),
         *(["int8"] if int8 else []),
     ]
+    if target == "cuda" and recipe is None:
+        if int8:
+            raise RecipeError("--target cuda tries INT8 and FP8 by itself; leave --int8 out.")
+        flags.append("cuda")
     if bool(flags) == (recipe is not None):
         raise RecipeError(
-            "Expected either passes (--prune, --distill, --int8) or --recipe FILE, received "
+            "Expected either passes (--prune, --distill, --int8, --target cuda) or --recipe FILE, received "
             + ("both." if flags else "neither."),
             hint="optkit recipe init writes a recipe to edit.",
         )
     if runtime is not None and not int8:
         raise RecipeError("--runtime restricts --int8; a recipe's passes decide its engines.")
     if recipe is None:
-        steps = flags if int8 else [*flags, "export-onnx"]
+        steps = flags if int8 or target == "cuda" else [*flags, "export-onnx"]
         plan = Recipe.of(steps, Gate.parse(max_drop or "1%", min_speedup), runtime)
     else:
         plan = _with_flags(Recipe.load(recipe), max_drop, min_speedup)

@@ -36,6 +36,20 @@ def read_state(index: int = 0, run: Callable[..., Any] = subprocess.run) -> dict
     return dict(zip(FIELDS.values(), values))
 
 
+def process_memory_mib(pid: int, run: Callable[..., Any] = subprocess.run) -> float | None:
+    """Device memory that process `pid` holds; None where the driver does not tell (as in most containers)."""
+    command = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
+    try:
+        done = run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    for line in done.stdout.splitlines():
+        found, _, used = line.partition(",")
+        if found.strip() == str(pid):
+            return _number(used)
+    return None
+
+
 def settled(megahertz: list[float | None], share: float = 0.02, last: int = 3) -> bool:
     """Whether the last readings of a clock lie within `share` of each other; True where none can be read.
 

@@ -84,6 +84,14 @@ class Pass(ABC):
         """The first line of the docstring."""
         return inspect.getdoc(cls).splitlines()[0]  # type: ignore[union-attr]
 
+    def made_precision(self) -> str | None:
+        """Precision of the result, where it follows from the fields; None: that of the source."""
+        return self.precision
+
+    def runtime_options(self) -> dict[str, Any]:
+        """What `runtime` is opened with, kept in the manifest."""
+        return {}
+
     @abstractmethod
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         """Write the result's files into `out`, an empty folder; `source` is never changed.
@@ -160,9 +168,9 @@ def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Ar
                 "seconds": round(time.monotonic() - begun, 3),
             },
             format=step.produces,
-            precision=step.precision or source.precision,
+            precision=step.made_precision() or source.precision,
             task=context.task.name,
-            runtime={"name": step.runtime, "options": {}} if step.runtime else None,
+            runtime={"name": step.runtime, "options": step.runtime_options()} if step.runtime else None,
         )
     return relocated(made, final)
 

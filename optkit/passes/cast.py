@@ -29,7 +29,11 @@ class _Cast(Pass):
     produces: ClassVar[str] = "onnx"
 
     keep: tuple[str, ...] = param(STABLE, "operator types that stay in fp32")
-    tolerance: float = param(0.05, "largest allowed change, as a share of the largest output", minimum=0.0)
+    tolerance: float = param(
+        0.05,
+        "largest allowed change, as a share of the largest output; not for a quantized graph",
+        minimum=0.0,
+    )
 
     @abstractmethod
     def kind(self) -> str:
@@ -43,7 +47,10 @@ class _Cast(Pass):
         copy_side_files(source.path, out)
         context.progress("comparing with the source", 0.8)
         batches = _checks(context.encoded("validation", CHECKED))
-        notes["max_difference"] = _difference(source.path, out, batches, self.kind(), self.tolerance)
+        # In a quantized graph a value at the edge of a step may fall either way; its score decides.
+        quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+        tolerance = float("inf") if quantized else self.tolerance
+        notes["max_difference"] = _difference(source.path, out, batches, self.kind(), tolerance)
         return notes
 
 
@@ -95,12 +102,14 @@ def _difference(
         new = _outputs(after, batches)
     except NoKernel:  # ONNX Runtime has few bf16 kernels on CPUs; TensorRT and CUDA have them
         return None
+    old = _outputs(before, batches)
     worst = 0.0
-    for feeds, a, b in zip(batches, _outputs(before, batches), new):
-        for name in b:
+    for name in new[0]:
+        largest = max(float(np.abs(a[name]).max()) for a in old)
+        for feeds, a, b in zip(batches, old, new):
             graph.refuse_non_finite({name: b[name]}, f"The {kind} graph")
             if feeds.get("attention_mask", np.ones(1)).any():
-                worst = max(worst, float(np.abs(a[name] - b[name]).max() / max(np.abs(a[name]).max(), 1e-6)))
+                worst = max(worst, float(np.abs(a[name] - b[name]).max()) / max(largest, 1e-6))
     if worst > tolerance:
         raise PassError(
             f"Expected {kind} to change outputs by at most {tolerance:.1%} of the largest, "

@@ -1,4 +1,4 @@
-"""`quantize-tensorrt`: INT8 with Q/DQ pairs where TensorRT's kernels want them."""
+"""`quantize-tensorrt`: INT8 or FP8 with Q/DQ pairs where TensorRT's kernels want them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,23 @@ from optkit.passes.finite_attention import make_masks_finite
 
 #: Head sizes and the longest text for which TensorRT fuses INT8 attention.
 HEAD_SIZES, LONGEST = (16, 32, 64), 512
+#: The largest magnitude of each type; FP8 is E4M3 (ONNX FLOAT8E4M3FN), for GPUs since Ada and Hopper.
+LARGEST = {"int8": 127.0, "fp8": 448.0}
 
 
 @dataclass(frozen=True)
 class QuantizeTensorRT(Pass):
     """Insert symmetric Q/DQ pairs around products, attention and residual additions.
 
-    Every product with a weight gets INT8 inputs and weights (one scale per output channel). With
+    Every product with a weight gets INT8 inputs and weights (one scale per output channel; with
+    `kind` fp8 E4M3 numbers instead, and one scale per weight). With
     `attention`: both inputs of the first batched product, the softmax's output, the value, and the
     output of the second product, which is what TensorRT fuses at head size 16, 32 or 64 and up to
     512 tokens. With `residual`: the residual input of each addition. Masks become finite.
     Notes: how many tensors were quantized, and whether attention was.
+
+    Source: TensorRT's documentation, "Quantized types" (symmetric; FP8 clips at 448), and its list of
+    attention fusions.
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"onnx"})
@@ -36,7 +42,10 @@ class QuantizeTensorRT(Pass):
     precision: ClassVar[str | None] = "int8"
     needs_data: ClassVar[bool] = True
 
-    calibration: str = param("min-max", "how a range follows from the values seen", choices=METHODS)
+    kind: str = param(
+        "int8", "int8, or fp8 for GPUs of compute capability 8.9 and later", choices=tuple(LARGEST)
+    )
+    calibration: str = param("percentile", "how a range follows from the values seen", choices=METHODS)
     percentile: float = param(
         99.99, "share of values kept by percentile calibration", minimum=90.0, maximum=100.0
     )
@@ -48,6 +57,9 @@ class QuantizeTensorRT(Pass):
     @classmethod
     def name(cls) -> str:
         return "quantize-tensorrt"
+
+    def made_precision(self) -> str | None:
+        return self.kind
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         model = graph.load_graph(source.path)
@@ -67,11 +79,12 @@ class QuantizeTensorRT(Pass):
             model, tensors, samples, self.calibration, self.percentile, context.progress
         )
         context.progress("writing Q/DQ pairs", 0.95)
-        scales = {name: _scale(*ranges[name]) for name in tensors}
-        weights = insert_pairs(model, places, weighted, scales)
+        scales = {name: _scale(*ranges[name], self.kind) for name in tensors}
+        weights = insert_pairs(model, places, weighted, scales, self.kind)
         graph.save_graph(model, out)
         copy_side_files(source.path, out)
         return notes | {
+            "kind": self.kind,
             "quantized_tensors": len(tensors),
             "quantized_weights": weights,
             "int8_attention": len(blocks),
@@ -92,7 +105,11 @@ class QuantizeTensorRT(Pass):
 
 
 def insert_pairs(
-    model: Any, places: list[tuple[Any, int]], weighted: set[str], scales: dict[str, float]
+    model: Any,
+    places: list[tuple[Any, int]],
+    weighted: set[str],
+    scales: dict[str, float],
+    kind: str = "int8",
 ) -> int:
     """Put a Q/DQ pair before each place, one pair per tensor, and one on each weight; in place.
 
@@ -100,7 +117,8 @@ def insert_pairs(
     """
     from onnx import helper, numpy_helper
 
-    model.graph.initializer.append(numpy_helper.from_array(np.array(0, dtype=np.int8), "int8_zero"))
+    zero = f"{kind}_zero"
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((), dtype=_numpy(kind)), zero))
     wanted = {node.input[i] for node, i in places}
     for node, i in places:
         node.input[i] = f"{node.input[i]}_dq"
@@ -109,7 +127,7 @@ def insert_pairs(
     def pair(name: str) -> list[Any]:
         scale = numpy_helper.from_array(np.array(scales[name], dtype=np.float32), f"{name}_scale")
         model.graph.initializer.append(scale)
-        values = [scale.name, "int8_zero"]
+        values = [scale.name, zero]
         return [
             helper.make_node("QuantizeLinear", [name, *values], [f"{name}_q"], f"{name}_quantize"),
             helper.make_node(
@@ -127,7 +145,8 @@ def insert_pairs(
             name = node.input[1]
             if name not in done:
                 transposed = any(a.name == "transB" and a.i for a in node.attribute)
-                nodes.append(_quantize_weight(model, weights[name], axis=0 if transposed else 1))
+                axis = None if kind == "fp8" else 0 if transposed else 1
+                nodes.append(_quantize_weight(model, weights[name], axis, kind))
                 done.add(name)
             node.input[1] = f"{name}_dq"
         nodes.append(node)
@@ -140,26 +159,39 @@ def insert_pairs(
     return len(done)
 
 
-def _quantize_weight(model: Any, tensor: Any, axis: int) -> Any:
-    """Store `tensor` as INT8 with a scale per channel along `axis`; gives its DequantizeLinear."""
+def _quantize_weight(model: Any, tensor: Any, axis: int | None, kind: str) -> Any:
+    """Store `tensor` with a scale per channel along `axis` (None: one scale); gives its DequantizeLinear."""
     from onnx import helper, numpy_helper
 
-    values, name = numpy_helper.to_array(tensor).astype(np.float32), tensor.name
-    scales = np.maximum(np.abs(values).max(axis=1 - axis), 1e-8) / 127
-    rounded = np.clip(np.rint(values / np.expand_dims(scales, 1 - axis)), -127, 127).astype(np.int8)
+    values, name, largest = numpy_helper.to_array(tensor).astype(np.float32), tensor.name, LARGEST[kind]
+    reach = np.abs(values).max() if axis is None else np.abs(values).max(axis=1 - axis, keepdims=True)
+    scales = np.maximum(reach, 1e-8) / largest
+    scaled = np.clip(values / scales, -largest, largest)
+    stored = (np.rint(scaled) if kind == "int8" else scaled).astype(_numpy(kind))
+    scales = np.asarray(scales, dtype=np.float32).reshape(() if axis is None else -1)
     model.graph.initializer.extend(
         [
-            numpy_helper.from_array(rounded, f"{name}_int8"),
-            numpy_helper.from_array(scales.astype(np.float32), f"{name}_scale"),
-            numpy_helper.from_array(np.zeros(len(scales), dtype=np.int8), f"{name}_zero"),
+            numpy_helper.from_array(stored, f"{name}_{kind}"),
+            numpy_helper.from_array(scales, f"{name}_scale"),
+            numpy_helper.from_array(np.zeros(scales.shape, dtype=_numpy(kind)), f"{name}_zero"),
         ]
     )
-    inputs = [f"{name}_int8", f"{name}_scale", f"{name}_zero"]
-    return helper.make_node("DequantizeLinear", inputs, [f"{name}_dq"], f"{name}_dequantize", axis=axis)
+    inputs = [f"{name}_{kind}", f"{name}_scale", f"{name}_zero"]
+    along = {} if axis is None else {"axis": axis}
+    return helper.make_node("DequantizeLinear", inputs, [f"{name}_dq"], f"{name}_dequantize", **along)
 
 
-def _scale(low: float, high: float) -> float:
-    return max(abs(low), abs(high), 1e-8) / 127
+def _numpy(kind: str) -> Any:
+    """numpy's type for `kind`; that of FP8 comes with onnx."""
+    if kind == "int8":
+        return np.dtype(np.int8)
+    import ml_dtypes
+
+    return np.dtype(ml_dtypes.float8_e4m3fn)
+
+
+def _scale(low: float, high: float, kind: str) -> float:
+    return max(abs(low), abs(high), 1e-8) / LARGEST[kind]
 
 
 def _fuses(config: dict[str, Any]) -> tuple[bool, str]:

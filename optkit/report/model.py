@@ -79,6 +79,8 @@ class Row:
     `seconds` is what the pass took, measuring excluded; `pass_peak_rss_bytes` its peak memory.
     `probes` of an INT8 model: `int8` (which share ran in INT8 kernels) and `neighbours` (whether an
     answer depends on its batch), as `optkit.bench.int8_share` and `optkit.bench.neighbours` give them.
+    `gpu` of a model on a GPU: `device_ms` (median by CUDA events at each shape), the memory of its
+    process, and clocks, power and temperature as read right after the last round.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Row:
     flips: list[dict[str, Any]] = field(default_factory=list)
     scenarios: list[Scenario] = field(default_factory=list)
     probes: dict[str, Any] = field(default_factory=dict)
+    gpu: dict[str, Any] = field(default_factory=dict)
 
     def at(self, batch: int, tokens: int | str) -> Latency | None:
         return next((x for x in self.latency if (x.batch, x.tokens) == (batch, tokens)), None)

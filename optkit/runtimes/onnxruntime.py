@@ -61,6 +61,7 @@ class OnnxRuntimeSession(Session):
                 f"Expected ONNX Runtime to run on {providers[0]}, received {used}.",
                 hint="Check nvidia-smi, and that CUDA and cuDNN fit this onnxruntime-gpu.",
             )
+        self.device = provider
         self.inputs = tuple(_spec(x) for x in self._session.get_inputs())
         self.outputs = tuple(_spec(x) for x in self._session.get_outputs())
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.cuda.buckets import cut, fill, rounded
 from optkit.cuda.device import open_device
 from optkit.cuda.probe import Gpu
 from optkit.errors import CheckpointError, OptkitError
 from optkit.session import Feeds, Session, TensorSpec
-from optkit.trt.buckets import fill, rounded
 from optkit.trt.execution import Execution
 from optkit.trt.library import make_runtime, numpy_type, open_library
 from optkit.trt.profiles import Profile, choose
@@ -31,6 +31,8 @@ class TensorRTSession(Session):
     that there are few. `streaming_mib` bounds the weights kept on the GPU, for engines built with
     weight streaming. `threads` is taken, and means nothing here.
     """
+
+    device = "cuda"
 
     thread_safe = False  # one stream, one scratch memory
 
@@ -77,6 +79,12 @@ class TensorRTSession(Session):
     def synchronize(self) -> None:
         self._device.synchronize(self._stream)
 
+    def mark(self) -> Any:
+        return self._device.record(self._stream)
+
+    def elapsed_ms(self, begin: Any, end: Any) -> float:
+        return self._device.elapsed_ms(begin, end)
+
     def close(self) -> None:
         if self._engine is not None:
             for execution in self._executions.values():
@@ -97,14 +105,11 @@ class TensorRTSession(Session):
             )
         wide, long = batch, tokens
         if self._graphs:
-            wide, long = rounded(batch, tokens, self._profiles[number], self._bucket)
+            profile = self._profiles[number]
+            wide, long = rounded(batch, tokens, (profile.batch[2], profile.tokens[2]), self._bucket)
             long = long if "attention_mask" in feeds else tokens
         outputs = self._execution(number, wide, long).run(fill(feeds, wide, long))
-        per_token = {s.name for s in self.outputs if len(s.shape) > 1 and isinstance(s.shape[1], str)}
-        return {
-            n: value[:batch, :tokens] if n in per_token and value.shape[1] == long else value[:batch]
-            for n, value in outputs.items()
-        }
+        return cut(outputs, self.per_token(), batch, tokens)
 
     def _execution(self, number: int, batch: int, tokens: int) -> Execution:
         """The context of a profile, or with CUDA graphs that of a profile and shape."""

@@ -8,11 +8,21 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.errors import OptkitError, did_you_mean
+from optkit.cuda.buckets import cut, fill, rounded
+from optkit.errors import MissingDependency, OptkitError, did_you_mean
 from optkit.session import Feeds, Session, TensorSpec
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 ATTENTION = ("sdpa", "eager")
+#: torchao's configuration of each kind: activations are quantized at run time, by row.
+QUANTIZERS = {
+    "int8": "Int8DynamicActivationInt8WeightConfig",
+    "fp8": "Float8DynamicActivationFloat8WeightConfig",
+}
+#: Widths that the 8-bit matrix units take.
+_WIDTH = 16
+#: A compiled model is recorded once per bucket; beyond these limits a shape is taken as it is.
+_BUCKET, _MOST = 32, (1024, 8192)
 
 
 class TorchSession(Session):
@@ -20,7 +30,9 @@ class TorchSession(Session):
 
     `device` is cpu or cuda (cuda:1, ...); `dtype` fp32, fp16 or bf16; `attention` sdpa or eager (None:
     the model's own choice). `compile` runs it through `torch.compile`; on CUDA with mode
-    "reduce-overhead", which records CUDA graphs, one per shape. Outputs are fp32 in any case.
+    "reduce-overhead", which records CUDA graphs, one per shape, and shapes are rounded up so that there
+    are few. `quantize` (int8, fp8) turns the linear layers to torchao's 8-bit ones, which need
+    `compile` to be fast. Outputs are fp32 in any case.
     """
 
     def __init__(
@@ -32,6 +44,7 @@ class TorchSession(Session):
         dtype: str = "fp32",
         attention: str | None = None,
         compile: bool = False,
+        quantize: str | None = None,
     ) -> None:
         import torch
 
@@ -40,7 +53,10 @@ class TorchSession(Session):
         _check("dtype", dtype, DTYPES)
         if attention is not None:
             _check("attention", attention, ATTENTION)
+        if quantize is not None:
+            _check("quantize", quantize, QUANTIZERS)
         self._cuda = device.split(":")[0] == "cuda"
+        self.device = "cuda" if self._cuda else "cpu"
         if self._cuda and not torch.cuda.is_available():
             raise OptkitError(
                 "Expected a GPU that torch can use, received none.",
@@ -48,32 +64,60 @@ class TorchSession(Session):
             )
         if threads:
             torch.set_num_threads(threads)
-        self._torch, self._device, self._dtype = torch, device, getattr(torch, DTYPES[dtype])
+        self._torch, self._where, self._dtype = torch, device, getattr(torch, DTYPES[dtype])
         model: Any = load_model(artifact, trust_remote_code=trust_remote_code)
         if attention is not None:
             model.set_attn_implementation(attention)
         model = model.to(device=device, dtype=self._dtype)
+        reserved = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
+        positions = getattr(model.config, "max_position_embeddings", None)
+        self._longest = positions - reserved if isinstance(positions, int) else None
         self.inputs = tuple(_input(name, model.config) for name in model_inputs(model))
         outputs = model_outputs(model)
         self.outputs = tuple(TensorSpec(name, "float32", shape) for name, shape in outputs.items())
+        if quantize is not None:
+            _quantize(model, quantize)
+        self._buckets = compile and self._cuda
         if compile:
             mode = "reduce-overhead" if self._cuda else "default"
+            if self._cuda:  # the default of 8 shapes ends in eager mode with no more than a log line
+                torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
             model = torch.compile(model, mode=mode, dynamic=False if self._cuda else None)
         self._model: Any = model
 
     def infer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        feeds = self.select(feeds)
+        if not self._buckets or "attention_mask" not in feeds:
+            return self._answer(feeds)
+        batch, tokens = feeds["attention_mask"].shape
+        longest = min(_MOST[1], self._longest or _MOST[1])
+        padded = fill(feeds, *rounded(batch, tokens, (_MOST[0], longest), _BUCKET))
+        return cut(self._answer(padded), self.per_token(), batch, tokens)
+
+    def _answer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         with self._torch.inference_mode():
-            tensors = {name: self._tensor(a) for name, a in self.select(feeds).items()}
+            tensors = {name: self._tensor(a) for name, a in feeds.items()}
             answer = self._model(**tensors, return_dict=True)
             # .cpu() waits for the device: the answer is ready on return
             return {spec.name: answer[spec.name].float().cpu().numpy() for spec in self.outputs}
 
     def synchronize(self) -> None:
         if self._cuda:
-            self._torch.cuda.synchronize(self._device)
+            self._torch.cuda.synchronize(self._where)
+
+    def mark(self) -> Any:
+        if not self._cuda:
+            return None
+        event = self._torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def elapsed_ms(self, begin: Any, end: Any) -> float:
+        end.synchronize()
+        return float(begin.elapsed_time(end))
 
     def _tensor(self, array: np.ndarray) -> Any:
-        tensor = self._torch.from_numpy(array).to(self._device)
+        tensor = self._torch.from_numpy(array).to(self._where)
         return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
 
     def close(self) -> None:
@@ -90,6 +134,24 @@ def _input(name: str, config: Any) -> TensorSpec:
     size = config.image_size
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
     return TensorSpec(name, "float32", ("batch", config.num_channels, height, width))
+
+
+def _quantize(model: Any, kind: str) -> None:
+    """Replace the linear layers that 8-bit matrix units take; heads of few outputs stay."""
+    try:
+        import torchao.quantization as quantization
+    except ImportError as reason:
+        raise MissingDependency.of("torchao", "torchao") from reason
+    from torch.nn import Linear
+
+    def fits(module: Any, name: str) -> bool:
+        return (
+            isinstance(module, Linear)
+            and module.in_features % _WIDTH == 0
+            and module.out_features % _WIDTH == 0
+        )
+
+    quantization.quantize_(model, getattr(quantization, QUANTIZERS[kind])(), filter_fn=fits)
 
 
 def _check(option: str, received: str, known: Any) -> None:

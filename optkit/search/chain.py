@@ -91,8 +91,9 @@ def _switch(name: str) -> str:
 
 
 def _training_passes() -> list[str]:
-    """Passes from a checkpoint to a checkpoint."""
-    return [n for n, cls in known_passes().items() if cls.produces == "hf" and "hf" in cls.accepts]
+    """Passes that make another checkpoint (and do not only say how one is served)."""
+    known = known_passes().items()
+    return [n for n, cls in known if cls.produces == "hf" and "hf" in cls.accepts and cls.runtime is None]
 
 
 def _last_passes() -> list[str]:

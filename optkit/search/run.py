@@ -18,11 +18,11 @@ from optkit.data import Data
 from optkit.errors import GateFailed, RecipeError, did_you_mean
 from optkit.evaluation import Evaluator
 from optkit.gate import Gate
-from optkit.loop import EAGER
 from optkit.recipe import Recipe
 from optkit.report.model import Report
 from optkit.search.chain import EXPORT, ask_chain, chain_of, check_space, default_space
 from optkit.search.trial import COSTS, NOTES, TrialLoop, run_chain, timing_turn
+from optkit.targets import EAGER
 from optkit.task import Columns, open_task
 from optkit.tuning import page
 from optkit.tuning.results import StudyResult, TrialResult, collect, front, trial_result

@@ -12,10 +12,11 @@ from optuna import TrialPruned
 
 from optkit.artifact import Artifact
 from optkit.bench.plan import Candidate
-from optkit.loop import EAGER, Loop
+from optkit.loop import Loop
 from optkit.passes.base import Pass
 from optkit.report.model import Interval, Row
 from optkit.session import DEFAULT_RUNTIME
+from optkit.targets import EAGER
 from optkit.tuning.storage import locked
 from optkit.tuning.study import Objective
 

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from optkit.bench import roofline
-from optkit.bench.roofline import Peak, Work, bound_ms, count
+from optkit.bench.roofline import Peak, Work, as_precision, bound_ms, count
 from optkit.runtimes.fake import ManualClock
 
 
@@ -26,7 +26,7 @@ W = np.zeros((4, 6), np.float32)
 
 def test_a_matmul_runs_once_per_token_and_reads_its_weights_once():
     work = count(graph(helper.make_node("MatMul", ["x", "w"], ["y"]), w=W), batch=2, tokens=3)
-    assert work == Work(operations=2 * 4 * 6 * 2 * 3, low=0, bytes=4 * 6 * 4)
+    assert work == Work(operations=288, low=0, bytes=4 * 6 * 4, products=288)
 
 
 def test_a_gemm_runs_once_per_example():
@@ -89,3 +89,18 @@ def test_counts_of_a_real_export_agree_with_its_weights(checkpoint, tmp_path):
     attention = layers * 4 * 3 * 10 * 10 * hidden
     head = 2 * 3 * (hidden * hidden + hidden * 2)
     assert work.operations == per_token * 30 + attention + head
+
+
+def test_half_precision_reads_half_the_bytes_at_its_own_rate():
+    peak = Peak(fp32=100e9, int8=400e9, bandwidth=10e9, fp16=200e9, fp8=800e9)
+    work = Work(operations=2e9, low=0, bytes=1e8, products=1.6e9)
+    assert bound_ms(as_precision(work, "fp16"), peak) == pytest.approx(10)
+    assert as_precision(work, "fp16").bytes == 5e7
+    eight = as_precision(work, "fp8")  # attention stays in bf16, which was not measured here: fp32's rate
+    assert bound_ms(eight, peak) == pytest.approx(1.6e9 / 800e9 * 1000 + 0.4e9 / 100e9 * 1000)
+    assert as_precision(work, "fp32") == work
+
+
+def test_a_graph_that_says_what_is_in_8_bits_is_not_counted_twice():
+    work = Work(operations=2e9, low=1e9, bytes=1e8, products=1.6e9)
+    assert (as_precision(work, "int8").bytes, as_precision(work, "int8").low) == (1e8, 1e9)

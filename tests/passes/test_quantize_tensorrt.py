@@ -97,6 +97,30 @@ def test_zero_points_are_zero(made):
             assert not graph.weights[node.input[2]].any()
 
 
+def test_fp8_has_the_same_places_and_e4m3_numbers(plain, made, context, tmp_path):
+    eight = apply(make("quantize-tensorrt", {"kind": "fp8"}), plain, tmp_path / "q", context)
+    graph, int8 = Graph(eight), Graph(made)
+    assert eight.precision == "fp8"
+    assert [n.name for n in graph.nodes] == [n.name for n in int8.nodes]
+    onnx.checker.check_model(graph.model, full_check=True)
+    types = {t.name: t.data_type for t in graph.model.graph.initializer}
+    pairs = [n for n in graph.nodes if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert {types[n.input[2]] for n in pairs} == {onnx.TensorProto.FLOAT8E4M3FN}
+    assert all(graph.weights[n.input[1]].ndim == 0 for n in pairs)  # one scale per tensor, weights too
+    for name, weight in graph.weights.items():
+        if name.endswith("_fp8"):
+            assert np.abs(weight.astype(np.float32)).max() == 448  # the whole range is used
+
+
+def test_fp8_answers_like_fp32(plain, context, tmp_path):
+    eight = apply(make("quantize-tensorrt", {"kind": "fp8"}), plain, tmp_path / "q", context)
+    encoded = context.encoded("validation", 16)
+    with open_session(plain) as a, open_session(eight) as b:
+        before, after = (np.stack(infer_all(s, encoded, 8, 512)["logits"]) for s in (a, b))
+    assert (before != after).any()
+    np.testing.assert_allclose(after, before, atol=0.15 * np.abs(before).max())
+
+
 def test_a_head_size_that_does_not_fuse_stays_in_float(make_checkpoint, context, tmp_path):
     source = fetch(make_checkpoint("bert", hidden_size=24))
     graph = apply(make("export-onnx", {"attention": "plain"}), source, tmp_path / "p", context)

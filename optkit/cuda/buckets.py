@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from optkit.trt.profiles import Profile
 
+def rounded(batch: int, tokens: int, most: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """The bucket of a shape: the batch to a power of two, the tokens to a multiple, at most `most`.
 
-def rounded(batch: int, tokens: int, profile: Profile, multiple: int) -> tuple[int, int]:
-    """The bucket of a shape: the batch to a power of two, the tokens to a multiple, inside `profile`.
-
-    >>> rounded(3, 17, Profile((1, 8, 64), (1, 20, 128)), 16)
+    >>> rounded(3, 17, (64, 128), 16)
     (4, 32)
     """
     wide = 1 << (max(batch, 1) - 1).bit_length()
     long = -(-tokens // multiple) * multiple
-    return min(wide, profile.batch[2]), min(long, profile.tokens[2])
+    return max(batch, min(wide, most[0])), max(tokens, min(long, most[1]))
 
 
 def fill(feeds: Mapping[str, np.ndarray], batch: int, tokens: int) -> dict[str, np.ndarray]:
@@ -33,3 +31,11 @@ def fill(feeds: Mapping[str, np.ndarray], batch: int, tokens: int) -> dict[str, 
             value = np.concatenate([value, np.repeat(value[:1], batch - len(value), axis=0)])
         full[name] = value
     return full
+
+
+def cut(
+    outputs: Mapping[str, np.ndarray], per_token: Iterable[str], batch: int, tokens: int
+) -> dict[str, np.ndarray]:
+    """The outputs without what `fill` added; those in `per_token` have a value for every token."""
+    names = set(per_token)
+    return {n: v[:batch, :tokens] if n in names else v[:batch] for n, v in outputs.items()}
