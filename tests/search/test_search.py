@@ -32,7 +32,7 @@ def made(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def no_probes():
-    """What `compress` tests: the machine's peaks and the INT8 probes take seconds, and no part in a search."""
+    """The machine's peaks and the INT8 probes, which take seconds, are what tests of `compress` are for."""
     from optkit.evaluation import Evaluator
 
     with pytest.MonkeyPatch.context() as patch:
