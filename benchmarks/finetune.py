@@ -1,79 +1,154 @@
-"""Fine-tuning all-MiniLM-L6-v2 with the default command, then INT8: what each score is, and what INT8 cost.
+"""Fine-tuning with the default command, for every task with real data, then INT8, and what INT8 cost.
 
-Run: python benchmarks/finetune.py [--steps N] [NAME ...]     (NAME: sst2, banking77, wnut17)
-Writes benchmarks/results/finetune.json. With --steps a data set is cut to that many batches, which
-proves the path and measures nothing: the result is printed and not written.
+Run: python benchmarks/finetune.py [--trial] [NAME ...]
+Writes benchmarks/results/finetune.json after every data set; one that is in it is not run again, and a
+killed run resumes in the middle of one. The checkpoints stay in models/finetuned-NAME. `--trial` trains on
+a few batches and scores 64 examples, which proves the path and measures nothing: the result is printed.
+
+Texts start from all-MiniLM-L6-v2; Fashion-MNIST from a ViT with random weights (four layers of width 96,
+patches of 4 pixels), for which the learning rate is higher. What is beside the default command stands in
+`CASES`; bfloat16 products save a third of the time on this machine. The best epoch is chosen on validation
+(a tenth of train where there is none, and for SQuAD, whose 2,000 questions from dev are the test). Every
+score here is on the whole test split; the drop is paired against the checkpoint in torch.
+
+Prediction, written before the run: SST-2 .90, Banking77 .91 (three epochs are few for 77 classes), WNUT-17
+entity F1 .40, STS-B .87, SQuAD F1 .60, Fashion-MNIST .88; INT8 costs at most one point of any of them,
+dynamic on WNUT-17 the most.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import optkit
+from optkit.artifact import Artifact, write_json
+from optkit.data import Data
 from optkit.demo import encoder_folder
+from optkit.session import infer_all, open_session
+from optkit.task import Columns, Task, open_task
 
 HERE = Path(__file__).parent
+MODELS = HERE.parent / "models"
 SHARED = HERE.parent.parent / "shared" / "data"
-NAMES = ("sst2", "banking77", "wnut17")
-FILES = ("train.jsonl", "validation.jsonl", "test.jsonl")
-BATCH = 32
+FILE = HERE / "results" / "finetune.json"
+
+#: Name → flags beside the default command.
+CASES = {
+    "sst2": "",
+    "banking77": "",
+    "wnut17": "",
+    "stsb": "--task embeddings",
+    "squad": "--epochs 2 --max-length 256 --precision bf16",
+    "fashion": "--epochs 5 --batch 64 --learning-rate 1e-3",
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=NAMES, metavar="NAME")
-    parser.add_argument("--steps", type=int, help="Batches per epoch; for a trial.")
+    parser.add_argument("names", nargs="*", default=tuple(CASES), metavar="NAME")
+    parser.add_argument("--trial", action="store_true", help="A few batches and 64 examples.")
     arguments = parser.parse_args()
-    results = {}
+    known = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     for name in arguments.names:
-        results[name] = measure(name, arguments.steps)
-        print(json.dumps({name: results[name]}, indent=2), flush=True)
-        if arguments.steps is None:
-            file = HERE / "results" / "finetune.json"
-            known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-            file.write_text(json.dumps({**known, **results}, indent=2) + "\n", encoding="utf-8")
+        if arguments.trial or name not in known:
+            found = measure(name, arguments.trial)
+            print(json.dumps({name: {**found, "environment": "..."}}, indent=2), flush=True)
+            if not arguments.trial:
+                known = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+                write_json(FILE, {**known, name: found})
 
 
-def measure(name: str, steps: int | None) -> dict:
-    with tempfile.TemporaryDirectory() as scratch:
-        data = copied(SHARED / name, Path(scratch), steps)
-        out = HERE.parent / "models" / f"finetune-{name}"
-        shutil.rmtree(out, ignore_errors=True)
-        command = [sys.executable, "-m", "optkit", "finetune", str(encoder_folder()), "--data", str(data)]
-        command += ["--out", str(out), "--quiet"]
-        begun = time.monotonic()
-        subprocess.run([*command, *(["--epochs", "1"] if steps else [])], check=True)
-        seconds = time.monotonic() - begun
-        notes = optkit.Artifact.open(out).lineage[-1]["notes"]
-        small = out.with_name(f"{out.name}-int8")
-        shutil.rmtree(small, ignore_errors=True)
-        report = optkit.compress(out, optkit.Recipe.int8(), data=data, out=small, split="test")
-        return {
-            "metric": notes["metric"],
-            "validation": notes["score"],
-            "history": notes["history"],
-            "table": notes["table"],
-            "finetune_seconds": round(seconds, 1),
-            "test": {row.name: row.score for row in report.rows},
-            "test_change": {row.name: vars(row.drop) if row.drop else None for row in report.rows},
-            "chosen": report.chosen,
-            "environment": report.environment,
-        }
+def measure(name: str, trial: bool) -> dict[str, Any]:
+    out = MODELS / (f"trial-{name}" if trial else f"finetuned-{name}")
+    data = folder_of(name)
+    start = small_vit(MODELS / "vit-start") if name == "fashion" else encoder_folder()
+    flags = CASES[name].split() + (["--epochs", "0.02"] if trial else [])
+    if not out.exists():
+        command = [sys.executable, "-m", "optkit", "finetune", str(start), "--data", str(data)]
+        subprocess.run([*command, "--out", str(out), "--quiet", *flags], check=True)
+    made = Artifact.open(out).lineage[-1]
+    report = optkit.compress(
+        out,
+        optkit.Recipe.int8(),
+        data=data,
+        out=out.with_name(f"{out.name}-int8"),
+        split="test",
+        limit=64 if trial else None,
+        shapes=("1xdata",),  # times are not what this measures
+        rounds=1,
+        processes=1,
+        force=trial,
+    )
+    return {
+        "flags": CASES[name],
+        "metric": made["notes"]["metric"],
+        "validation": made["notes"]["score"],
+        "history": made["notes"]["history"],
+        "finetune_seconds": made["seconds"],
+        "test": {row.name: row.score for row in report.rows},
+        "test_drop": {row.name: vars(row.drop) for row in report.rows if row.drop},
+        "test_table": [] if trial else table(out, data),
+        "environment": report.environment,
+    }
 
 
-def copied(source: Path, folder: Path, steps: int | None) -> Path:
-    """The splits of `source`, cut to `steps` batches each where it is given."""
-    for file in FILES:
-        if (source / file).exists():
-            lines = (source / file).read_text(encoding="utf-8").splitlines()
-            (folder / file).write_text("\n".join(lines[: steps and steps * BATCH]) + "\n", encoding="utf-8")
+def table(checkpoint: Path, data: Path) -> list[dict[str, Any]]:
+    """Precision, recall and F1 per label on the test split, for tasks that have such a table."""
+    artifact = Artifact.open(checkpoint)
+    task = open_task(artifact)
+    if type(task).table is Task.table:
+        return []
+    labelled = task.read(Data(str(data)).split("test"), Columns())
+    with open_session(artifact) as session:
+        answers = task.answers(infer_all(session, labelled.encoded, 32, 4096))
+    return [asdict(line) for line in task.table(answers, labelled.references)]
+
+
+def folder_of(name: str) -> Path:
+    """Where the data lies. SQuAD's validation split serves as test, and a tenth of train as validation."""
+    if name != "squad":
+        return SHARED / {"fashion": "fashion_mnist"}.get(name, name)
+    folder = MODELS / "data-squad"
+    folder.mkdir(parents=True, exist_ok=True)
+    for ours, theirs in (("train", "train"), ("test", "validation")):
+        link = folder / f"{ours}.jsonl"
+        if not link.exists():
+            link.symlink_to((SHARED / name / f"{theirs}.jsonl").resolve())
+    return folder
+
+
+def small_vit(folder: Path) -> Path:
+    """A ViT for images of 28 x 28 gray pixels, with random weights, and its preprocessor_config.json."""
+    import torch
+    import transformers
+
+    if folder.exists():
+        return folder
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        image_size=28,
+        patch_size=4,
+        num_channels=1,
+        hidden_size=96,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=384,
+        num_labels=10,
+    )
+    transformers.ViTForImageClassification(config).save_pretrained(str(folder))
+    settings = {
+        "image_processor_type": "ViTImageProcessor",
+        "size": {"height": 28, "width": 28},
+        "image_mean": [0.2860],
+        "image_std": [0.3530],
+    }
+    write_json(folder / "preprocessor_config.json", settings)
     return folder
 
 

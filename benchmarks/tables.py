@@ -70,7 +70,39 @@ def gpu_precisions() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"sst2-int8": sst2_int8, "aa": aa, "gpu-precisions": gpu_precisions}
+def prune() -> str:
+    """One-shot and distilled models of SST-2, by what was removed; each cell as one row."""
+    lines = [
+        "| removed | what | validation (872), change [95%] | test (1,821), change [95%] | time, memory |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    rows = []
+    for key, cell in results("prune_oneshot")["cells"].items():
+        criterion, share = key.split(":")
+        rows.append((float(share), f"{criterion}, no training", cell))
+    for key, cell in results("prune_distill")["cells"].items():
+        name, share, step = key.split(":")
+        if name == "sst2":
+            rows.append((float(share), _STEPS.get(step, step), cell))
+    for share, what, cell in sorted(rows, key=lambda row: row[0]):
+        scores = []
+        for split in ("validation", "test"):
+            found, drop = cell[split], cell[split]["drop"]
+            change = f"{0 - drop['drop']:+.4f} [{-drop['high']:+.4f}, {-drop['low']:+.4f}]"
+            scores.append(f"{found.get('score', found.get('accuracy')):.4f}, {change}")
+        peak = f", {cell['peak_rss_bytes'] / 1e9:.1f} GB" if cell["peak_rss_bytes"] else ""
+        lines.append(f"| {share:.0%} | {what} | {' | '.join(scores)} | {cell['seconds']:.0f} s{peak} |")
+    return "\n".join(lines)
+
+
+#: Names of steps in the table `prune`.
+_STEPS = {
+    "prune": "kprune, no training",
+    "distill": "then distilled",
+    "quantize-dynamic": "then INT8, ONNX Runtime",
+    "open-vino-int8": "then INT8, OpenVINO",
+}
+TABLES = {"sst2-int8": sst2_int8, "aa": aa, "gpu-precisions": gpu_precisions, "prune": prune}
 
 
 def results(name: str) -> Any:

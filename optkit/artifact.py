@@ -44,7 +44,10 @@ MODULE_FILES = "[0-9]*_*/config.json"
 REPORTS = (
     *("report.json", "report.md", "report.html", "report.xml", "report.csv"),
     *("study.json", "study.html"),
+    "training.html",
 )
+#: The same holds for what TensorBoard reads.
+EVENTS = "events.out.tfevents"
 _PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "nncf", "tokenizers", "numpy")
 
 
@@ -156,7 +159,7 @@ def seal(
         "files": {
             p.relative_to(folder).as_posix(): sha256(p)
             for p in sorted(folder.rglob("*"))
-            if p.is_file() and p.name != MANIFEST and p.name not in REPORTS
+            if p.is_file() and p.name != MANIFEST and p.name not in REPORTS and not p.name.startswith(EVENTS)
         },
         "versions": library_versions(),
     }

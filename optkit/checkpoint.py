@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact
+from optkit.artifact import Artifact, copy_side_files
 from optkit.errors import CheckpointError, OptkitError
 from optkit.pooling import OUTPUT, pooled, read_pooling
 
@@ -97,6 +97,18 @@ def load_model(path: str | Path | Artifact, task: str | None = None, trust_remot
     if task == "embeddings":
         model = pooled(model, read_pooling(artifact.path))
     return model.eval()
+
+
+def save_model(model: Any, source: Artifact, out: Path) -> None:
+    """Write a torch module made of the checkpoint `source` into `out`, with the tokenizer and settings.
+
+    config.json is the module's own; of a pooled encoder the encoder is written.
+    """
+    network = model.transformer if hasattr(model, "pooling") else model
+    network.save_pretrained(str(out))
+    config = (out / "config.json").read_bytes()
+    copy_side_files(source.path, out)
+    (out / "config.json").write_bytes(config)
 
 
 def model_inputs(model: Any) -> list[str]:

@@ -74,7 +74,7 @@ class Data:
         """
         available = self.splits
         if name in available:
-            rows = self._whole(name)
+            rows = self.whole(name)
             if name == "train" and "validation" not in available:
                 rows = self._divided("train")["train"]
         elif name == "validation" and "train" in available:
@@ -88,6 +88,10 @@ class Data:
                 f"The split {name!r} of {self.name!r} is empty.", hint="Give data with at least one example."
             )
         return rows
+
+    def everything(self) -> Any:
+        """All rows of a single file, in their order."""
+        return self._whole("all")
 
     @cached_property
     def splits(self) -> list[str]:
@@ -108,11 +112,12 @@ class Data:
             return images.fingerprint(files[0])
         return sha256(files[0]) if len(files) == 1 else _joint(files)
 
-    def _whole(self, name: str) -> Any:
+    def whole(self, name: str) -> Any:
+        """All rows of a split that the source has, none held out."""
         return _read(self.files[name]) if self.is_local else self._hub[name]
 
     def _divided(self, name: str) -> Any:
-        return self._whole(name).train_test_split(test_size=HELD_OUT, seed=self.seed)
+        return self.whole(name).train_test_split(test_size=HELD_OUT, seed=self.seed)
 
     @cached_property
     def _hub(self) -> dict[str, Any]:

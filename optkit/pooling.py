@@ -93,13 +93,16 @@ def pooled(encoder: Any, pooling: Pooling) -> Any:
         def set_attn_implementation(self, name: str) -> None:
             self.transformer.set_attn_implementation(name)
 
-        def forward(self, attention_mask: torch.Tensor, **inputs: Any) -> dict[str, torch.Tensor]:
+        def forward(self, attention_mask: torch.Tensor, **inputs: Any) -> dict[str, Any]:
             inputs.pop("return_dict", None)
-            tokens = self.transformer(attention_mask=attention_mask, **inputs)[0]
+            found = self.transformer(attention_mask=attention_mask, **inputs)
+            tokens = found[0]
             vectors = [_POOL[mode](tokens, attention_mask) for mode in pooling.modes]
             vector = torch.cat(vectors, dim=-1) if len(vectors) > 1 else vectors[0]
             if pooling.normalize:
                 vector = torch.nn.functional.normalize(vector, p=2, dim=1)
+            if inputs.get("output_hidden_states"):
+                return {OUTPUT: vector, "hidden_states": found.hidden_states}
             return {OUTPUT: vector}
 
     return Pooled()

@@ -245,15 +245,22 @@ def _check_order(steps: tuple[Pass | AnyOf, ...]) -> None:
 
 
 def _check_repair(names: list[str]) -> None:
-    """Distillation repairs what pruning damaged, so it comes after it (again, where both are repeated)."""
-    if "prune" not in names or "distill" not in names:
+    """Distillation repairs what cutting damaged, so it comes after it (again, where both are repeated)."""
+    last = {name: place for place, name in enumerate(names)}
+    if "distill" not in last:
         return
-    last = {name: len(names) - 1 - names[::-1].index(name) for name in ("prune", "distill")}
-    if last["distill"] < last["prune"]:
+    for name in ("prune", "prune-width", "take-layers"):
+        if last.get(name, -1) > last["distill"]:
+            raise RecipeError(
+                f"Expected 'distill' after the last {name!r}, received it before: what the student learned "
+                "would be cut away again.",
+                hint="The order is prune, distill, export-onnx, quantize.",
+            )
+    if "prune-vocabulary" in names[: last["distill"]]:
         raise RecipeError(
-            "Expected 'distill' after the last 'prune', received it before: what the student learned would "
-            "be cut away again.",
-            hint="The order is prune, distill, export-onnx, quantize.",
+            "Expected 'prune-vocabulary' after 'distill', received it before: teacher and student would read "
+            "texts by other tokens.",
+            hint="The order is prune, distill, prune-vocabulary, export-onnx, quantize.",
         )
 
 

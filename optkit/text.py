@@ -45,7 +45,7 @@ class TextEncoder:
         self.max_length = _max_length(folder, config)
         self._cutters: dict[tuple[int, int, str], Any] = {}
         self._making = threading.Lock()
-        self.pad_id = int(config.get("pad_token_id") or 0)
+        self.pad_id = pad_token(config)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_length)
 
@@ -108,6 +108,16 @@ class TextEncoder:
                     f"the second, received one of {len(encoding.ids)} tokens or more at position {i}.",
                     hint="Shorten it, or allow longer inputs (max_length).",
                 )
+
+
+def pad_token(config: dict[str, Any]) -> int:
+    """The id that fills a shorter text: the model's own, or the end token of a decoder that has none."""
+    for name in ("pad_token_id", "eos_token_id"):
+        value = config.get(name)
+        value = value[0] if isinstance(value, list) and value else value
+        if isinstance(value, int) and value >= 0:
+            return value
+    return 0
 
 
 def _max_length(folder: Path, config: dict[str, Any]) -> int:

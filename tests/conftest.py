@@ -86,6 +86,17 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def context(checkpoint, data):
+    """What a pass is handed for that checkpoint and data."""
+    from optkit.checkpoint import fetch
+    from optkit.data import Data
+    from optkit.passes.context import make_context
+    from optkit.task import open_task
+
+    return make_context(open_task(fetch(checkpoint)), Data(str(data)))
+
+
 def sentences(count: int, seed: int = 0) -> list[dict]:
     rng = random.Random(seed)
     return [

@@ -20,7 +20,10 @@ def compress(
     int8: Annotated[bool, typer.Option("--int8", help="Try INT8 in every installed CPU engine, keep the fastest that passes.")] = False,
     prune: Annotated[float | None, typer.Option(metavar="SHARE", help="Remove this share of the encoder's FLOPs first: 0.6 removes 60%.")] = None,
     distill: Annotated[bool, typer.Option("--distill", help="Then train what is left to answer as the unpruned model does.")] = False,
+    layers: Annotated[int | None, typer.Option(help="With --distill: a student of so many of the layers.")] = None,
     teacher: Annotated[str | None, typer.Option(help="With --distill: another model to learn from.")] = None,
+    unlabelled: Annotated[str | None, typer.Option(metavar="FILE", help="With --distill: more texts; labels are not needed.")] = None,
+    prune_vocabulary: Annotated[bool, typer.Option("--prune-vocabulary", help="Drop the tokens that the training data never uses.")] = False,
     runtime: Annotated[str | None, typer.Option(help="With --int8: this engine only (onnxruntime, openvino).")] = None,
     batch_invariant: Annotated[bool, typer.Option("--batch-invariant", help="Refuse INT8 whose answers depend on the texts in their batch.")] = False,
     recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML or JSON instead.")] = None,
@@ -50,14 +53,19 @@ def compress(
     from optkit.gate import Gate
     from optkit.passes.distill import Distill
     from optkit.passes.prune import Prune
+    from optkit.passes.prune_vocabulary import PruneVocabulary
+    from optkit.passes.take_layers import TakeLayers
     from optkit.recipe import Recipe
     from optkit.task import Columns
 
-    if teacher is not None and not distill:
-        raise RecipeError("--teacher needs --distill.")
+    for flag, value in (("layers", layers), ("teacher", teacher), ("unlabelled", unlabelled)):
+        if value is not None and not distill:
+            raise RecipeError(f"--{flag} needs --distill.")
     flags: list[Any] = [
+        *([TakeLayers(layers)] if layers is not None else []),
         *([Prune(prune)] if prune is not None else []),
-        *([Distill(teacher=teacher)] if distill else []),
+        *([Distill(teacher=teacher, unlabelled=unlabelled)] if distill else []),
+        *([PruneVocabulary()] if prune_vocabulary else []),
         *(["int8"] if int8 else []),
     ]
     if target == "cuda" and recipe is None:
@@ -66,8 +74,8 @@ def compress(
         flags.append("cuda")
     if bool(flags) == (recipe is not None):
         raise RecipeError(
-            "Expected either passes (--prune, --distill, --int8, --target cuda) or --recipe FILE, received "
-            + ("both." if flags else "neither."),
+            "Expected either passes (--prune, --distill, --prune-vocabulary, --int8, --target cuda) or "
+            "--recipe FILE, received " + ("both." if flags else "neither."),
             hint="optkit recipe init writes a recipe to edit.",
         )
     if runtime is not None and not int8:

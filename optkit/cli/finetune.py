@@ -9,7 +9,9 @@ import typer
 
 
 def finetune(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A pretrained encoder's folder.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A pretrained model's folder, or a hub name.")
+    ],
     data: Annotated[str, typer.Option(help="Folder of train/validation files, one file, or a hub data set.")],
     out: Annotated[Path, typer.Option(help="The checkpoint folder to make.")],
     epochs: Annotated[float, typer.Option(help="Passes over the training split.")] = 3.0,
@@ -35,6 +37,11 @@ def finetune(
         bool, typer.Option("--gradient-checkpointing", help="Compute activations twice: less memory.")
     ] = False,
     precision: Annotated[str, typer.Option(help="fp32, bf16, fp16 (GPU).")] = "fp32",
+    class_weights: Annotated[
+        str, typer.Option(help="none, balanced: rare classes count as much as frequent ones.")
+    ] = "none",
+    lora: Annotated[int, typer.Option(help="Rank of adapters to train instead of the weights; 0: none.")] = 0,
+    fsdp: Annotated[bool, typer.Option("--fsdp", help="Shard the model over GPUs (under torchrun).")] = False,
     text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
@@ -68,17 +75,22 @@ def finetune(
         accumulate,
         gradient_checkpointing,
         precision,
+        class_weights,
+        lora,
+        fsdp,
     )
     first = World.current().is_first
     with (
         Terminal(quiet=quiet or not first) as terminal,
         Child("optkit.training.worker", timeout_s=7 * 86400) as child,
     ):
-        terminal({"event": "step", "name": f"fine-tuning {model.name}"})
+        terminal(
+            {"event": "step", "name": f"fine-tuning {Path(model).name if Path(model).exists() else model}"}
+        )
         notes = child.call(
             "finetune",
             listener=terminal,
-            model=str(model),
+            model=model,
             data=data,
             out=str(out),
             settings=asdict(settings),

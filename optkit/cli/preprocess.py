@@ -10,9 +10,10 @@ import typer
 
 def preprocess(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="IN", help="A JSONL, CSV, TSV, Parquet, CoNLL or SQuAD file, or a folder of splits."
+            metavar="IN",
+            help="A JSONL, CSV, TSV, Parquet, CoNLL or SQuAD file, a folder of splits, or a hub data set.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="The folder of JSONL splits to make.")],
@@ -25,7 +26,9 @@ def preprocess(
         bool, typer.Option("--drop-duplicates", help="Keep the first of equal texts only.")
     ] = False,
     segment: Annotated[str, typer.Option(help="none, jieba or sentences.")] = "none",
-    tag: Annotated[str, typer.Option(help="Part of speech: none or jieba.")] = "none",
+    tag: Annotated[
+        str, typer.Option(help="none, jieba, spacy:PIPELINE, or a token-classification checkpoint.")
+    ] = "none",
     tag_features: Annotated[
         bool, typer.Option("--tag-features", help="Tags in the text (word/TAG) instead of columns.")
     ] = False,

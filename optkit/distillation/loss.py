@@ -1,8 +1,14 @@
-"""What a student is told off for: answers and hidden states that differ from the teacher's."""
+"""What a student is told off for: answers, hidden states and attention that differ from the teacher's."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
+
+#: Heads into which queries, keys and values are divided for relations (12 in Wang et al. 2020 for a
+#: student of that width): the largest number up to this that divides both widths.
+RELATION_HEADS = 12
 
 
 def soft_labels(student: Any, teacher: Any, temperature: float, valid: Any = None) -> Any:
@@ -18,20 +24,58 @@ def soft_labels(student: Any, teacher: Any, temperature: float, valid: Any = Non
     return _mean(apart, valid) * temperature**2
 
 
-def hidden_states(student: Any, teacher: Any, valid: Any) -> Any:
-    """Sum over the student's states of the mean squared error to the teacher's, padding left out.
-
-    Both are sequences of (batch, tokens, width). With fewer layers the student's states are matched
-    to the teacher's at even distances, first and last to first and last.
-    """
-    steps = max(1, len(student) - 1)
-    places = [round(i * (len(teacher) - 1) / steps) for i in range(len(student))]
-    return sum(_mean((s - teacher[p]).pow(2).mean(-1), valid) for s, p in zip(student, places))
+def hidden_states(student: Sequence[Any], teacher: Sequence[Any], valid: Any) -> Any:
+    """Sum over pairs of states, (batch, tokens, width), of the mean squared error, padding left out."""
+    return sum(_mean((s - t).pow(2).mean(-1), valid) for s, t in zip(student, teacher))
 
 
 def values(student: Any, teacher: Any, valid: Any = None) -> Any:
     """Mean squared error of outputs that are no distribution: scores, vectors."""
     return _mean((student - teacher).pow(2).mean(-1), valid)
+
+
+def relations(student: Sequence[Any], teacher: Sequence[Any], valid: Any) -> Any:
+    """KL divergence of the relations among queries, among keys and among values (MiniLM-v2, Wang et al.
+    2020): softmax(XX'/√d) per relation head, so that widths and numbers of heads may differ.
+
+    Each is (batch, tokens, all heads); `valid` is (batch, tokens). The mean over heads and tokens, summed
+    over the three.
+    """
+    import torch.nn.functional as F
+
+    total: Any = 0.0
+    for own, its in zip(student, teacher):
+        heads = relation_heads(own.shape[-1], its.shape[-1])
+        found, target = (F.log_softmax(_products(x, heads, valid), dim=-1) for x in (own, its))
+        apart = F.kl_div(found, target, reduction="none", log_target=True).sum(-1)
+        total = total + _mean(apart.mean(1), valid)
+    return total
+
+
+def relation_heads(*widths: int) -> int:
+    """The largest number of relation heads that divides all `widths`.
+
+    >>> relation_heads(384, 224)
+    8
+    """
+    common = math.gcd(*widths)
+    return max(n for n in range(1, RELATION_HEADS + 1) if common % n == 0)
+
+
+def hard_labels(student: Any, labels: Any) -> Any:
+    """Cross-entropy to `labels` (batch,) where they are at least 0; 0 where none is."""
+    import torch.nn.functional as F
+
+    known = (labels >= 0).sum().clamp_min(1)
+    return F.cross_entropy(student, labels, ignore_index=-1, reduction="sum") / known
+
+
+def _products(x: Any, heads: int, valid: Any) -> Any:
+    """Scaled products of all pairs of tokens per relation head, padding never looked at."""
+    batch, tokens, width = x.shape
+    split = x.reshape(batch, tokens, heads, width // heads).transpose(1, 2)
+    products = split @ split.transpose(2, 3) / math.sqrt(width // heads)
+    return products if valid is None else products.masked_fill(valid[:, None, None] == 0, -1e4)
 
 
 def _mean(rows: Any, valid: Any) -> Any:

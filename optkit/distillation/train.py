@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import numpy as np
 
 from optkit.artifact import writing
 from optkit.checkpoint import model_inputs, model_outputs
-from optkit.distillation import loss
+from optkit.distillation.goal import Goal
+from optkit.distillation.lessons import Lessons, Stored, taught
+from optkit.errors import PassError
 from optkit.examples import EncodedSet
 from optkit.session import Feeds, Session, TensorSpec, infer_all
 from optkit.task import Labelled, Task
@@ -19,69 +23,118 @@ from optkit.trainer.distributed import World
 from optkit.trainer.settings import FinetuneSettings
 from optkit.trainer.setup import Progress, arguments, callbacks, last_checkpoint, trainer_class
 
+#: At most this many steps between two looks at the validation split, and two checkpoints.
+STEPS = 500
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is trained on: encoded, and the label of each, -1 where it has none or it is not to be used."""
+
+    encoded: EncodedSet
+    labels: np.ndarray
+
 
 def distill(
-    student: Any,
-    teacher: Any,
-    train: EncodedSet,
+    goal: Goal,
+    train: Texts,
     validation: Labelled,
     task: Task,
     settings: FinetuneSettings,
-    temperature: float,
-    hidden: float,
     work: Path,
     progress: Progress = lambda text, fraction: None,
 ) -> dict[str, Any]:
-    """Train `student` in place; its best epoch by the task's score on `validation` is what stays.
+    """Train `goal.student` in place towards `goal.teacher`; its best moment is what stays.
 
-    The loss is the KL divergence to the teacher's soft labels, or the squared error of outputs that are
-    no distribution, plus `hidden` times that of the hidden states. Labels are not used for training.
-    Checkpoints lie in `work` until the end: the same call resumes after the last whole epoch.
+    The best is that with the highest score of the task on `validation`, of equals the one whose answers lie
+    nearest to the teacher's; looked for after each epoch, in long ones every `STEPS` steps. Checkpoints and
+    the teacher's lessons lie in `work` until the end: the same call resumes after the last checkpoint.
+    Raises PassError, which names the step, when the loss is no number.
     """
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     transformers.set_seed(settings.seed)
-    for module in student.modules():
-        if type(module).__name__ == "Dropout":
-            module.p = 0.0  # the teacher answers without; noise would be one more thing to learn
-    rule = _rule(student, teacher, temperature, hidden)
+    student, teacher, world = goal.student, goal.teacher.eval(), World.current()
+    world.check(settings)
+    names = model_inputs(student)
+    wanted = answers(teacher, validation.encoded)
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
+        set_up = arguments(settings, work, world)
+        every = _every(math.ceil(len(train.encoded) / settings.batch))
+        set_up.eval_strategy = set_up.save_strategy = transformers.trainer_utils.IntervalStrategy.STEPS
+        set_up.eval_steps = set_up.save_steps = every
+        set_up.metric_for_best_model = "choice"
+        teacher.to(set_up.device)
+        lessons = taught(
+            goal.teacher_view,
+            train.encoded,
+            names,
+            work / "lessons",
+            lambda done: progress("the teacher answers", 0.3 * done),
+            world.is_first,
+        )
+        world.wait()
         trainer = _trainer_class()(
             model=student,
-            args=arguments(settings, work, World.current()),
-            train_dataset=_rows(train),
+            args=set_up,
+            train_dataset=_rows(train.encoded),
             eval_dataset=_rows(validation.encoded),
-            data_collator=_collate(train, model_inputs(student)),
-            callbacks=callbacks(settings, progress),
+            data_collator=_collate(train, names, lessons),
+            callbacks=callbacks(settings, lambda text, done: progress(text, 0.3 + 0.7 * (done or 0.0))),
         )
         trainer.remove_callback(transformers.PrinterCallback)
-        trainer.teacher, trainer.rule = teacher.eval().to(trainer.args.device), rule
-        trainer.score = lambda: score(student, task, validation)
-        before = trainer.score()
+        trainer.goal = goal
+        trainer.judge = lambda: _judged(student, task, validation, wanted)
+        before = trainer.judge()
         trainer.train(resume_from_checkpoint=last_checkpoint(work))
-    history = [e for e in trainer.state.log_history if "eval_score" in e]
+    history = [
+        {"epoch": round(e["epoch"], 4), "score": e["eval_score"], "distance": e["eval_distance"]}
+        for e in trainer.state.log_history
+        if "eval_score" in e
+    ]
     student.eval()
-    shutil.rmtree(work, ignore_errors=True)
+    if world.is_first:
+        shutil.rmtree(work, ignore_errors=True)
     return {
         "metric": task.metric,
-        "score_before": before,
-        "score": trainer.state.best_metric,
-        "history": [{"epoch": e["epoch"], "score": e["eval_score"]} for e in history],
+        "score_before": before["eval_score"],
+        "distance_before": before["eval_distance"],
+        "score": max(e["score"] for e in history),
+        "history": history,
         "losses": [round(e["loss"], 5) for e in trainer.state.log_history if "loss" in e],
-        "examples": len(train),
+        "examples": len(train.encoded),
+        "processes": world.size,
+        "lessons": "stored" if isinstance(lessons, Stored) else "live",
     }
 
 
-def score(model: Any, task: Task, labelled: Labelled) -> float:
-    """The task's score of a torch module."""
+def answers(model: Any, encoded: EncodedSet) -> dict[str, list[np.ndarray]]:
+    """The outputs of a torch module for every example."""
     model.eval()
-    session = _Module(model)
-    return float(
-        task.score(task.answers(infer_all(session, labelled.encoded, 64, 8192)), labelled.references)
-    )
+    return infer_all(_Module(model), encoded, 64, 8192)
+
+
+def _judged(
+    student: Any, task: Task, validation: Labelled, wanted: Mapping[str, list[np.ndarray]]
+) -> dict[str, float]:
+    """Score, distance to the teacher's answers (mean square), and the number that the choice goes by."""
+    found = answers(student, validation.encoded)
+    names = list(model_outputs(student))
+    apart = [((a - b) ** 2).mean() for n in names for a, b in zip(found[n], wanted[n]) if a.size]
+    score, distance = float(task.score(task.answers(found), validation.references)), float(np.mean(apart))
+    if not math.isfinite(distance):
+        raise PassError("The student's answers are no numbers any more; its training has diverged.")
+    # Too little to outweigh one example, enough to decide between equals.
+    choice = score + 1e-7 / (1.0 + distance)
+    return {"eval_score": score, "eval_distance": distance, "eval_choice": choice}
+
+
+def _every(steps: int) -> int:
+    """Steps between two looks: an epoch, or an even part of one."""
+    return math.ceil(steps / math.ceil(steps / STEPS))
 
 
 class _Module(Session):
@@ -109,45 +162,28 @@ def _trainer_class() -> Any:
     import torch
 
     class DistillTrainer(trainer_class()):  # type: ignore[misc]
-        teacher: Any
-        rule: Any
-        score: Callable[[], float]
+        goal: Goal
+        judge: Callable[[], dict[str, float]]
         control: Any
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-            with torch.no_grad():
-                told = self.teacher(**inputs, return_dict=True, output_hidden_states=True)
-            answer = model(**inputs, return_dict=True, output_hidden_states=True)
-            found = self.rule(answer, told, inputs.get("attention_mask"))
+            model.eval()  # the teacher answers without dropout; noise would be one more thing to learn
+            found, answer = self.goal.loss(model, **inputs)
+            if not torch.isfinite(found):
+                raise PassError(
+                    f"The loss is {float(found.detach())} at step {self.state.global_step}, "
+                    f"epoch {self.state.epoch:.2f}.",
+                    hint=f"Lower the learning rate. The checkpoints before lie in {self.args.output_dir!r}.",
+                )
             return (found, answer) if return_outputs else found
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-            metrics = {"eval_score": self.score()}
+            metrics = self.judge()
             self.log(metrics)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
             return metrics
 
     return DistillTrainer
-
-
-def _rule(student: Any, teacher: Any, temperature: float, hidden: float) -> Callable[..., Any]:
-    """(student's answer, teacher's, mask) → the loss."""
-    names = list(model_outputs(student))
-    single = getattr(student.config, "problem_type", None) in (None, "single_label_classification")
-    distribution = names == ["logits"] and single and student.config.num_labels > 1
-
-    def rule(answer: Any, told: Any, mask: Any) -> Any:
-        total = 0.0
-        for name in names:
-            if distribution:
-                total = total + loss.soft_labels(answer[name], told[name], temperature, mask)
-            else:
-                total = total + loss.values(answer[name], told[name], mask)
-        if hidden:
-            total = total + hidden * loss.hidden_states(answer.hidden_states, told.hidden_states, mask)
-        return total
-
-    return rule
 
 
 def _rows(encoded: EncodedSet) -> Any:
@@ -157,11 +193,14 @@ def _rows(encoded: EncodedSet) -> Any:
     return datasets.Dataset.from_dict({"index": list(range(len(lengths))), "length": lengths})
 
 
-def _collate(encoded: EncodedSet, names: list[str]) -> Callable[[list[dict[str, int]]], dict[str, Any]]:
+def _collate(train: Texts, names: list[str], lessons: Lessons) -> Callable[[list[dict[str, int]]], Any]:
     import torch
 
     def collate(items: list[dict[str, int]]) -> dict[str, Any]:
-        feeds = encoded.batch(np.array([item["index"] for item in items]))
-        return {name: torch.from_numpy(feeds[name]) for name in names}
+        indices = [item["index"] for item in items]
+        batch = train.encoded.batch(np.array(indices))
+        feeds = {name: torch.from_numpy(batch[name]) for name in names}
+        told = lessons(indices, feeds)
+        return {"feeds": feeds, "told": vars(told), "labels": torch.from_numpy(train.labels[indices])}
 
     return collate

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from optkit.artifact import Artifact, copy_side_files
+from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.passes.base import Pass, PassContext, param
 
@@ -18,12 +18,14 @@ FEWEST = 32
 
 @dataclass(frozen=True)
 class Distill(Pass):
-    """Knowledge distillation: a teacher's soft labels and hidden states retrain a pruned checkpoint.
+    """Knowledge distillation: a teacher's soft labels and inner states retrain a smaller checkpoint.
 
-    The teacher is the checkpoint that the chain started from, or `teacher`, a folder. Training texts
-    are used, their labels are not; the validation split decides which epoch is kept. Soft labels as
-    Hinton et al. 2015; hidden states as in Sun et al. 2019 (where teacher and student are of one
-    width). Interrupted, it resumes after the last whole epoch. Notes: scores by epoch, losses.
+    The student is the source: what `prune` or `take-layers` left, or any checkpoint that has the teacher's
+    labels and tokens. The teacher is the checkpoint that the chain started from, or `teacher`, a folder.
+    Texts of the training split are used, and those of `unlabelled`; labels only with `labels` above 0. The
+    validation split decides which moment of the training is kept. Soft labels as Hinton et al. 2015, hidden
+    states as Sun et al. 2019, relations as Wang et al. 2020 (MiniLM-v2). Interrupted, it resumes after the
+    last checkpoint. Notes: scores and distances to the teacher, losses.
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"hf"})
@@ -32,18 +34,25 @@ class Distill(Pass):
     keeps_answers: ClassVar[bool] = False
 
     teacher: str | None = param(None, "folder of the teacher; none: the checkpoint the chain started from")
-    epochs: float = param(3.0, "passes over the training texts", minimum=0.01)
+    epochs: float = param(3.0, "passes over the texts", minimum=0.01)
     batch: int = param(32, "texts per step", minimum=1)
     learning_rate: float = param(2e-4, "peak learning rate, after the warm-up", minimum=0.0)
     warmup: float = param(0.1, "share of the steps before the peak", minimum=0.0, maximum=0.9)
     temperature: float = param(2.0, "softens the teacher's labels", minimum=0.1)
-    hidden: float = param(1.0, "weight of the hidden states; 0: answers only", minimum=0.0)
+    hidden: float = param(1.0, "weight of the hidden states, where both are of one width", minimum=0.0)
+    relations: float = param(0.0, "weight of the relations of queries, keys and values", minimum=0.0)
+    labels: float = param(0.0, "weight of the training split's own labels", minimum=0.0)
+    layers: tuple[int, ...] = param((), "the teacher's layer for each of the student's; none: evenly spread")
+    unlabelled: str | None = param(None, "file of more texts: .txt with one a line, JSONL, CSV, Parquet")
     max_length: int = param(128, "tokens per training text, longer ones are cut", minimum=4)
+    mixed_precision: str = param("no", "of products while training", choices=("no", "bf16", "fp16"))
     seed: int = param(0, "seed of the order of the texts", minimum=0)
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
-        from optkit.checkpoint import load_model
+        from optkit.checkpoint import load_model, save_model
+        from optkit.distillation.goal import Goal
         from optkit.distillation.train import distill
+        from optkit.trainer.distributed import World
         from optkit.trainer.settings import FinetuneSettings
 
         if context.threads:
@@ -51,19 +60,14 @@ class Distill(Pass):
 
             torch.set_num_threads(context.threads)
         teacher_at = Artifact.open(self.teacher or context.origin or source.path)
-        _check_teacher(source, teacher_at)
-        train = context.encoded("train", None).cut(self.max_length)
-        if len(train) < FEWEST:
-            raise DataError(
-                f"Expected at least {FEWEST} training texts to distill on, received {len(train)}.",
-                hint="Give more text; labels are not used.",
-            )
+        check_teacher(source, teacher_at)
+        train = self._texts(context)
         validation = context.labelled("validation")
         context.progress("loading teacher and student", 0.0)
         student, teacher = (
             load_model(a, context.task.name, context.trust_remote_code) for a in (source, teacher_at)
         )
-        alike = student.config.hidden_size == teacher.config.hidden_size
+        goal = Goal(student, teacher, self.temperature, self.hidden, self.relations, self.labels, self.layers)
         settings = FinetuneSettings(
             epochs=self.epochs,
             batch=self.batch,
@@ -72,29 +76,45 @@ class Distill(Pass):
             weight_decay=0.0,
             max_length=self.max_length,
             seed=self.seed,
+            precision=self.mixed_precision.replace("no", "fp32"),
         )
-        key = [source.fingerprint(), teacher_at.fingerprint(), self.parameters(), train.digest()]
+        key = [source.fingerprint(), teacher_at.fingerprint(), self.parameters(), train.encoded.digest()]
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
-        notes = distill(
-            student,
-            teacher,
-            train,
-            validation,
-            context.task,
-            settings,
-            self.temperature,
-            self.hidden if alike else 0.0,
-            out.parent / f".distill.work-{digest}",
-            context.progress,
-        )
-        student.save_pretrained(str(out))
-        config = (out / "config.json").read_bytes()
-        copy_side_files(source.path, out)  # the tokenizer; config.json stays the student's
-        (out / "config.json").write_bytes(config)
-        return {**notes, "teacher": str(teacher_at.path), "hidden_states": alike and self.hidden > 0}
+        work = out.parent / f".distill.work-{digest}"
+        notes = distill(goal, train, validation, context.task, settings, work, context.progress)
+        student.requires_grad_(True)
+        if World.current().is_first:
+            save_model(student, source, out)
+        return {**notes, **goal.describe(), "teacher": str(teacher_at.path)}
+
+    def _texts(self, context: PassContext) -> Any:
+        """The training split and the file of `unlabelled`, encoded."""
+        import numpy as np
+
+        from optkit.distillation.train import Texts
+        from optkit.distillation.unlabelled import read
+
+        if self.labels:
+            labelled = context.labelled("train")
+            encoded, references = labelled.encoded, labelled.references
+            if not all(isinstance(r, (int, np.integer)) for r in references):
+                raise RecipeError("Expected a classifier of one label for hard labels; use labels = 0.")
+        else:
+            encoded = context.encoded("train", None)
+            references = [-1] * len(encoded)
+        if self.unlabelled is not None:
+            encoded = encoded.and_also(context.task.encode(read(self.unlabelled)))
+        if len(encoded) < FEWEST:
+            raise DataError(
+                f"Expected at least {FEWEST} training texts to distill on, received {len(encoded)}.",
+                hint="Give more text, with --unlabelled FILE too; labels are not needed.",
+            )
+        labels = np.full(len(encoded), -1, dtype=np.int64)
+        labels[: len(references)] = references
+        return Texts(encoded.cut(self.max_length), labels)
 
 
-def _check_teacher(student: Artifact, teacher: Artifact) -> None:
+def check_teacher(student: Artifact, teacher: Artifact) -> None:
     """Refuse a teacher that gives other labels or reads texts by other tokens. Raises RecipeError."""
     if teacher.format != "hf":
         raise CheckpointError(

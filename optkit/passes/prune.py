@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from optkit.artifact import Artifact, copy_side_files
+from optkit.artifact import Artifact
 from optkit.errors import DataError, RecipeError
 from optkit.passes.base import Pass, PassContext, param
 from optkit.pruning.criteria import CRITERIA, FROM_GRADIENTS
@@ -37,6 +37,9 @@ class Prune(Pass):
 
     share: float = param(0.5, "share of the cost to remove, between 0 and 1", minimum=0.0, maximum=1.0)
     of: str = param("flops", "the cost that is shared out", choices=("flops", "parameters", "latency"))
+    target: float | None = param(
+        None, "what may stay, in place of share: ms (latency), FLOPs per token, or parameters", minimum=0.0
+    )
     criterion: str = param("kprune", "what a unit is worth", choices=CRITERIA)
     refit: str = param(
         "auto",
@@ -48,6 +51,7 @@ class Prune(Pass):
     max_length: int = param(128, "tokens per calibration example, longer ones are cut", minimum=4)
     tokens: int = param(128, "sequence length that costs are counted at", minimum=1)
     seed: int = param(0, "seed of the criterion random", minimum=0)
+    rounds: int = param(1, "scores are taken anew in so many rounds: a gradual schedule", minimum=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,9 +61,11 @@ class Prune(Pass):
                 + ("nothing would be removed." if self.share == 0 else "nothing would be left."),
                 hint="0.6 removes 60% of the encoder's FLOPs.",
             )
+        if self.target == 0:
+            raise RecipeError("Expected prune.target above 0, received 0: nothing would be left.")
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
-        from optkit.checkpoint import load_model
+        from optkit.checkpoint import load_model, save_model
         from optkit.pruning.prune import Plan, prune
 
         context.progress("loading the checkpoint", 0.0)
@@ -70,14 +76,21 @@ class Prune(Pass):
         model = load_model(source, context.task.name, context.trust_remote_code)
         refit = _REFIT.get(self.criterion, "none") if self.refit == "auto" else self.refit
         needed = self.criterion in FROM_GRADIENTS or refit != "none"
-        batches, count = self._batches(model, context) if needed else ([], 0)
-        plan = Plan(self.share, self.of, self.criterion, refit, self.ffn_multiple, self.tokens, self.seed)
+        batches, count = calibration(model, context, self.samples, self.max_length) if needed else ([], 0)
+        plan = Plan(
+            self.share,
+            self.of,
+            self.criterion,
+            refit,
+            self.ffn_multiple,
+            self.tokens,
+            self.seed,
+            self.rounds,
+            self.target,
+        )
         parameters = _parameters(model)
         notes = prune(model, plan, batches, context.progress)
-        model.save_pretrained(str(out))
-        config = (out / "config.json").read_bytes()
-        copy_side_files(source.path, out)  # the tokenizer; config.json stays the pruned model's
-        (out / "config.json").write_bytes(config)
+        save_model(model, source, out)
         return {
             **notes,
             "refit": refit,
@@ -85,22 +98,25 @@ class Prune(Pass):
             "parameters": {"before": parameters, "after": _parameters(model)},
         }
 
-    def _batches(self, model: Any, context: PassContext) -> tuple[list[dict[str, Any]], int]:
-        """Calibration feeds, neighbours in length together, and the number of examples."""
-        import torch
 
-        from optkit.checkpoint import model_inputs
+def calibration(
+    model: Any, context: PassContext, samples: int, max_length: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Calibration feeds, neighbours in length together, and the number of examples."""
+    import torch
 
-        encoded = context.encoded("train", self.samples)
-        if len(encoded) < FEWEST:
-            raise DataError(
-                f"Expected at least {FEWEST} training examples to calibrate on, received {len(encoded)}.",
-                hint='Give more text (labels are not used), or criterion = "magnitude" with refit = "none".',
-            )
-        names = model_inputs(model)
-        encoded = encoded.cut(self.max_length)
-        feeds = (encoded.batch(indices) for indices in encoded.batches(32, BATCH_TOKENS))
-        return [{n: torch.from_numpy(f[n]) for n in names} for f in feeds], len(encoded)
+    from optkit.checkpoint import model_inputs
+
+    encoded = context.encoded("train", samples)
+    if len(encoded) < FEWEST:
+        raise DataError(
+            f"Expected at least {FEWEST} training examples to calibrate on, received {len(encoded)}.",
+            hint='Give more text (labels are not used), or criterion = "magnitude" with refit = "none".',
+        )
+    names = model_inputs(model)
+    encoded = encoded.cut(max_length)
+    feeds = (encoded.batch(indices) for indices in encoded.batches(32, BATCH_TOKENS))
+    return [{n: torch.from_numpy(f[n]) for n in names} for f in feeds], len(encoded)
 
 
 def _parameters(model: Any) -> int:

@@ -6,6 +6,7 @@ import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from optkit.artifact import Artifact
@@ -15,6 +16,7 @@ from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.passes.quantize_static import QuantizeStatic
 from optkit.task import Columns, open_task
+from optkit.trainer.distributed import World
 
 
 class PassWorker:
@@ -46,7 +48,13 @@ class PassWorker:
             trust_remote_code,
             origin,
         )
-        apply(make(step, parameters), artifact, Path(final), context)
+        if World.current().is_first:
+            apply(make(step, parameters), artifact, Path(final), context)
+        else:  # under torchrun: help to train, and leave the writing to the first process
+            beside = Path(final).parent
+            beside.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=beside, prefix=".helper-") as folder:
+                make(step, parameters).run(artifact, Path(folder), context)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {"peak_rss_bytes": peak if sys.platform == "darwin" else peak * 1024}
 

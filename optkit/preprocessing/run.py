@@ -20,19 +20,21 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import check_free, sha256, staged, write_json, write_text, writing
+from optkit.artifact import check_free, staged, write_json, write_text, writing
 from optkit.errors import DataError, WorkerError
-from optkit.preprocessing.load import BadRow, rows, sources
+from optkit.preprocessing.check import flaw
+from optkit.preprocessing.load import BadRow, Source, sources
 from optkit.preprocessing.report import Tally, markdown
 from optkit.preprocessing.settings import Settings
 from optkit.preprocessing.split import position, split_of, stratified
+from optkit.preprocessing.taggers import open_tagger
 from optkit.preprocessing.transform import chunk, content
 from optkit.process import die_with_parent
 from optkit.text import TextEncoder
 
 #: Rows per shard: what one process holds at a time, and what a kill costs.
 SHARD = 1000
-VERSION = 1
+VERSION = 2
 
 
 def preprocess(
@@ -52,8 +54,9 @@ def preprocess(
     """
     out, encoder = Path(out), TextEncoder(Path(model)) if model else None
     check_free(out, force)
-    files = sources(Path(source))
-    key = [VERSION, SHARD, asdict(settings), *((n, f.suffix, sha256(f)) for n, f in sorted(files.items()))]
+    found = sources(source)
+    tagger = open_tagger(settings.tag).digest if settings.tag != "none" else ""
+    key = [VERSION, SHARD, asdict(settings), tagger, *((n, x.digest) for n, x in sorted(found.items()))]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     work = out.parent / f".{out.name}.work"
     for old in work.glob("*") if work.exists() else ():
@@ -63,9 +66,9 @@ def preprocess(
     shards: dict[str, list[Path]] = {}
     with writing(work):
         (work / digest).mkdir(parents=True, exist_ok=True)
-        for name, file in files.items():
-            listener({"event": "step", "name": f"reading {file.name}"})
-            shards[name] = _shards(name, file, settings, work / digest, processes, tally)
+        for name, split in found.items():
+            listener({"event": "step", "name": f"reading {split.name}"})
+            shards[name] = _shards(name, split, settings, work / digest, processes, tally)
     listener({"event": "step", "name": "writing the splits"})
     with staged(out, force) as folder:
         _write(shards, folder, settings, tally, encoder)
@@ -77,9 +80,9 @@ def preprocess(
 
 
 def _shards(
-    name: str, file: Path, settings: Settings, work: Path, processes: int, tally: Tally
+    name: str, source: Source, settings: Settings, work: Path, processes: int, tally: Tally
 ) -> list[Path]:
-    """The shards of one file, in order; those that an earlier run left are not made again."""
+    """The shards of one source, in order; those that an earlier run left are not made again."""
     made: list[Path] = []
     waiting: deque[tuple[Path, Future[list[dict[str, Any]]]]] = deque()
     with ExitStack() as stack:
@@ -96,7 +99,7 @@ def _shards(
                 raise WorkerError("A worker process died.", hint="Run it again: it resumes.") from reason
             write_text(target, _jsonl(found))
 
-        stream = _sound(file, settings, tally)
+        stream = _sound(source, settings, tally)
         while part := list(islice(stream, SHARD)):
             target = work / f"{name}-{len(made):06d}.jsonl"
             made.append(target)
@@ -113,19 +116,21 @@ def _shards(
     return made
 
 
-def _sound(file: Path, settings: Settings, tally: Tally) -> Iterator[dict[str, Any]]:
+def _sound(source: Source, settings: Settings, tally: Tally) -> Iterator[dict[str, Any]]:
     """The rows that can be read; more bad ones than allowed are an error that names the line."""
-    for number, row in rows(file):
-        if isinstance(row, BadRow):
+    for number, row in source.read():
+        reason = str(row) if isinstance(row, BadRow) else flaw(row, settings.text)
+        if isinstance(row, BadRow) or reason:
             if len(tally.skipped) >= settings.skip_bad:
                 raise DataError(
-                    f"{str(file)!r} has a corrupt line {number}: {row}.",
+                    f"{source.name!r} has a corrupt line {number}: {reason}.",
                     hint=f"Correct it, or leave such lines out with --skip-bad {len(tally.skipped) + 1}.",
                 )
-            tally.skipped.append({"file": file.name, "line": number, "reason": str(row)})
+            tally.skipped.append({"file": Path(source.name).name, "line": number, "reason": reason})
         elif "answers" not in row and "tokens" not in row and settings.text not in row:
             raise DataError(
-                f"Expected a column {settings.text!r} in {str(file)!r}, received {', '.join(map(str, row))}.",
+                f"Expected a column {settings.text!r} in {source.name!r}, "
+                f"received {', '.join(map(str, row))}.",
                 hint="Name it with --text-column.",
             )
         else:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from optkit.errors import DataError, did_you_mean
 
 SEGMENTERS = ("none", "jieba", "sentences")
-TAGGERS = ("none", "jieba")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`shares` are those of train, validation and test; they sum to 1. Raises DataError."""
+    """`shares` are those of train, validation and test; they sum to 1. `tag` is what `open_tagger` takes.
+
+    Raises DataError.
+    """
 
     text: str = "text"
     label: str | None = "label"
@@ -29,10 +31,10 @@ class Settings:
     skip_bad: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("segment", SEGMENTERS), ("tag", TAGGERS)):
-            value = getattr(self, name)
-            if value not in known:
-                raise DataError(f"Unknown way to {name}: {value!r}.", hint=did_you_mean(value, known))
+        if self.segment not in SEGMENTERS:
+            raise DataError(
+                f"Unknown way to segment: {self.segment!r}.", hint=did_you_mean(self.segment, SEGMENTERS)
+            )
         if len(self.shares) != 3 or min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-9:
             raise DataError(
                 f"Expected three shares, none negative, with the sum 1, received {self.shares}.",

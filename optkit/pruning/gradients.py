@@ -54,6 +54,30 @@ def mask_gradients(
     return result
 
 
+def gradients_of(
+    model: Any, on: Callable[[Any], list[Any]], units: int, batches: Sequence[dict[str, Any]]
+) -> Any:
+    """The same for one mask (examples, units) that `on(mask)` puts into the model by hooks, which it gives.
+
+    float32 (examples, units).
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for feeds in batches:
+        mask = torch.ones(len(next(iter(feeds.values()))), units, requires_grad=True)
+        handles = on(mask)
+        try:
+            with torch.enable_grad():
+                value = _direction(model(**feeds), feeds.get("attention_mask"), generator)
+                found.append(torch.autograd.grad(value, mask)[0])
+        finally:
+            for handle in handles:
+                handle.remove()
+    return torch.cat(found)
+
+
 def _direction(outputs: Any, attention_mask: Any, generator: Any) -> Any:
     """The outputs along a random direction, a number."""
     import torch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,25 @@ def observe(stream: Stream, heads: Sublayer, ffn: Sublayer) -> tuple[Passage, Pa
     seen[0].residual = stream.hidden
     seen[1].residual = entered[0] if ffn.layout.post_norm else stream.hidden + seen[0].outputs
     return *seen, out
+
+
+def observe_heads(stream: Stream, heads: Sublayer) -> Passage:
+    """What the attention of one layer saw; the rest of the layer is not run."""
+    import torch
+
+    passage = Passage(residual=stream.hidden)
+
+    def stop(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        passage.inputs, passage.outputs = inputs[0], output
+        raise _Seen
+
+    with _hooks([heads.output.register_forward_hook(stop)]), torch.inference_mode(), suppress(_Seen):
+        stream.through(heads.layer, heads.index)
+    return passage
+
+
+class _Seen(Exception):
+    """Ends a layer's run: what was looked for has been seen."""
 
 
 @contextmanager

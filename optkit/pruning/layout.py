@@ -187,6 +187,8 @@ class Sublayer:
 
 def sublayers(model: Any) -> list[Sublayer]:
     """Heads, then FFN, of each layer from the bottom. CheckpointError for an unknown architecture."""
+    if hasattr(model, "pooling"):  # an encoder with a pooling after it
+        model = model.transformer
     kind = model.config.model_type
     if kind not in LAYOUTS:
         raise CheckpointError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from optkit.errors import PassError
 from optkit.pruning import criteria
 from optkit.pruning.cost import TOKENS, costs
 from optkit.pruning.gradients import mask_gradients
@@ -29,6 +31,8 @@ class Plan:
     ffn_multiple: int = 16
     tokens: int = TOKENS
     seed: int = 0
+    rounds: int = 1
+    target: float | None = None
 
 
 def prune(
@@ -40,13 +44,46 @@ def prune(
     """Prune `model` in place and write its shape into its config.
 
     `batches` are calibration feeds, torch tensors by name; they may be empty for the criteria magnitude
-    and random without a refit. Returns notes: shapes, shares. Raises PassError where the budget cannot
-    be met, CheckpointError for an unknown architecture.
+    and random without a refit. With several rounds each takes an equal share of what the one before left,
+    with scores taken anew; refits always aim at the model as it came. Returns notes: shapes, shares. Raises
+    PassError where the budget cannot be met, CheckpointError for an unknown architecture.
     """
     places = sublayers(model)
     before = shape_of(model)
+    teacher = copy.deepcopy(model) if plan.refit != "none" else None
+    whole = sum(float(costs(p, plan.of, plan.tokens)[-1]) for p in places)
+    goal = (1 - plan.share) * whole if plan.target is None else _checked(plan, whole)
+    step, kept, refitted = (goal / whole) ** (1 / plan.rounds), whole, 0
+    for number in range(plan.rounds):
+        budget = goal if number == plan.rounds - 1 else step * kept
+
+        def told(text: str, done: float, number: int = number) -> None:
+            which = f", round {number + 1} of {plan.rounds}" if plan.rounds > 1 else ""
+            progress(text + which, (number + done) / plan.rounds)
+
+        refitted, kept = _round(model, places, teacher, plan, budget, batches, told)
+    record(model)
+    return {
+        "before": before,
+        "after": shape_of(model),
+        f"{plan.of}_removed": round(1 - kept / whole, 4),
+        f"{plan.of}_before": whole,
+        f"{plan.of}_after": kept,
+        "refitted_sublayers": refitted,
+    }
+
+
+def _round(
+    model: Any,
+    places: Sequence[Sublayer],
+    teacher: Any,
+    plan: Plan,
+    budget: float,
+    batches: Sequence[dict[str, Any]],
+    progress: Callable[[str, float], None],
+) -> tuple[int, float]:
+    """Cut `places` down to `budget` once; how many were refitted to `teacher`, and the cost that is left."""
     prices = [costs(p, plan.of, plan.tokens) for p in places]
-    whole = sum(float(price[-1]) for price in prices)
     gradients: list[Any] | None = None
     if plan.criterion in criteria.FROM_GRADIENTS:
         progress("gradients of the masks", 0.05)
@@ -61,28 +98,33 @@ def prune(
             counts_allowed(p.units, plan.ffn_multiple if p.kind == "ffn" else 1, min(p.minimum, p.units))
             for p in places
         ],
-        (1 - plan.share) * whole,
+        budget,
     )
     if plan.criterion == "fisher" and gradients is not None:
         _rearrange(importance, gradients, counts)
-    named = {p.name: i for p, i in zip(places, importance)}
     refitted = cut_and_refit(
         model,
+        teacher,
         {p.name: n for p, n in zip(places, counts)},
-        named,
+        {p.name: i for p, i in zip(places, importance)},
         plan.refit,
         batches,
         reselect=plan.criterion == "kprune" and plan.refit == "projection",
         tick=lambda done: progress("refitting", 0.5 + 0.45 * done),
     )
-    record(model)
-    kept = sum(float(price[n]) for price, n in zip(prices, counts))
-    return {
-        "before": before,
-        "after": shape_of(model),
-        f"{plan.of}_removed": round(1 - kept / whole, 4),
-        "refitted_sublayers": refitted,
-    }
+    return refitted, sum(float(price[n]) for price, n in zip(prices, counts))
+
+
+def _checked(plan: Plan, whole: float) -> float:
+    """The absolute budget; PassError where the model is within it already."""
+    assert plan.target is not None
+    if plan.target >= whole:
+        unit = {"latency": "ms", "flops": "FLOPs per token", "parameters": "parameters"}[plan.of]
+        raise PassError(
+            f"Nothing to prune: heads and FFN take {whole:.4g} {unit}, the target is {plan.target:.4g}.",
+            hint="Give a smaller target, or a share.",
+        )
+    return plan.target
 
 
 def _importance(

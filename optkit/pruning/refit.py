@@ -8,21 +8,21 @@ has before it, so errors of lower layers are made up for too.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from optkit.pruning.fit import Fit
-from optkit.pruning.layerwise import Passage, Stream, observe, streams
+from optkit.pruning.layerwise import Passage, Stream, observe, observe_heads, streams
 from optkit.pruning.layout import Sublayer, is_transposed, sublayers
 from optkit.pruning.select import best, select
-from optkit.pruning.surgery import cut
+from optkit.pruning.surgery import cut, shape_of
 
 
 def cut_and_refit(
     model: Any,
+    original: Any,
     counts: Mapping[str, int],
     importance: Mapping[str, np.ndarray],
     mode: str,
@@ -32,6 +32,7 @@ def cut_and_refit(
 ) -> int:
     """Cut every sublayer, in place, to its `counts[name]` best units and refit it; how many were refitted.
 
+    `original` is the model whose inner states the refit aims at; it may be larger, and is not changed.
     `mode` is "scales", "projection" or "none". With `reselect` the units are chosen anew: those whose
     loss the others can make up for go first, weighed with `importance` (see `optkit.pruning.select`).
     """
@@ -40,10 +41,11 @@ def cut_and_refit(
         for place in places:
             cut(place, best(importance[place.name], counts[place.name]))
         return 0
-    teacher = sublayers(copy.deepcopy(model))
-    theirs = streams(model, places, batches)
+    teacher = sublayers(original)
+    theirs = streams(original, teacher, batches)
     ours = [Stream(s.hidden, s.calls, s.valid) for s in theirs]
-    refitted, changed = 0, False
+    refitted = 0
+    changed = shape_of(model) != shape_of(original)
     for at in range(0, len(places), 2):
         pair, original = places[at : at + 2], teacher[at : at + 2]
         targets: list[tuple[Any, Any]] = []
@@ -61,8 +63,8 @@ def cut_and_refit(
                     keep = select(fit, place.units, count, importance[place.name])
                 refitted += _apply(place, keep, fit, mode)
             tick((at + which + 1) / len(places))
-        for stream in ours:
-            stream.hidden = observe(stream, *pair)[2]
+        for own, its in zip(ours, theirs):
+            own.hidden = observe(own, *pair)[2] if changed else its.hidden
     return refitted
 
 
@@ -79,7 +81,7 @@ def _statistics(pair: list[Sublayer], which: int, ours: list[Stream], targets: l
     cross: Any = 0.0
     with torch.no_grad():
         for stream, target in zip(ours, targets):
-            seen = observe(stream, *pair)[which]
+            seen = observe(stream, *pair)[1] if which else observe_heads(stream, place)
             wanted = target - seen.residual[stream.valid]
             inputs = seen.inputs[stream.valid] if place.units else wanted[:, :0]
             inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)

@@ -9,7 +9,8 @@ from optkit.errors import CheckpointError
 from optkit.pruning.absent import absent_class, bias_only_class
 from optkit.pruning.layout import Sublayer, is_transposed, sublayers
 
-#: Key in config.json: {"heads": units per layer, "ffn": neurons per layer}.
+#: Key in config.json: {"heads": units per layer, "ffn": neurons per layer}; where the hidden dimension was
+#: cut also "hidden", and the "readers" of the hidden state after the encoder.
 CONFIG_KEY = "optkit_pruned"
 
 
@@ -33,8 +34,8 @@ def cut(sublayer: Sublayer, keep: Sequence[int]) -> None:
         rows = _out(module) // (units * sublayer.stacked)
         picked = _spread(index, rows)
         blocks = [picked + block * units * rows for block in range(sublayer.stacked)]
-        _select_rows(module, torch.cat(blocks))
-    _select_columns(sublayer.output, _spread(index, width))
+        select_rows(module, torch.cat(blocks))
+    select_columns(sublayer.output, _spread(index, width))
     if sublayer.kind == "heads":
         core = sublayer.layer.get_submodule(sublayer.core)
         head_size = getattr(core, sublayer.layout.head_size)
@@ -54,7 +55,9 @@ def shape_of(model: Any) -> dict[str, list[int]]:
 
 def record(model: Any) -> None:
     """Write the model's shape into its config, so that it can be loaded again."""
-    setattr(model.config, CONFIG_KEY, shape_of(model))
+    before = getattr(model.config, CONFIG_KEY, None) or {}
+    width = {key: before[key] for key in ("hidden", "readers") if key in before}
+    setattr(model.config, CONFIG_KEY, {**shape_of(model), **width})
 
 
 def reshape(model: Any, shape: Any) -> None:
@@ -78,6 +81,17 @@ def reshape(model: Any, shape: Any) -> None:
                 f"{sublayer.units} units, received {count!r}."
             )
         cut(sublayer, range(count))
+    if "hidden" in shape:
+        from optkit.pruning.width import cut_width
+
+        width, readers = shape["hidden"], shape.get("readers")
+        if not isinstance(width, int) or not 0 < width <= model.config.hidden_size or not readers:
+            raise CheckpointError(
+                f"Expected {CONFIG_KEY} in config.json to give a hidden dimension of 1 to "
+                f"{model.config.hidden_size} and its readers, received {width!r} and {readers!r}."
+            )
+        setattr(model.config, CONFIG_KEY, {k: shape[k] for k in ("heads", "ffn")})
+        cut_width(model, range(width), readers)
 
 
 def _remove(sublayer: Sublayer) -> None:
@@ -101,19 +115,22 @@ def _spread(index: Any, width: int) -> Any:
     return (index[:, None] * width + torch.arange(width, device=index.device)).reshape(-1)
 
 
-def _select_rows(module: Any, rows: Any) -> None:
-    _select(module, "weight", 1 if is_transposed(module) else 0, rows)
+def select_rows(module: Any, rows: Any) -> None:
+    """Keep these outputs of a linear layer, in place."""
+    select_parameter(module, "weight", 1 if is_transposed(module) else 0, rows)
     if module.bias is not None:
-        _select(module, "bias", 0, rows)
+        select_parameter(module, "bias", 0, rows)
     setattr(module, "nf" if is_transposed(module) else "out_features", len(rows))
 
 
-def _select_columns(module: Any, columns: Any) -> None:
-    _select(module, "weight", 0 if is_transposed(module) else 1, columns)
+def select_columns(module: Any, columns: Any) -> None:
+    """Keep these inputs of a linear layer, in place."""
+    select_parameter(module, "weight", 0 if is_transposed(module) else 1, columns)
     setattr(module, "nx" if is_transposed(module) else "in_features", len(columns))
 
 
-def _select(module: Any, name: str, dimension: int, index: Any) -> None:
+def select_parameter(module: Any, name: str, dimension: int, index: Any) -> None:
+    """Keep `index` along one dimension of a parameter, in place."""
     import torch
 
     old = getattr(module, name)

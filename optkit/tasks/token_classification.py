@@ -93,6 +93,11 @@ class TokenClassification(Task):
     def default_metric(labels: Sequence[str]) -> str:
         return "f1" if is_bio(labels) else "accuracy"
 
+    @staticmethod
+    def words(text: str) -> list[str]:
+        """The words that a plain text is tagged by."""
+        return _WORD.findall(text)
+
     def encode(self, inputs: Sequence[Any]) -> EncodedSet:
         """`inputs` are texts, or lists of words; words are joined with single spaces."""
         texts, places = [], []

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from optkit.errors import RecipeError
+from optkit.errors import RecipeError, WorkerError
 from optkit.trainer.settings import FinetuneSettings
+
+#: What the messages name when a connection between processes breaks.
+_TRANSPORTS = ("gloo", "NCCL", "Connection closed", "Connection reset")
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,35 @@ class World:
         return settings.batch // (self.size * settings.accumulate)
 
     def check(self, settings: FinetuneSettings) -> None:
-        """Refuse a batch that cannot be shared evenly."""
+        """Refuse a batch that cannot be shared evenly, and sharding where there is nothing to shard over."""
         if settings.batch % (self.size * settings.accumulate):
             raise RecipeError(
                 f"Expected a batch that {self.size} processes x {settings.accumulate} parts divide evenly, "
                 f"received {settings.batch}."
             )
+
+        if settings.fsdp:
+            import torch
+
+            if self.size < 2 or not torch.cuda.is_available():
+                where = "on the CPU" if self.size > 1 else "in one process"
+                raise RecipeError(
+                    f"Expected several GPUs for fsdp, received a run {where}.",
+                    hint="accelerate shards over GPUs only; without --fsdp CPUs work data parallel.",
+                )
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Name the failure of a process whose partners are gone. Raises WorkerError."""
+        try:
+            yield
+        except RuntimeError as reason:
+            if self.size == 1 or not any(name in str(reason) for name in _TRANSPORTS):
+                raise
+            raise WorkerError(
+                f"Process {self.rank} of {self.size} lost another process of this job, which ended.",
+                hint="The same command resumes after the last whole epoch.",
+            ) from reason
 
     def wait(self) -> None:
         """Until all processes are here."""

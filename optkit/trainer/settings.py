@@ -16,6 +16,7 @@ OPTIMIZERS = {
 }
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
 PRECISIONS = ("fp32", "bf16", "fp16")
+CLASS_WEIGHTS = ("none", "balanced")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class FinetuneSettings:
     the run after that many epochs without a better score (None: never). `accumulate` splits a batch into
     so many parts, which bounds memory and not the result; `gradient_checkpointing` computes activations
     twice for the same reason. `precision` is that of the products: fp32, bf16, fp16 (on a GPU).
+    `class_weights` "balanced" gives every class the same weight in the loss, however rare. `lora` is the
+    rank of low-rank adapters that train in place of the weights (0: the weights themselves), and are
+    merged into them at the end (Hu et al., "LoRA", ICLR 2022). `fsdp` shards a model that does not fit
+    one GPU over all of them.
     """
 
     epochs: float = 3.0
@@ -43,6 +48,9 @@ class FinetuneSettings:
     accumulate: int = 1
     gradient_checkpointing: bool = False
     precision: str = "fp32"
+    class_weights: str = "none"
+    lora: int = 0
+    fsdp: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "learning_rate", "accumulate"):
@@ -57,7 +65,14 @@ class FinetuneSettings:
             raise RecipeError(f"Expected max_length of at least 3 tokens, received {self.max_length}.")
         if self.patience is not None and self.patience < 1:
             raise RecipeError(f"Expected patience of at least 1 epoch, received {self.patience}.")
-        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        if self.lora < 0:
+            raise RecipeError(f"Expected lora as a rank of at least 0, received {self.lora}.")
+        for name, known in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+            ("class_weights", CLASS_WEIGHTS),
+        ):
             value = getattr(self, name)
             if value not in known:
                 raise RecipeError(

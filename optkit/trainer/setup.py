@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def trainer_class() -> Any:
             super().__init__(*args, **settings)
             # Classification heads take the count of targets and ignore it: the Trainer would then
             # multiply their loss by the number of processes, and not divide it by accumulated parts.
-            self.model_accepts_loss_kwargs = False
+            self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = False
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             rows = train_dataset if train_dataset is not None else self.train_dataset
@@ -67,6 +68,7 @@ def arguments(settings: FinetuneSettings, folder: Path, world: World) -> Any:
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=world.share(settings),
         per_device_eval_batch_size=64,
+        fsdp=settings.fsdp or None,
         gradient_accumulation_steps=settings.accumulate,
         **({"gradient_checkpointing": True} if settings.gradient_checkpointing else {}),
         learning_rate=settings.learning_rate,
@@ -74,7 +76,6 @@ def arguments(settings: FinetuneSettings, folder: Path, world: World) -> Any:
         weight_decay=settings.weight_decay,
         optim=OPTIMIZERS[settings.optimizer],
         lr_scheduler_type=settings.schedule,
-        label_smoothing_factor=settings.label_smoothing,
         bf16=settings.precision == "bf16",
         fp16=settings.precision == "fp16",
         seed=settings.seed,
@@ -112,9 +113,14 @@ def last_checkpoint(folder: Path) -> str | None:
 
 
 def callbacks(
-    settings: FinetuneSettings, progress: Progress, evaluated: Evaluated = lambda epoch, score: None
+    settings: FinetuneSettings,
+    progress: Progress,
+    evaluated: Evaluated = lambda epoch, score: None,
+    board: Path | None = None,
 ) -> list[Any]:
-    """The watch over loss and score and, with `patience`, early stopping."""
+    """The watch over loss and score; early stopping with `patience`; with `board`, a folder, TensorBoard's
+    events where it is installed.
+    """
     from transformers import EarlyStoppingCallback, TrainerCallback
 
     class Watch(TrainerCallback):
@@ -132,5 +138,28 @@ def callbacks(
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
             evaluated(float(state.epoch), float(metrics["eval_score"]))
 
-    watch: list[Any] = [Watch()]
-    return watch if settings.patience is None else [*watch, EarlyStoppingCallback(settings.patience)]
+    found: list[Any] = [Watch()]
+    if settings.patience is not None:
+        found.append(EarlyStoppingCallback(settings.patience))
+    if board is not None and World.current().is_first and find_spec("tensorboard"):
+        from torch.utils.tensorboard import SummaryWriter
+        from transformers.integrations import TensorBoardCallback
+
+        found.append(TensorBoardCallback(SummaryWriter(str(board))))
+    return found
+
+
+def class_loss(network: Any, weights: np.ndarray | None, smoothing: float) -> Callable[..., Any]:
+    """Cross-entropy for the Trainer, every class weighted, its target softened; -100 is left out."""
+    import torch
+
+    count = network.config.num_labels
+
+    def loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+        logits = outputs["logits"].reshape(-1, count)
+        scale = None if weights is None else torch.tensor(weights, dtype=logits.dtype, device=logits.device)
+        return torch.nn.functional.cross_entropy(
+            logits, labels.reshape(-1), weight=scale, label_smoothing=smoothing
+        )
+
+    return loss

@@ -6,23 +6,40 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from optkit.artifact import Artifact, check_free, copy_side_files, seal, staged, writing
-from optkit.checkpoint import model_inputs, model_outputs
+from optkit.artifact import Artifact, check_free, copy_side_files, seal, staged, write_text, writing
+from optkit.checkpoint import fetch, model_inputs, model_outputs
 from optkit.data import Data
-from optkit.errors import CheckpointError
+from optkit.errors import CheckpointError, RecipeError
 from optkit.task import Columns, Labelled, Task
+from optkit.text import pad_token
+from optkit.trainer.adapters import adapt
 from optkit.trainer.distributed import World
 from optkit.trainer.settings import FinetuneSettings
-from optkit.trainer.setup import Evaluated, Progress, arguments, callbacks, last_checkpoint, trainer_class
+from optkit.trainer.setup import (
+    Evaluated,
+    Progress,
+    arguments,
+    callbacks,
+    class_loss,
+    last_checkpoint,
+    trainer_class,
+)
 from optkit.training.kinds import Kind, open_kind
+from optkit.training.page import PAGE, render
 
 __all__ = ["FinetuneSettings", "finetune"]
+
+#: TensorBoard's folder, in the checkpoint beside the weights.
+BOARD = "tensorboard"
+#: What is kept of every tenth step.
+LOGGED = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
 
 def finetune(
@@ -38,13 +55,14 @@ def finetune(
 ) -> Artifact:
     """Train `model` with a new head on the training split of `data`; the checkpoint lies at `out`.
 
-    The task is `task`, or the one whose columns the data has. Labels are those of the training split,
-    in sorted order. After each epoch the validation split is scored with the task's default metric,
-    and the best epoch is kept; its score and the history are the notes of the artifact's last step.
-    `evaluated(epoch, score)` is told of each.
+    `model` is a folder or a hub name, of an encoder or a decoder. The task is `task`, or the one whose
+    columns the data has. Labels are those of the training split, in sorted order. After each epoch the
+    validation split is scored with the task's default metric, and the best epoch is kept; its score and
+    the history are the notes of the artifact's last step, and training.html beside the weights draws
+    them. `evaluated(epoch, score)` is told of each.
     The same call resumes after the last whole epoch. Under torchrun every process trains its share of
     each batch, and only rank 0 writes. Raises DataError for data with a single class, PassError when
-    the loss is no number.
+    the loss is no number, RecipeError for settings that do not fit the task or the machine.
 
     >>> finetune("all-MiniLM-L6-v2", "../shared/data/sst2", "models/sst2")  # doctest: +SKIP
     """
@@ -56,7 +74,9 @@ def finetune(
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     transformers.set_seed(settings.seed)
-    source, examples = Artifact.open(model), Data(str(data))
+    source, examples = fetch(model), Data(str(data))
+    if source.format != "hf":
+        raise CheckpointError(f"Expected a checkpoint (format hf), received format {source.format!r}.")
     rows = examples.split("train")
     name, kind = open_kind(task, rows, columns)
     config = kind.config(rows, columns)
@@ -64,21 +84,17 @@ def finetune(
     train = kind.prepared(goal.read(rows, columns))
     validation = kind.prepared(goal.read(examples.split("validation"), columns))
     network = kind.network(source, config, _loader(source))
-    key = [
-        source.fingerprint(),
-        examples.fingerprint("train"),
-        asdict(settings),
-        asdict(columns),
-        name,
-        config,
-    ]
+    loss = _loss(kind, goal, train, network, settings)
+    merge = adapt(network, kind.backbone(network), settings.lora) if settings.lora else lambda: None
+    prints = [source.fingerprint(), *(examples.fingerprint(split) for split in ("train", "validation"))]
+    key = [prints, asdict(settings), asdict(columns), name, config]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
     work = out.parent / f".{out.name}.work-{digest}"
 
     def answered(predictions: Any) -> np.ndarray:
         return _answers(goal, network, validation, predictions)
 
-    with writing(work):
+    with writing(work), world.together():
         work.mkdir(parents=True, exist_ok=True)
         trainer = trainer_class()(
             model=network,
@@ -87,7 +103,8 @@ def finetune(
             eval_dataset=_rows(validation, 1),
             data_collator=_collate(kind, goal, network, (train, validation)),
             compute_metrics=lambda p: {"score": goal.score(answered(p[0]), validation.references)},
-            callbacks=callbacks(settings, progress, evaluated),
+            compute_loss_func=loss,
+            callbacks=callbacks(settings, progress, evaluated, work / BOARD),
         )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(work))
@@ -95,17 +112,18 @@ def finetune(
         if type(goal).table is not Task.table:  # of the best epoch, which may lie before a resumed run
             predictions = trainer.predict(trainer.eval_dataset).predictions
             table = [asdict(x) for x in goal.table(answered(predictions), validation.references)]
-    history = [entry for entry in trainer.state.log_history if "eval_score" in entry]
+        if settings.fsdp:
+            network.load_state_dict(trainer.accelerator.get_state_dict(trainer.model_wrapped))
+    merge()
+    logged = trainer.state.log_history
     step = {
         "pass": "finetune",
         "parameters": {"model": str(model), "data": str(data), "task": name, **asdict(settings)},
         "notes": {
             "metric": goal.metric,
             "score": trainer.state.best_metric,
-            "history": [{"epoch": e["epoch"], "score": e["eval_score"]} for e in history],
-            "losses": [
-                {"step": e["step"], "loss": e["loss"]} for e in trainer.state.log_history if "loss" in e
-            ],
+            "history": [{"epoch": e["epoch"], "score": e["eval_score"]} for e in logged if "eval_score" in e],
+            "losses": [{name: e[name] for name in LOGGED if name in e} for e in logged if "loss" in e],
             "table": table,
             "examples": len(train.references),
             "truncated": train.encoded.truncated,
@@ -119,10 +137,29 @@ def finetune(
             trained = (folder / "config.json").read_bytes()
             copy_side_files(source.path, folder)  # the tokenizer; config.json stays the trained model's
             (folder / "config.json").write_bytes(trained)
+            write_text(folder / PAGE, render(step))
+            if (work / BOARD).exists():
+                shutil.copytree(work / BOARD, folder / BOARD)
             seal(folder, source, step, format="hf", precision="fp32", task=name)
         shutil.rmtree(work, ignore_errors=True)
     world.wait()
     return Artifact.open(out)
+
+
+def _loss(
+    kind: Kind, task: Task, train: Labelled, network: Any, settings: FinetuneSettings
+) -> Callable[..., Any] | None:
+    """The loss where the model's own is not the one asked for. Raises RecipeError."""
+    balanced = settings.class_weights == "balanced"
+    if not balanced and not settings.label_smoothing:
+        return None
+    counts = kind.class_counts(task, train)
+    if counts is None:
+        asked = "class_weights" if balanced else "label_smoothing"
+        raise RecipeError(f"{asked} is for one class per example or word, which this data does not have.")
+    # As scikit-learn's "balanced"; a class that train lacks weighs nothing.
+    weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)) * (counts > 0)
+    return class_loss(network, weights if balanced else None, settings.label_smoothing)
 
 
 def _loader(source: Artifact) -> Any:
@@ -134,7 +171,7 @@ def _loader(source: Artifact) -> Any:
 
     def load(auto_class: str, **config: Any) -> Any:
         try:
-            return from_pretrained(
+            network = from_pretrained(
                 getattr(transformers, auto_class),
                 str(source.path),
                 dtype=torch.float32,
@@ -145,6 +182,9 @@ def _loader(source: Artifact) -> Any:
             )
         except Exception as reason:
             raise CheckpointError(f"transformers cannot load {str(source.path)!r}: {reason}") from reason
+        if getattr(network.config, "pad_token_id", 0) is None:  # a decoder needs it to find a text's end
+            network.config.pad_token_id = pad_token(source.config)
+        return network
 
     return load
 

@@ -155,7 +155,7 @@ def test_every_error_has_its_exit_code(run, fake_compress, error, code):
 def test_either_int8_or_a_recipe(run, fake_compress, flags):
     code, _, err = run(*BASE, *flags)
     assert code == 2
-    assert "either passes (--prune, --distill, --int8, --target cuda) or --recipe" in err
+    assert "either passes (--prune, --distill, --prune-vocabulary, --int8, --target cuda) or --recipe" in err
 
 
 def test_an_unknown_flag_is_exit_2(run):

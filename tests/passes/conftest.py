@@ -4,15 +4,7 @@ import pytest
 
 from optkit.artifact import Artifact
 from optkit.checkpoint import fetch
-from optkit.data import Data
 from optkit.passes.base import apply, make
-from optkit.passes.context import make_context
-from optkit.task import open_task
-
-
-@pytest.fixture(scope="session")
-def context(checkpoint, data):
-    return make_context(open_task(fetch(checkpoint)), Data(str(data)))
 
 
 @pytest.fixture(scope="session")

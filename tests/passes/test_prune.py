@@ -48,6 +48,17 @@ def test_other_budgets(of, checkpoint, context, tmp_path):
     assert made.lineage[-1]["notes"][f"{of}_removed"] >= 0.5
 
 
+def test_an_absolute_budget(checkpoint, context, tmp_path):
+    source, settings = fetch(checkpoint), {"of": "parameters", "criterion": "magnitude"}
+    made = apply(Prune(target=9000, **settings), source, tmp_path / "x", context)
+    notes = made.lineage[-1]["notes"]
+    assert notes["parameters_after"] <= 9000 < notes["parameters_before"]
+    with pytest.raises(PassError, match="Nothing to prune: heads and FFN take"):
+        apply(Prune(target=1e9, **settings), source, tmp_path / "y", context)
+    with pytest.raises(RecipeError, match="nothing would be left"):
+        Prune(target=0)
+
+
 @pytest.mark.parametrize("kind", ["roberta", "distilbert", "electra"])
 def test_other_encoders(kind, make_checkpoint, context, tmp_path):
     made = apply(Prune(0.5), fetch(make_checkpoint(kind)), tmp_path / "x", context)

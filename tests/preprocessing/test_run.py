@@ -148,3 +148,65 @@ def test_squad_and_an_answer_that_is_not_in_its_context(tmp_path):
     row = json.loads((tmp_path / "out" / "train.jsonl").read_text("utf-8"))
     assert row["context"] == "In  Bonn."
     assert row["answers"] == {"text": ["Bonn"], "answer_start": [4]}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"tokens": ["Ada", "ran"], "tags": ["O", "I-PER"]}, "not valid BIO: 'I-PER' at word 1"),
+        (
+            {"tokens": ["Ada", "ran"], "tags": ["O"]},
+            "expected 2 tags in column 'tags', one per word, received 1",
+        ),
+        ({"tokens": "Ada ran", "tags": ["O"]}, "a list of words"),
+        ({"text": ["x"], "label": "a"}, "expected text in column 'text', received a list"),
+        (
+            {
+                "id": 7,
+                "question": "q",
+                "context": "In Bonn.",
+                "answers": {"text": ["Ulm"], "answer_start": [3]},
+            },
+            "the answer of question 7 is not found",
+        ),
+    ],
+)
+def test_a_row_that_makes_no_sense_is_named_and_may_be_skipped(tmp_path, row, said):
+    fine = [{k: v for k, v in row.items()} for _ in range(2)]
+    for good in fine:
+        if "tokens" in row:
+            good |= {"tokens": ["Ada", "ran"], "tags": ["B-PER", "O"]}
+        elif "answers" in row:
+            good |= {"answers": {"text": ["Bonn"], "answer_start": [3]}}
+        else:
+            good |= {"text": "x"}
+    fine[1] |= {"label": "b"} if "label" in row else {}
+    lines = [json.dumps(x) for x in (fine[0], row, fine[1])]
+    (tmp_path / "raw.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(DataError, match=f"corrupt line 2: .*{said}"):
+        preprocess(tmp_path / "raw.jsonl", tmp_path / "out")
+    report = preprocess(
+        tmp_path / "raw.jsonl", tmp_path / "out", Settings(skip_bad=1, shares=(1.0, 0.0, 0.0))
+    )
+    assert [x["line"] for x in report["skipped"]] == [2]
+
+
+def test_a_hub_data_set_comes_with_its_splits_and_the_names_of_its_labels(tmp_path, monkeypatch):
+    import datasets
+
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])}
+    )
+    table = datasets.Dataset.from_dict({"text": ["x", "y  z"], "label": [1, 0]}, features=features)
+    asked = []
+
+    def load(*arguments):
+        asked.append(arguments)
+        return datasets.DatasetDict({"train": table, "validation": table})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    report = preprocess("owner/name:config", tmp_path / "out")
+    assert asked[0] == ("owner/name", "config")
+    assert report["rows"] == {"train": 2, "validation": 2}
+    rows = [json.loads(x) for x in (tmp_path / "out" / "train.jsonl").read_text("utf-8").splitlines()]
+    assert rows == [{"text": "x", "label": "good"}, {"text": "y z", "label": "bad"}]

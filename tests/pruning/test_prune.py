@@ -34,6 +34,18 @@ def test_every_architecture_is_pruned_and_refitted(kind):
         assert torch.isfinite(model(**feeds(kind)).logits).all()
 
 
+def test_a_gradual_schedule_ends_at_the_same_budget():
+    model = build("bert")
+    lines = []
+    notes = prune(
+        model, Plan(0.5, rounds=3), [feeds("bert")] * 2, lambda text, done: lines.append((text, done))
+    )
+    assert 0.5 <= notes["flops_removed"] < 0.6
+    assert notes["before"]["ffn"] == [48] * 3
+    assert [f"round {n} of 3" in " ".join(text for text, _ in lines) for n in (1, 2, 3)] == [True] * 3
+    assert [done for _, done in lines] == sorted(done for _, done in lines)
+
+
 @pytest.mark.parametrize("kind", ["bert", "vit", "llama"])
 def test_nothing_changes_where_only_dead_units_are_cut(kind):
     """Units that give nothing go first, and the refit then has nothing to make up for."""

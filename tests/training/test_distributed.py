@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -15,7 +16,7 @@ from optkit.trainer.settings import FinetuneSettings
 from optkit.training.finetune import finetune
 from tests.conftest import sentences, write_jsonl
 
-FLAGS = "--epochs 2 --batch 16 --learning-rate 1e-3 --max-length 16 --seed 0".split()  # noqa: SIM905
+FLAGS = "--epochs 8 --batch 16 --learning-rate 1e-3 --max-length 16 --seed 0".split()  # noqa: SIM905
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
@@ -36,39 +37,88 @@ def test_parts_of_a_batch_train_as_the_whole(make_checkpoint, tmp_path):
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
-def test_two_processes_have_the_loss_curve_of_one(make_checkpoint, tmp_path):
+ONE = [sys.executable, "-m"]
+TWO = [*ONE, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+
+
+@pytest.fixture(scope="module")
+def job(make_checkpoint, tmp_path_factory):
+    """Folder, (start, name) → command, environment. Two processes do not share 41 sentences evenly."""
+    folder = tmp_path_factory.mktemp("job")
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # dropout differs per process
     checkpoint = make_checkpoint("bert", **still)
     for split, count in (("train", 160), ("validation", 41)):
-        write_jsonl(tmp_path / f"{split}.jsonl", sentences(count, seed=count))
+        rows = sentences(count, seed=count)
+        for row in rows:
+            plain = [w for w in row["text"].split() if w not in ("good", "bad")][:6]
+            row["text"] = " ".join(["good" if row["label"] == "positive" else "bad", *plain])
+        write_jsonl(folder / f"{split}.jsonl", rows)
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
     }
-    one = [sys.executable, "-m"]
-    two = [*one, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    notes = []
-    for name, start in (("one", one), ("two", two)):
-        command = [*start, "optkit", "finetune", str(checkpoint), "--data", str(tmp_path)]
-        done = subprocess.run(
-            [*command, "--out", str(tmp_path / "made" / name), *FLAGS],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert done.stdout.count("kept:") == 1, "rank 0 alone speaks"
-        notes.append(Artifact.open(tmp_path / "made" / name).lineage[-1]["notes"])
+
+    def command(start, name):
+        out = folder / "made" / name
+        return [
+            *start,
+            "optkit",
+            "finetune",
+            str(checkpoint),
+            "--data",
+            str(folder),
+            "--out",
+            str(out),
+            *FLAGS,
+        ]
+
+    return folder / "made", command, environment
+
+
+@pytest.fixture(scope="module")
+def two(job):
+    folder, command, environment = job
+    done = subprocess.run(command(TWO, "two"), env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done, Artifact.open(folder / "two")
+
+
+def test_two_processes_have_the_loss_curve_of_one(job, two):
+    folder, command, environment = job
+    done, made = two
+    assert done.stdout.count("kept:") == 1, "rank 0 alone speaks"
+    subprocess.run(command(ONE, "one"), env=environment, check=True, capture_output=True, timeout=300)
+    notes = [Artifact.open(folder / "one").lineage[-1]["notes"], made.lineage[-1]["notes"]]
     assert [n["processes"] for n in notes] == [1, 2]
-    assert sorted(p.name for p in (tmp_path / "made").iterdir()) == ["one", "two"]
+    assert sorted(p.name for p in folder.iterdir()) == ["one", "two"]
     steps, losses = zip(
         *[([x["step"] for x in n["losses"]], [x["loss"] for x in n["losses"]]) for n in notes]
     )
     assert steps[0] == steps[1]
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
     scores = [[e["score"] for e in n["history"]] for n in notes]
-    assert scores[0] == pytest.approx(scores[1], abs=0.03), (
-        "41 examples are not split evenly, and counted once"
+    assert scores[0] == scores[1], "41 examples are not split evenly, and counted once"
+    assert (scores[0][0] * 41) == pytest.approx(round(scores[0][0] * 41))
+
+
+def test_a_killed_worker_ends_the_job_and_the_same_command_resumes(job, two):
+    psutil = pytest.importorskip("psutil")
+    folder, command, environment = job
+    child = subprocess.Popen(
+        command(TWO, "killed"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not list(folder.glob(".killed.work-*/checkpoint-*/trainer_state.json")):
+        time.sleep(0.01)
+    family = psutil.Process(child.pid).children(recursive=True)
+    workers = [p for p in family if "optkit.training.worker" in p.cmdline()]
+    next(p for p in workers if p.environ()["RANK"] == "1").kill()
+    said = child.communicate(timeout=120)[1]
+    assert child.returncode != 0
+    assert "ended with code -9" in said
+    assert "The same command resumes" in said
+    assert not (folder / "killed").exists()
+    subprocess.run(command(TWO, "killed"), env=environment, check=True, capture_output=True, timeout=300)
+    made, name = Artifact.open(folder / "killed"), "model.safetensors"
+    assert made.manifest["files"][name] == two[1].manifest["files"][name]

@@ -49,6 +49,14 @@ class Kind(ABC):
     def targets(self, task: Task, labelled: Labelled) -> dict[str, list[np.ndarray]]:
         """Argument of the model's forward method → one target array per encoded row (window)."""
 
+    def class_counts(self, task: Task, labelled: Labelled) -> np.ndarray | None:
+        """Targets per class, shape (classes,); None where an example has no single class."""
+        return None
+
+    def backbone(self, network: Any) -> Any:
+        """The pretrained part of `network`, without the head."""
+        return network.base_model
+
     def prepared(self, labelled: Labelled) -> Labelled:
         """What `task.read` gave, with one encoded row per thing to learn from."""
         return labelled

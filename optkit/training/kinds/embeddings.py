@@ -67,6 +67,9 @@ class EmbeddingsKind(Kind):
     def network(self, source: Artifact, config: dict[str, Any], load: Any) -> Any:
         return _pair(pooled(load(self.auto_class), read_pooling(source.path)), config["scale"])
 
+    def backbone(self, network: Any) -> Any:
+        return network.model.transformer
+
     def save(self, network: Any, folder: Path) -> None:
         network.model.transformer.save_pretrained(str(folder), safe_serialization=True)
 

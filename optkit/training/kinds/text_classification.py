@@ -37,6 +37,12 @@ class TextClassificationKind(Kind):
         kind = np.int64 if task.problem == SINGLE else np.float32
         return {"labels": [np.array(reference, dtype=kind) for reference in labelled.references]}
 
+    def class_counts(self, task: Task, labelled: Labelled) -> np.ndarray | None:
+        assert isinstance(task, TextClassification)
+        if task.problem != SINGLE:
+            return None
+        return np.bincount(np.array(labelled.references, dtype=np.int64), minlength=len(task.labels))
+
     def collate(self, encoded: Any, targets: Any, indices: Any) -> Any:
         batch = encoded.batch(indices)
         return {**batch, **{name: np.stack([rows[i] for i in indices]) for name, rows in targets.items()}}

@@ -48,6 +48,11 @@ class TokenClassificationKind(Kind):
         labels = list(config["id2label"].values())
         return TokenClassification(labels, TokenClassification.default_metric(labels), encoder)
 
+    def class_counts(self, task: Task, labelled: Labelled) -> np.ndarray | None:
+        flat = np.concatenate(self.targets(task, labelled)["labels"])
+        assert isinstance(task, TokenClassification)
+        return np.bincount(flat[flat >= 0], minlength=len(task.labels))
+
     def targets(self, task: Task, labelled: Labelled) -> dict[str, list[np.ndarray]]:
         assert isinstance(task, TokenClassification)
         windows = labelled.encoded.windows

@@ -1,0 +1,92 @@
+"""`optkit distill`: train a smaller checkpoint to answer as a teacher does, on one or several processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def distill(
+    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A pruned checkpoint's folder, or any with the teacher's labels and tokens.")],
+    teacher: Annotated[Path, typer.Option(help="The checkpoint to learn from.")],
+    data: Annotated[str, typer.Option(help="Folder of train/validation files, one file, or a hub data set.")],
+    out: Annotated[Path, typer.Option(help="The checkpoint folder to make.")],
+    epochs: Annotated[float, typer.Option(help="Passes over the texts.")] = 3.0,
+    batch: Annotated[int, typer.Option(help="Texts per step, over all processes.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Peak, after the warm-up.")] = 2e-4,
+    temperature: Annotated[float, typer.Option(help="Softens the teacher's labels.")] = 2.0,
+    hidden: Annotated[float, typer.Option(help="Weight of the hidden states.")] = 1.0,
+    relations: Annotated[float, typer.Option(help="Weight of the relations of queries, keys and values.")] = 0.0,
+    labels: Annotated[float, typer.Option(help="Weight of the data's own labels.")] = 0.0,
+    unlabelled: Annotated[str | None, typer.Option(metavar="FILE", help="More texts: .txt, JSONL, CSV, Parquet.")] = None,
+    mixed_precision: Annotated[str, typer.Option(help="no, bf16, fp16 (GPU).")] = "no",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
+    task: Annotated[str | None, typer.Option(help="What the model is for; default: from its architecture.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads per process; default: all cores.", min=1)] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
+) -> None:  # fmt: skip
+    """Train STUDENT to answer as the teacher does; the best moment by validation is kept.
+
+    Under torchrun the processes share each batch. The same command resumes after the last checkpoint.
+    """
+    from dataclasses import asdict
+
+    from optkit.artifact import Artifact
+    from optkit.checkpoint import fetch
+    from optkit.cli.terminal import Terminal
+    from optkit.errors import OutputError
+    from optkit.passes.distill import Distill
+    from optkit.process import Child
+    from optkit.task import Columns, infer_task
+    from optkit.trainer.distributed import World
+
+    step = Distill(
+        teacher=str(teacher),
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        temperature=temperature,
+        hidden=hidden,
+        relations=relations,
+        labels=labels,
+        unlabelled=unlabelled,
+        mixed_precision=mixed_precision,
+        seed=seed,
+    )
+    first = World.current().is_first
+    if first and out.exists():
+        raise OutputError(f"The output folder {str(out)!r} exists.", hint="Give another --out.")
+    source = fetch(student)
+    with (
+        Terminal(quiet=quiet or not first) as terminal,
+        Child("optkit.passes.worker", threads, timeout_s=7 * 86400) as child,
+    ):
+        terminal({"event": "step", "name": f"distilling {student.name}"})
+        child.call(
+            "run",
+            listener=terminal,
+            step="distill",
+            parameters=step.parameters(),
+            source=str(student),
+            final=str(out),
+            task=task or infer_task(source),
+            data=data,
+            columns=asdict(Columns()),
+            threads=threads,
+            trust_remote_code=False,
+        )
+    if not first:
+        return
+    notes = Artifact.open(out).lineage[-1]["notes"]
+    for look in notes["history"]:
+        typer.echo(
+            f"epoch {look['epoch']:g}: validation {notes['metric']} {look['score']:.4f}, "
+            f"distance to the teacher {look['distance']:.4g}"
+        )
+    typer.echo(f"kept: {notes['metric']} {notes['score']:.4f} (before {notes['score_before']:.4f}), in {out}")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("distill")(distill)

@@ -1,0 +1,58 @@
+"""What the teacher says is the same from disk and from the teacher itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from optkit.checkpoint import load_model, model_inputs
+from optkit.distillation import lessons
+from optkit.distillation.view import View, attention_of
+
+
+@pytest.mark.parametrize("states", [(), (1, 2)])
+def test_stored_and_live_agree(states, checkpoint, context, tmp_path, monkeypatch):
+    model = load_model(checkpoint)
+    view = View(model, states, attention_of(model) if states else None)
+    encoded = context.encoded("train", 20)
+    names = model_inputs(model)
+    stored = lessons.taught(view, encoded, names, tmp_path / "s")
+    assert isinstance(stored, lessons.Stored)
+    monkeypatch.setattr(lessons, "MOST_BYTES", 0)
+    live = lessons.taught(view, encoded, names, tmp_path / "l")
+    assert isinstance(live, lessons.Stored) is False
+    indices = [3, 17, 4]
+    feeds = {n: torch.from_numpy(a) for n, a in encoded.batch(np.array(indices)).items() if n in names}
+    a, b = stored(indices, feeds), live(indices, feeds)
+    assert torch.allclose(a.outputs["logits"], b.outputs["logits"], atol=1e-5)
+    assert len(a.states) == len(b.states) == len(states)
+    assert len(a.attention) == len(b.attention) == (3 if states else 0)
+    valid = feeds["attention_mask"][..., None]
+    for one, other in zip((*a.states, *a.attention), (*b.states, *b.attention)):
+        assert torch.allclose(one * valid, other * valid, atol=2e-3, rtol=2e-3)  # half precision on disk
+
+
+def test_a_value_per_token_comes_back_per_token(checkpoint, context, tmp_path):
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(str(checkpoint))
+    model = transformers.AutoModelForTokenClassification.from_config(config).eval()
+    view, encoded, names = View(model), context.encoded("train", 12), model_inputs(model)
+    stored = lessons.taught(view, encoded, names, tmp_path / "s")
+    batch = encoded.batch(np.arange(5))
+    feeds = {n: torch.from_numpy(batch[n]) for n in names}
+    with torch.inference_mode():
+        expected = model(**feeds).logits
+    found = stored(range(5), feeds).outputs["logits"]
+    valid = feeds["attention_mask"][..., None]
+    assert found.shape == expected.shape
+    assert torch.allclose(found * valid, expected * valid, atol=1e-5)
+
+
+def test_they_are_computed_once(checkpoint, context, tmp_path, monkeypatch):
+    view, encoded = View(load_model(checkpoint), (1,)), context.encoded("train", 20)
+    names = model_inputs(view.model)
+    lessons.taught(view, encoded, names, tmp_path / "s")
+    monkeypatch.setattr(lessons, "_store", lambda *_: pytest.fail("computed again"))
+    lessons.taught(view, encoded, names, tmp_path / "s")

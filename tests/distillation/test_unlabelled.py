@@ -1,0 +1,48 @@
+"""Texts without labels come from any of the known files; what is no text is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from optkit.distillation.unlabelled import read
+from optkit.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "one\n\ntwo\n"),
+        ("a.jsonl", '{"text": "one"}\n{"text": ""}\n{"text": "two"}\n'),
+        ("a.csv", "sentence,label\none,1\ntwo,0\n"),
+    ],
+)
+def test_the_texts_are_read(name, content, tmp_path):
+    (tmp_path / name).write_text(content)
+    assert read(str(tmp_path / name)) == ["one", "two"]
+
+
+def test_words_stay_words(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"tokens": ["one", "two"]}) + "\n")
+    assert read(str(tmp_path / "a.jsonl")) == [["one", "two"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.txt", b"\n\n", "holds no text"),
+        ("a.txt", b"\xff\xfe", "not UTF-8"),
+        ("a.jsonl", b'{"id": 1}\n', "Cannot tell which column"),
+        ("a.jsonl", b'{"text": 1}\n', "received int in row 1"),
+    ],
+)
+def test_other_files_are_refused(name, content, says, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=says):
+        read(str(tmp_path / name))
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        read(str(tmp_path / "none.txt"))

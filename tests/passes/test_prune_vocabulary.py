@@ -1,0 +1,80 @@
+"""The pass: the same answers from a smaller embedding, on every text; what was lost is said."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from optkit.checkpoint import fetch, load_model
+from optkit.data import Data
+from optkit.errors import RecipeError
+from optkit.passes.base import apply, make
+from optkit.passes.context import make_context
+from optkit.passes.distill import Distill
+from optkit.passes.prune_vocabulary import PruneVocabulary
+from optkit.recipe import Recipe
+from optkit.session import infer_all, open_session
+from optkit.task import open_task
+from tests.conftest import WORDS, write_jsonl
+
+
+@pytest.fixture(scope="module")
+def few(checkpoint, tmp_path_factory):
+    """Data whose training split uses half of the words, and a test split that uses one more."""
+    folder = tmp_path_factory.mktemp("few")
+    words = WORDS[:10]
+    rows = [{"text": " ".join(words[i % 5 : i % 5 + 5]), "label": "negative"} for i in range(40)]
+    write_jsonl(folder / "train.jsonl", rows)
+    write_jsonl(folder / "validation.jsonl", rows[:8])
+    write_jsonl(folder / "test.jsonl", [*rows[:3], {"text": f"{words[0]} good good", "label": "positive"}])
+    return make_context(open_task(fetch(checkpoint)), Data(str(folder)))
+
+
+@pytest.fixture(scope="module")
+def pruned(checkpoint, few, tmp_path_factory):
+    return apply(PruneVocabulary(), fetch(checkpoint), tmp_path_factory.mktemp("v") / "x", few)
+
+
+def logits(artifact, texts):
+    task = open_task(artifact)
+    with open_session(artifact) as session:
+        return np.stack(infer_all(session, task.encode(texts), 8, 512)["logits"])
+
+
+def test_texts_of_kept_tokens_are_answered_as_before(checkpoint, pruned, few):
+    texts = few.rows("train")["text"][:10]
+    assert np.abs(logits(pruned, texts) - logits(fetch(checkpoint), texts)).max() < 1e-6
+    tokens = json.loads((pruned.path / "tokenizer.json").read_text())["model"]["vocab"]
+    notes = pruned.lineage[-1]["notes"]
+    assert notes["tokens_after"] == len(tokens) < notes["tokens_before"]
+    assert (
+        pruned.config["vocab_size"] == len(tokens) == load_model(pruned).get_input_embeddings().num_embeddings
+    )
+    assert pruned.size_bytes < fetch(checkpoint).size_bytes
+
+
+def test_it_says_what_was_lost(pruned):
+    notes = pruned.lineage[-1]["notes"]
+    assert (notes["checked_on"], notes["tokens_lost"], notes["texts_with_lost_tokens"]) == ("test", 2, 1)
+    assert notes["texts_checked"] == 4
+
+
+def test_unseen_text_is_answered_and_exported(pruned, few, tmp_path):
+    texts = ["good bright nonsense", "\u4f60\u597d", ""]
+    answers = logits(pruned, texts)
+    assert np.isfinite(answers).all()
+    graph = apply(make("export-onnx", {}), pruned, tmp_path / "onnx", few)
+    assert np.abs(logits(graph, texts) - answers).max() < 1e-3
+
+
+def test_common_tokens_stay(checkpoint, few, tmp_path):
+    made = apply(PruneVocabulary(common=20), fetch(checkpoint), tmp_path / "x", few)
+    assert made.lineage[-1]["notes"]["tokens_after"] >= 20
+
+
+def test_it_comes_after_distillation():
+    with pytest.raises(RecipeError, match="'prune-vocabulary' after 'distill'"):
+        Recipe.of([PruneVocabulary(), Distill(), "int8"])
+    Recipe.of([Distill(), PruneVocabulary(), "int8"])

@@ -1,0 +1,168 @@
+"""What `finetune` can be asked for beside its defaults: losses, optimizers, adapters, decoders, curves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from optkit import load
+from optkit.artifact import Artifact
+from optkit.errors import CheckpointError, RecipeError
+from optkit.trainer.distributed import World
+from optkit.trainer.setup import class_loss
+from optkit.training.finetune import FinetuneSettings, finetune
+from tests.conftest import sentences, write_jsonl, write_tokenizer
+
+
+def settings(**changes) -> FinetuneSettings:
+    return FinetuneSettings(**{"epochs": 3, "batch": 16, "learning_rate": 5e-3, "max_length": 16, **changes})
+
+
+@pytest.fixture(scope="module")
+def learnable(tmp_path_factory):
+    """Sentences whose label follows from their first word: good or bad."""
+    folder = tmp_path_factory.mktemp("learnable")
+    for split, count in (("train", 160), ("validation", 40)):
+        rows = sentences(count, seed=count)
+        for row in rows:
+            plain = [w for w in row["text"].split() if w not in ("good", "bad")][:6]
+            row["text"] = " ".join(["good" if row["label"] == "positive" else "bad", *plain])
+        write_jsonl(folder / f"{split}.jsonl", rows)
+    return folder
+
+
+def test_the_loss_weighs_classes_softens_targets_and_leaves_padding_out():
+    torch = pytest.importorskip("torch")
+
+    class Network:
+        class config:
+            num_labels = 3
+
+    logits = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[0, 1, 2, -100], [1, 1, -100, -100]])
+    weights = np.array([1.0, 0.5, 2.0])
+    found = class_loss(Network, weights, 0.0)({"logits": logits}, labels)
+    logp = torch.log_softmax(logits, -1)
+    picked = [(i, j, int(labels[i, j])) for i in range(2) for j in range(4) if labels[i, j] >= 0]
+    expected = -sum(weights[c] * logp[i, j, c] for i, j, c in picked) / sum(weights[c] for *_, c in picked)
+    assert float(found) == pytest.approx(float(expected), abs=1e-6)
+    soft = class_loss(Network, None, 0.3)({"logits": logits}, labels)
+    each = [0.7 * logp[i, j, c] + 0.1 * logp[i, j].sum() for i, j, c in picked]
+    assert float(soft) == pytest.approx(float(-sum(each) / len(each)), abs=1e-6)
+
+
+def test_balanced_weights_find_a_rare_class(checkpoint, tmp_path):
+    """Nine of ten texts are of one class, and no text says which: the weights alone decide."""
+    rows = [{"text": "a film", "label": "rare" if i % 10 == 0 else "usual"} for i in range(160)]
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    shares = {}
+    for name in ("none", "balanced"):
+        made = finetune(checkpoint, tmp_path, tmp_path / name, settings(class_weights=name))
+        with load(made.path) as model:
+            answer = model.predict(["a film"])[0]
+        shares[name] = answer.score if answer.label == "rare" else 1 - answer.score
+    assert shares["none"] < 0.25
+    assert 0.35 < shares["balanced"] < 0.65
+
+
+@pytest.mark.parametrize("asked", [{"class_weights": "balanced"}, {"label_smoothing": 0.1}])
+def test_class_losses_are_refused_where_there_are_no_classes(checkpoint, tmp_path, asked):
+    rows = [{"text": "good " * (i % 5 + 1), "label": i % 5 + 0.5} for i in range(40)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    with pytest.raises(RecipeError, match=f"{next(iter(asked))} is for one class"):
+        finetune(checkpoint, tmp_path, tmp_path / "out", settings(**asked))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"optimizer": "sgd", "schedule": "cosine", "label_smoothing": 0.1},
+        {"optimizer": "adafactor", "schedule": "constant", "gradient_checkpointing": True},
+        {"optimizer": "adagrad", "schedule": "constant_with_warmup", "class_weights": "balanced"},
+        {"optimizer": "rmsprop", "schedule": "polynomial", "precision": "bf16"},
+        {"schedule": "inverse_sqrt", "accumulate": 2, "patience": 1},
+    ],
+    ids=lambda asked: "-".join(map(str, asked.values())),
+)
+def test_every_optimizer_and_schedule_lowers_the_loss(checkpoint, learnable, tmp_path, asked):
+    rate = {"sgd": 0.5, "adagrad": 0.05}.get(asked.get("optimizer"), 3e-3)
+    made = finetune(checkpoint, learnable, tmp_path / "out", settings(learning_rate=rate, **asked))
+    losses = [entry["loss"] for entry in made.lineage[-1]["notes"]["losses"]]
+    assert losses[-1] < losses[0]
+
+
+def test_patience_ends_the_run(checkpoint, tmp_path):
+    rows = [{"text": "a film", "label": "ab"[i % 2]} for i in range(32)]  # nothing to learn
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    made = finetune(checkpoint, tmp_path, tmp_path / "out", settings(epochs=9, patience=2))
+    assert len(made.lineage[-1]["notes"]["history"]) < 9
+
+
+def test_adapters_train_in_place_of_the_weights_and_are_merged(checkpoint, learnable, tmp_path):
+    pytest.importorskip("peft")
+    asked = settings(epochs=3, lora=2, learning_rate=2e-2)
+
+    def stop_late(text, fraction):
+        if fraction and fraction > 0.6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(checkpoint, learnable, tmp_path / "out", asked, progress=stop_late)
+    made = finetune(checkpoint, learnable, tmp_path / "out", asked)
+    whole = finetune(checkpoint, learnable, tmp_path / "whole", asked)
+    assert made.manifest["files"]["model.safetensors"] == whole.manifest["files"]["model.safetensors"]
+    assert made.lineage[-1]["notes"]["score"] > 0.9
+    before, after = (load_file(p / "model.safetensors") for p in (checkpoint, made.path))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert not [name for name in changed if "embeddings" in name or "LayerNorm" in name]
+    query = "bert.encoder.layer.0.attention.self.query.weight"
+    assert np.linalg.matrix_rank(after[query] - before[query], tol=1e-4) == 2
+    with load(made.path) as model:
+        assert [a.label for a in model.predict(["good film", "bad film"])] == ["positive", "negative"]
+
+
+def test_a_decoder_learns_and_reads_the_last_word_before_the_padding(learnable, tmp_path):
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    source = tmp_path / "gpt2"
+    config = transformers.GPT2Config(
+        vocab_size=40, n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=3, eos_token_id=3
+    )
+    transformers.GPT2LMHeadModel(config).save_pretrained(str(source))
+    write_tokenizer(source)
+    made = finetune(source, learnable, tmp_path / "out", settings(epochs=4))
+    assert made.lineage[-1]["notes"]["score"] > 0.9
+    assert made.config["pad_token_id"] == 3
+    texts = ["good film", "bad film the plot is thin and dull bright cast"]
+    with load(made.path) as model:
+        assert [a.label for a in model.predict(texts)] == ["positive", "negative"]
+
+
+def test_curves_lie_beside_the_weights_and_are_no_part_of_the_model(checkpoint, learnable, tmp_path):
+    made = finetune(checkpoint, learnable, tmp_path / "out", settings())
+    page = (made.path / "training.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 4
+    assert "accuracy by epoch" in page
+    assert not [name for name in made.manifest["files"] if "tfevents" in name or name == "training.html"]
+    Artifact.open(made.path).verify()
+    pytest.importorskip("tensorboard", reason="TensorBoard's events are written where it is installed")
+    assert list((made.path / "tensorboard").glob("events.out.tfevents*"))
+
+
+def test_sharding_is_refused_where_there_is_nothing_to_shard_over(checkpoint, learnable, tmp_path):
+    with pytest.raises(RecipeError, match="several GPUs for fsdp"):
+        World(0, 2).check(FinetuneSettings(fsdp=True))
+    with pytest.raises(RecipeError, match="in one process"):
+        finetune(checkpoint, learnable, tmp_path / "out", settings(fsdp=True))
+
+
+def test_a_name_that_is_neither_folder_nor_on_the_hub_is_refused(learnable, tmp_path):
+    with pytest.raises(CheckpointError, match="could not be had from the hub"):
+        finetune("nobody/nothing", learnable, tmp_path / "out", settings())
