@@ -38,6 +38,7 @@ def benchmark(
     models: Sequence[str],
     *,
     names: Sequence[str] | None = None,
+    options: dict[str, dict[str, Any]] | None = None,
     data: str | Path | None = None,
     split: str = "validation",
     columns: Columns = Columns(),
@@ -58,7 +59,8 @@ def benchmark(
     Each is a folder (an artifact or a checkpoint) or a .onnx file, with `@runtime` behind it where
     it should not run in its default one. With `data` the report has scores, paired with the
     first model's, and the data's own lengths; without, inputs are random and only times are measured.
-    `plan` holds fields of `optkit.bench.plan.Plan`. With `out` the reports are written to that folder.
+    `options` are runtime options by name, over those in a model's manifest; `plan` holds fields of
+    `optkit.bench.plan.Plan`. With `out` the reports are written to that folder.
 
     A model whose process crashes, hangs or runs out of memory has a row of verdict `error`, and the
     others finish. Raises WorkerError when all of them failed, CheckpointError, DataError or
@@ -75,6 +77,7 @@ def benchmark(
         folder = Path(scratch)
         found = [open_contestant(text, folder, trust_remote_code) for text in models]
         found = _named(found, names)
+        found = [replace(m, options={**m.options, **(options or {}).get(m.name, {})}) for m in found]
         threads = (plan or {}).get("threads") or os.cpu_count() or 1
         wanted = [Shape.parse(s) for s in shapes or _usual(found, data is not None, scenarios)]
         wanted += [SHAPES[name] for name in scenarios.names if name in SHAPES]

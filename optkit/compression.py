@@ -22,8 +22,8 @@ from optkit.artifact import (
     write_json,
     writing,
 )
-from optkit.bench.environment import describe, usable_cores
-from optkit.bench.plan import Plan, Shape
+from optkit.bench.environment import describe, has_vnni, usable_cores
+from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import DataError, OptkitError
@@ -32,6 +32,7 @@ from optkit.loop import Loop
 from optkit.passes.base import Pass
 from optkit.recipe import AnyOf, Recipe
 from optkit.report.model import Report, Row
+from optkit.runtime_search import search
 from optkit.targets import require
 from optkit.task import Columns, open_task
 
@@ -55,6 +56,7 @@ def compress(
     limit: int | None = None,
     force: bool = False,
     keep_steps: bool = False,
+    tune_runtime: bool = False,
     trust_remote_code: bool = False,
     listener: Listener | None = None,
     command: str = "",
@@ -63,9 +65,10 @@ def compress(
 
     `source` is a folder or a hub name; `recipe` may be a list for `Recipe.of`, such as
     `[Prune(0.6), "int8"]`; `data` as `optkit.data.Data` takes it; `limit` bounds the
-    examples measured (None: the whole split). The folder `out` gets the chosen artifact and
-    report.json, .md, .html. When no candidate passes the gate, the one with the best score is
-    there, `report.gate["passed"]` is False, and the command line exits with 3.
+    examples measured (None: the whole split); `tune_runtime` searches the chosen model's runtime settings
+    by measurement (`optkit.runtime_search`) and keeps them in its manifest. The folder `out` gets the
+    chosen artifact and report.json, .md, .html. When no candidate passes the gate, the one with the best
+    score is there, `report.gate["passed"]` is False, and the command line exits with 3.
 
     Raises an OptkitError that says what was wrong; then nothing lies under `out`.
 
@@ -120,7 +123,8 @@ def compress(
     )
     with writing(work):
         run.all()
-    report = conclude(run, str(source), out, tuple(shapes or ()), begun, force, keep_steps, command)
+    shape_names = tuple(shapes or ())
+    report = conclude(run, str(source), out, shape_names, begun, force, keep_steps, command, tune_runtime)
     if not keep_steps:
         shutil.rmtree(work, ignore_errors=True)
     return report
@@ -135,6 +139,7 @@ def conclude(
     force: bool = False,
     keep_steps: bool = False,
     command: str = "",
+    tune_runtime: bool = False,
 ) -> Report:
     """Choose among what `run` has judged, and write the chosen artifact with its reports to `out`."""
     gpu = require(run.recipe.target)
@@ -143,6 +148,13 @@ def conclude(
     threads = run.evaluator.plan.threads or usable_cores()
     chosen = choose(run.rows, run.leaves, shapes)
     passed = chosen is not None and chosen.verdict == "passed"
+    options: dict[str, Any] = {}
+    if tune_runtime and chosen is not None:
+        run.listen({"event": "step", "name": "runtime settings", "index": 0, "total": 0})
+        one = Candidate(chosen.name, chosen.artifact, chosen.runtime)
+        tuned = search(one, run.evaluator.encoded_file, run.evaluator.plan)
+        options = tuned.options
+        run.trace += [f"runtime settings: {_told(trial)}" for trial in tuned.trace]
     report = Report(
         task=model_task.name,
         metric=model_task.metric,
@@ -178,7 +190,7 @@ def conclude(
     for row in run.rows:
         if row is not chosen and not keep_steps and Path(row.artifact).parent == work:
             row.artifact = ""  # it goes with the work folder
-    _write(report, chosen, out, force)
+    _write(report, chosen, out, force, options)
     return report
 
 
@@ -226,6 +238,11 @@ def _doubts(run: Loop, recipe: Recipe) -> list[str]:
     truncated = run.evaluator.labelled.encoded.truncated
     if truncated:
         doubts.append(f"{truncated} of {count} texts are longer than the model's maximum and were truncated.")
+    if not has_vnni() and any(row.precision == "int8" for row in run.rows):
+        doubts.append(
+            "This CPU has no VNNI: INT8 gains little or is slower than fp32, and 8-bit products may "
+            "saturate; reduce_range = true in a recipe keeps weights to 7 bits."
+        )
     if run.data.is_held_out(run.split):
         doubts.append(f"The data has no {run.split} split: a tenth was held out of the rest.")
     allowed = recipe.gate.allowed_drop(run.rows[0].score)
@@ -238,7 +255,15 @@ def _doubts(run: Loop, recipe: Recipe) -> list[str]:
     return doubts
 
 
-def _write(report: Report, chosen: Row | None, out: Path, force: bool) -> None:
+def _told(trial: dict[str, Any]) -> str:
+    """One trial of the runtime search, in words."""
+    if trial.get("failed"):
+        return f"{trial['setting']} = {trial['value']} failed"
+    verdict = "" if trial["sure"] else ", within the noise"
+    return f"{trial['setting']} = {trial['value']} is {trial['speed']:.2f} times as fast{verdict}"
+
+
+def _write(report: Report, chosen: Row | None, out: Path, force: bool, options: dict[str, Any]) -> None:
     with staged(out, force) as folder:
         if chosen is not None:
             source = Path(chosen.artifact)
@@ -253,7 +278,7 @@ def _write(report: Report, chosen: Row | None, out: Path, force: bool) -> None:
             manifest["task"] = report.task
             manifest["runtime"] = {
                 "name": chosen.runtime,
-                "options": (manifest.get("runtime") or {}).get("options", {}),
+                "options": {**(manifest.get("runtime") or {}).get("options", {}), **options},
             }
             manifest["gate"] = report.gate
             write_json(folder / MANIFEST, manifest)

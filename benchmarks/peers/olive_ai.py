@@ -1,6 +1,6 @@
 """Olive, by its command line's one-step optimizer for an int8 model on the CPU.
 
-https://microsoft.github.io/Olive/reference/cli.html
+https://microsoft.github.io/Olive/reference/cli.html#optimize
 """
 
 import shutil
@@ -12,12 +12,10 @@ from pathlib import Path
 def main(checkpoint: str, data: str, out: str) -> None:
     made = Path(out, "olive")
     olive = Path(sys.executable).with_name("olive")
-    command = ["capture-onnx-graph", "--task", "text-classification"]
-    subprocess.run([olive, *command, "-m", checkpoint, "-o", made / "fp32"], check=True)
-    source = next((made / "fp32").rglob("*.onnx"))
-    quantize = ["quantize", "--implementation", "ort", "--algorithm", "dynamic", "--precision", "int8"]
-    subprocess.run([olive, *quantize, "-m", source, "-o", made / "int8"], check=True)
-    shutil.copy(next((made / "int8").rglob("*.onnx")), Path(out, "model.onnx"))
+    command = [olive, "optimize", "-m", checkpoint, "-t", "text-classification", "-o", made]
+    place = ["--device", "cpu", "--provider", "CPUExecutionProvider", "--precision", "int8"]
+    subprocess.run([*command, *place, "--disable_telemetry"], check=True)
+    shutil.copy(next(made.rglob("*.onnx")), Path(out, "model.onnx"))
 
 
 if __name__ == "__main__":

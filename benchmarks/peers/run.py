@@ -1,14 +1,19 @@
 """optkit's INT8 beside what a user would pick instead, each peer set up from its released packages.
 
-Run: python benchmarks/peers/run.py CHECKPOINT DATA OPTKIT_ARTIFACT [WORK]
-Writes benchmarks/results/peers.json. Each peer gets a virtual environment of its own under WORK (kept, so
-that a second run is short) and makes a model there by the recipe of its own documentation; then all
-models are timed side by side by `optkit bench`, on the same threads, texts and machine. A peer that
-cannot be installed or fails has its error in the results.
+Run: python benchmarks/peers/run.py CHECKPOINT DATA OPTKIT_ARTIFACT [WORK] [PHASE...]
+Phases: make, score, time (default: all, in this order); each leaves a file in WORK, and the last run of
+each is joined in benchmarks/results/peers.json. `time` alone wants a quiet machine.
+
+Each peer gets a virtual environment of its own under WORK and makes a model there by the recipe of its
+own documentation; then all models are scored on validation and test, paired with the checkpoint in
+torch, and timed side by side as `optkit bench` does. torch.compile and torchao run in this environment's
+torch, since they make no file. A peer that cannot be installed or fails has its error in the results.
 
 Prediction, written before the first run: at every shape the fastest peer is OpenVINO with NNCF; dynamic
 INT8 from optimum-onnx, Olive and neural-compressor lie within 10% of each other, since all three call
-the same quantizer, and behind optkit, since none of them fuses attention on this checkpoint.
+the same quantizer, and behind optkit, since none of them fuses attention on this checkpoint; torchao
+is slower than torch in fp32 at short texts. optkit is 1.15 to 1.25 times as fast as the best peer: its
+last layer works for one token (14% of the products), and short texts gain from packed projections.
 """
 
 from __future__ import annotations
@@ -18,100 +23,236 @@ import subprocess
 import sys
 import time
 import venv
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from math import exp, log
 from pathlib import Path
+from typing import Any
 
+from optkit.artifact import MANIFEST, SCHEMA, write_json
+from optkit.bench.accuracy import load_outputs
 from optkit.bench.environment import describe
-from optkit.benchmarking import benchmark
+from optkit.bench.latency import measure, speedup
+from optkit.bench.plan import Candidate, Plan, Shape
+from optkit.bench.roofline import count, graph_of
+from optkit.checkpoint import fetch
+from optkit.data import Data
+from optkit.evaluation import Evaluator
+from optkit.process import Child
+from optkit.task import Columns, open_task
 
 HERE = Path(__file__).parent
 RESULT = HERE.parent / "results" / "peers.json"
-SHAPES = ["1x16", "1x32", "1x128", "8x128", "32x128", "1xdata"]
+SHAPES = tuple(map(Shape.parse, ("1x16", "1x32", "1x128", "8x128", "32x128", "1xdata")))
+THREADS = 2
 TORCH = "torch==2.13.0"
 
 
 @dataclass(frozen=True)
 class Peer:
-    """`requires`: what pip installs; `script` (beside this file) makes `model` in the folder it is given."""
+    """`script` (beside this file) makes `model` in the folder it is given, in an environment with `requires`.
 
-    requires: tuple[str, ...]
-    script: str
+    Without a script the checkpoint itself is run. `runtime` and `options` are what the peer's
+    documentation serves it with; packages in `beside` are put on the path of that process.
+    """
+
+    requires: tuple[str, ...] = ()
+    script: str | None = None
+    arguments: tuple[str, ...] = ()
     model: str = "model.onnx"
+    runtime: str = "onnxruntime"
+    options: dict[str, Any] = field(default_factory=dict)
+    environment: str | None = None
+    beside: tuple[str, ...] = ()
 
 
+_OPTIMUM = ("optimum-onnx[onnxruntime]==0.1.0", TORCH)
 PEERS = {
-    "optimum-onnx": Peer(
-        ("optimum-onnx[onnxruntime]==0.1.0", TORCH), "optimum_onnx.py", "model_quantized.onnx"
+    "openvino-nncf": Peer(
+        ("openvino==2026.4.1", "nncf==3.4.0", "transformers==5.23.0", TORCH),
+        "openvino_nncf.py",
+        model="openvino_model.xml",
+        runtime="openvino",
+        options={"precision": "bf16"},  # what OpenVINO takes by itself where the CPU has it
     ),
-    "olive": Peer(("olive-ai==0.13.0", "onnxruntime", "transformers<5", TORCH), "olive_ai.py"),
+    "optimum-onnx": Peer(_OPTIMUM, "optimum_onnx.py"),
+    "optimum-onnx-O2": Peer(_OPTIMUM, "optimum_onnx.py", ("O2",), environment="optimum-onnx"),
+    "olive": Peer(("olive-ai==0.13.0", "onnxruntime==1.32.0", "transformers<5", TORCH), "olive_ai.py"),
     "neural-compressor": Peer(
         ("neural-compressor==2.6", "onnx==1.16.2", "onnxruntime==1.20.1", "transformers<5", "numpy<2", TORCH),
         "neural_compressor_onnx.py",
     ),
-    "openvino-nncf": Peer(
-        ("openvino==2026.4.1", "nncf==3.4.0", "transformers", TORCH),
-        "openvino_nncf.py",
-        "openvino_model.xml",
+    "torch-compile": Peer(runtime="torch", options={"compile": True}),
+    "torchao": Peer(
+        runtime="torch", options={"compile": True, "quantize": "int8"}, beside=("torchao==0.18.0",)
     ),
 }
 
 
-def main(checkpoint: str, data: str, artifact: str, work: str = "work/peers") -> None:
-    found = {name: prepare(name, peer, checkpoint, data, Path(work)) for name, peer in PEERS.items()}
-    made = {name: x["model"] for name, x in found.items() if x["error"] is None}
-    report = benchmark(
-        [checkpoint, artifact, *made.values()],
-        names=["torch", "optkit", *made],
-        data=data,
-        shapes=SHAPES,
-        plan={"threads": 2},
-    )
-    rows = [
-        {
-            "name": row.name,
-            "score": row.score,
-            "agreement": row.agreement,
-            "drop": row.drop and vars(row.drop),
-            "error": row.reasons if row.verdict == "error" else None,
-            "latency": [
-                {
-                    "shape": f"{x.batch}x{x.tokens}",
-                    "p50_ms": round(x.p50_ms, 3),
-                    "speedup": x.speedup and vars(x.speedup),
-                    "bound_share": x.bound_share,
-                }
-                for x in row.latency
-            ],
-        }
-        for row in report.rows
-    ]
-    result = {"environment": describe(2), "peers": found, "rows": rows, "doubts": report.doubts}
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(rows, indent=1))
+def main(checkpoint: str, data: str, artifact: str, work: str = "work/peers", *phases: str) -> None:
+    folder = Path(work).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    for phase in phases or ("make", "score", "time"):
+        if phase == "make":
+            save(folder, "make", {n: prepare(n, p, checkpoint, data, folder) for n, p in PEERS.items()})
+            continue
+        made = json.loads((folder / "make.json").read_text(encoding="utf-8"))
+        sys.path += [m["beside"] for m in made.values() if m.get("beside")]
+        candidates = [
+            Candidate("torch", checkpoint, "torch"),
+            Candidate("optkit", artifact),
+            *(
+                Candidate(name, m["model"], PEERS[name].runtime, PEERS[name].options)
+                for name, m in made.items()
+                if m["error"] is None
+            ),
+        ]
+        save(folder, phase, {"score": score, "time": race}[phase](candidates, checkpoint, data, folder))
+    found = {
+        p: json.loads(f.read_text())
+        for p in ("make", "score", "time")
+        if (f := folder / f"{p}.json").exists()
+    }
+    RESULT.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(found, indent=1))
 
 
-def prepare(name: str, peer: Peer, checkpoint: str, data: str, work: Path) -> dict:
-    """Install the peer and let it make its model; seconds of both, peak memory of making, or the error."""
-    home = (work / name).resolve()
-    python, out = home / "venv" / "bin" / "python", home / "model"
-    result = {"requires": peer.requires, "script": peer.script, "model": str(out / peer.model), "error": None}
+def save(folder: Path, phase: str, found: dict[str, Any]) -> None:
+    (folder / f"{phase}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def prepare(name: str, peer: Peer, checkpoint: str, data: str, work: Path) -> dict[str, Any]:
+    """Install the peer and let it make its model; seconds and peak memory of making, or the error."""
+    home = work / name
+    result: dict[str, Any] = {"requires": peer.requires, "script": peer.script, "error": None}
     try:
-        if not (home / "installed").exists():
-            venv.create(home / "venv", with_pip=True, clear=True)
+        if peer.beside:
+            result["beside"] = str(home / "site")
+            if not (home / "site").exists():
+                target = ["--no-deps", "--target", str(home / "site")]
+                run([sys.executable, "-m", "pip", "install", "-q", *target, *peer.beside])
+        if peer.script is None:
+            return {**result, "model": checkpoint}
+        python = work / (peer.environment or name) / "venv" / "bin" / "python"
+        if not (python.parents[2] / "installed").exists():
+            venv.create(python.parents[1], with_pip=True, clear=True)
             run([str(python), "-m", "pip", "install", "-q", *peer.requires])
-            (home / "installed").touch()
-        out.mkdir(exist_ok=True)
-        begun = time.monotonic()
-        script = [str(python), str(HERE / peer.script), str(Path(checkpoint).resolve())]
-        peak = run([*script, str(Path(data).resolve()), str(out)])
-        result.update(seconds=round(time.monotonic() - begun, 1), peak_rss_bytes=peak)
-        for file in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-            (out / file).write_bytes((Path(checkpoint) / file).read_bytes())
-        if not (out / peer.model).exists():
-            result["error"] = f"It made no {peer.model}: {sorted(p.name for p in out.iterdir())}."
+            (python.parents[2] / "installed").touch()
+        out = home / "model"
+        result["model"] = str(out)
+        if not (out / MANIFEST).exists():
+            out.mkdir(parents=True, exist_ok=True)
+            begun = time.monotonic()
+            script = [str(python), str(HERE / peer.script), str(Path(checkpoint).resolve())]
+            peak = run([*script, str(Path(data).resolve()), str(out), *peer.arguments])
+            made = {"seconds": round(time.monotonic() - begun, 1), "peak_rss_bytes": peak}
+            if not (out / peer.model).exists():
+                return {
+                    **result,
+                    "error": f"It made no {peer.model}: {sorted(p.name for p in out.iterdir())}.",
+                }
+            as_artifact(out, peer, checkpoint, made)
+        result.update(json.loads((out / "made.json").read_text(encoding="utf-8")))
     except subprocess.CalledProcessError as error:
         result["error"] = (error.stderr or "")[-800:]
     return result
+
+
+def as_artifact(out: Path, peer: Peer, checkpoint: str, made: dict[str, Any]) -> None:
+    """What optkit needs beside a model to score and time it."""
+    for file in out.glob("*.onnx"):
+        if file.name != peer.model:
+            file.unlink()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (out / name).write_bytes((Path(checkpoint) / name).read_bytes())
+    write_json(out / "made.json", made)
+    kind = "openvino" if peer.model.endswith(".xml") else "onnx"
+    manifest = {"schema": SCHEMA, "format": kind, "precision": "int8", "task": None, "runtime": None}
+    write_json(out / MANIFEST, {**manifest, "lineage": [], "files": {}, "versions": {}})
+
+
+def score(candidates: list[Candidate], checkpoint: str, data: str, work: Path) -> dict[str, Any]:
+    """Accuracy on the whole of validation and test, and the paired drop to torch in fp32."""
+    task = open_task(fetch(checkpoint))
+    found: dict[str, Any] = {}
+    for split in ("validation", "test"):
+        evaluator = evaluator_of(task, data, split, work)
+        baseline = None
+        for candidate in candidates:
+            try:
+                row = evaluator.row(candidate, work / f"{candidate.name}.npz", baseline)
+            except Exception as reason:  # a peer that cannot answer must not end the comparison
+                found.setdefault(candidate.name, {})[split] = {"error": str(reason)[-400:]}
+                continue
+            if baseline is None:
+                baseline = load_outputs(work / f"{candidate.name}.npz")
+            drop = asdict(row.drop) if row.drop else None
+            found.setdefault(candidate.name, {})[split] = {"accuracy": row.score, "drop": drop}
+            print(candidate.name, split, row.score, drop, file=sys.stderr)
+    return found
+
+
+def race(candidates: list[Candidate], checkpoint: str, data: str, work: Path) -> dict[str, Any]:
+    """All side by side; per shape optkit's speed over each, and its share of the INT8 roofline."""
+    evaluator = evaluator_of(open_task(fetch(checkpoint)), data, "validation", work)
+    plan = Plan(SHAPES, rounds=5, processes=2, budget_ms_per_round=40, threads=THREADS, redraws=0)
+    measured = measure(candidates, evaluator.encoded_file, plan)
+    with Child("optkit.bench.roofline", threads=THREADS) as child:
+        peak = child.call("probe", threads=THREADS)
+    ours, rows = measured["optkit"], {}
+    for candidate in candidates:
+        theirs = measured[candidate.name]
+        if theirs.error:
+            rows[candidate.name] = {"error": theirs.error[-400:]}
+            continue
+        rows[candidate.name] = {str(shape): timed(theirs, ours, shape) for shape in SHAPES}
+    peers = {n: r for n, r in rows.items() if n not in ("torch", "optkit") and "error" not in r}
+    best = {str(s): min(peers, key=lambda n: peers[n][str(s)]["p50_ms"]) for s in SHAPES}
+    ratios = {shape: peers[name][shape]["optkit_times_as_fast"] for shape, name in best.items()}
+    return {
+        "environment": describe(THREADS),
+        "plan": {k: v for k, v in asdict(plan).items() if k != "shapes"},
+        "doubts": measured.doubts,
+        "best_peer": best,
+        "against_best": ratios,
+        "geometric_mean": exp(sum(log(r["value"]) for r in ratios.values()) / len(ratios)),
+        "peaks": peak,
+        "roofline_share": shares(candidates[1].artifact, rows["optkit"], peak),
+        "rows": rows,
+    }
+
+
+def timed(theirs: Any, ours: Any, shape: Shape) -> dict[str, Any]:
+    """Median in ms (mean over the data's own lengths), and how many times as fast optkit is."""
+    import numpy as np
+
+    every = np.concatenate([x for draw in theirs.samples[shape] for x in draw])
+    middle = float(np.median(every) if shape.fixed else np.mean(every))
+    ratio = None if theirs is ours else asdict(speedup(theirs, ours, shape))
+    return {"p50_ms": round(middle, 4), "samples": len(every), "optkit_times_as_fast": ratio}
+
+
+def shares(artifact: str, row: dict[str, Any], peak: dict[str, float]) -> dict[str, Any]:
+    """Least time at the INT8 peak and the memory's bandwidth, over the time taken.
+
+    Counted on the fp32 graph that the artifact was made from, every operation as INT8 and every
+    weight as one byte: `own` for what the artifact computes, `whole` for the model with every token.
+    """
+    found: dict[str, Any] = {}
+    folder = Path(artifact).parent
+    for name, where in (("own", folder / "fp32"), ("whole", folder / "fp32-whole")):
+        graph = graph_of(where) if where.exists() else None
+        for shape in (s for s in SHAPES if s.fixed and graph is not None):
+            work = count(graph, shape.batch, int(shape.tokens))
+            least = 1000 * max(work.operations / peak["int8"], work.bytes / 4 / peak["bandwidth"])
+            found.setdefault(name, {})[str(shape)] = round(least / row[str(shape)]["p50_ms"], 4)
+    return found
+
+
+def evaluator_of(task: Any, data: str, split: str, work: Path) -> Evaluator:
+    labelled = task.read(Data(data).split(split), Columns())
+    file = work / f"{split}.npz"
+    labelled.encoded.save(file)
+    return Evaluator(task, labelled, file, Plan(SHAPES, threads=THREADS))
 
 
 def run(command: list[str]) -> int:

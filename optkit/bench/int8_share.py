@@ -62,6 +62,7 @@ def measure(
     artifact: Artifact, runtime: str, feeds: dict[str, np.ndarray], options: dict[str, Any]
 ) -> Int8Share | None:
     """Run `artifact` on `feeds` with profiling on; None for a runtime that gives no profile."""
+    options = {**(artifact.manifest.get("runtime") or {}).get("options", {}), **options}
     if runtime == "onnxruntime":
         return summed("CPUExecutionProvider", _onnxruntime(artifact, feeds, options))
     if runtime == "openvino":

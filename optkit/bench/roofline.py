@@ -64,12 +64,14 @@ class Peak:
 def count(model: Any, batch: int, tokens: int) -> Work:
     """Work of one inference of a transformer graph at batch × tokens.
 
-    A MatMul with a constant weight runs once per token, a Gemm once per example (poolers and
-    heads take one vector); attention is counted from its fused nodes or its products of two
-    activations. Bytes are the weights, which must be read once; tables count the rows looked up.
+    A MatMul with a constant weight runs once per token, or once per example where one token is all
+    that is left (poolers and heads, and the last layer where only its first token is read);
+    attention is counted from its fused nodes or its products of two activations. Bytes are the
+    weights, which must be read once; tables count the rows looked up.
     """
     sizes = {t.name: list(t.dims) for t in model.graph.initializer}
     made_by = {out: node for node in model.graph.node for out in node.output}
+    single = _one_token_tensors(model)
     operations = low = moved = products = 0.0
     hidden = 0
     for node in model.graph.node:
@@ -78,16 +80,18 @@ def count(model: Any, batch: int, tokens: int) -> Work:
             if name is None:
                 continue
             rows, columns = sizes[name]
-            vectors = batch if node.op_type == "Gemm" or _one_vector(node, made_by) else batch * tokens
+            vectors = batch if node.op_type == "Gemm" or node.input[0] in single else batch * tokens
             work = 2.0 * rows * columns * vectors
             operations += work
             products += work
             low += work if integer else 0.0
             moved += rows * columns * (1 if integer else 4)
             hidden = max(hidden, rows if rows == columns else 0)
-    layers = sum(node.op_type in ("MultiHeadAttention", "Attention", "Softmax") for node in model.graph.node)
-    # Scores and weighted sum: two products of tokens × tokens × hidden, in fp32.
-    operations += layers * 4.0 * batch * tokens * tokens * hidden
+    for node in model.graph.node:
+        if node.op_type in ("MultiHeadAttention", "Attention", "Softmax"):
+            queries = 1 if node.input[0] in single else tokens
+            # Scores and weighted sum: two products of queries × tokens × hidden, in fp32.
+            operations += 4.0 * batch * queries * tokens * hidden
     return Work(operations, low, moved, products=products)
 
 
@@ -181,25 +185,30 @@ def _weight(node: Any, sizes: dict[str, list[int]], made_by: dict[str, Any]) -> 
     return None, False
 
 
-def _one_vector(node: Any, made_by: dict[str, Any]) -> bool:
-    """Whether the input is one vector per example: picked by Gather, or after a pooler's Tanh."""
-    seen = set()
-    name = node.input[0]
-    while name in made_by and name not in seen:
-        seen.add(name)
-        maker = made_by[name]
-        if maker.op_type in ("Tanh", "Gather", "ReduceMean", "Gemm"):
-            return True
-        if maker.op_type not in (
-            "DequantizeLinear",
-            "QuantizeLinear",
-            "DynamicQuantizeLinear",
-            "Relu",
-            "Gelu",
-        ):
-            return False
-        name = maker.input[0]
-    return False
+def _one_token_tensors(model: Any) -> set[str]:
+    """Tensors with one vector per example: picked by Gather, cut by Slice, pooled, and what follows."""
+    constant = {tensor.name for tensor in model.graph.initializer} | {""}
+    indices = {t.name for t in model.graph.initializer if len(t.dims) == 0}
+    bounds = {t.name: tuple(_small(t)) for t in model.graph.initializer if list(t.dims) == [1]}
+    single: set[str] = set()
+    for node in model.graph.node:
+        changing = [name for name in node.input if name not in constant]
+        if not changing:
+            constant.update(node.output)  # weights on their way through DequantizeLinear
+            continue
+        if node.op_type == "MultiHeadAttention":
+            changing = changing[:1]  # it gives as many tokens as the query has
+        picked = node.op_type == "Gather" and node.input[1] in indices
+        cut = node.op_type == "Slice" and [bounds.get(n) for n in node.input[1:4]] == [(0,), (1,), (1,)]
+        if picked or cut or node.op_type in ("ReduceMean", "Gemm") or single.issuperset(changing):
+            single.update(node.output)
+    return single
+
+
+def _small(tensor: Any) -> Any:
+    from onnx import numpy_helper
+
+    return numpy_helper.to_array(tensor).tolist()
 
 
 def _rate(operator: str, shape: tuple[int, int, int], threads: int, clock: Callable[[], float]) -> float:

@@ -13,6 +13,8 @@ from optkit.errors import PassError
 from optkit.examples import EncodedSet
 from optkit.passes import fused_attention, graph
 from optkit.passes.base import Pass, PassContext, param
+from optkit.passes.one_token import keep_first_token
+from optkit.passes.packed_projections import bypass_reshapes, pack
 
 #: Examples on which the graph is compared with torch.
 CHECKED = 16
@@ -25,7 +27,10 @@ class ExportOnnx(Pass):
     The weights stay fp32. `attention="fused"` gives one MultiHeadAttention node per layer (ONNX
     Runtime's contrib operator); `"plain"` keeps to standard ai.onnx operators, for other engines;
     `"auto"` fuses where the architecture allows it and says in the notes which one it was.
-    Notes: `max_difference` to torch over the checked examples, and `operators`.
+    With fused attention, query, key and value are one multiply, and where the head reads the first
+    token only, the last layer works for that token alone.
+    Notes: `max_difference` to torch over the checked examples, `operators`, and how many were packed,
+    and cut to one token.
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"hf"})
@@ -35,6 +40,8 @@ class ExportOnnx(Pass):
     attention: str = param(
         "auto", "one fused node per layer, or plain ai.onnx", choices=("auto", "fused", "plain")
     )
+    pack_projections: bool = param(True, "query, key and value as one multiply, where attention is fused")
+    one_token: bool = param(True, "no work in the last layer on tokens that the head does not read")
     opset: int = param(20, "ONNX operator set", minimum=18, maximum=23)
     tolerance: float = param(1e-3, "largest allowed difference to torch, absolute plus relative", minimum=0.0)
 
@@ -59,6 +66,11 @@ class ExportOnnx(Pass):
         copy_side_files(source.path, out)
         exported = graph.load_graph(out)
         _strip(exported)
+        packed = alone = 0
+        if fused:
+            bypass_reshapes(exported)
+            alone = keep_first_token(exported) if self.one_token else 0
+            packed = pack(exported) if self.pack_projections else 0
         graph.save_graph(exported, out)
 
         context.progress("comparing with torch", 0.9)
@@ -72,6 +84,8 @@ class ExportOnnx(Pass):
             "max_difference": difference,
             "checked_examples": len(samples),
             "inputs": names,
+            "packed_projections": packed,
+            "one_token_operators": alone,
             "operators": graph.operator_counts(exported),
         }
 

@@ -40,6 +40,20 @@ def initializers(model: Any) -> dict[str, Any]:
     return {tensor.name: tensor for tensor in model.graph.initializer}
 
 
+def producers(model: Any) -> dict[str, Any]:
+    """Tensor → the node that makes it."""
+    return {name: node for node in model.graph.node for name in node.output}
+
+
+def consumers(model: Any) -> dict[str, list[Any]]:
+    """Tensor → the nodes that read it, a node once for each time."""
+    found: dict[str, list[Any]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            found.setdefault(name, []).append(node)
+    return found
+
+
 def matmuls_with_weights(model: Any) -> list[Any]:
     """MatMul and Gemm nodes whose second input is a constant matrix: the ones that INT8 speeds up."""
     constant = {name for name, tensor in initializers(model).items() if len(tensor.dims) == 2}
@@ -60,7 +74,7 @@ def quantizable(
     names = [
         node.name
         for node in matmuls_with_weights(model)
-        if node.op_type in operators and (width is None or _feeds_forward(shapes[node.input[1]], width))
+        if node.op_type in operators and (width is None or _feeds_forward(node, shapes, width))
     ]
     known = {node.name for node in model.graph.node}
     for name in exclude:
@@ -69,9 +83,10 @@ def quantizable(
     return [name for name in names if name not in exclude]
 
 
-def _feeds_forward(shape: list[int], width: int) -> bool:
-    """Whether a weight goes from the hidden size to the inner one, or back."""
-    return width in shape and shape[0] != shape[1]
+def _feeds_forward(node: Any, shapes: dict[str, list[int]], width: int) -> bool:
+    """Whether a weight goes from the hidden size to the inner one, or back, and is no packed projection."""
+    shape = shapes[node.input[1]]
+    return width in shape and shape[0] != shape[1] and not node.name.endswith("kv_MatMul")
 
 
 def inner_width(config: dict[str, Any]) -> int:
@@ -100,6 +115,19 @@ def drop_unused_initializers(model: Any) -> None:
     kept = [t for t in model.graph.initializer if t.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
+
+
+def drop_unused_nodes(model: Any) -> None:
+    """Remove nodes whose results nobody reads, and then the weights that only they read."""
+    results = {output.name for output in model.graph.output}
+    while True:
+        used = results | {name for node in model.graph.node for name in node.input}
+        kept = [node for node in model.graph.node if any(name in used for name in node.output)]
+        if len(kept) == len(model.graph.node):
+            break
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+    drop_unused_initializers(model)
 
 
 def operator_counts(model: Any) -> dict[str, int]:

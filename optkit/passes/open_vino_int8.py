@@ -43,7 +43,25 @@ class OpenVinoInt8(Pass):
     )
     fast_bias_correction: bool = param(True, "correct biases without one more pass over the data per layer")
     reduce_range: bool = param(False, "7-bit weights, for CPUs without VNNI")
+    rest: str = param(
+        "auto",
+        "what all else computes in; auto: bf16 where the CPU has it",
+        choices=("auto", "f32", "bf16"),
+    )
     exclude: tuple[str, ...] = param((), "names of operators that stay in float")
+
+    def runtime_options(self) -> dict[str, Any]:
+        """The precision of what stays in float, for the runtime to compile with."""
+        rest = self.rest
+        if rest == "auto":
+            import openvino
+
+            rest = (
+                "bf16"
+                if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+                else "f32"
+            )
+        return {"precision": rest}
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         context.progress("converting", 0.05)

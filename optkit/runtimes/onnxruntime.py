@@ -20,7 +20,8 @@ class OnnxRuntimeSession(Session):
 
     `threads` (None: the library's choice) bounds those of one operator; `spinning` lets them wait busily
     for the next one (faster alone, ruinous beside others); `arena` keeps freed memory for reuse;
-    `optimization` is the graph optimization level: disabled, basic, extended or all.
+    `optimization` is the graph optimization level: disabled, basic, extended or all; `prepacking` lays
+    weights out for the kernels at load, which takes memory.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class OnnxRuntimeSession(Session):
         spinning: bool = True,
         arena: bool = True,
         optimization: str = "all",
+        prepacking: bool = True,
         provider: str = "cpu",
     ) -> None:
         import onnxruntime
@@ -41,6 +43,8 @@ class OnnxRuntimeSession(Session):
         settings.log_severity_level = 3
         settings.enable_cpu_mem_arena = arena
         settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+        if not prepacking:
+            settings.add_session_config_entry("session.disable_prepacking", "1")
         levels = onnxruntime.GraphOptimizationLevel
         if optimization not in _LEVELS:
             raise OptkitError(f"Expected optimization to be one of {_LEVELS}, received {optimization!r}.")

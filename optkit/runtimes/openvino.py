@@ -24,8 +24,8 @@ class OpenVinoSession(Session):
     `threads` (None: the library's choice) bounds the threads of all streams together; `streams`
     (None: what `hint` asks for) are requests that run at once; `precision` is what floating-point
     operators compute in: f32, since left alone OpenVINO takes bf16 where the CPU has it, and answers
-    change; `cache_dir` keeps the compiled model, so that the next load is quicker. INT8 operators
-    stay INT8 under every `precision`.
+    change; `cache_dir` keeps the compiled model, so that the next load is quicker; `hyper_threading` lets
+    both threads of a core work. INT8 operators stay INT8 under every `precision`.
 
     May be called from several threads: each call takes an idle request, or makes one.
     """
@@ -38,10 +38,11 @@ class OpenVinoSession(Session):
         precision: str = "f32",
         hint: str = "LATENCY",
         cache_dir: str | None = None,
+        hyper_threading: bool = False,
     ) -> None:
         import openvino
 
-        settings = _settings(threads, streams, precision, hint, cache_dir)
+        settings = _settings(threads, streams, precision, hint, cache_dir, hyper_threading)
         file = _model_file(artifact)
         try:
             core = openvino.Core()
@@ -90,7 +91,7 @@ def open_session(artifact: Artifact, **options: Any) -> OpenVinoSession:
 
 
 def _settings(
-    threads: int | None, streams: int | None, precision: str, hint: str, cache_dir: str | None
+    threads: int | None, streams: int | None, precision: str, hint: str, cache_dir: str | None, hyper: bool
 ) -> dict[str, Any]:
     if precision not in PRECISIONS:
         raise OptkitError(
@@ -107,6 +108,8 @@ def _settings(
         settings["INFERENCE_NUM_THREADS"] = threads
     if streams:
         settings["NUM_STREAMS"] = streams
+    if hyper:
+        settings["ENABLE_HYPER_THREADING"] = True
     if cache_dir:
         settings["CACHE_DIR"] = cache_dir
     return settings

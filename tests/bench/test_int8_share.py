@@ -41,7 +41,7 @@ def test_nothing_that_ran_is_no_share():
 def test_an_fp32_graph_has_none(exported, feeds):
     found = measure(exported, "onnxruntime", feeds, {"threads": 1})
     assert found.int8_multiplies == 0
-    assert found.multiplies >= 14  # two layers of four projections, two FFN products and attention
+    assert found.multiplies >= 13  # projections, output and FFN of two layers, a query, attention, the head
 
 
 @pytest.mark.parametrize("name", ["quantize-dynamic", "quantize-static"])
@@ -49,7 +49,7 @@ def test_onnxruntime_multiplies_integers(exported, context, feeds, tmp_path, nam
     found = measure(
         apply(make(name, {}), exported, tmp_path / "q", context), "onnxruntime", feeds, {"threads": 1}
     )
-    assert found.int8_multiplies >= 12
+    assert found.int8_multiplies >= 9
     assert 0 < found.time_share < 1
     assert found.time_share < found.multiply_time_share
 
@@ -67,7 +67,7 @@ def test_openvino_says_what_its_kernels_computed_in(exported, context, feeds, tm
     assert measure(whole, "openvino", feeds, {"threads": 1}).int8_multiplies == 0
     int8 = apply(make("open-vino-int8", {"samples": 16}), exported, tmp_path / "int8", context)
     found = measure(int8, "openvino", feeds, {"threads": 1})
-    assert found.int8_multiplies >= 12
+    assert found.int8_multiplies >= 9
     assert found.time_share > 0
 
 

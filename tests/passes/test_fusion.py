@@ -68,6 +68,76 @@ def test_logits_equal_torch(family, indices):
     np.testing.assert_allclose(session.run(None, feeds)[0], expected, atol=2e-4, rtol=1e-3)
 
 
+#: ONNX Runtime fuses these when it loads the graph; that it finds them shows that the export left their
+#: patterns whole. The last LayerNorm works on one token and may stay by itself.
+LOADED = {"BiasGelu": LAYERS, "SkipLayerNormalization": 2 * LAYERS - 1}
+
+
+@pytest.mark.parametrize("operator", LOADED)
+def test_the_runtime_fuses_the_rest_at_load(family, operator, tmp_path):
+    kind, _, made, _ = family
+    if not FUSED[kind]:
+        pytest.skip("its attention is plain, and the runtime's own patterns vary with it")
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 4
+    settings.optimized_model_filepath = str(tmp_path / graph.MODEL_FILE)
+    onnxruntime.InferenceSession(
+        str(made.path / graph.MODEL_FILE), settings, providers=["CPUExecutionProvider"]
+    )
+    assert graph.operator_counts(graph.load_graph(tmp_path)).get(operator, 0) >= LOADED[operator]
+
+
+def test_projections_are_packed_where_attention_is_fused(family):
+    kind, _, made, _ = family
+    notes = made.lineage[-1]["notes"]
+    # Three in the first layer; in the last the query is of one token, and key and value are packed.
+    assert notes["packed_projections"] == (3 * (LAYERS - 1) + 2 if FUSED[kind] else 0)
+    assert (notes["one_token_operators"] > 0) == bool(FUSED[kind])
+
+
+def test_whisper_encoder_attention_is_fused_and_packed(tmp_path):
+    """Its key projection has no bias, its query and value have one."""
+    from optkit.passes.export_onnx import _try_fuse
+    from optkit.passes.packed_projections import bypass_reshapes, pack
+
+    torch.manual_seed(0)
+    config = transformers.WhisperConfig(
+        d_model=32,
+        encoder_layers=LAYERS,
+        encoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_layers=1,
+        decoder_attention_heads=2,
+        decoder_ffn_dim=64,
+        num_mel_bins=8,
+        max_source_positions=12,
+        vocab_size=60,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    encoder = transformers.WhisperModel(config).eval().get_encoder()
+    sound = torch.randn(2, 8, 24)
+    with torch.inference_mode():
+        expected = encoder(sound).last_hidden_state.numpy()
+    assert _try_fuse(encoder)
+    program = torch.onnx.export(
+        encoder, (sound,), dynamo=True, input_names=["input_features"], opset_version=20, verbose=False
+    )
+    program.save(str(tmp_path / graph.MODEL_FILE))
+    model = graph.load_graph(tmp_path)
+    bypass_reshapes(model)
+    assert graph.operator_counts(model)["MultiHeadAttention"] == LAYERS
+    assert pack(model) == 3 * LAYERS
+    graph.save_graph(model, tmp_path)
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / graph.MODEL_FILE), providers=["CPUExecutionProvider"]
+    )
+    found = session.run(None, {"input_features": sound.numpy()})[0]
+    np.testing.assert_allclose(found, expected, atol=2e-4, rtol=1e-3)
+
+
 def test_vision_attention_is_fused_too(tmp_path):
     """ViT has no mask: one node per layer, with no mask input."""
     from optkit.examples import EncodedSet

@@ -12,8 +12,9 @@ from optkit.passes import calibration, graph, int8_embeddings
 from optkit.passes.base import apply, make
 from optkit.session import infer_all, open_session
 
-#: Six matrix multiplies with weights per layer, two layers, pooler and classifier.
-MATMULS = 2 * 6 + 2
+#: Per layer the packed projections, the output's and two of the feed-forward block; one more in the last
+#: layer, where the query is of one token; pooler and classifier.
+MATMULS = 2 * 4 + 1 + 2
 
 
 def load(artifact):
