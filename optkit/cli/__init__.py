@@ -18,12 +18,14 @@ from optkit.cli import (
     finetune,
     gate,
     info,
+    package,
     passes,
     predict,
     preprocess,
     recipe,
     report,
     search,
+    serve,
     tune,
 )
 from optkit.errors import Interrupted, OptkitError
@@ -60,10 +62,12 @@ VERBS = (
     distill,
     tune,
     predict,
+    serve,
     gate,
     report,
     recipe,
     passes,
+    package,
     info,
 )
 for verb in VERBS:
