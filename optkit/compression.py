@@ -238,7 +238,12 @@ def _doubts(run: Loop, recipe: Recipe) -> list[str]:
     """What a reader should know before believing the report."""
     doubts = [*run.doubts, *standing_doubts(describe())]
     count = len(run.evaluator.labelled.references)
-    truncated = run.evaluator.labelled.encoded.truncated
+    labelled = run.evaluator.labelled
+    if labelled.empty:
+        doubts.append(f"{labelled.empty} of {count} texts are empty; they count as all others do.")
+    if labelled.skipped:
+        doubts.append(f"{labelled.skipped} rows hold too little text to score and were left out.")
+    truncated = labelled.encoded.truncated
     if truncated:
         doubts.append(f"{truncated} of {count} texts are longer than the model's maximum and were truncated.")
     if not has_vnni() and any(row.precision == "int8" for row in run.rows):
