@@ -89,10 +89,6 @@ class Data:
             )
         return rows
 
-    def everything(self) -> Any:
-        """All rows of a single file, in their order."""
-        return self._whole("all")
-
     @cached_property
     def splits(self) -> list[str]:
         if self.is_local:

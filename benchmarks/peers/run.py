@@ -201,7 +201,7 @@ def race(candidates: list[Candidate], checkpoint: str, data: str, work: Path) ->
     evaluator = evaluator_of(open_task(fetch(checkpoint)), data, "validation", work)
     plan = Plan(SHAPES, rounds=5, processes=2, budget_ms_per_round=40, threads=THREADS, redraws=0)
     measured = measure(candidates, evaluator.encoded_file, plan)
-    with Child("optkit.bench.roofline", threads=THREADS) as child:
+    with Child("optkit.bench.roofline_worker", threads=THREADS) as child:
         peak = child.call("probe", threads=THREADS)
     ours, rows = measured["optkit"], {}
     for candidate in candidates:

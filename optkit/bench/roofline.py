@@ -148,30 +148,6 @@ def graph_of(folder: Path) -> Any:
     return onnx.load(str(files[0]), load_external_data=False)
 
 
-class ProbeWorker:
-    """`probe` in a process of its own, through `optkit.process.Child`."""
-
-    emit: Callable[..., None]
-
-    def probe(self, threads: int) -> dict[str, float]:
-        return probe(threads).to_dict()
-
-    def probe_gpu(self) -> dict[str, float]:
-        import torch
-
-        from optkit.bench.gpu_peaks import measure_peaks
-
-        return measure_peaks(torch).to_dict()
-
-    def probe_bf16(self, threads: int) -> float:
-        """In a process apart from `probe`: two libraries' idle threads spoil each other's times."""
-        return probe_bf16(threads)
-
-
-def serve() -> ProbeWorker:
-    return ProbeWorker()
-
-
 def _weight(node: Any, sizes: dict[str, list[int]], made_by: dict[str, Any]) -> tuple[str | None, bool]:
     """The constant matrix of a multiply and whether it is INT8, through DequantizeLinear if need be."""
     for name in node.input[:4]:

@@ -18,11 +18,13 @@ from optkit.cli import (
     finetune,
     gate,
     info,
+    package,
     passes,
     predict,
     preprocess,
     recipe,
     report,
+    serve,
     tune,
 )
 from optkit.errors import Interrupted, OptkitError
@@ -58,10 +60,12 @@ VERBS = (
     distill,
     tune,
     predict,
+    serve,
     gate,
     report,
     recipe,
     passes,
+    package,
     info,
 )
 for verb in VERBS:

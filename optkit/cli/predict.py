@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,22 +14,46 @@ from optkit.errors import DataError, RecipeError
 
 def predict(
     path: Annotated[Path, typer.Argument(help="An artifact or a checkpoint.")],
-    texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts; default: lines of standard input.")
-    ] = None,
-    input: Annotated[Path | None, typer.Option(help="A file with one text per line.")] = None,
-    runtime: Annotated[
-        str | None, typer.Option(help="Run on this runtime instead of the stored one.")
-    ] = None,
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; default: lines of standard input.")] = None,
+    input: Annotated[Path | None, typer.Option(help="A file: one text per line; with --output also .jsonl and .parquet.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the answers here (.jsonl, .parquet), at constant memory; a run that was killed goes on.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="With --output: column of the text. [default: text, sentence, ...]", show_default=False)] = None,
+    pair_column: Annotated[str | None, typer.Option(help="With --output: column of the second text.")] = None,
+    keep: Annotated[str | None, typer.Option(help="With --output: input columns to copy, as in id,text. [default: the text]", show_default=False)] = None,
+    chunk: Annotated[int, typer.Option(help="With --output: rows answered and written at a time.", min=1)] = 8192,
+    ray: Annotated[bool, typer.Option("--ray", help="With --output: spread the chunks over a Ray cluster (RAY_ADDRESS) or this machine's cores.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads of the runtime; default: all cores, with --ray one.", min=1)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
+    runtime: Annotated[str | None, typer.Option(help="Run on this runtime instead of the stored one.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with all scores.")] = False,
-) -> None:
-    """Print a prediction per text."""
-    from optkit.serving.predictor import load
-
+) -> None:  # fmt: skip
+    """Print a prediction per text, or write those of a whole file."""
     if texts and input:
         raise RecipeError("Expected either texts or --input FILE, received both.")
+    if output is not None:
+        if input is None:
+            raise RecipeError("--output needs --input FILE.")
+        _whole_file(
+            force,
+            ray,
+            path=str(path),
+            input=str(input),
+            output=str(output),
+            runtime=runtime,
+            text_column=text_column,
+            pair_column=pair_column,
+            keep=tuple(keep.split(",")) if keep else (),
+            chunk=chunk,
+            threads=threads or (1 if ray else None),
+        )
+        return
+    if ray or keep or text_column or pair_column:
+        raise RecipeError("--ray, --keep, --text-column and --pair-column need --output FILE.")
+    from optkit.serving.predictor import load
+
     lines = texts or _lines(input)
-    with load(path, runtime) as predictor:
+    options: dict[str, Any] = {"threads": threads} if threads else {}
+    with load(path, runtime, **options) as predictor:
         inputs = [predictor.task.from_line(line) for line in lines]
         for text, answer in zip(lines, predictor.predict(inputs)):
             if json:
@@ -37,6 +61,28 @@ def predict(
                 typer.echo(json_module.dumps({"text": text, **described}, ensure_ascii=False))
             else:
                 typer.echo(f"{predictor.task.line(answer)}\t{text}")
+
+
+def _whole_file(force: bool, ray: bool, **fields: Any) -> None:
+    """Answer a file; progress goes to stderr, at most once a second."""
+    from optkit.serving.offline import Job, predict_file
+
+    begun: list[int] = []
+    told = 0.0
+
+    def tell(done: int, total: int, seconds: float) -> None:
+        nonlocal told
+        if not begun:
+            begun.append(done)
+            if done:
+                typer.echo(f"going on after {done:,} of {total:,} rows", err=True)
+        elif seconds - told >= 1 or done == total:
+            told = seconds
+            rate = (done - begun[0]) / max(seconds, 1e-9)
+            typer.echo(f"{done:,} of {total:,} rows, {rate:,.0f} a second", err=True)
+
+    done = predict_file(Job(**fields), force=force, ray=ray, progress=tell)
+    typer.echo(f"{fields['output']}: {done.rows:,} rows in {done.seconds:.1f} s")
 
 
 def _lines(file: Path | None) -> list[str]:

@@ -26,7 +26,7 @@ def read(file: str) -> list[Any]:
         except UnicodeDecodeError as reason:
             raise DataError(f"{file!r} is not UTF-8 at byte {reason.start}.") from reason
     else:
-        rows = Data(file).everything()
+        rows = Data(file).whole("all")
         found = list(rows[column(rows, None, COLUMNS, "text", "one of these names")])
     found = [x for x in found if x]
     if not found:

@@ -23,7 +23,9 @@ def render(step: dict[str, Any]) -> str:
     epochs = [(e["epoch"], e["score"]) for e in history]
     panels = [curve("loss", "step", _points(losses, "step", "loss")), curve(notes["metric"], "epoch", epochs)]
     panels += [
-        curve("learning rate", "step", _points(losses, "step", "learning_rate")),
+        curve(
+            "learning rate × 10⁶", "step", [(x, 1e6 * y) for x, y in _points(losses, "step", "learning_rate")]
+        ),
         curve("norm of the gradient", "step", _points(losses, "step", "grad_norm")),
     ]
     body = [

@@ -1,0 +1,27 @@
+"""`optkit package`: an artifact as a Triton repository, a Docker folder, a wheel or a zip file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def package(
+    path: Annotated[Path, typer.Argument(help="An artifact.")],
+    format: Annotated[str, typer.Option(help="triton, docker, wheel or zip.")],
+    out: Annotated[Path, typer.Option(help="The folder to make.")],
+    name: Annotated[str | None, typer.Option(help="What the model is called; default: the folder's name.")] = None,
+    version: Annotated[str, typer.Option(help="The model's version.")] = "1",
+    force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False,
+) -> None:  # fmt: skip
+    """Package an artifact for a serving stack."""
+    from optkit.serving.package import package as run
+
+    use = run(path, format, out, name=name, version=version, force=force)
+    typer.echo(f"{out}: {format}\nuse: {use}")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("package")(package)

@@ -1,0 +1,166 @@
+"""`make_app`: the server put together. `optkit.serving.http.run` runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from optkit._version import __version__
+from optkit.errors import DataError
+from optkit.serving.http import embeddings, infer, page, predict
+from optkit.serving.http.body import Body, shown
+from optkit.serving.http.gate import Gate
+from optkit.serving.http.hotswap import Watcher
+from optkit.serving.http.logs import log, set_up
+from optkit.serving.http.metrics import Metrics
+from optkit.serving.http.queue import QueueFull
+from optkit.serving.http.served import Late, Served, open_predictor
+from optkit.serving.http.settings import SETTINGS, ServeSettings
+from optkit.serving.http.shadow import Shadow
+
+
+def from_environment() -> Gate:
+    """The application of a worker process, whose settings lie in its environment."""
+    set_up()
+    return make_app(ServeSettings.from_json(os.environ[SETTINGS]))
+
+
+def make_app(settings: ServeSettings) -> Gate:
+    """An ASGI application. Models load when it starts, and their routes appear then."""
+    metrics = Metrics()
+    gate: Gate
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        models = [Served(n, p, settings, metrics.of(n), loop) for n, p in settings.models.items()]
+        closing: list[Callable[[], None]] = [served.close for served in models]
+        if settings.shadow:
+            shadow = _shadow(settings, models[0], metrics)
+            closing.append(shadow.close)
+        if settings.watch_s:
+            watcher = Watcher(models, settings.watch_s, metrics, _on(loop, Served.swap))
+            closing.insert(0, watcher.close)
+        _add_routes(app, models, settings, gate)
+        log("info", "ready", models={m.name: m.current.name for m in models})
+        with _draining(gate, settings.drain_s, loop):
+            yield
+        for close in closing:
+            await asyncio.to_thread(close)
+
+    app = FastAPI(
+        title="optkit",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    app.include_router(page.routes(metrics))
+    _answer_errors(app)
+    gate = Gate(app, settings, metrics)
+    return gate
+
+
+def _add_routes(app: FastAPI, models: list[Served], settings: ServeSettings, gate: Gate) -> None:
+    bodies: list[Body] = []
+    for router, described in (
+        predict.routes(models, settings),
+        infer.routes(models, settings, lambda: gate.draining),
+        embeddings.routes(models, settings),
+    ):
+        app.include_router(router)
+        bodies += described
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            parts = schema.setdefault("components", {})
+            for body in bodies:
+                parts.setdefault("schemas", {}).update(body.definitions())
+            if settings.api_key:
+                parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+                schema["security"] = [{"key": []}]
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _shadow(settings: ServeSettings, served: Served, metrics: Metrics) -> Shadow:
+    predictor = open_predictor(Path(settings.shadow or ""), settings, threads=1)
+    shadow = Shadow(predictor, metrics.of(served.name))
+    served.on_answer = shadow.compare
+    return shadow
+
+
+def _answer_errors(app: FastAPI) -> None:
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        return JSONResponse({"error": str(error.detail)}, error.status_code, headers=error.headers)
+
+    @app.exception_handler(DataError)
+    async def data(request: Request, error: DataError) -> Response:
+        return JSONResponse(shown(error), 422)
+
+    @app.exception_handler(QueueFull)
+    async def full(request: Request, error: QueueFull) -> Response:
+        seconds = max(1, round(error.retry_after_s))
+        return JSONResponse(shown(error), 429, headers={"retry-after": str(seconds)})
+
+    @app.exception_handler(Late)
+    async def late(request: Request, error: Late) -> Response:
+        return JSONResponse(shown(error), 504)
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, error: Exception) -> Response:
+        last = error.__traceback__
+        while last and last.tb_next:
+            last = last.tb_next
+        place = f"{last.tb_frame.f_code.co_filename}:{last.tb_lineno}" if last else ""
+        log("error", "request failed", path=request.url.path, error=type(error).__name__, place=place)
+        return JSONResponse({"error": "The server failed to answer."}, 500)
+
+
+def _on(loop: asyncio.AbstractEventLoop, call: Callable) -> Callable:
+    def calling(*arguments: Any) -> None:
+        loop.call_soon_threadsafe(call, *arguments)
+
+    return calling
+
+
+class _draining:
+    """After SIGTERM the server says that it is not ready, and ends each connection with its next answer;
+    `seconds` later uvicorn's own handler closes what is left. A second SIGTERM is uvicorn's at once."""
+
+    def __init__(self, gate: Gate, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._gate, self._seconds, self._loop = gate, seconds, loop
+        self._previous: Any = None
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGTERM, self._begin)
+
+    def __exit__(self, *_: object) -> None:
+        self._gate.draining = True
+
+    def _begin(self, number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, self._previous)
+        self._gate.draining = True
+        log("info", "draining", seconds=self._seconds)
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(
+                self._loop.call_later, self._seconds, self._previous, number, frame
+            )

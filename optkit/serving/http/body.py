@@ -1,0 +1,111 @@
+"""A request's JSON body, checked against a schema, and what it may hold for each task."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError, create_model
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from optkit.errors import OptkitError
+from optkit.serving.http.settings import ServeSettings
+from optkit.task import Task
+
+#: Where FastAPI keeps the schemas that others refer to.
+REFERENCES = "#/components/schemas/{model}"
+
+
+class Refusal(BaseModel):
+    """Every error that this server answers with."""
+
+    error: str
+    hint: str | None = None
+
+
+def answers_of(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals of a route, for its description."""
+    meaning = {
+        401: "The API key is missing or wrong",
+        404: "No such model or version",
+        408: "The body came too slowly",
+        413: "The body is too large",
+        415: "The body is no JSON",
+        422: "The body does not fit the schema, or the model",
+        429: "Too many requests wait; see Retry-After",
+        503: "Not ready",
+        504: "The deadline passed",
+    }
+    return {code: {"model": Refusal, "description": meaning[code]} for code in codes}
+
+
+#: The refusals of every route that runs a model.
+MODEL_REFUSALS = answers_of(401, 408, 413, 415, 422, 429, 504)
+
+
+def record(name: str, /, **fields: Any) -> Any:
+    """A pydantic class whose types are known at run time only: they hold this server's limits."""
+    return create_model(name, **fields)
+
+
+def one_input(task: Task, settings: ServeSettings) -> Any:
+    """The type of one input of `task`, as JSON."""
+    text: Any = Annotated[str, StringConstraints(max_length=settings.max_text)]
+    if task.name == "question-answering":
+        return record("Question", question=(text, ...), context=(text, ...))
+    if task.name == "image-classification":
+        return record("Image", __doc__="An image file (PNG, JPEG, ...) in base64.", b64=(str, ...))
+    if task.name == "token-classification":
+        return text | Annotated[list[text], Field(max_length=settings.max_text)]
+    if task.name == "text-classification":
+        return text | tuple[text, text]
+    return text
+
+
+class Body:
+    """A body of the type `kind`. `described()` is its part of the OpenAPI page."""
+
+    def __init__(self, kind: Any) -> None:
+        self._adapter = TypeAdapter(kind)
+
+    def described(self) -> dict[str, Any]:
+        schema = self._adapter.json_schema(ref_template=REFERENCES)
+        schema.pop("$defs", None)
+        return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+    def definitions(self) -> dict[str, Any]:
+        return self._adapter.json_schema(ref_template=REFERENCES).get("$defs", {})
+
+    async def read(self, request: Request) -> Any:
+        """The body, checked. Raises HTTPException 415 or 422."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise HTTPException(415, "Expected a body of the type application/json.")
+        return self.parse(await request.body())
+
+    def parse(self, text: bytes) -> Any:
+        try:
+            return self._adapter.validate_json(text)
+        except ValidationError as error:
+            raise HTTPException(422, _first(error)) from None
+
+
+def timeout_of(request: Request, most_s: float) -> float:
+    """The request's own deadline in seconds, from the header X-Timeout-Ms; never above the server's."""
+    given = request.headers.get("x-timeout-ms")
+    if given is None:
+        return most_s
+    if not given.isascii() or not given.isdigit() or len(given) > 9 or int(given) == 0:
+        raise HTTPException(422, "Expected X-Timeout-Ms in whole milliseconds.")
+    return min(int(given) / 1000, most_s)
+
+
+def shown(error: OptkitError) -> dict[str, Any]:
+    return {"error": str(error), **({"hint": error.hint} if error.hint else {})}
+
+
+def _first(error: ValidationError) -> str:
+    """The first complaint and its place, without what was received: it is the user's."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part) for part in found["loc"])
+    return f"{place}: {found['msg']}" if place else found["msg"]

@@ -1,0 +1,122 @@
+"""`Gate`: the outermost layer. Key, limits and load are judged before anything is parsed.
+
+Under overload most requests end here, so that turning them away costs little of what the model needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import Callable
+from typing import Any
+
+from optkit.serving.http.logs import log
+from optkit.serving.http.metrics import Metrics
+from optkit.serving.http.settings import ServeSettings
+from optkit.serving.http.tracing import TRACING
+
+#: What needs no key: whether the server lives, and the page, which asks for the key itself.
+OPEN = ("/v2/health/live", "/v2/health/ready", "/", "/docs", "/page.js", "/page.css", "/favicon.ico")
+
+
+class Gate:
+    """ASGI. `most` requests with a body may be under way; `draining` ends connections with their answer."""
+
+    def __init__(self, app: Callable, settings: ServeSettings, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+        self._key = (settings.api_key or "").encode()
+        self._max_body, self._timeout_s = settings.max_body, settings.timeout_s
+        self._most = settings.queue + settings.streams * settings.max_batch
+        self._log = settings.log_requests
+        self.under_way = 0
+        self.draining = False
+
+    async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        counted = self._counted(scope, send)
+        headers = dict(scope["headers"])
+        if self._key and scope["path"] not in OPEN and not self._knows(headers):
+            challenge = [(b"www-authenticate", b"Bearer")]
+            await refuse(counted, 401, "An API key is needed: Authorization: Bearer KEY.", challenge)
+        elif scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self._app(scope, receive, counted)
+        else:
+            await self._with_body(scope, headers, receive, counted)
+
+    def _knows(self, headers: dict[bytes, bytes]) -> bool:
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        given = given.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+        return hmac.compare_digest(given, self._key)
+
+    async def _with_body(
+        self, scope: dict[str, Any], headers: dict[bytes, bytes], receive: Callable, send: Callable
+    ) -> None:
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._max_body:
+            await refuse(send, 413, f"A body may have {self._max_body} bytes.", [(b"connection", b"close")])
+            return
+        if self.under_way >= self._most:
+            await refuse(send, 429, "The server is busy.", [(b"retry-after", b"1")])
+            return
+        self.under_way += 1
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                body = await self._body(receive)
+        except TimeoutError:
+            await refuse(send, 408, "The body came too slowly.", [(b"connection", b"close")])
+        else:
+            if body is None:
+                message = f"A body may have {self._max_body} bytes."
+                await refuse(send, 413, message, [(b"connection", b"close")])
+            else:
+                with TRACING.span(f"{scope['method']} {scope['path']}", headers):
+                    await self._app(scope, _replay(body, receive), send)
+        finally:
+            self.under_way -= 1
+
+    async def _body(self, receive: Callable) -> bytes | None:
+        """All of it; None where it is too large."""
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return b"".join(parts)
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self._max_body:
+                return None
+            if not message.get("more_body"):
+                return b"".join(parts)
+
+    def _counted(self, scope: dict[str, Any], send: Callable) -> Callable:
+        async def counting(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                self._metrics.responded(message["status"])
+                if self.draining:
+                    message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+                if self._log:
+                    log("info", "request", method=scope["method"], path=scope["path"], code=message["status"])
+            await send(message)
+
+        return counting
+
+
+async def refuse(send: Callable, code: int, message: str, headers: list[tuple[bytes, bytes]]) -> None:
+    body = json.dumps({"error": message}).encode()
+    plain = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": code, "headers": plain + headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _replay(body: bytes, receive: Callable) -> Callable:
+    """The body again, for the application; after it whatever the connection says."""
+    left = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replaying() -> dict[str, Any]:
+        return left.pop() if left else await receive()
+
+    return replaying

@@ -1,0 +1,93 @@
+"""`serve`: uvicorn around the application, in one process or several.
+
+With several, they share one listening socket: whoever is free takes the next connection, a worker that
+dies takes none along that it had not accepted, and uvicorn's supervisor starts another in its place.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+from optkit.errors import CheckpointError, MissingDependency, OptkitError
+from optkit.serving.http.settings import SETTINGS, ServeSettings
+
+#: How long an idle connection is kept: longer than a load balancer does (60 s), so that it closes first.
+KEEP_ALIVE_S = 75
+BACKLOG = 2048
+#: A worker that is silent for so long is killed and replaced. Loading a large model is silence.
+WORKER_S = 60
+
+
+def serve(settings: ServeSettings) -> None:
+    """Answer until SIGTERM or Ctrl-C; what was accepted is answered first.
+
+    Raises MissingDependency without the extra `serve`, and what loading the models raises.
+    """
+    for package in ("fastapi", "uvicorn", "httptools", "prometheus_client"):
+        if util.find_spec(package) is None:
+            raise MissingDependency.of(package, "serve")
+    _check(settings)
+    import uvicorn
+
+    from optkit.serving.http.logs import log, set_up
+
+    set_up()
+    os.environ[SETTINGS] = settings.to_json()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its pool would compete with the model's
+    if not settings.api_key and settings.host not in ("127.0.0.1", "::1", "localhost"):
+        log("warning", "no API key is set, and other machines can reach this server", host=settings.host)
+    # Uvicorn raises a signal again once it has shut down in order; that one ends nothing.
+    previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with tempfile.TemporaryDirectory(prefix="optkit-metrics-") as folder:
+            if settings.workers > 1:
+                os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+            uvicorn.run("optkit.serving.http.app:from_environment", **_options(settings))
+    except SystemExit as end:
+        if end.code:
+            raise OptkitError(
+                "The server did not start; the lines above say why.",
+                hint="Is the port free? --port 0 takes any.",
+            ) from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _check(settings: ServeSettings) -> None:
+    """What can be wrong is said here, before any process starts."""
+    from optkit.serving.http.served import open_predictor
+
+    _ = settings.api_key
+    for file in (settings.tls_cert, settings.tls_key):
+        if file and not Path(file).is_file():
+            raise CheckpointError(f"Expected a TLS file, received {file!r}, which does not exist.")
+    for path in [*settings.models.values(), *([settings.shadow] if settings.shadow else [])]:
+        open_predictor(Path(path), settings).close()
+
+
+def _options(settings: ServeSettings) -> dict[str, Any]:
+    return {
+        "factory": True,
+        "host": settings.host,
+        "port": settings.port,
+        "workers": settings.workers,
+        "http": "optkit.serving.http.connection:Connection",
+        "loop": "auto",
+        "ws": "none",
+        "lifespan": "on",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "backlog": BACKLOG,
+        "timeout_keep_alive": KEEP_ALIVE_S,
+        "timeout_worker_healthcheck": WORKER_S,
+        "timeout_graceful_shutdown": int(settings.timeout_s) + 5,
+        "ssl_certfile": settings.tls_cert,
+        "ssl_keyfile": settings.tls_key,
+    }

@@ -1,0 +1,153 @@
+"""`Served`: a model under a name. Its current version answers; a new one takes over between two requests."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optkit.artifact import Artifact, is_inside
+from optkit.errors import CheckpointError, DataError, OptkitError
+from optkit.serving.http.batcher import Batcher
+from optkit.serving.http.metrics import ModelMetrics
+from optkit.serving.http.queue import Job, QueueFull, WaitingLine
+from optkit.serving.http.settings import ServeSettings
+from optkit.serving.http.tracing import TRACING
+from optkit.serving.predictor import Predictor, load
+
+
+class Late(OptkitError):
+    """The deadline passed before the answer came."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A loaded artifact with its line; `name` is short and the same for the same files."""
+
+    name: str
+    predictor: Predictor
+    line: WaitingLine
+    batcher: Batcher
+
+    def close(self) -> None:
+        """Answer what waits, then free the model."""
+        self.batcher.close()
+        self.predictor.close()
+
+
+class Served:
+    """`answer` and `swap` are called on the event loop, so that no request falls between two versions."""
+
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        settings: ServeSettings,
+        metrics: ModelMetrics,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.name, self.path = name, Path(path)
+        self._settings, self._metrics, self._loop = settings, metrics, loop
+        self.current = self.open()
+        self.on_answer: Callable[[Sequence[Any], Sequence[Any]], None] | None = None
+
+    @property
+    def task(self) -> Any:
+        return self.current.predictor.task
+
+    def open(self) -> Version:
+        """Load what lies in the folder now, and let it answer once. Raises OptkitError."""
+        s = self._settings
+        predictor = open_predictor(self.path, s)
+        task = predictor.task
+        predictor.predict(list(task.samples()))  # the first answers are slow, and a broken model shows itself
+        longest = getattr(getattr(task, "encoder", None), "max_length", 512)
+        line = WaitingLine(s.queue, s.max_batch, s.max_tokens, s.max_delay_ms / 1000, longest)
+        batcher = Batcher(predictor, line, s.streams, self._deliver, self._metrics)
+        return Version(predictor.artifact.fingerprint()[:12], predictor, line, batcher)
+
+    async def answer(self, inputs: Sequence[Any], timeout_s: float) -> tuple[list[Any], str]:
+        """The answers, and the version that gave them. Raises QueueFull, Late, DataError."""
+        version = self.current
+        job = Job(inputs, time.monotonic() + timeout_s, future=self._loop.create_future())
+        try:
+            version.line.put(job)
+        except QueueFull:
+            self._metrics.failed("full")
+            raise
+        self._metrics.queued(len(version.line))
+        timer = self._loop.call_later(timeout_s, _expire, job)
+        try:
+            await job.future
+        except Late:
+            self._metrics.failed("late")
+            raise
+        except DataError:
+            self._metrics.failed("input")
+            raise
+        except Exception:
+            self._metrics.failed("error")
+            raise
+        finally:
+            timer.cancel()
+            job.abandoned = True
+        TRACING.note(
+            model=self.name,
+            version=version.name,
+            inputs=len(inputs),
+            queue_ms=1000 * (job.begun - job.arrived),
+        )
+        self._metrics.answered(time.monotonic() - job.arrived, job.begun - job.arrived)
+        if self.on_answer:
+            self.on_answer(inputs, job.answers)
+        return job.answers, version.name
+
+    def swap(self, version: Version) -> None:
+        """From now on `version` answers; the old one answers what it accepted, and goes."""
+        old, self.current = self.current, version
+        threading.Thread(target=old.close, daemon=True).start()
+
+    def close(self) -> None:
+        self.current.close()
+
+    def _deliver(self, jobs: list[Job]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(_settle, jobs)
+        except RuntimeError:  # the loop is gone, and so are those who waited
+            return
+
+
+def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predictor:
+    """Load a folder for serving: nothing in it may point outside, every file is as it was written."""
+    artifact = Artifact.open(path)
+    for file in path.rglob("*"):
+        if not is_inside(file, path):
+            raise CheckpointError(
+                f"{file.relative_to(path).as_posix()!r} in {str(path)!r} points outside of its folder.",
+                hint="Put the file itself there: a server reads nothing but the folders it was given.",
+            )
+    options = {**settings.runtime_options, **changes}
+    if settings.streams > 1 and (settings.runtime or artifact.format) == "openvino":
+        options.setdefault("streams", settings.streams)
+        options["threads"] = options.get("threads", 1) * settings.streams  # of all streams together
+    return load(path, settings.runtime, **options)
+
+
+def _expire(job: Job) -> None:
+    job.abandoned = True
+    if not job.future.done():
+        job.future.set_exception(Late("The deadline passed before the model could answer."))
+
+
+def _settle(jobs: list[Job]) -> None:
+    for job in jobs:
+        if job.future.done():
+            continue
+        if job.error is None:
+            job.future.set_result(None)
+        else:
+            job.future.set_exception(job.error)

@@ -1,0 +1,122 @@
+"""`ServeSettings`: everything that `optkit serve` can be told, checked; travels to workers as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optkit.errors import RecipeError
+
+#: The environment variables that hold the settings of a worker process, and the API key.
+SETTINGS, API_KEY = "OPTKIT_SERVE", "OPTKIT_API_KEY"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_POSITIVE = ("workers", "streams", "max_batch", "max_tokens", "queue", "timeout_s", "max_body", "max_text")
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """`models` is name → folder. Limits hold per process; times are in seconds unless named otherwise.
+
+    `streams` batches run at once; each has `threads` threads (None: the cores shared out evenly).
+    A batch has at most `max_batch` inputs and `max_tokens` tokens, and waits at most `max_delay_ms` to
+    fill while others are being answered. `queue` inputs may wait; more get 429. `timeout_s` bounds a
+    request. `max_body` is in bytes, `max_text` in characters, `max_inputs` counts a request's inputs.
+    `watch_s` is how often folders are looked at for a new version (0: never). On SIGTERM connections
+    are still answered for `drain_s`, each for the last time.
+    """
+
+    models: dict[str, str]
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    runtime: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    streams: int = 1
+    threads: int | None = None
+    max_batch: int = 32
+    max_tokens: int = 512
+    max_delay_ms: float = 2.0
+    queue: int = 256
+    timeout_s: float = 10.0
+    max_body: int = 2**20
+    max_text: int = 100_000
+    max_inputs: int = 128
+    api_key_file: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    watch_s: float = 2.0
+    drain_s: float = 1.0
+    shadow: str | None = None
+    log_requests: bool = False
+
+    def __post_init__(self) -> None:
+        for name in _POSITIVE:
+            if getattr(self, name) <= 0:
+                raise RecipeError(f"Expected {name} above 0, received {getattr(self, name)}.")
+        if not 0 <= self.port <= 65535:
+            raise RecipeError(f"Expected a port from 0 to 65535, received {self.port}.")
+        if min(self.max_delay_ms, self.watch_s, self.drain_s) < 0:
+            raise RecipeError("Expected max_delay_ms, watch_s and drain_s of 0 or more.")
+        if not 0 < self.max_inputs <= self.queue:
+            raise RecipeError(f"Expected max_inputs from 1 to queue ({self.queue}), got {self.max_inputs}.")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise RecipeError("Expected both a TLS certificate and its key, received one of them.")
+        if not self.models:
+            raise RecipeError("Expected at least one model, received none.")
+        if self.shadow and len(self.models) != 1:
+            raise RecipeError(f"A shadow takes one model beside it, received {len(self.models)}.")
+
+    @property
+    def runtime_options(self) -> dict[str, Any]:
+        """What `load` is given beside the manifest's own settings."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        share = max(1, cores // (self.streams * self.workers))
+        threads = self.threads or (share if self.streams * self.workers > 1 else None)
+        return {**({"threads": threads} if threads else {}), **self.options}
+
+    @property
+    def api_key(self) -> str | None:
+        """From the file, else from the environment; never from the command line, which others can read."""
+        if self.api_key_file is None:
+            return os.environ.get(API_KEY) or None
+        try:
+            key = Path(self.api_key_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as reason:
+            raise RecipeError(f"Cannot read the API key from {self.api_key_file!r}: {reason}.") from reason
+        if not key:
+            raise RecipeError(f"Expected an API key in {self.api_key_file!r}; the file is empty.")
+        return key
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ServeSettings:
+        return cls(**json.loads(text))
+
+
+def named(paths: Sequence[str]) -> dict[str, str]:
+    """`PATH` or `NAME=PATH` each → name → folder; a folder's own name where none is given.
+
+    >>> named(["models/small", "best=models/large"])
+    {'small': 'models/small', 'best': 'models/large'}
+    """
+    found: dict[str, str] = {}
+    for text in paths:
+        name, equals, path = text.partition("=")
+        if not equals or "/" in name:
+            name, path = Path(text).absolute().name, text
+        if not _NAME.fullmatch(name):
+            raise RecipeError(
+                f"Expected a name of letters, digits, '.', '_' and '-', received {name!r}.",
+                hint="Write NAME=PATH.",
+            )
+        if name in found:
+            raise RecipeError(f"Two models are called {name!r}.", hint="Write NAME=PATH for one of them.")
+        found[name] = path
+    return found

@@ -1,0 +1,134 @@
+"""Files of inputs, cut into chunks that can be read on their own: JSON lines, plain lines, Parquet.
+
+A chunk knows where it begins, so that any process can read it without what lies before it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optkit.errors import DataError, MissingDependency
+
+#: Names of the column with the text, tried in this order.
+TEXT_COLUMNS = ("text", "sentence", "content", "review", "sentence1", "premise")
+#: The most bytes of one line.
+LONGEST_LINE = 16 * 2**20
+KINDS = (".jsonl", ".txt", ".parquet")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """`rows` rows from `first` on; `start` is the byte where they begin (in Parquet: `first` again)."""
+
+    number: int
+    first: int
+    rows: int
+    start: int
+
+
+def plan(file: Path, size: int) -> list[Chunk]:
+    """Chunks of `size` rows that cover `file`; blank lines count as rows, and are skipped when read.
+
+    Raises DataError for a file that is missing, empty, or of another kind.
+    """
+    if file.suffix not in KINDS:
+        raise DataError(f"Expected a file {', '.join(KINDS)}, received {file.name!r}.")
+    if not file.is_file():
+        raise DataError(f"Expected a file of inputs, received {str(file)!r}, which does not exist.")
+    if file.suffix == ".parquet":
+        count = _parquet().ParquetFile(file).metadata.num_rows
+        starts = [(first, first, min(size, count - first)) for first in range(0, count, size)]
+    else:
+        starts = list(_line_starts(file, size))
+    if not starts:
+        raise DataError(f"Expected inputs in {str(file)!r}, which is empty.")
+    return [Chunk(i, first, rows, start) for i, (first, start, rows) in enumerate(starts)]
+
+
+def read(file: Path, chunk: Chunk) -> list[tuple[int, Any]]:
+    """(number of the row, row) of each row that is not blank: a dictionary, or the text of a line."""
+    if file.suffix == ".parquet":
+        return list(enumerate(_parquet_rows(file, chunk), chunk.first))
+    found = []
+    with file.open("rb") as stream:
+        stream.seek(chunk.start)
+        for number in range(chunk.first, chunk.first + chunk.rows):
+            raw = stream.readline(LONGEST_LINE + 1)
+            if len(raw) > LONGEST_LINE:
+                raise DataError(f"Line {number + 1} of {file.name!r} is longer than {LONGEST_LINE:,} bytes.")
+            if raw.strip():
+                found.append((number, _parse(file, raw, number)))
+    return found
+
+
+def text_column(row: Any, wanted: str | None) -> str:
+    """The column with the text: `wanted`, else the first of `TEXT_COLUMNS` in `row`."""
+    known = list(row)
+    names = [wanted] if wanted else list(TEXT_COLUMNS)
+    found = next((name for name in names if name in known), None)
+    if found is None:
+        raise DataError(
+            f"Expected a column {' or '.join(names)}, received {', '.join(map(str, known))}.",
+            hint="Name it with --text-column.",
+        )
+    return found
+
+
+def _line_starts(file: Path, size: int) -> Iterator[tuple[int, int, int]]:
+    """(first row, byte, rows) of each chunk, in one pass that holds one block in memory."""
+    first = row = start = 0
+    begins, at = 0, 0  # where the current chunk and the current block begin
+    last = b""
+    with file.open("rb") as stream:
+        while block := stream.read(2**20):
+            last = block
+            position = -1
+            while (position := block.find(b"\n", position + 1)) >= 0:
+                row += 1
+                if row - first == size:
+                    yield first, begins, size
+                    first, begins = row, at + position + 1
+            at += len(block)
+            start = at
+    if last and not last.endswith(b"\n"):
+        row += 1
+    if row > first and begins < start:
+        yield first, begins, row - first
+
+
+def _parse(file: Path, raw: bytes, number: int) -> Any:
+    where = f"line {number + 1} of {str(file)!r}"
+    try:
+        text = raw.decode("utf-8-sig" if number == 0 else "utf-8").rstrip("\r\n")
+        if file.suffix == ".txt":
+            return text
+        row = json.loads(text)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as reason:
+        raise DataError(f"Cannot read {where}: {reason}.") from reason
+    if not isinstance(row, (dict, str)):
+        raise DataError(f"Expected an object or a string in {where}, received a {type(row).__name__}.")
+    return row
+
+
+def _parquet_rows(file: Path, chunk: Chunk) -> list[dict[str, Any]]:
+    """The rows of the groups that the chunk touches, one group in memory at a time."""
+    table, first, rows = _parquet().ParquetFile(file), 0, []
+    for group in range(table.num_row_groups):
+        count = table.metadata.row_group(group).num_rows
+        low, high = max(chunk.first, first), min(chunk.first + chunk.rows, first + count)
+        if low < high:
+            rows += table.read_row_group(group).slice(low - first, high - low).to_pylist()
+        first += count
+    return rows
+
+
+def _parquet() -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError as reason:
+        raise MissingDependency.of("pyarrow", "parquet") from reason
+    return pyarrow.parquet

@@ -1,0 +1,198 @@
+"""`predict_file`: answers to a file of any size, at constant memory; a run that was killed goes on.
+
+The input is cut into chunks. The answers to a chunk become one part beside the output, whole or not at
+all; a second run makes only the parts that are missing, and the last step joins them. So the output is
+the same whether or not the run was interrupted, and however many processes made the parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from optkit.artifact import Artifact, read_json, sha256, write_json, writing
+from optkit.errors import DataError, OutputError, RecipeError
+from optkit.serving import inputs, outputs
+from optkit.serving.inputs import Chunk
+from optkit.serving.predictor import Predictor, load
+
+#: Rows per chunk: enough neighbours in length, and little to do again after a kill.
+CHUNK = 8192
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one run is about; two runs with an equal job share their parts.
+
+    `keep` are input columns copied to the output; empty: the text alone.
+    """
+
+    path: str
+    input: str
+    output: str
+    runtime: str | None = None
+    text_column: str | None = None
+    pair_column: str | None = None
+    keep: tuple[str, ...] = ()
+    chunk: int = CHUNK
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.chunk < 1:
+            raise RecipeError(f"Expected chunks of at least 1 row, received {self.chunk}.")
+
+    @property
+    def folder(self) -> Path:
+        """Where the parts lie until the output is whole."""
+        output = Path(self.output)
+        return output.with_name(f".{output.name}.parts")
+
+    def part(self, chunk: Chunk) -> Path:
+        return self.folder / f"part-{chunk.number:06d}{Path(self.output).suffix}"
+
+    def open(self) -> Predictor:
+        options: dict[str, Any] = {"threads": self.threads} if self.threads else {}
+        return load(self.path, self.runtime, **options)
+
+    def identity(self) -> str:
+        """A hash of all that the answers depend on: the model, the input's bytes, and the settings."""
+        facts = {k: v for k, v in asdict(self).items() if k not in ("path", "input", "output")}
+        model = Artifact.open(self.path).fingerprint()
+        text = json.dumps([facts, model, sha256(Path(self.input))], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Done:
+    """`rows` in the output, `answered` of them by this run, in `seconds`."""
+
+    rows: int
+    answered: int
+    seconds: float
+
+
+def predict_file(
+    job: Job,
+    *,
+    force: bool = False,
+    ray: bool = False,
+    progress: Progress = lambda done, total, seconds: None,
+) -> Done:
+    """Answer every row of `job.input` and write `job.output`, in the order of the input.
+
+    Interrupted, the same call goes on where it was. `ray` spreads the chunks over a Ray cluster (extra
+    `ray`); its machines must see the same files. Raises DataError for a row that cannot be read or
+    answered, with its number; OutputError where the output exists and `force` is false.
+    """
+    begun, output = time.monotonic(), Path(job.output)
+    outputs.check(output)
+    if output.exists() and not force:
+        raise OutputError(f"The output {job.output!r} exists.", hint="Give another --output, or --force.")
+    chunks = inputs.plan(Path(job.input), job.chunk)
+    with writing(output):
+        _prepare(job)
+        missing = [chunk for chunk in chunks if not job.part(chunk).exists()]
+        total, done = sum(c.rows for c in chunks), 0
+        before = total - sum(c.rows for c in missing)
+        progress(before, total, 0.0)
+        for rows in _with_ray(job, missing) if ray else _here(job, missing):
+            done += rows
+            progress(before + done, total, time.monotonic() - begun)
+        outputs.merge([job.part(chunk) for chunk in chunks], output)
+        shutil.rmtree(job.folder)
+    return Done(total, done, time.monotonic() - begun)
+
+
+def answer_chunk(predictor: Predictor, job: Job, chunk: Chunk) -> int:
+    """Write the part of `chunk`; how many rows of the input it covers."""
+    rows = inputs.read(Path(job.input), chunk)
+    found = [_input(predictor.task, job, number, row) for number, row in rows]
+    try:
+        answers = predictor.predict([item for item, _ in found])
+    except DataError as error:
+        lines = f"rows {chunk.first + 1} to {chunk.first + chunk.rows}"
+        raise DataError(f"{lines} of {job.input!r}: {error}", hint=error.hint) from error
+    records = []
+    for (number, _), (_, kept), answer in zip(rows, found, answers):
+        described = predictor.task.describe(answer)
+        twice = sorted(set(kept) & set(described))
+        if twice:
+            raise RecipeError(f"The answer has a field {twice[0]!r} of its own; leave it out of --keep.")
+        records.append({"row": number, **kept, **described})
+    outputs.write_part(job.part(chunk), records, _kinds(job, records))
+    return chunk.rows
+
+
+def _prepare(job: Job) -> None:
+    """The folder of parts; those of another job, model or input are thrown away."""
+    state, identity = job.folder / "job.json", job.identity()
+    if state.exists() and read_json(state, OutputError).get("identity") != identity:
+        shutil.rmtree(job.folder)
+    if not state.exists():
+        shutil.rmtree(job.folder, ignore_errors=True)
+        job.folder.mkdir(parents=True)
+        write_json(state, {"identity": identity})
+
+
+def _here(job: Job, chunks: Iterable[Chunk]) -> Iterable[int]:
+    predictor = None
+    for chunk in chunks:
+        predictor = predictor or job.open()  # nothing to answer, nothing to load
+        yield answer_chunk(predictor, job, chunk)
+    if predictor is not None:
+        predictor.close()
+
+
+def _with_ray(job: Job, chunks: list[Chunk]) -> Iterable[int]:
+    from optkit.serving.on_ray import answer_chunks
+
+    # The first part decides the kinds of columns; actors that race for it might not agree.
+    first = 1 if chunks and chunks[0].number == 0 and not _kinds_file(job).exists() else 0
+    yield from _here(job, chunks[:first])
+    yield from answer_chunks(job, chunks[first:])
+
+
+def _kinds(job: Job, records: list[dict[str, Any]]) -> dict[str, str]:
+    """The kinds of columns, as the first part decided: all parts must agree on them."""
+    if Path(job.output).suffix == ".jsonl":
+        return {}
+    file = _kinds_file(job)
+    if not file.exists():
+        if not records:
+            raise DataError(f"Expected inputs in the first {job.chunk} lines, received blank ones.")
+        write_json(file, outputs.kinds_of(records[0]))
+    return read_json(file, OutputError)
+
+
+def _kinds_file(job: Job) -> Path:
+    return job.folder / "kinds.json"
+
+
+def _input(task: Any, job: Job, number: int, row: Any) -> tuple[Any, dict[str, Any]]:
+    """What the task takes, and the columns to keep, from one row."""
+    if isinstance(row, str):
+        return task.from_line(row), {"text": row}
+    if task.name == "question-answering" and {"question", "context"} <= set(row):
+        item, names = (row["question"], row["context"]), ["question"]
+    else:
+        names = [inputs.text_column(row, job.text_column)]
+        item = row[names[0]]
+        if job.pair_column:
+            names.append(inputs.text_column(row, job.pair_column))
+            item = (item, row[names[1]])
+    for value in item if isinstance(item, tuple) else (item,):
+        if not isinstance(value, (str, list)):
+            raise DataError(
+                f"Expected a text in row {number + 1} of {job.input!r}, received {type(value).__name__}."
+            )
+    absent = [name for name in job.keep if name not in row]
+    if absent:
+        raise DataError(f"Row {number + 1} of {job.input!r} has no column {absent[0]!r}.")
+    return item, {name: row[name] for name in job.keep or names}

@@ -1,0 +1,61 @@
+"""An artifact as something that others install: one file per format, the file's name is the format's.
+
+Each has `write(artifact, folder, name, version)`, which fills an empty folder (or, for `wheel` and `zip`,
+puts one file there), and gives a sentence on how to use it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+from optkit.artifact import Artifact, staged
+from optkit.errors import CheckpointError, RecipeError, did_you_mean
+
+FORMATS = ("docker", "triton", "wheel", "zip")
+
+
+def package(
+    path: str | Path,
+    format: str,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    version: str = "1",
+    force: bool = False,
+) -> str:
+    """Package the artifact at `path` into the new folder `out`; gives how to use the result.
+
+    `name` (default: the folder's name) is what the model is called where it is served. Every file is
+    compared with the manifest first. Raises CheckpointError for a checkpoint that was not compressed,
+    RecipeError for a name or version that the format cannot bear.
+
+    >>> package("models/sst2-int8", "triton", "triton-models")  # doctest: +SKIP
+    'tritonserver --model-repository triton-models'
+    """
+    if format not in FORMATS:
+        raise RecipeError(f"Unknown format {format!r}.", hint=did_you_mean(format, FORMATS))
+    artifact = Artifact.open(path)
+    if artifact.format == "hf":
+        raise CheckpointError(
+            f"Expected an artifact to package, received a checkpoint in {str(path)!r}.",
+            hint="Make one with optkit compress.",
+        )
+    artifact.verify()
+    name = name or re.sub(r"[^a-z0-9]+", "-", artifact.path.resolve().name.lower()).strip("-")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise RecipeError(f"Expected a name of a-z, 0-9 and -, received {name!r}.", hint="Give --name.")
+    if not re.fullmatch(r"\d+(\.\d+)*", version):
+        raise RecipeError(f"Expected a version such as 1 or 1.2.0, received {version!r}.")
+    with staged(Path(out), force) as folder:
+        use = import_module(f"optkit.serving.package.{format}").write(artifact, folder, name, version)
+    return use.replace("OUT", str(out))
+
+
+def copy_artifact(artifact: Artifact, target: Path) -> None:
+    """The artifact's own files and its manifest, without reports."""
+    for name in ("optkit.json", *artifact.manifest["files"]):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artifact.path / name, target / name)

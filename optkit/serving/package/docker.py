@@ -1,0 +1,63 @@
+"""`docker`: a folder to build a slim image from, which runs as nobody and needs no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from optkit._version import __version__
+from optkit.artifact import Artifact
+from optkit.serving.package import copy_artifact
+from optkit.serving.package.requirements import own_files, pinned, runtime_of
+from optkit.serving.package.wheel import write_wheel
+
+_DOCKERFILE = """\
+# {name} {version}: {task}, {precision}, on {runtime}. Build: docker build -t {name}:{version} .
+FROM python:{python}-slim
+
+# Nothing is fetched at run time.
+ENV PYTHONUNBUFFERED=1 \\
+    PYTHONDONTWRITEBYTECODE=1 \\
+    HF_HUB_OFFLINE=1
+
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin serve
+WORKDIR /app
+
+COPY requirements.txt ./
+COPY wheels/ wheels/
+RUN pip install --no-cache-dir -r requirements.txt \\
+    && pip install --no-cache-dir --no-deps wheels/*.whl \\
+    && rm -r wheels
+
+# Owned by root: the serving user reads the model and cannot change it.
+COPY model/ model/
+
+USER 10001
+EXPOSE 8000
+HEALTHCHECK --start-period=20s CMD ["python", "-c", \\
+    "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=2)"]
+ENTRYPOINT ["optkit", "serve", "{name}=/app/model", "--host", "0.0.0.0", "--port", "8000"]
+"""
+
+
+def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
+    """Dockerfile, pinned requirements, a wheel of the optkit that runs here, and the model."""
+    runtime = runtime_of(artifact)
+    (folder / "wheels").mkdir()
+    files, metadata = own_files()
+    points = "[console_scripts]\noptkit = optkit.cli:main\n"
+    write_wheel(folder / "wheels", "optkit", __version__, files, metadata, points)
+    copy_artifact(artifact, folder / "model")
+    extras = {"serve", *({runtime} if runtime in ("openvino", "tensorrt") else ())}
+    wanted = [line for line in pinned(extras) if not line.startswith("nncf")]  # makes INT8, serves nothing
+    (folder / "requirements.txt").write_text("\n".join(wanted) + "\n", encoding="utf-8")
+    (folder / ".dockerignore").write_text("**/report.*\n", encoding="utf-8")
+    text = _DOCKERFILE.format(
+        name=name,
+        version=version,
+        task=artifact.task,
+        precision=artifact.precision,
+        runtime=runtime,
+        python="3.12",
+    )
+    (folder / "Dockerfile").write_text(text, encoding="utf-8")
+    return f"docker build -t {name}:{version} OUT && docker run --read-only -p 8000:8000 {name}:{version}"

@@ -1,0 +1,63 @@
+"""What a packaged artifact needs installed, pinned to what is installed here."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from pathlib import Path
+
+from optkit.artifact import Artifact
+from optkit.errors import OptkitError
+from optkit.session import DEFAULT_RUNTIME
+
+#: Runtime → the extra that brings it.
+_EXTRAS = {"openvino": "openvino", "tensorrt": "tensorrt", "torch": "compress"}
+
+
+def runtime_of(artifact: Artifact) -> str:
+    stored = artifact.manifest.get("runtime") or {}
+    return str(stored.get("name") or DEFAULT_RUNTIME[artifact.format])
+
+
+def extra_of(artifact: Artifact) -> str:
+    """`[openvino]` or whatever else the artifact's runtime needs; "" for the base install."""
+    extra = _EXTRAS.get(runtime_of(artifact))
+    return f"[{extra}]" if extra else ""
+
+
+def pinned(extras: set[str]) -> list[str]:
+    """The requirements of optkit's base install and `extras`, each at the version installed here.
+
+    One that is not installed here keeps its own bounds.
+    """
+    found = []
+    for text in metadata.requires("optkit") or []:
+        requirement, _, marker = text.partition(";")
+        extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", marker)
+        if extra and extra.group(1) not in extras:
+            continue
+        name = re.match(r"[\w.-]+", requirement.strip())
+        if name is None or name.group(0) == "optkit":
+            continue
+        try:
+            # A local part such as +cpu names a build that the index does not have.
+            found.append(f"{name.group(0)}=={metadata.version(name.group(0)).split('+')[0]}")
+        except metadata.PackageNotFoundError:
+            found.append(requirement.strip())
+    return sorted(set(found))
+
+
+def own_files() -> tuple[dict[str, Path | bytes], str]:
+    """optkit as it runs here: its files as a wheel names them, and its metadata."""
+    home = Path(__file__).parents[2]
+    try:
+        text = metadata.distribution("optkit").read_text("METADATA")
+    except metadata.PackageNotFoundError:
+        text = None
+    if text is None:
+        raise OptkitError(
+            "Expected optkit to be installed, received a bare source folder.", hint="pip install -e ."
+        )
+    kept = (f for f in sorted(home.rglob("*")) if f.is_file() and f.suffix != ".pyc")
+    files: dict[str, Path | bytes] = {f"optkit/{f.relative_to(home).as_posix()}": f for f in kept}
+    return files, text

@@ -1,0 +1,129 @@
+"""`triton`: a model repository for NVIDIA's Triton Inference Server.
+
+Two models: NAME-tensors is the graph itself, for clients that send token ids; NAME takes texts. NAME is a
+Python backend that calls NAME-tensors (business logic scripting): Triton hands it the texts of several
+requests at once, it pads them together, and calls the graph once. An ensemble could batch only texts
+that happen to have the same number of tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from optkit.artifact import Artifact
+from optkit.errors import CheckpointError
+from optkit.serving.package.requirements import runtime_of
+from optkit.session import TensorSpec, open_session
+from optkit.text import TextEncoder
+
+#: Artifact format → (Triton's backend, the name it wants the model file to have).
+BACKENDS = {
+    "onnx": ("onnxruntime", "model.onnx"),
+    "openvino": ("openvino", "model.xml"),
+    "tensorrt": ("tensorrt", "model.plan"),
+}
+_TYPES = {
+    "int64": "TYPE_INT64",
+    "int32": "TYPE_INT32",
+    "float32": "TYPE_FP32",
+    "float16": "TYPE_FP16",
+}
+MAX_BATCH, MAX_DELAY_US = 64, 2000
+_SCRIPT = Path(__file__).with_name("triton_backend") / "model.py"
+
+
+def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
+    backend, file = BACKENDS[artifact.format]
+    number = version.split(".")[0]
+    if number == "0":
+        raise CheckpointError("Triton numbers versions from 1, received 0.", hint="Give --version 1.")
+    with open_session(artifact, runtime_of(artifact)) as session:
+        inputs, outputs = session.inputs, session.outputs
+    inner, outer = folder / f"{name}-tensors", folder / name
+    _place(artifact, inner / number, file)
+    config = tensors_config(f"{name}-tensors", backend, inputs, outputs)
+    (inner / "config.pbtxt").write_text(config, encoding="utf-8")
+    if any(spec.name == "input_ids" for spec in inputs):
+        (outer / number).mkdir(parents=True)
+        shutil.copyfile(_SCRIPT, outer / number / "model.py")
+        shutil.copyfile(artifact.path / "tokenizer.json", outer / number / "tokenizer.json")
+        encoder = TextEncoder(artifact.path)
+        settings = {
+            "model": f"{name}-tensors",
+            "inputs": [spec.name for spec in inputs],
+            "outputs": [spec.name for spec in outputs],
+            "max_tokens": encoder.max_length,
+            "pad_id": encoder.pad_id,
+            "labels": _labels(artifact),
+        }
+        (outer / number / "settings.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+        (outer / "config.pbtxt").write_text(
+            text_config(name, outputs, bool(settings["labels"])), encoding="utf-8"
+        )
+    return "tritonserver --model-repository OUT   (its Python needs tokenizers: pip install tokenizers)"
+
+
+def tensors_config(
+    name: str, backend: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> str:
+    """config.pbtxt of the graph. Source: Triton's model_config.proto."""
+    return "\n".join(
+        [
+            f'name: "{name}"',
+            f'backend: "{backend}"',
+            f"max_batch_size: {MAX_BATCH}",
+            *_tensors("input", inputs),
+            *_tensors("output", outputs),
+            f"dynamic_batching {{ max_queue_delay_microseconds: {MAX_DELAY_US} }}",
+            "",
+        ]
+    )
+
+
+def text_config(name: str, outputs: tuple[TensorSpec, ...], classifies: bool) -> str:
+    """config.pbtxt of the Python model: text in, the graph's outputs and, for a classifier, labels out."""
+    extra: tuple[TensorSpec, ...] = ()
+    if classifies:
+        extra = (TensorSpec("label", "string", ("batch", 1)), TensorSpec("score", "float32", ("batch", 1)))
+    return "\n".join(
+        [
+            f'name: "{name}"',
+            'backend: "python"',
+            f"max_batch_size: {MAX_BATCH}",
+            'input { name: "text" data_type: TYPE_STRING dims: [ 1 ] }',
+            *_tensors("output", (*outputs, *extra)),
+            f"dynamic_batching {{ max_queue_delay_microseconds: {MAX_DELAY_US} }}",
+            "instance_group { count: 1 kind: KIND_CPU }",
+            "",
+        ]
+    )
+
+
+def _tensors(kind: str, specs: tuple[TensorSpec, ...]) -> list[str]:
+    """The first dimension is the batch, which Triton leaves out; dynamic ones are -1."""
+    types = {**_TYPES, "string": "TYPE_STRING"}
+    lines = []
+    for spec in specs:
+        dims = ", ".join(str(d) if isinstance(d, int) else "-1" for d in spec.shape[1:])
+        lines.append(f'{kind} {{ name: "{spec.name}" data_type: {types[spec.dtype]} dims: [ {dims} ] }}')
+    return lines
+
+
+def _place(artifact: Artifact, target: Path, name: str) -> None:
+    """The model under the name that the backend wants; what lies beside it (weights) under its own."""
+    target.mkdir(parents=True)
+    for file in artifact.model_files:
+        main = file.suffix in (".onnx", ".xml", ".engine", ".plan")
+        renamed = name if main else f"model{file.suffix}" if file.suffix == ".bin" else file.name
+        shutil.copyfile(file, target / renamed)
+
+
+def _labels(artifact: Artifact) -> list[str]:
+    """Class names of a text classifier, in order; [] for other tasks."""
+    names: dict[str, Any] = artifact.config.get("id2label") or {}
+    if artifact.task != "text-classification":
+        return []
+    return [str(names[key]) for key in sorted(names, key=int)]

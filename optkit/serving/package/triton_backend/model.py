@@ -1,0 +1,69 @@
+"""Triton's Python backend: texts of several requests → one call of the graph → each request's answers.
+
+Runs inside of Triton, with numpy and tokenizers and nothing of optkit's. Copied into the repository by
+`optkit package --format triton`.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from tokenizers import Tokenizer
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        here = Path(args["model_repository"]) / args["model_version"]
+        self.settings = json.loads((here / "settings.json").read_text(encoding="utf-8"))
+        self.tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(self.settings["max_tokens"])
+        self.labels = self.settings["labels"]
+
+    def execute(self, requests):
+        texts, sizes = [], []
+        for request in requests:
+            column = pb_utils.get_input_tensor_by_name(request, "text").as_numpy().reshape(-1)
+            texts += [raw.decode("utf-8", "replace") for raw in column]
+            sizes.append(len(column))
+        outputs, error = self._infer(texts)
+        responses, first = [], 0
+        for size in sizes:
+            part = {name: value[first : first + size] for name, value in outputs.items()}
+            first += size
+            tensors = [pb_utils.Tensor(name, value) for name, value in part.items()]
+            responses.append(pb_utils.InferenceResponse(tensors, error=error))
+        return responses
+
+    def _infer(self, texts):
+        """The outputs of all texts padded together, and an error or None."""
+        encoded = self.tokenizer.encode_batch(texts)
+        longest = max(len(e.ids) for e in encoded)
+        shape = (len(texts), longest)
+        feeds = {name: np.zeros(shape, dtype=np.int64) for name in self.settings["inputs"]}
+        feeds["input_ids"][:] = self.settings["pad_id"]
+        for row, e in enumerate(encoded):
+            values = {"input_ids": e.ids, "attention_mask": e.attention_mask, "token_type_ids": e.type_ids}
+            for name, feed in feeds.items():
+                feed[row, : len(e.ids)] = values[name]
+        request = pb_utils.InferenceRequest(
+            model_name=self.settings["model"],
+            inputs=[pb_utils.Tensor(name, feed) for name, feed in feeds.items()],
+            requested_output_names=self.settings["outputs"],
+        )
+        response = request.exec()
+        if response.has_error():
+            return {}, pb_utils.TritonError(response.error().message())
+        names = self.settings["outputs"]
+        outputs = {n: pb_utils.get_output_tensor_by_name(response, n).as_numpy() for n in names}
+        if self.labels:
+            outputs.update(self._classify(outputs["logits"]))
+        return outputs, None
+
+    def _classify(self, logits):
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares = shifted / shifted.sum(axis=1, keepdims=True)
+        best = shares.argmax(axis=1)
+        labels = np.array([[self.labels[i].encode()] for i in best], dtype=object)
+        return {"label": labels, "score": shares.max(axis=1, keepdims=True).astype(np.float32)}

@@ -1,0 +1,83 @@
+"""`wheel`: a package for pip that carries the artifact and depends on optkit."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from optkit._version import __version__
+from optkit.artifact import Artifact
+from optkit.serving.package.requirements import extra_of
+from optkit.serving.package.zip import add
+
+_MODULE = '''"""The model {name}, version {version}; made by optkit {optkit}."""
+
+from pathlib import Path
+
+from optkit import load as _load
+
+PATH = Path(__file__).parent / "artifact"
+__version__ = "{version}"
+
+
+def load(**options):
+    """A predictor: load().predict(["a text"]). See optkit.load for `options`."""
+    return _load(PATH, **options)
+'''
+
+
+def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
+    module, extra = name.replace("-", "_"), extra_of(artifact)
+    files: dict[str, Path | bytes] = {
+        f"{module}/artifact/{n}": artifact.path / n for n in ("optkit.json", *artifact.manifest["files"])
+    }
+    text = _MODULE.format(name=name, version=version, optkit=__version__)
+    files[f"{module}/__init__.py"] = text.encode()
+    metadata = (
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        f"Summary: {artifact.task} in {artifact.precision}, made by optkit\nRequires-Python: >=3.11\n"
+        f"Requires-Dist: optkit{extra}>={__version__}\n"
+    )
+    file = write_wheel(folder, module, version, files, metadata)
+    return (
+        f'pip install OUT/{file.name} && python -c "import {module}; print({module}.load().predict([...]))"'
+    )
+
+
+def write_wheel(
+    folder: Path,
+    module: str,
+    version: str,
+    files: Mapping[str, Path | bytes],
+    metadata: str,
+    entry_points: str = "",
+) -> Path:
+    """A pure wheel of `files` (name inside → content). Source: the binary distribution format (PEP 427)."""
+    info = f"{module}-{version}.dist-info"
+    everything: dict[str, Path | bytes] = {
+        **files,
+        f"{info}/METADATA": metadata.encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: optkit\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        **({f"{info}/entry_points.txt": entry_points.encode()} if entry_points else {}),
+    }
+    file, record = folder / f"{module}-{version}-py3-none-any.whl", []
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for inside in sorted(everything):
+            content = everything[inside]
+            add(archive, inside, content)
+            digest, size = _digest(content)
+            record.append(f"{inside},sha256={digest},{size}")
+        add(archive, f"{info}/RECORD", "\n".join([*record, f"{info}/RECORD,,", ""]).encode())
+    return file
+
+
+def _digest(content: Path | bytes) -> tuple[str, int]:
+    if isinstance(content, bytes):
+        found, size = hashlib.sha256(content), len(content)
+    else:
+        with content.open("rb") as stream:
+            found, size = hashlib.file_digest(stream, "sha256"), content.stat().st_size
+    return base64.urlsafe_b64encode(found.digest()).rstrip(b"=").decode(), size

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+
+import pytest
+
+from optkit.serving.http.hotswap import signature
+from tests.serving.artifacts import artifact
+
+PATH = "/v1/models/m:predict"
+BODY = {"instances": ["a fine film"]}
+
+
+@pytest.fixture
+def live(tmp_path):
+    return artifact(tmp_path / "live", seed=1)
+
+
+def replace(live, new):
+    """As `optkit compress --force` puts a folder in place of another."""
+    live.rename(live.with_name("old"))
+    new.rename(live)
+    shutil.rmtree(live.with_name("old"))
+
+
+def wait_for(client, expected, seconds=20):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if client.get("/v1/models/m").json()["version"] == expected:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the version did not change")
+
+
+def version(path):
+    from optkit.artifact import Artifact
+
+    return Artifact.open(path).fingerprint()[:12]
+
+
+def test_a_new_folder_takes_over_without_a_dropped_request(live, tmp_path, serving):
+    new = artifact(tmp_path / "new", seed=2)
+    expected, seen, stop = version(new), [], threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            answer = client.post(PATH, json=BODY)
+            seen.append((answer.status_code, answer.json().get("model_version")))
+
+    with serving({"m": live}, watch_s=0.02) as client:
+        before = client.get("/v1/models/m").json()["version"]
+        clients = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in clients:
+            thread.start()
+        replace(live, new)
+        wait_for(client, expected)
+        seen.append("swapped")
+        after = client.post(PATH, json=BODY).json()
+        stop.set()
+        for thread in clients:
+            thread.join()
+        assert after["model_version"] == expected != before
+        assert 'optkit_swaps_total{model="m",outcome="done"} 1.0' in client.get("/metrics").text
+    codes = {x[0] for x in seen if x != "swapped"}
+    assert codes == {200}
+    assert {x[1] for x in seen if x != "swapped"} <= {before, expected}
+
+
+def damaged(folder):
+    (folder / "model.onnx").write_bytes(b"no graph")
+    return folder
+
+
+def of_another_task(folder):
+    shutil.rmtree(folder)
+    return artifact(folder, "embeddings")
+
+
+def with_a_link_outside(folder):
+    (folder / "notes.txt").symlink_to("/etc/hostname")
+    return folder
+
+
+@pytest.mark.parametrize("spoil", [damaged, of_another_task, with_a_link_outside])
+def test_what_cannot_take_over_is_refused_and_the_old_version_goes_on(spoil, live, tmp_path, serving, capfd):
+    new = spoil(artifact(tmp_path / "new", seed=2))
+    with serving({"m": live}, watch_s=0.02) as client:
+        before = client.get("/v1/models/m").json()["version"]
+        replace(live, new)
+        deadline = time.monotonic() + 20
+        while 'outcome="refused"' not in client.get("/metrics").text and time.monotonic() < deadline:
+            time.sleep(0.01)
+        answer = client.post(PATH, json=BODY)
+        assert (answer.status_code, answer.json()["model_version"]) == (200, before)
+        good = artifact(tmp_path / "good", seed=3)
+        expected = version(good)
+        replace(live, good)
+        wait_for(client, expected)
+    refused = [
+        x for x in map(json.loads, capfd.readouterr().err.splitlines()) if x["event"] == "swap refused"
+    ]
+    assert len(refused) == 1
+
+
+def test_the_signature_follows_files_and_not_reports(live):
+    before = signature(live)
+    (live / "report.html").write_text("x")
+    assert signature(live) == before
+    (live / "config.json").touch()
+    assert signature(live) != before
+    assert signature(live / "nowhere") == ()
+
+
+def test_a_link_that_points_outside_is_refused_at_the_start(live, serving):
+    (live / "vocab.txt").symlink_to("/etc/hostname")
+    with pytest.raises(Exception, match="outside"), serving({"m": live}):
+        pass

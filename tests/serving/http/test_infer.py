@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+from optkit import load
+from tests.serving.artifacts import TASKS, TEXTS
+
+PATH = "/v2/models/text-classification"
+
+
+def tensor(name, *texts, **more):
+    return {"name": name, "shape": [len(texts)], "datatype": "BYTES", "data": list(texts), **more}
+
+
+def raw(*texts) -> bytes:
+    return b"".join(struct.pack("<I", len(x)) + x for x in (t.encode() for t in texts))
+
+
+def test_health_and_metadata(client):
+    assert client.get("/v2").json()["extensions"] == ["binary_tensor_data"]
+    assert client.get("/v2/health/live").json() == {"live": True}
+    assert client.get("/v2/health/ready").json() == {"ready": True}
+    found = client.get(PATH).json()
+    assert found["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+    assert [o["name"] for o in found["outputs"]] == ["label", "score", "scores"]
+    (version,) = found["versions"]
+    assert client.get(f"{PATH}/versions/{version}").json() == found
+    assert client.get(f"{PATH}/versions/{version}/ready").json() == {"ready": True}
+    assert client.get(f"{PATH}/versions/1/ready").status_code == 404
+    assert client.get("/v2/models/none").status_code == 404
+
+
+@pytest.mark.parametrize("task", [t for t in TASKS if t != "image-classification"])
+def test_outputs_have_the_names_types_and_shapes_of_the_metadata(task, client):
+    qa = task == "question-answering"
+    inputs = [tensor("question", "who?", "what?"), tensor("context", "a film", "the plot")]
+    answer = client.post(
+        f"/v2/models/{task}/infer", json={"id": "7", "inputs": inputs if qa else [tensor("text", "a", "b c")]}
+    )
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert found["id"] == "7"
+    assert found["model_name"] == task
+    for output, stated in zip(found["outputs"], client.get(f"/v2/models/{task}").json()["outputs"]):
+        assert (output["name"], output["datatype"]) == (stated["name"], stated["datatype"])
+        assert len(output["shape"]) == len(stated["shape"])
+        assert all(b in (-1, a) for a, b in zip(output["shape"], stated["shape"]))
+        assert len(output["data"]) == np.prod(output["shape"])
+
+
+def test_pairs_and_nested_data(client):
+    pair = [tensor("text", "a"), tensor("text_pair", "b")]
+    assert client.post(f"{PATH}/infer", json={"inputs": pair}).status_code == 200
+    nested = {"name": "text", "shape": [2, 1], "datatype": "BYTES", "data": [["a"], ["b"]]}
+    assert client.post(f"{PATH}/infer", json={"inputs": [nested]}).json()["outputs"][0]["shape"] == [2]
+
+
+def test_raw_tensors_as_tritons_client_sends_them(client, folders):
+    texts, content = TEXTS[:3], raw(*TEXTS[:3])
+    entry = {
+        "name": "text",
+        "shape": [3],
+        "datatype": "BYTES",
+        "parameters": {"binary_data_size": len(content)},
+    }
+    head = json.dumps({"inputs": [entry], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"inference-header-content-length": str(len(head))}
+    answer = client.post(f"{PATH}/infer", content=head + content, headers=headers)
+    assert answer.status_code == 200, answer.text
+    length = int(answer.headers["inference-header-content-length"])
+    outputs, rest = json.loads(answer.content[:length])["outputs"], answer.content[length:]
+    parts = {}
+    for output in outputs:
+        size = output["parameters"]["binary_data_size"]
+        parts[output["name"]], rest = rest[:size], rest[size:]
+    assert rest == b""
+    with load(folders["text-classification"]) as predictor:
+        expected = predictor.predict(texts)
+    assert parts["label"] == raw(*(a.label for a in expected))
+    scores = np.frombuffer(parts["scores"], "<f4").reshape(3, 2)
+    assert scores == pytest.approx(np.array([list(a.scores.values()) for a in expected]), abs=1e-4)
+
+
+def test_only_the_outputs_asked_for(client):
+    body = {"inputs": [tensor("text", "a")], "outputs": [{"name": "score"}]}
+    assert [o["name"] for o in client.post(f"{PATH}/infer", json=body).json()["outputs"]] == ["score"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"inputs": [tensor("words", "a")]},
+        {"inputs": [tensor("text", "a"), tensor("text", "a")]},
+        {"inputs": [tensor("text", "a"), tensor("text_pair", "a", "b")]},
+        {"inputs": [{**tensor("text", "a"), "shape": [2]}]},
+        {"inputs": [{**tensor("text", "a"), "datatype": "INT64"}]},
+        {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES"}]},
+        {"inputs": [tensor("text", "a")], "outputs": [{"name": "none"}]},
+        {"inputs": [tensor("text")]},
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(client, body):
+    assert client.post(f"{PATH}/infer", json=body).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("content", "size", "length"),
+    [
+        (raw("a"), 4, None),
+        (raw("a")[:3], 3, None),
+        (struct.pack("<I", 2**31) + b"a", 5, None),
+        (struct.pack("<I", 1) + b"\xff", 5, None),
+        (raw("a") + b"more", 5, None),
+        (raw("a"), -1, None),
+        (raw("a"), 5, "9999999"),
+        (raw("a"), 5, "-3"),
+        (raw("a"), 5, "1e3"),
+    ],
+)
+def test_broken_raw_tensors_are_refused(client, content, size, length):
+    entry = {"name": "text", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": size}}
+    head = json.dumps({"inputs": [entry]}).encode()
+    headers = {"inference-header-content-length": length or str(len(head))}
+    assert client.post(f"{PATH}/infer", content=head + content, headers=headers).status_code == 422

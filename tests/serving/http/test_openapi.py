@@ -1,0 +1,85 @@
+"""Requests made from the server's own description, and requests that no description would make."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from tests.serving.http.processes import running
+
+TASKS = ("text-classification", "embeddings")
+
+
+@pytest.fixture(scope="module")
+def home(folders):
+    """The address of a server, with small limits so that they are met."""
+    models = [f"{task}={folders[task]}" for task in TASKS]
+    with running(*models, "--max-text", "1000") as server:
+        yield f"http://127.0.0.1:{server.port}"
+        assert "request failed" not in server.log()
+
+
+def test_requests_made_from_the_description_find_nothing(home):
+    """Every operation, with data that fits its schema and data that does not."""
+    described = schemathesis.openapi.from_url(f"{home}/openapi.json")
+    operations = [found.ok() for found in described.get_all_operations()]
+    assert len(operations) > 15
+    for operation in operations:
+        # The lengths of v2's tensors depend on each other, which a schema cannot say.
+        skipped = [positive_data_acceptance] if operation.path.endswith("/infer") else []
+        has_body = operation.method.upper() == "POST"
+        for mode in (GenerationMode.POSITIVE, *([GenerationMode.NEGATIVE] if has_body else [])):
+            _check(operation.as_strategy(generation_mode=mode), skipped)
+
+
+def _check(cases, skipped) -> None:
+    @given(cases)
+    @settings(max_examples=8, suppress_health_check=list(HealthCheck))
+    def check(case) -> None:
+        case.validate_response(case.call(), excluded_checks=skipped)
+
+    check()
+
+
+BROKEN = (
+    b"",
+    b"{",
+    b"[" * 100_000,
+    b'{"instances": ["\xff\xfe"]}',
+    b'{"instances": ["\\ud800"]}',
+    b'{"instances": [NaN]}',
+    b'{"instances": [' + b"9" * 10_000 + b"]}",
+    b"\x00" * 100,
+    b'\xef\xbb\xbf{"instances": ["a"]}',
+    '{"instances": ["a"]}'.encode("utf-16"),
+    b'{"instances": "a", "instances": {}}',
+    b'{"instances": [[["a"]]]}',
+)
+
+
+@pytest.mark.parametrize("path", [f"/v1/models/{t}:predict" for t in TASKS] + ["/v1/embeddings"])
+def test_broken_bodies_are_the_clients_fault(home, path):
+    headers = {"content-type": "application/json"}
+    for body in BROKEN:
+        assert 400 <= requests.post(home + path, data=body, headers=headers).status_code < 500
+    good = {"instances": ["null \u0000 byte"], "model": "embeddings", "input": "\u0000"}
+    assert requests.post(home + path, json=good).status_code == 200
+
+
+def test_random_damage_never_breaks_the_server(home):
+    headers = {"content-type": "application/json"}
+    session = requests.Session()
+    start = b'{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a fine film"]}]}'
+    for seed in range(300):
+        chance = random.Random(seed)
+        body = bytearray(start)
+        for _ in range(chance.randint(1, 6)):
+            body[chance.randrange(len(body))] = chance.randrange(256)
+        answer = session.post(f"{home}/v2/models/embeddings/infer", data=bytes(body), headers=headers)
+        assert answer.status_code == 200 or 400 <= answer.status_code < 500, body

