@@ -1,9 +1,10 @@
 """Fine-tuning with the default command, for every task with real data, then INT8, and what INT8 cost.
 
 Run: python benchmarks/finetune.py [--trial] [NAME ...]
-Writes benchmarks/results/finetune.json after every data set; one that is in it is not run again, and a
-killed run resumes in the middle of one. The checkpoints stay in models/finetuned-NAME. `--trial` trains on
-a few batches and scores 64 examples, which proves the path and measures nothing: the result is printed.
+Writes benchmarks/results/finetune.json after every stage (the checkpoint's scores, then those after INT8);
+what is in it is not run again, and a killed run resumes in the middle of one. The checkpoints stay in
+models/finetuned-NAME. `--trial` trains on a few batches and scores 64 examples after INT8, which proves the
+path and measures nothing: the result is printed.
 
 Texts start from all-MiniLM-L6-v2; Fashion-MNIST from a ViT with random weights (four layers of width 96,
 patches of 4 pixels), for which the learning rate is higher. What is beside the default command stands in
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -28,6 +30,7 @@ from typing import Any
 
 import optkit
 from optkit.artifact import Artifact, write_json
+from optkit.bench.environment import describe
 from optkit.data import Data
 from optkit.demo import encoder_folder
 from optkit.session import infer_all, open_session
@@ -40,10 +43,10 @@ FILE = HERE / "results" / "finetune.json"
 
 #: Name → flags beside the default command.
 CASES = {
-    "sst2": "",
-    "banking77": "",
-    "wnut17": "",
-    "stsb": "--task embeddings",
+    "sst2": "--precision bf16",
+    "banking77": "--precision bf16",
+    "wnut17": "--precision bf16",
+    "stsb": "--task embeddings --precision bf16",
     "squad": "--epochs 2 --max-length 256 --precision bf16",
     "fashion": "--epochs 5 --batch 64 --learning-rate 1e-3",
 }
@@ -54,30 +57,59 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=tuple(CASES), metavar="NAME")
     parser.add_argument("--trial", action="store_true", help="A few batches and 64 examples.")
     arguments = parser.parse_args()
-    known = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     for name in arguments.names:
-        if arguments.trial or name not in known:
-            found = measure(name, arguments.trial)
-            print(json.dumps({name: {**found, "environment": "..."}}, indent=2), flush=True)
+        known = read() if not arguments.trial else {}
+        if "test_drop" in known.get(name, {}):
+            continue
+        checkpoint, data = (
+            MODELS / (f"trial-{name}" if arguments.trial else f"finetuned-{name}"),
+            folder_of(name),
+        )
+        for stage in (finetune, int8):
+            found = {**known.get(name, {}), **stage(name, checkpoint, data, arguments.trial)}
+            print(name, found["metric"], found["test"], flush=True)
             if not arguments.trial:
-                known = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
-                write_json(FILE, {**known, name: found})
+                write_json(FILE, {**read(), name: found})
+            known = {name: found}
 
 
-def measure(name: str, trial: bool) -> dict[str, Any]:
-    out = MODELS / (f"trial-{name}" if trial else f"finetuned-{name}")
-    data = folder_of(name)
+def read() -> dict[str, Any]:
+    return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+
+
+def finetune(name: str, out: Path, data: Path, trial: bool) -> dict[str, Any]:
+    """Train, unless an earlier run did, and score the test split in torch."""
     start = small_vit(MODELS / "vit-start") if name == "fashion" else encoder_folder()
     flags = CASES[name].split() + (["--epochs", "0.02"] if trial else [])
     if not out.exists():
         command = [sys.executable, "-m", "optkit", "finetune", str(start), "--data", str(data)]
         subprocess.run([*command, "--out", str(out), "--quiet", *flags], check=True)
-    made = Artifact.open(out).lineage[-1]
+    artifact = Artifact.open(out)
+    made, task = artifact.lineage[-1], open_task(artifact)
+    labelled = task.read(Data(str(data)).split("test"), Columns())
+    with open_session(artifact) as session:
+        answers = task.answers(infer_all(session, labelled.encoded, 32, 4096))
+    lines = [] if type(task).table is Task.table else task.table(answers, labelled.references)
+    return {
+        "flags": CASES[name],
+        "metric": made["notes"]["metric"],
+        "validation": made["notes"]["score"],
+        "history": made["notes"]["history"],
+        "finetune_seconds": made["seconds"],
+        "test": {"torch-fp32": task.score(answers, labelled.references)},
+        "test_examples": len(labelled.references),
+        "test_table": [asdict(line) for line in lines],
+        "environment": describe(os.cpu_count() or 1),
+    }
+
+
+def int8(name: str, checkpoint: Path, data: Path, trial: bool) -> dict[str, Any]:
+    """Every INT8 model that `--int8` makes, and its paired drop on the test split."""
     report = optkit.compress(
-        out,
+        checkpoint,
         optkit.Recipe.int8(),
         data=data,
-        out=out.with_name(f"{out.name}-int8"),
+        out=checkpoint.with_name(f"{checkpoint.name}-int8"),
         split="test",
         limit=64 if trial else None,
         shapes=("1xdata",),  # times are not what this measures
@@ -86,28 +118,10 @@ def measure(name: str, trial: bool) -> dict[str, Any]:
         force=trial,
     )
     return {
-        "flags": CASES[name],
-        "metric": made["notes"]["metric"],
-        "validation": made["notes"]["score"],
-        "history": made["notes"]["history"],
-        "finetune_seconds": made["seconds"],
+        "metric": report.metric,
         "test": {row.name: row.score for row in report.rows},
         "test_drop": {row.name: vars(row.drop) for row in report.rows if row.drop},
-        "test_table": [] if trial else table(out, data),
-        "environment": report.environment,
     }
-
-
-def table(checkpoint: Path, data: Path) -> list[dict[str, Any]]:
-    """Precision, recall and F1 per label on the test split, for tasks that have such a table."""
-    artifact = Artifact.open(checkpoint)
-    task = open_task(artifact)
-    if type(task).table is Task.table:
-        return []
-    labelled = task.read(Data(str(data)).split("test"), Columns())
-    with open_session(artifact) as session:
-        answers = task.answers(infer_all(session, labelled.encoded, 32, 4096))
-    return [asdict(line) for line in task.table(answers, labelled.references)]
 
 
 def folder_of(name: str) -> Path:

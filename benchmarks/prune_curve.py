@@ -48,7 +48,8 @@ def points(cells: dict[str, Any], key: str) -> list[tuple[float, float, float, f
     """(share of the FLOPs kept, relative loss, its low, its high), in percent, of the cells there are."""
     found = []
     for share in SHARES:
-        cell = cells.get(key.format(share))
+        name = key.format(share)
+        cell = cells.get(name) or cells.get(f"{name}-unfinished")
         if cell:
             test = cell["test"]
             scale = 100 * test["relative_drop"] / test["drop"]["drop"] if test["drop"]["drop"] else None

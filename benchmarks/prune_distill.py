@@ -1,6 +1,7 @@
 """Prune, distill, export, INT8 on real fine-tuned checkpoints: what each share of the FLOPs costs.
 
 Run: python benchmarks/prune_distill.py [DATA:SHARE ...]
+     python benchmarks/prune_distill.py --unfinished DATA:SHARE   # score the best checkpoint of a killed run
 Writes benchmarks/results/prune_distill.json after every cell; a cell that is in it is not run again, and a
 killed run resumes in the middle of a cell. Drops are paired against the unpruned model in torch fp32, on
 all of validation and test; validation chose the moment of the training that is kept, test is the report.
@@ -15,6 +16,7 @@ Banking77 and WNUT-17 at 60%: about one point, for 77 classes and rare entities 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -87,6 +89,40 @@ def main(cells: list[str]) -> None:
             print(key, scores, f"{row['seconds']} s", flush=True)
 
 
+def unfinished(cell: str) -> None:
+    """Score what a killed distillation has reached: the checkpoint that validation would choose so far."""
+    from tempfile import TemporaryDirectory
+
+    name, share = cell.split(":")
+    pruned = ROOT / "models" / f"prune-distill-{name}-{share}-prune"
+    (work,) = (ROOT / "models").glob(".distill.work-*")
+    newest = max(work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    state = json.loads((newest / "trainer_state.json").read_text(encoding="utf-8"))
+    best = work / f"checkpoint-{state['best_global_step']}"
+    measured = Measured(name)
+    result = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    result |= {"threads": THREADS, "versions": library_versions()}
+    result.setdefault("baseline", {})[name] = measured.scores(measured.baseline)
+    with TemporaryDirectory() as folder:
+        student = Path(folder) / "student"
+        shutil.copytree(pruned, student)
+        shutil.copy(best / "model.safetensors", student)
+        result.setdefault("cells", {})[f"{cell}:distill-unfinished"] = {
+            "seconds": None,
+            "peak_rss_bytes": None,
+            "parameters": {"epochs": state["num_train_epochs"]},
+            "notes": {
+                "steps": state["global_step"],
+                "of": state["max_steps"],
+                "history": [e for e in state["log_history"] if "eval_score" in e],
+            },
+            **measured.against_baseline(student),
+        }
+    write_json(FILE, result)
+    row = result["cells"][f"{cell}:distill-unfinished"]
+    print(cell, {n: row[n] for n in measured.splits}, flush=True)
+
+
 class Measured:
     """The splits of one data set, and the unpruned model's answers on them."""
 
@@ -152,4 +188,7 @@ def run(
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if sys.argv[1:2] == ["--unfinished"]:
+        unfinished(sys.argv[2])
+    else:
+        main(sys.argv[1:])

@@ -47,9 +47,34 @@ def aa() -> str:
     for name, plan in found["plans"].items():
         lines.append(
             f"| {name}: {plan['processes']} processes × {plan['rounds']} rounds "
-            f"| {plan['false_claims']} of {plan['comparisons']} | {plan['found']} of {plan['comparisons']} "
+            f"| {plan['false_claims']} of {plan['comparisons']} "
+            f"| {plan['found']} of {plan['comparisons']} (it came out as {plan['injected']:.1%}) "
             f"| {plan['smallest']:.1%} | {plan['seconds']:.0f} s |"
         )
+    return "\n".join(lines)
+
+
+def together() -> str:
+    lines = ["| model | batch × tokens | alone, ms | together, ms | alone / together [95%] |"]
+    lines.append("| --- | --- | ---: | ---: | ---: |")
+    for x in results("trust")["together"]:
+        shape, ratio = x["shape"].replace("x", " × "), x["alone_over_together"]
+        lines.append(
+            f"| {x['model']} | {shape} | {x['alone_ms']:.1f} | {x['together_ms']:.1f} "
+            f"| {ratio:.2f} [{x['low']:.2f}, {x['high']:.2f}] |"
+        )
+    return "\n".join(lines)
+
+
+def busy() -> str:
+    runs = results("trust")["busy"]
+    lines = ["| run | " + " | ".join(runs[0]["speedups"]) + " | marked |"]
+    lines.append("| --- |" + " ---: |" * len(runs[0]["speedups"]) + " --- |")
+    for run in runs:
+        shown = [f"{v:.2f} [{low:.2f}, {high:.2f}]" for v, low, high in run["speedups"].values()]
+        marked = "UNSTABLE" if any(d.startswith("UNSTABLE") for d in run["doubts"]) else "no"
+        name = "beside a busy loop" if run["busy_loop"] else "quiet"
+        lines.append(f"| {name} | {' | '.join(shown)} | {marked} |")
     return "\n".join(lines)
 
 
@@ -91,7 +116,30 @@ def prune() -> str:
             change = f"{0 - drop['drop']:+.4f} [{-drop['high']:+.4f}, {-drop['low']:+.4f}]"
             scores.append(f"{found.get('score', found.get('accuracy')):.4f}, {change}")
         peak = f", {cell['peak_rss_bytes'] / 1e9:.1f} GB" if cell["peak_rss_bytes"] else ""
-        lines.append(f"| {share:.0%} | {what} | {' | '.join(scores)} | {cell['seconds']:.0f} s{peak} |")
+        time = f"{cell['seconds']:.0f} s" if cell["seconds"] else ""
+        lines.append(f"| {share:.0%} | {what} | {' | '.join(scores)} | {time}{peak} |")
+    return "\n".join(lines)
+
+
+def peers() -> str:
+    """Median ms per shape, and how many times as fast optkit is, for whatever was timed."""
+    found = results("peers")["time"]
+    shapes = list(found["best_peer"])
+    lines = [
+        f"| ms (optkit is N times as fast, 95%) | {' | '.join(shapes)} |",
+        "| --- |" + " ---: |" * len(shapes),
+    ]
+    for name, row in found["rows"].items():
+        cells = []
+        for shape in shapes if "error" not in row else ():
+            cell, ratio = f"{row[shape]['p50_ms']:.2f}", row[shape]["optkit_times_as_fast"]
+            if ratio:
+                cell += f" ({ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}])"
+            cells.append(cell)
+        lines.append(f"| {name} | {' | '.join(cells or ['failed'] * len(shapes))} |")
+    for name, share in found["roofline_share"].items():
+        cells = [f"{share[s]:.0%}" if s in share else "" for s in shapes]
+        lines.append(f"| optkit's share of the INT8 roofline, {name} work | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -99,10 +147,19 @@ def prune() -> str:
 _STEPS = {
     "prune": "kprune, no training",
     "distill": "then distilled",
+    "distill-unfinished": "then distilled, stopped in the last of 5 epochs",
     "quantize-dynamic": "then INT8, ONNX Runtime",
     "open-vino-int8": "then INT8, OpenVINO",
 }
-TABLES = {"sst2-int8": sst2_int8, "aa": aa, "gpu-precisions": gpu_precisions, "prune": prune}
+TABLES = {
+    "sst2-int8": sst2_int8,
+    "aa": aa,
+    "together": together,
+    "busy": busy,
+    "gpu-precisions": gpu_precisions,
+    "prune": prune,
+    "peers": peers,
+}
 
 
 def results(name: str) -> Any:

@@ -14,12 +14,13 @@ from typing import Any
 
 from optkit.artifact import Artifact, check_free, library_versions, staged
 from optkit.bench.accuracy import load_outputs
-from optkit.bench.environment import describe, nodes_of, usable
+from optkit.bench.environment import describe, nodes_of, standing_doubts, usable
 from optkit.bench.plan import Plan, Shape
+from optkit.bench.roofline import Peak
 from optkit.bench.scenarios import MIN_SECONDS, SHAPES
 from optkit.contestants import Contestant, open_contestant, synthetic
 from optkit.data import Data
-from optkit.errors import DataError, RecipeError, WorkerError
+from optkit.errors import CheckpointError, DataError, PassError, RecipeError, WorkerError
 from optkit.evaluation import Evaluator, failed_row, plain_row
 from optkit.examples import EncodedSet
 from optkit.report.model import Report, Row
@@ -99,7 +100,7 @@ def benchmark(
             run.read_nothing()
         else:
             run.read(Data(str(data)), split, columns, task, metric, limit)
-        rows, doubts, peaks = run.measure(scenarios)
+        rows = run.measure(scenarios)
         about, target = run.about(str(data) if data else None, split), run.target
     report = Report(
         task=run.task.name if run.task else "",
@@ -112,13 +113,14 @@ def benchmark(
             "measured_with": {
                 k: v for k, v in asdict(settings).items() if k not in ("shapes", "seed", "timeout_s")
             },
-            "peaks": asdict(peaks) if peaks else None,
+            "peaks": asdict(run.peaks) if run.peaks else None,
+            "noise": run.noise,
         },
         rows=rows,
         source=", ".join(models),
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        doubts=doubts,
+        doubts=run.doubts,
         labels=list(getattr(run.task, "labels", [])),
         seconds=round(time.monotonic() - begun, 1),
         peak_rss_bytes=sum(row.peak_rss_bytes for row in rows),
@@ -134,6 +136,9 @@ class _Benchmark:
 
     def __init__(self, found: list[Contestant], plan: Plan, folder: Path, listen: Listener) -> None:
         self.task: Any = None
+        self.doubts: list[str] = []
+        self.noise: dict[str, float | None] = {}
+        self.peaks: Peak | None = None
         self._found, self._plan, self._folder, self._listen = found, plan, folder, listen
         self._labelled = Labelled(EncodedSet({}, {}), [])
         self._file = folder / "examples.npz"
@@ -195,7 +200,8 @@ class _Benchmark:
         self._labelled = Labelled(encoded, [None] * len(encoded))
         encoded.save(self._file)
 
-    def measure(self, scenarios: Scenarios) -> tuple[list[Row], list[str], Any]:
+    def measure(self, scenarios: Scenarios) -> list[Row]:
+        """A row per model; `doubts`, `noise` and `peaks` are known after it."""
         evaluator = Evaluator(self.task, self._labelled, self._file, self._plan, self._listen, self.target)
         rows: list[Row] = []
         candidates, before = [], None
@@ -211,20 +217,18 @@ class _Benchmark:
                     if before is None:
                         before = load_outputs(outputs)
                 candidates.append(candidate)
-            except WorkerError as error:
+            except (WorkerError, PassError, CheckpointError) as error:
                 rows.append(failed_row(model.name, error))
                 self._listen({"event": "note", "text": f"{model.name}: {error}"})
-        doubts: list[str] = []
-        peaks = None
         if candidates:
             self._step("latency, all side by side", 0)
             sound = [row for row in rows if row.verdict != "error"]
             measured = evaluator.time(sound, candidates)
             for i, row in enumerate(row for row in sound if row.verdict != "error"):
                 row.verdict = "measured" if i else "baseline"
-            doubts = list(measured.doubts)
-            peaks, impossible = evaluator.roofline(sound)
-            doubts += impossible
+            self.noise = measured.noise
+            self.peaks, impossible = evaluator.roofline(sound)
+            self.doubts = [*measured.doubts, *impossible]
             fill_in(
                 sound,
                 candidates,
@@ -240,7 +244,8 @@ class _Benchmark:
             raise WorkerError(f"No model could be measured. {reasons}")
         for row in rows:
             self._listen({"event": "row", "row": row})
-        return rows, doubts + self._of_cores() + self._of_data(), peaks
+        self.doubts += standing_doubts(describe()) + self._of_cores() + self._of_data()
+        return rows
 
     def about(self, name: str | None, split: str) -> dict[str, Any]:
         """What the report says of the data."""

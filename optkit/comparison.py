@@ -1,14 +1,19 @@
 """Two reports on the same data: did this change cost accuracy or speed?
 
-Speed is compared by each report's own speedup over its first row, so that a slower machine, or a
-busier hour, cancels; only a slowdown that the intervals show counts.
+Where both reports say which examples were answered right, accuracy is compared in pairs. Speed is
+compared by each report's own speedup over its first row, so that a slower machine, or a busier hour,
+cancels; only a slowdown that the intervals show counts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from math import exp, isnan, log, nan, sqrt
 
+import numpy as np
+
+from optkit.bench.accuracy import paired_drop
+from optkit.bench.latency import UNSTABLE
 from optkit.errors import DataError, GateFailed
 from optkit.gate import Gate
 from optkit.report.model import Interval, Report, Row
@@ -18,16 +23,19 @@ from optkit.report.model import Interval, Report, Row
 class Comparison:
     """`row` of a report against `before` of a baseline report.
 
-    `speed` is the new speedup over the old one with its 95% interval (None where one has none);
-    below 1 is slower. `reasons` say why it fails; none: it passes.
+    `drop` is the loss in the metric, with its 95% interval from the same examples answered by both (NaN
+    where the reports do not say which were right). `speed` is the new speedup over the old one with its
+    interval (None where one has none); below 1 is slower. `reasons` say why it fails; none: it
+    passes. `doubts` say what a pass does not promise.
     """
 
     row: Row
     before: Row
     metric: str
-    drop: float
+    drop: Interval
     speed: Interval | None
     reasons: list[str]
+    doubts: list[str]
 
     @property
     def passed(self) -> bool:
@@ -50,9 +58,16 @@ def compare(
     if not allow_other_data:
         require_same_data(report, baseline)
     now, before = _row(report, row, "report"), _row(baseline, row, "baseline")
-    gate, slowdown = Gate.parse(max_drop), _share(max_slowdown)
-    speed = _quotient(now.speedup, before.speedup)
-    reasons = gate.reasons(now, before)
+    gate, slowdown = Gate.parse(max_drop if report.metric else None), _share(max_slowdown)
+    same = report.data.get("sha256") == baseline.data.get("sha256")
+    speed, drop = _quotient(now.speedup, before.speedup), _drop(before, now, same)
+    reasons, doubts = gate.reasons(now, before), []
+    allowed = gate.allowed_drop(before.score)
+    if not reasons and allowed is not None and drop.high > allowed:
+        doubts.append(
+            f"{len(now.outcomes)} examples are too few to promise a drop of at most {allowed:.4f}: the 95% "
+            f"interval of the drop reaches {drop.high:.4f}."
+        )
     if now.verdict == "error":
         reasons.append(f"{now.name} has no result: {now.reasons[0] if now.reasons else 'error'}")
     if speed is not None and speed.high < 1 - slowdown:
@@ -60,7 +75,9 @@ def compare(
             f"{now.name} is slower: {speed.value:.2f} times the speedup it had, at most {speed.high:.2f}; "
             f"allowed is {1 - slowdown:.2f}"
         )
-    return Comparison(now, before, report.metric, before.score - now.score, speed, reasons)
+    doubts += [f"The new report says: {doubt}" for doubt in report.doubts if doubt == UNSTABLE]
+    doubts += [f"The baseline says: {doubt}" for doubt in baseline.doubts if doubt == UNSTABLE]
+    return Comparison(now, before, report.metric, drop, speed, reasons, doubts)
 
 
 def require_same_data(report: Report, other: Report) -> None:
@@ -104,6 +121,7 @@ def merge(reports: list[Report]) -> Report:
 
 def markdown(comparison: Comparison) -> str:
     """The comparison as a short table for a pull request or a job's summary."""
+    from optkit.report.charts import figures
     from optkit.report.markdown import escape
 
     now, before, speed = comparison.row, comparison.before, comparison.speed
@@ -113,12 +131,14 @@ def markdown(comparison: Comparison) -> str:
         "",
         "| | baseline | this change |",
         "| --- | ---: | ---: |",
-        f"| {escape(comparison.metric)} | {before.score:.4f} | {now.score:.4f} |",
+        f"| {escape(comparison.metric) or 'score'} | {figures.score(before.score)} "
+        f"| {figures.score(now.score)}{_change(comparison.drop)} |",
         f"| speedup over the first row | {_shown(before.speedup)} | {_shown(now.speedup)} |",
         f"| size, MB | {before.size_bytes / 1e6:.1f} | {now.size_bytes / 1e6:.1f} |",
         "",
         f"Speed against the baseline: {_shown(speed)}" + ("" if _differs(speed) else ", no difference shown"),
         *(f"- {escape(reason)}" for reason in comparison.reasons),
+        *(f"- doubt: {escape(doubt)}" for doubt in comparison.doubts),
     ]
     return "\n".join(lines) + "\n"
 
@@ -146,6 +166,24 @@ def _quotient(now: Interval | None, before: Interval | None) -> Interval | None:
     middle = log(now.value / before.value)
     half = sqrt(sum((log(x.high / x.low) / 2) ** 2 for x in (now, before)))
     return Interval(exp(middle), exp(middle - half), exp(middle + half))
+
+
+def _drop(before: Row, now: Row, same: bool) -> Interval:
+    """The loss from `before` to `now`, paired where both say which of the `same` examples were right."""
+    a, b = (np.array(list(row.outcomes)) == "1" for row in (before, now))
+    if same and len(a) and len(a) == len(b):
+        paired = paired_drop(a, b)
+        return Interval(paired.drop, paired.low, paired.high)
+    return Interval(before.score - now.score, nan, nan)
+
+
+def _change(drop: Interval) -> str:
+    """ " (-0.0034, paired [-0.0126, +0.0046])": the drop as a change of the score."""
+    if isnan(drop.value):
+        return ""
+    if isnan(drop.low):
+        return f" ({0 - drop.value:+.4f}, not paired)"
+    return f" ({0 - drop.value:+.4f}, paired [{0 - drop.high:+.4f}, {0 - drop.low:+.4f}])"
 
 
 def _share(text: str) -> float:

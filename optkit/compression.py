@@ -22,8 +22,8 @@ from optkit.artifact import (
     write_json,
     writing,
 )
-from optkit.bench.environment import describe, has_vnni, usable_cores
-from optkit.bench.plan import Candidate, Plan, Shape
+from optkit.bench.environment import describe, has_vnni, standing_doubts, usable_cores
+from optkit.bench.plan import PRECISE, Candidate, Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import DataError, OptkitError
@@ -53,6 +53,7 @@ def compress(
     threads: int | None = None,
     rounds: int | None = None,
     processes: int | None = None,
+    precise: bool = False,
     limit: int | None = None,
     force: bool = False,
     keep_steps: bool = False,
@@ -65,7 +66,8 @@ def compress(
 
     `source` is a folder or a hub name; `recipe` may be a list for `Recipe.of`, such as
     `[Prune(0.6), "int8"]`; `data` as `optkit.data.Data` takes it; `limit` bounds the
-    examples measured (None: the whole split); `tune_runtime` searches the chosen model's runtime settings
+    examples measured (None: the whole split); `precise` takes so many processes and rounds that a
+    difference in speed of 5% is seen; `tune_runtime` searches the chosen model's runtime settings
     by measurement (`optkit.runtime_search`) and keeps them in its manifest. The folder `out` gets the
     chosen artifact and report.json, .md, .html. When no candidate passes the gate, the one with the best
     score is there, `report.gate["passed"]` is False, and the command line exits with 3.
@@ -100,7 +102,7 @@ def compress(
     plan = Plan(
         shapes=tuple(Shape.parse(s) for s in shapes or model_task.shapes),
         threads=threads,
-        **_given(rounds=rounds, processes=processes),
+        **{**(PRECISE if precise else {}), **_given(rounds=rounds, processes=processes)},
     )
     work = out.parent / f".{out.name}.work"
     encoded_file = work / "examples.npz"
@@ -171,6 +173,7 @@ def conclude(
             **describe(threads),
             "versions": library_versions(),
             "peaks": asdict(run.peaks) if run.peaks else None,
+            "noise": run.noise,
             **({"gpu": gpu.record(), "transfers": "included"} if gpu else {}),
         },
         rows=run.rows,
@@ -233,9 +236,14 @@ def winners(rows: list[Row], leaves: list[str]) -> list[dict[str, Any]]:
 
 def _doubts(run: Loop, recipe: Recipe) -> list[str]:
     """What a reader should know before believing the report."""
-    doubts = list(run.noise)
+    doubts = [*run.doubts, *standing_doubts(describe())]
     count = len(run.evaluator.labelled.references)
-    truncated = run.evaluator.labelled.encoded.truncated
+    labelled = run.evaluator.labelled
+    if labelled.empty:
+        doubts.append(f"{labelled.empty} of {count} texts are empty; they count as all others do.")
+    if labelled.skipped:
+        doubts.append(f"{labelled.skipped} rows hold too little text to score and were left out.")
+    truncated = labelled.encoded.truncated
     if truncated:
         doubts.append(f"{truncated} of {count} texts are longer than the model's maximum and were truncated.")
     if not has_vnni() and any(row.precision == "int8" for row in run.rows):

@@ -36,6 +36,11 @@ class OptkitError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @property
+    def whole(self) -> str:
+        """Message and hint, for a report."""
+        return f"{self} {self.hint}" if self.hint else str(self)
+
 
 class RecipeError(OptkitError):
     exit_code = 2

@@ -8,20 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from math import isfinite, nan
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from optkit.artifact import Artifact
+from optkit.artifact import Artifact, position_count
 from optkit.bench import neighbours
 from optkit.bench.accuracy import load_outputs, paired_drop, paired_drop_of
 from optkit.bench.batches import ALL_EXAMPLES
 from optkit.bench.environment import has_bf16, usable_cores
 from optkit.bench.latency import Measured, Measurement, measure, speedup
 from optkit.bench.plan import Candidate, Plan, Shape
-from optkit.bench.roofline import Peak, as_precision, bound_ms, count, graph_of
+from optkit.bench.roofline import Peak, Work, as_precision, bound_ms
+from optkit.bench.stats import design_effect, percentile
+from optkit.errors import OptkitError
 from optkit.process import Child
 from optkit.report.model import Interval, Latency, Row
 from optkit.task import Labelled, Outputs, Task
@@ -71,6 +74,7 @@ class Evaluator:
         row = plain_row(candidate)
         row.score, row.score_delta, row.agreement = score, 0.0, 1.0
         row.peak_rss_bytes = peak
+        row.outcomes = outcomes_text(self.task.outcomes(answers, self.labelled.references))
         if baseline is not None:
             before = self.task.answers(baseline)
             row.score_delta = score - self.task.score(before, self.labelled.references)
@@ -101,27 +105,24 @@ class Evaluator:
         return measured
 
     def roofline(self, rows: Sequence[Row]) -> tuple[Peak, list[str]]:
-        """Fill in each row's share of the bound; the machine's peaks, and doubts about them.
+        """Fill in the share of the bound at fixed shapes; the machine's peaks, and doubts about them.
 
-        A row without a graph of its own (torch) is counted on the fp32 graph made from it.
+        An engine whose work nobody can count (TensorRT) is counted as what it was made from.
         """
-        peak = self._peak()
-        graphs = {row.name: graph_of(Path(row.artifact)) for row in rows}
-        doubts = []
+        peak, doubts = self._peak(), []
+        counted = {row.name: self._work(row) for row in rows}
         for row in rows:
-            # A checkpoint served in half precision counts as its fp32 graph does, at its own precision.
-            sources = (row.name, row.parent) if graphs[row.name] is None else ()
-            made = (graphs[r.name] for r in rows if r.parent in sources and r.precision == "fp32")
-            graph = graphs[row.name] or next((g for g in made if g is not None), None)
-            precision = row.precision if graphs[row.name] is None or self.target == "cuda" else "fp32"
-            for latency in row.latency:
-                if graph is None or not isinstance(latency.tokens, int):
+            fixed = [x for x in row.latency if isinstance(x.tokens, int)]
+            own, source = counted[row.name], counted.get(row.parent or "", {})
+            # A graph says itself what is in 8 bits; a checkpoint may be served in half precision.
+            plain = own and Artifact.open(row.artifact).format != "hf" and self.target == "cpu"
+            for latency in fixed:
+                work = (own or source).get((latency.batch, latency.tokens))
+                if work is None:
                     continue
-                work = as_precision(count(graph, latency.batch, latency.tokens), precision)
-                least = bound_ms(work, peak)
-                latency.bound_share = round(least / latency.p50_ms, 4)
-            impossible = [x for x in row.latency if (x.bound_share or 0) > 1]
-            if impossible:
+                work = work if plain else as_precision(work, row.precision)
+                latency.bound_share = round(bound_ms(work, peak) / latency.p50_ms, 4)
+            if impossible := [x for x in fixed if (x.bound_share or 0) > 1]:
                 shape = max(impossible, key=lambda x: x.bound_share or 0)
                 doubts.append(
                     f"{row.name} at {shape.batch}×{shape.tokens} is {shape.bound_share:.2f} times as fast as "
@@ -133,14 +134,26 @@ class Evaluator:
         """What this machine does at best, each library in a process of its own."""
         threads = self.plan.threads or usable_cores()
         if self.target == "cuda":
-            with Child("optkit.bench.roofline", threads=threads) as child:
+            with Child("optkit.bench.roofline_worker", threads=threads) as child:
                 return Peak(**child.call("probe_gpu"))
-        with Child("optkit.bench.roofline", threads=threads) as child:
+        with Child("optkit.bench.roofline_worker", threads=threads) as child:
             peak = Peak(**child.call("probe", threads=threads))
         if has_bf16() and find_spec("torch"):
-            with Child("optkit.bench.roofline", threads=threads) as child:
+            with Child("optkit.bench.roofline_worker", threads=threads) as child:
                 peak = replace(peak, bf16=child.call("probe_bf16", threads=threads))
         return peak
+
+    def _work(self, row: Row) -> dict[tuple[int, int | str], Work]:
+        """What the model of `row` computes at each fixed shape; {} where nobody can count it."""
+        shapes = [(shape.batch, shape.tokens) for shape in self.plan.shapes if shape.fixed]
+        if not shapes or row.runtime == "fake" or not row.latency:
+            return {}
+        try:
+            with Child("optkit.bench.roofline_worker", timeout_s=self.plan.timeout_s) as child:
+                found = child.call("count", artifact=row.artifact, shapes=shapes)
+        except OptkitError:  # an unusual model: its times stand without this
+            return {}
+        return {shape: Work(**x) for shape, x in zip(shapes, found or ())}
 
     def probe(self, candidate: Candidate) -> dict[str, Any]:
         """What `optkit.bench.probe` finds out about an INT8 model: `int8` and `neighbours`."""
@@ -193,8 +206,8 @@ class Evaluator:
 
 def _longest(artifact: Artifact) -> int | None:
     """The model's most tokens; a little is left for the positions that RoBERTa reserves."""
-    positions = artifact.config.get("max_position_embeddings")
-    return max(1, positions - 2) if isinstance(positions, int) else None
+    positions = position_count(artifact.config)
+    return max(1, positions - 2) if positions is not None else None
 
 
 def plain_row(candidate: Candidate) -> Row:
@@ -207,9 +220,8 @@ def plain_row(candidate: Candidate) -> Row:
     return row
 
 
-def failed_row(name: str, error: Exception | None) -> Row:
+def failed_row(name: str, error: OptkitError | None) -> Row:
     """The row of a candidate that could not be made or could not answer."""
-    nan = float("nan")
     return Row(
         name=name,
         artifact="",
@@ -224,7 +236,7 @@ def failed_row(name: str, error: Exception | None) -> Row:
         peak_rss_bytes=0,
         seconds=0.0,
         verdict="error",
-        reasons=[] if error is None else [str(error)],
+        reasons=[] if error is None else [error.whole],
     )
 
 
@@ -236,21 +248,37 @@ def latencies(mine: Measured, first: Measured | None, examples: int) -> list[Lat
         if not flat:
             continue
         every = np.concatenate(flat)
-        p50, p90, p99 = (float(x) for x in np.percentile(every, (50, 90, 99)))
+        visits = [visit for draw in draws for visit in draw]
+        p50, p90, p99 = (_interval(every, visits, q) for q in (50, 90, 99))
         batch = min(examples, ALL_EXAMPLES) if shape.tokens == "all" else shape.batch
         found.append(
             Latency(
                 batch,
                 shape.tokens,
-                p50,
-                p90,
-                p99,
+                p50.value,
+                p90.value,
+                p99.value,
                 [[round(x, 4) for x in draw] for draw in flat],
                 _ratio(first, mine, shape),
-                per_second=round(batch * 1000 / (float(every.mean()) if not shape.fixed else p50), 2),
+                per_second=round(batch * 1000 / (float(every.mean()) if not shape.fixed else p50.value), 2),
+                p50=p50,
+                p90=p90,
+                p99=p99,
             )
         )
     return found
+
+
+def _interval(samples: np.ndarray, visits: list[list[float]], q: float) -> Interval:
+    found = percentile(samples, q, design_effect(visits, q))
+    return Interval(found.value, *(x if isfinite(x) else nan for x in (found.low, found.high)))
+
+
+def outcomes_text(outcomes: np.ndarray | None) -> str:
+    """Right or wrong as a 1 or a 0 per example; "" for anything else, such as a share of a token overlap."""
+    if outcomes is None or not np.isin(outcomes, (0, 1)).all():
+        return ""
+    return "".join("1" if right else "0" for right in outcomes)
 
 
 def _ratio(first: Measured | None, mine: Measured, shape: Shape) -> Interval | None:

@@ -37,8 +37,8 @@ Listener = Callable[[dict[str, Any]], None]
 class Loop:
     """One run of a recipe: `all()` fills `rows`, in order, and `leaves`, the names of the candidates.
 
-    `noise` are doubts about the latencies, `peaks` the machine's measured peaks, `trace` what the
-    accuracy-aware search tried.
+    `doubts` and `noise` say what disturbed the latencies; `peaks` are the machine's measured ones, `trace`
+    is what the accuracy-aware search tried.
     """
 
     checkpoint: Artifact
@@ -53,7 +53,8 @@ class Loop:
     rows: list[Row] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
     peak_rss_bytes: int = 0
-    noise: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    noise: dict[str, float | None] = field(default_factory=dict)
     peaks: Peak | None = None
     trace: list[str] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
@@ -247,9 +248,9 @@ class Loop:
         self.listen({"event": "step", "name": "latency, all side by side", "index": 0, "total": 0})
         whole = [row for row in self.rows if row.verdict != "error"]
         measured = self.evaluator.time(whole, self.candidates)
-        self.noise = list(measured.doubts)
+        self.doubts, self.noise = list(measured.doubts), measured.noise
         self.peaks, impossible = self.evaluator.roofline(whole)
-        self.noise += impossible
+        self.doubts += impossible
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         together = sum(row.peak_rss_bytes for row in self.rows)
         in_passes = max((row.pass_peak_rss_bytes or 0 for row in self.rows), default=0)

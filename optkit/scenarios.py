@@ -80,7 +80,7 @@ def _of_samples(name: str, measured: Measured, full: bool, examples: int) -> Sce
     seconds = sum(samples) / 1000
     if name == "offline":
         answered = min(examples, ALL_EXAMPLES) * len(samples)
-        valid = seconds >= rules.MIN_SECONDS and answered >= rules.MIN_OFFLINE
+        valid = seconds >= rules.MIN_SECONDS and answered >= min(rules.MIN_OFFLINE, examples)
         note = f"batches of {measured.offline_batch}, by length"
         return Scenario(
             name,
@@ -119,7 +119,6 @@ def _server(
                 artifact=candidate.artifact,
                 runtime=candidate.runtime,
                 options=options,
-                slowdown=candidate.slowdown,
             )
             child.call("attach", encoded=candidate.encoded or str(encoded))
             child.call("warm", batch=1, tokens="data", repeats=1)
@@ -147,7 +146,7 @@ def _server(
                     best = trials[-1] if trials[-1].holds else None
                     rate *= 0.95
     except OptkitError as error:
-        return Scenario("server", metric, None, 0, 0.0, False, str(error))
+        return Scenario("server", metric, None, 0, 0.0, False, error.whole)
     if best is None:
         note = f"not even {min(t.rate for t in trials):.1f} queries per second held the bound"
         return Scenario("server", metric, None, 0, 0.0, False, note)

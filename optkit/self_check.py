@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil, sqrt
 from pathlib import Path
+from statistics import fmean, geometric_mean
 from typing import Any
 
 from optkit.artifact import Artifact
 from optkit.bench.latency import Spawn, measure, speedup
-from optkit.bench.plan import Plan, Shape
+from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.stats import Ratio, difference_shown
 from optkit.contestants import open_contestant, synthetic
 from optkit.data import Data
@@ -25,26 +25,54 @@ SAME, SLOWED = "the same model again", "slowed down"
 
 
 @dataclass(frozen=True)
-class SelfCheck:
-    """`comparisons` of a model with itself: how often a difference was claimed, and the slowdown found.
+class Compared:
+    """One comparison: a model beside itself (`same`) and beside itself slowed down (`slowed`).
 
-    `disturbed` counts comparisons during which the machine was busy to the end; `ratios` holds
-    (against itself, against the slowed one) per comparison; `seconds` is what one comparison took.
+    `disturbed`: the machine was busy to the end. `seconds` is what the comparison took.
     """
+
+    seed: int
+    same: Ratio
+    slowed: Ratio
+    disturbed: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """How often a difference was claimed where there is none, and how often a known slowdown was found."""
 
     slowdown: float
     shape: str
     processes: int
     rounds: int
-    false_claims: int
-    found: int
-    disturbed: int
-    seconds: float
-    ratios: list[tuple[Ratio, Ratio]]
+    compared: tuple[Compared, ...]
 
     @property
     def comparisons(self) -> int:
-        return len(self.ratios)
+        return len(self.compared)
+
+    @property
+    def false_claims(self) -> int:
+        return sum(difference_shown(x.same) for x in self.compared)
+
+    @property
+    def found(self) -> int:
+        return sum(x.slowed.high < 1 for x in self.compared)
+
+    @property
+    def disturbed(self) -> int:
+        return sum(x.disturbed for x in self.compared)
+
+    @property
+    def seconds(self) -> float:
+        """What one comparison took, on average."""
+        return round(fmean(x.seconds for x in self.compared), 1)
+
+    @property
+    def injected(self) -> float:
+        """The slowdown that came out on average: the machine does not do the extra work on the dot."""
+        return 1 / geometric_mean(x.slowed.value / x.same.value for x in self.compared) - 1
 
     @property
     def smallest(self) -> float:
@@ -52,7 +80,7 @@ class SelfCheck:
 
         Slowing one side of a comparison with itself by s divides both ends of its interval by 1 + s.
         """
-        highs = sorted(same.high for same, _ in self.ratios)
+        highs = sorted(x.same.high for x in self.compared)
         return max(0.0, highs[ceil(0.9 * len(highs)) - 1] - 1)
 
     def sentence(self) -> str:
@@ -63,18 +91,18 @@ class SelfCheck:
             f"A against A at {self.shape}, {self.processes} processes x {self.rounds} rounds: a difference "
             f"was claimed in {self.false_claims} of {n} comparisons (95% interval {claims[0]:.0%} to "
             f"{claims[1]:.0%}; 5% is what the intervals promise).\n"
-            f"An injected slowdown of {self.slowdown:.1%} was found in {self.found} of {n} "
-            f"({found[0]:.0%} to {found[1]:.0%}); 9 of 10 would have found {self.smallest:.1%}. "
-            f"{self.seconds:.0f} s per comparison."
+            f"An injected slowdown of {self.slowdown:.1%} (measured: {self.injected:.1%}) was found in "
+            f"{self.found} of {n} ({found[0]:.0%} to {found[1]:.0%}); 9 of 10 would have found "
+            f"{self.smallest:.1%}. {self.seconds:.0f} s per comparison."
         )
         if self.disturbed:
             text += f"\nThe machine was busy during {self.disturbed} of them: these count, but mean little."
         return text
 
-    def to_json(self) -> str:
-        return json.dumps(
-            {**asdict(self), "comparisons": self.comparisons, "smallest": self.smallest}, indent=2
-        )
+    def to_dict(self) -> dict[str, Any]:
+        """Fields and everything derived from them, for JSON."""
+        derived = ("comparisons", "false_claims", "found", "disturbed", "seconds", "injected", "smallest")
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
 
 def self_check(
@@ -88,14 +116,20 @@ def self_check(
     plan: dict[str, Any] | None = None,
     listener: Listener | None = None,
     spawn: Spawn | None = None,
+    done: Sequence[Compared] = (),
+    keep: Callable[[SelfCheck], None] | None = None,
 ) -> SelfCheck:
     """Measure `model` beside itself and beside itself slowed down by `slowdown`, `comparisons` times.
 
     Without `data` the inputs are random. `plan` holds fields of `optkit.bench.plan.Plan`, whose
-    defaults are those of every other measurement. Raises WorkerError where the model fails.
+    defaults are those of every other measurement. `keep` receives the result so far after each
+    comparison; those `done` by an earlier call count, and are not measured again.
+    Raises WorkerError where the model fails.
     """
     listen = listener or (lambda event: None)
-    begun, ratios, disturbed = time.monotonic(), [], 0
+    measured_at = Shape.parse(shape or "1x32")
+    settings = Plan(**{"shapes": (measured_at,), **(plan or {})})
+    result = SelfCheck(slowdown, str(measured_at), settings.processes, settings.rounds, tuple(done))
     with tempfile.TemporaryDirectory(prefix="optkit-bench-") as scratch:
         contestant = open_contestant(model, Path(scratch))
         if data is None:
@@ -106,30 +140,28 @@ def self_check(
         file = Path(scratch) / "examples.npz"
         encoded.save(file)
         first = contestant.candidate()
-        candidates = [first, replace(first, name=SAME), replace(first, name=SLOWED, slowdown=slowdown)]
-        measured_at = Shape.parse(shape or "1x32")
-        for i in range(comparisons):
-            settings = Plan(**{"shapes": (measured_at,), **(plan or {}), "seed": i})
-            listen({"event": "step", "name": "self-check", "index": i + 1, "total": comparisons})
-            found = measure(candidates, file, settings, listen, spawn)
-            for candidate in candidates:
-                if (reason := found[candidate.name].error) is not None:
-                    raise WorkerError(f"{candidate.name} could not be measured: {reason}")
-            same, slowed = (speedup(found[first.name], found[other], measured_at) for other in (SAME, SLOWED))
-            ratios.append((same, slowed))
-            disturbed += bool(found.doubts)
-            listen({"event": "note", "text": _line(ratios[-1])})
-    return SelfCheck(
-        slowdown=slowdown,
-        shape=str(measured_at),
-        processes=settings.processes,
-        rounds=settings.rounds,
-        false_claims=sum(difference_shown(same) for same, _ in ratios),
-        found=sum(slowed.high < 1 for _, slowed in ratios),
-        disturbed=disturbed,
-        seconds=round((time.monotonic() - begun) / comparisons, 1),
-        ratios=ratios,
-    )
+        for seed in range(len(done), comparisons):
+            listen({"event": "step", "name": "self-check", "index": seed + 1, "total": comparisons})
+            compared = _compare(first, slowdown, file, replace(settings, seed=seed), listen, spawn)
+            listen({"event": "note", "text": _line(compared)})
+            result = replace(result, compared=(*result.compared, compared))
+            if keep is not None:
+                keep(result)
+    return result
+
+
+def _compare(
+    first: Candidate, slowdown: float, encoded: Path, plan: Plan, listen: Listener, spawn: Spawn | None
+) -> Compared:
+    """One comparison, at the only shape of `plan`."""
+    begun = time.monotonic()
+    candidates = [first, replace(first, name=SAME), replace(first, name=SLOWED, slowdown=slowdown)]
+    found = measure(candidates, encoded, plan, listen, spawn)
+    for candidate in candidates:
+        if (reason := found[candidate.name].error) is not None:
+            raise WorkerError(f"{candidate.name} could not be measured: {reason}")
+    same, slowed = (speedup(found[first.name], found[name], plan.shapes[0]) for name in (SAME, SLOWED))
+    return Compared(plan.seed, same, slowed, bool(found.doubts), round(time.monotonic() - begun, 1))
 
 
 def share_interval(count: int, n: int) -> tuple[float, float]:
@@ -144,6 +176,7 @@ def share_interval(count: int, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _line(ratios: tuple[Ratio, Ratio]) -> str:
+def _line(compared: Compared) -> str:
+    ratios = compared.same, compared.slowed
     same, slowed = (f"{r.value:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in ratios)
     return f"same {same}, slowed {slowed}"

@@ -25,6 +25,9 @@ class QuietMachine:
     def doubts(self) -> list[str]:
         return []
 
+    def figures(self) -> dict[str, float | None]:
+        return {"steal": 0.0}
+
 
 @pytest.fixture(autouse=True)
 def quiet_machine(monkeypatch):

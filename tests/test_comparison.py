@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from optkit import comparison as module
+from optkit.bench.latency import UNSTABLE
 from optkit.comparison import compare, markdown, merge
 from optkit.errors import DataError, GateFailed, RecipeError
 from optkit.report.model import Interval, Report, Row
@@ -33,6 +34,42 @@ def test_a_drop_beyond_the_limit_fails_with_both_figures():
     assert "drops by 0.0200, allowed are 0.0090" in found.reasons[0]
     with pytest.raises(GateFailed):
         module.require_passed(found)
+
+
+def test_the_drop_is_paired_where_both_say_which_were_right():
+    old, new = report(), report(score=0.895)
+    assert "not paired" in markdown(compare(new, old))
+    # 895 and 900 of 1,000 right: the same examples but for 5, or 100 wrong here and 105 there.
+    old.rows[1].outcomes, near = "1" * 900 + "0" * 100, "1" * 895 + "0" * 105
+    far = "0" * 105 + "1" * 895
+    drops = []
+    for outcomes in (near, far):
+        new.rows[1].outcomes = outcomes
+        found = compare(new, old)
+        assert found.passed
+        assert found.drop.value == pytest.approx(0.005)
+        assert "paired [" in markdown(found)
+        drops.append(found.drop)
+    assert drops[0].high < 0.012
+    assert drops[1].high > 0.03
+    other = report(data={**old.data, "sha256": "1"})
+    other.rows[1].outcomes = near
+    assert "not paired" in markdown(compare(new, other, allow_other_data=True))
+    assert "1000 examples are too few to promise a drop of at most 0.0090" in markdown(found)
+
+
+def test_a_busy_machine_is_remembered():
+    doubted = report(doubts=[UNSTABLE, "Other processes used 1.00 cores."])
+    assert compare(report(), doubted).doubts == [f"The baseline says: {UNSTABLE}"]
+    assert compare(doubted, report()).doubts == [f"The new report says: {UNSTABLE}"]
+
+
+def test_without_scores_only_speed_is_compared():
+    nothing = {"metric": "", "score": float("nan")}
+    found = compare(report(**nothing), report(**nothing))
+    assert found.passed
+    assert "| score | – | – |" in markdown(found)
+    assert not compare(report(speed=(3.0, 2.9, 3.1), **nothing), report(**nothing)).passed
 
 
 def test_a_slowdown_counts_only_when_it_is_shown():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -97,19 +97,6 @@ def paired_drop_of(
     defined = defined[np.isfinite(defined)]
     low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (-inf, inf)
     return Paired(drop, min(float(low), drop), max(float(high), drop), n, None)
-
-
-def smallest_supported_drop(n: int, disagreement: float = 0.05) -> float:
-    """The smallest drop that `n` examples can promise not to exceed, where none is measured.
-
-    That is half the width of the paired 95% interval when a share `disagreement` of the examples
-    flips. A promise below it needs more examples, whatever the model does. Infinite for none.
-
-    >>> round(smallest_supported_drop(872), 3)
-    0.015
-    """
-    flips = disagreement * n + 2  # one more each way, as in `paired_drop`
-    return 1.96 * sqrt(flips) / (n + 2) if n else inf
 
 
 def mcnemar(worse: int, better: int) -> float:

@@ -31,13 +31,13 @@ def data_batches(lengths: np.ndarray, batch: int, count: int = DATA_EXAMPLES) ->
     return [parts[i] for i in np.random.default_rng(0).permutation(len(parts))]
 
 
-def shuffled(examples: int, batch: int, queries: int = STREAM_QUERIES) -> list[np.ndarray]:
+def shuffled(examples: int, batch: int, queries: int = STREAM_QUERIES, seed: int = 0) -> list[np.ndarray]:
     """Indices of `queries` batches of random examples, with replacement, as a load generator draws them.
 
     >>> [len(part) for part in shuffled(5, 8, queries=2)]
     [8, 8]
     """
-    drawn = np.random.default_rng(0).integers(0, examples, (queries, batch))
+    drawn = np.random.default_rng(seed).integers(0, examples, (queries, batch))
     return list(drawn)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit.bench.environment import NoiseLedger
+from optkit.bench.noise import Figures, NoiseLedger, worst
 from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.stats import Ratio, ratio_interval
 from optkit.errors import OptkitError, RecipeError, WorkerError
@@ -58,12 +58,14 @@ class Measured:
 class Measurement:
     """`models`: name → what was measured. `doubts` say what disturbed it, [] for a quiet machine.
 
-    `redrawn` counts the draws that were thrown away because the machine was busy.
+    `redrawn` counts the draws that were thrown away because the machine was busy; `noise` holds the
+    ledger's worst figures over those that were kept.
     """
 
     models: dict[str, Measured]
     doubts: list[str] = field(default_factory=list)
     redrawn: int = 0
+    noise: Figures = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Measured:
         return self.models[name]
@@ -103,6 +105,7 @@ def measure(
             run.forget()
             result.redrawn += 1
             run.listener({"event": "note", "text": f"{' '.join(doubts)} Drawing these processes again."})
+        result.noise = worst([result.noise, watch.figures()])
         result.doubts += [doubt for doubt in doubts if doubt not in result.doubts]
     if result.doubts:
         result.doubts.insert(0, UNSTABLE)
@@ -203,7 +206,7 @@ class _Run:
         try:
             child = stack.enter_context(self._spawn(self._plan.threads))
         except OptkitError as reason:
-            record.error = str(reason)
+            record.error = reason.whole
             return
         self._children[candidate.name] = child
 
@@ -227,7 +230,7 @@ class _Run:
         try:
             action(*arguments)
         except OptkitError as reason:
-            self.found[name].error = str(reason)
+            self.found[name].error = reason.whole
             del self._children[name]
             child.close()
         else:
@@ -261,9 +264,9 @@ class _Run:
         self.found[name].samples[shape][-1].append(call("time", **where, repeats=repeats))
 
     def _note_memory(self, name: str) -> None:
-        record, peak = self.found[name], self._children[name].call("peak_rss")
-        record.gpu = self._children[name].call("gpu")
-        record.peak_rss_bytes = max(record.peak_rss_bytes or 0, peak)
+        record, call = self.found[name], self._children[name].call
+        record.gpu = call("gpu")
+        record.peak_rss_bytes = max(record.peak_rss_bytes or 0, call("peak_rss"))
 
     def tell(self, fraction: float, text: str) -> None:
         seconds = self._clock() - self._begun

@@ -99,6 +99,10 @@ class Plan:
                 raise RecipeError(f"Expected {name} to be above 0, received {getattr(self, name)}.")
 
 
+#: Fields of a plan that sees differences of 5% (benchmarks/aa.py): more processes, more and shorter visits.
+PRECISE: dict[str, Any] = {"processes": 8, "rounds": 20, "budget_ms_per_round": 30.0}
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A model to measure: an artifact's folder, and the runtime that loads it with `options`.

@@ -1,14 +1,15 @@
 """MLPerf's scenarios: single-stream, multi-stream, offline and server, by LoadGen's rules.
 
 Source: MLCommons inference policies, "Inference rules" (scenarios, early stopping) and LoadGen's
-`early_stopping.cc`. What differs: nothing is submitted or audited here, and the short defaults are
-marked as not meeting the rules.
+`early_stopping.cc` and `results.cc`. What differs: nothing is submitted or audited here, queries
+come from numpy's generator, and the short defaults are marked as not meeting the rules.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from math import ceil
 
 import numpy as np
@@ -16,7 +17,8 @@ import numpy as np
 from optkit.bench.plan import Shape
 from optkit.errors import RecipeError
 
-#: The rules for a full run: every scenario runs at least this long, and offline has so many samples.
+#: The rules for a full run: every scenario runs at least this long, and offline has so many samples
+#: (or all of the data, where that is less).
 MIN_SECONDS = 600.0
 MIN_SINGLE_STREAM = 1024
 MIN_OFFLINE = 24_576
@@ -25,7 +27,7 @@ CONFIDENCE = 0.99
 
 #: Scenario → the shape it is measured at. The server is a search of its own.
 SHAPES = {
-    "single-stream": Shape(1, "data"),
+    "single-stream": Shape(1, "stream"),
     "multi-stream": Shape(8, "stream"),
     "offline": Shape(1, "all"),
 }
@@ -37,41 +39,44 @@ PERCENTILE = {"single-stream": 90.0, "multi-stream": 99.0, "server": 99.0}
 def early_stopping(samples_ms: Sequence[float] | np.ndarray, percentile: float) -> float | None:
     """An upper bound of the percentile that holds with 99% confidence; None: too few queries.
 
-    Of n queries the t-th largest latency is given, t the greatest number for which
-    I_p(n - t, t + 1) <= 1 - c, with the regularized incomplete beta function I: were the true
-    percentile larger, so few queries beyond it would be seen in less than 1% of runs. The least n is
-    64 for the 90th percentile and 662 for the 99th.
+    The t-th largest latency, t the greatest number of queries over it that `passes` allows.
 
     >>> early_stopping(range(1, 101), 90), early_stopping(range(63), 90)
     (98.0, None)
     """
-    from scipy.special import betainc
-
     ordered = np.sort(np.asarray(samples_ms, dtype=np.float64))
-    n, p = len(ordered), percentile / 100
-    t = 0
-    while t + 1 < n and betainc(n - (t + 1), t + 2, p) <= 1 - CONFIDENCE:
+    n, t = len(ordered), 0
+    while t + 1 < n and passes(n, t + 1, percentile):
         t += 1
     return float(ordered[n - t]) if t else None
 
 
-def queries_needed(percentile: float) -> int:
-    """The least number of queries from which `early_stopping` gives a value.
+def passes(queries: int, over: int, percentile: float) -> bool:
+    """Whether `over` of `queries` queries beyond a bound still show that the percentile lies under it.
+
+    I_p(n - t, t + 1) <= 1 - c, with the regularized incomplete beta function I: were the true
+    percentile larger, so few queries beyond it would be seen in less than 1% of runs.
+
+    >>> passes(459, 0, 99), passes(458, 0, 99)
+    (True, False)
+    """
+    from scipy.special import betainc
+
+    return over < queries and bool(betainc(queries - over, over + 1, percentile / 100) <= 1 - CONFIDENCE)
+
+
+def queries_needed(percentile: float, over: int = 1) -> int:
+    """The least number of queries of which `over` may lie beyond the bound; with 1, `early_stopping` tells.
 
     >>> queries_needed(90), queries_needed(99)
     (64, 662)
     """
-    from scipy.special import betainc
-
-    p, n = percentile / 100, 2
-    while betainc(n - 1, 2, p) > 1 - CONFIDENCE:
-        n += 1
-    return n
+    return next(n for n in count(over + 1) if passes(n, over, percentile))
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A server run at one rate: `p99_ms` is None where the queue only grew or queries were too few."""
+    """A server run at one rate: `p99_ms` is None where the queue only grew."""
 
     rate: float
     p99_ms: float | None
@@ -117,14 +122,16 @@ def highest_rate(
 def trial(rate: float, reply: dict, seconds: float, bound_ms: float, strict: bool) -> Trial:
     """What a worker's `serve` reply says about `rate`.
 
-    The p99 under `bound_ms` is the early-stopping bound when `strict`, else the sample percentile.
+    By the rules (`strict`) so few queries may lie over `bound_ms` that early stopping passes, else
+    the sample percentile must lie under it.
     """
-    latencies = reply["latencies_ms"]
-    value = None
-    if latencies and not reply["gave_up"]:
-        value = early_stopping(latencies, 99.0) if strict else float(np.percentile(latencies, 99.0))
-    holds = value is not None and value <= bound_ms
-    return Trial(rate, value, len(latencies), seconds, holds)
+    latencies = np.asarray(reply["latencies_ms"], dtype=np.float64)
+    if not len(latencies) or reply["gave_up"]:
+        return Trial(rate, None, len(latencies), seconds, False)
+    p99_ms = float(np.percentile(latencies, 99.0))
+    over = int((latencies > bound_ms).sum())
+    holds = p99_ms <= bound_ms and (not strict or passes(len(latencies), over, 99.0))
+    return Trial(rate, p99_ms, len(latencies), seconds, holds)
 
 
 def trial_seconds(rate: float, least: float, strict: bool) -> float:

@@ -110,12 +110,13 @@ def ratio_interval(
     return Ratio(exp(middle), exp(middle - half), exp(middle + half))
 
 
-def percentile(samples: Sequence[float] | np.ndarray, q: float) -> Percentile:
+def percentile(samples: Sequence[float] | np.ndarray, q: float, effect: float = 1.0) -> Percentile:
     """The `q`-th percentile (0 to 100) with a 95% interval whose ends are samples themselves.
 
     The number of samples below a percentile is binomial whatever their distribution, so the
     interval is exact for independent samples (Conover, Practical Nonparametric Statistics, 3.2).
-    Repetitions in one process are not independent; over several draws the true interval is wider.
+    `effect` is how many dependent samples say as much as one independent one (`design_effect`); the
+    interval is as wide as that of so many fewer samples (Woodruff 1952).
 
     Raises DataError for no samples or a `q` outside of 0 to 100.
 
@@ -128,15 +129,36 @@ def percentile(samples: Sequence[float] | np.ndarray, q: float) -> Percentile:
         raise DataError(f"Expected samples and a percentile of 0 to 100, received {n} samples and {q}.")
     if p in (0, 1):
         value = float(ordered[0 if p == 0 else -1])
-        return Percentile(value, -inf if p == 0 else value, value if p == 0 else inf)
-    below = _binomial_cdf(n, p)  # below[k]: at most k samples are below the percentile
+        return Percentile(value, -inf if p == 0 else value, inf if p == 1 else value)
+    worth = max(1, round(n / effect))
+    below = _binomial_cdf(worth, p)  # P(at most k of the samples are below the percentile)
     lower = int(np.searchsorted(below, tail, side="right")) - 1  # the last k with P(at most k) <= tail
     upper = int(np.searchsorted(below, 1 - tail))
     value = float(np.percentile(ordered, q))
     # Between two samples the value is interpolated, and with a handful it can pass an end.
-    low = min(float(ordered[lower]), value) if lower >= 0 else -inf
-    high = max(float(ordered[upper]), value) if upper < n else inf
+    low = min(float(ordered[lower * n // worth]), value) if lower >= 0 else -inf
+    high = max(float(ordered[-(-upper * n // worth)]), value) if -(-upper * n // worth) < n else inf
     return Percentile(value, low, high)
+
+
+def design_effect(groups: Sequence[Sequence[float]], q: float) -> float:
+    """How many samples say as much about the `q`-th percentile as one independent sample would.
+
+    1 where samples of one group (a visit) are no more alike than those of two; the size of a group
+    where they are all alike. It is the variance of the share of samples below the percentile, taken
+    over groups, against the binomial's (Kish 1965, Survey Sampling, section 5.4).
+
+    >>> design_effect([[1.0] * 4, [9.0] * 4, [1.0] * 4, [9.0] * 4], 50) > 4
+    True
+    """
+    groups = [group for group in groups if len(group)]
+    every = np.concatenate(groups)
+    value = np.percentile(every, q)
+    p, n, k = float((every <= value).mean()), len(every), len(groups)
+    if k < 2 or p in (0, 1):
+        return 1.0
+    off = np.array([(np.asarray(group) <= value).sum() - p * len(group) for group in groups])
+    return max(1.0, float((off**2).sum()) * k / (k - 1) / (n * p * (1 - p)))
 
 
 @cache

@@ -5,18 +5,17 @@ from __future__ import annotations
 import gc
 import json
 import os
-import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.bench import gpu_warmth
+from optkit.bench import burden, gpu_warmth, memory
 from optkit.bench.accuracy import save_outputs
 from optkit.bench.batches import Item, arrivals, data_batches, everything, shuffled
 from optkit.errors import DataError, OptkitError
@@ -42,9 +41,10 @@ class Worker:
         open_session: Callable[..., Session] = open_session,
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
+        burn: Callable[[int], None] = burden.burn,
         read_state: Callable[[], dict[str, Any]] = gpu_warmth.state_of_process,
     ) -> None:
-        self._open, self._clock, self._sleep = open_session, clock, sleep
+        self._open, self._clock, self._sleep, self._burn = open_session, clock, sleep, burn
         self._read_state, self._settled = read_state, False
         self._device_ms: dict[str, list[float]] = {}
         self._session: Session | None = None
@@ -54,7 +54,9 @@ class Worker:
         self._texts: list[Any] = []
         self._slowdown = 0.0
         self._offline_batch = 1
+        self._streams = 0  # how often queries were drawn
         self._made: dict[tuple[int, int | str], list[Item]] = {}
+        self._extra: dict[tuple[int, int | str], list[int]] = {}
 
     def pin(self, cores: list[int]) -> None:
         """Run on these cores only; threads that are started later do too (Linux)."""
@@ -68,8 +70,8 @@ class Worker:
     ) -> dict[str, Any]:
         """Open the model. `load_ms` counts from here to a session that can answer, imports included.
 
-        `rss_bytes` is resident memory after it. With `slowdown` every timed answer takes longer by
-        this share, spent busy.
+        `rss_bytes` is resident memory after it. With `slowdown` every timed answer is followed by
+        extra work that takes this share of it (`optkit.bench.burden`).
         """
         begun = self._clock()
         self._artifact = Artifact.open(artifact)  # a damaged folder is refused before a runtime is imported
@@ -77,7 +79,7 @@ class Worker:
         self._slowdown = slowdown
         return {
             "load_ms": (self._clock() - begun) * 1000,
-            "rss_bytes": _memory("VmRSS") or self.peak_rss(),
+            "rss_bytes": memory.resident(),
             "inputs": [spec.name for spec in self._session.inputs],
         }
 
@@ -92,6 +94,7 @@ class Worker:
         self._encoded = found
         self._texts = json.loads(Path(texts).read_text(encoding="utf-8")) if texts else []
         self._made.clear()
+        self._extra.clear()
 
     def evaluate(self, out: str, batch_size: int, max_tokens: int) -> dict[str, Any]:
         """Answer every example; raw outputs go to `out`, in the order of the examples.
@@ -134,14 +137,19 @@ class Worker:
         """Milliseconds of each batch, `repeats` times over all batches of the shape.
 
         `tokens` is a number or one of `optkit.bench.plan.KINDS`: then the batches are made by
-        `optkit.bench.batches`, always the same in the same order, and the result holds
+        `optkit.bench.batches`, in the same order in every worker, and the result holds
         repeats x batches samples; for "all" it holds the time of each pass over the whole data.
+        "stream" draws new queries for each call.
         """
+        if tokens == "stream":
+            self._made.pop((batch, tokens), None)
+            self._streams += 1
         items = self._items(batch, tokens)
+        extra = self._extra_steps(batch, tokens)
         samples: list[float] = []
         with _no_garbage_collection():
             for _ in range(repeats):
-                taken = [self._timed(item, f"{batch}x{tokens}") for item in items]
+                taken = [self._timed(x, f"{batch}x{tokens}", steps) for x, steps in zip(items, extra)]
                 samples += [sum(taken)] if tokens == "all" else taken
         return samples
 
@@ -159,7 +167,8 @@ class Worker:
                     break
             batch = max(rate, key=lambda size: rate[size])
         self._offline_batch = batch
-        self._made.pop((1, "all"), None)
+        for kept in (self._made, self._extra):
+            kept.pop((1, "all"), None)
         return batch
 
     def serve(
@@ -205,14 +214,7 @@ class Worker:
 
     def peak_rss(self) -> int:
         """The most memory this process has held, in bytes."""
-        # getrusage on Linux starts from the parent's peak, which a fork inherits; VmHWM does not.
-        found = _memory("VmHWM")
-        if found is not None:
-            return found
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+        return memory.peak()
 
     def cpu_seconds(self) -> float:
         """CPU time of this process so far, all threads."""
@@ -236,7 +238,7 @@ class Worker:
             else:
                 parts = {
                     "data": lambda: data_batches(encoded.lengths, batch),
-                    "stream": lambda: shuffled(len(encoded), batch),
+                    "stream": lambda: shuffled(len(encoded), batch, seed=self._streams),
                     "all": lambda: everything(encoded.lengths, self._offline_batch),
                 }[tokens]()
                 self._made[key] = [encoded.batch(part) for part in parts]
@@ -251,23 +253,30 @@ class Worker:
             encoded = self._task.encode(item)
             self._task.decode(infer_all(session, encoded, len(item), max_tokens=4096))
 
-    def _timed(self, item: Item, shape: str = "") -> float:
-        """Milliseconds until `item` was answered, copies to the device and back included."""
+    def _extra_steps(self, batch: int, tokens: int | str) -> list[int]:
+        """Per item of a shape, the extra work that makes the slowdown asked for."""
+        key, items = (batch, tokens), self._items(batch, tokens)
+        if not self._slowdown:
+            return [0] * len(items)
+        if len(self._extra.get(key, ())) != len(items):
+            answers = [partial(self._timed, item) for item in items]
+            self._extra[key] = burden.steps_for(self._slowdown, answers, self._burn, self._clock)
+        return self._extra[key]
+
+    def _timed(self, item: Item, shape: str = "", extra: int = 0) -> float:
+        """Milliseconds until `item` was answered, copies to the device and back included, and `extra`
+        steps of work were done."""
         session, _ = self._ready()
         session.synchronize()  # what an earlier answer left on the device is no part of this one
         begin, begun = session.mark(), self._clock()
         self._answer(item)
         end = session.mark()
         session.synchronize()
-        taken = self._clock() - begun
         if begin is not None:
             self._device_ms.setdefault(shape, []).append(session.elapsed_ms(begin, end))
-        if self._slowdown:
-            until = begun + taken * (1 + self._slowdown)
-            while (now := self._clock()) < until:
-                pass
-            taken = now - begun
-        return taken * 1000
+        if extra:
+            self._burn(extra)
+        return (self._clock() - begun) * 1000
 
     def _ready(self) -> tuple[Session, EncodedSet]:
         if self._session is None or self._encoded is None:
@@ -290,13 +299,3 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _memory(field: str) -> int | None:
-    """A field of /proc/self/status in bytes; None where there is no such file."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    found = re.search(rf"^{field}:\s*(\d+) kB", status, re.M)
-    return int(found.group(1)) * 1024 if found else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -33,8 +34,10 @@ def bench(
     label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of each model; default: all cores.", min=1)] = None,
     cores: Annotated[str | None, typer.Option(help="Cores that all models run on: 0,1 or 0-3; default: any.")] = None,
+    precise: Annotated[bool, typer.Option("--precise", help="More processes and rounds: sees differences of 5%, and takes six times as long.")] = False,
     rounds: Annotated[int | None, typer.Option(help="Timed visits per process and shape.", min=1)] = None,
     processes: Annotated[int | None, typer.Option(help="Fresh processes per model.", min=1)] = None,
+    warmup: Annotated[int | None, typer.Option(help="Untimed batches before the first round.", min=0)] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which a model that does not answer is given up.")] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that a checkpoint brings.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False,
@@ -42,6 +45,7 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout, all else on stderr.")] = False,
 ) -> None:  # fmt: skip
     """Measure models side by side: latency, accuracy, memory, scenarios."""
+    from optkit.bench.plan import PRECISE
     from optkit.benchmarking import benchmark
     from optkit.cli.terminal import Terminal
     from optkit.scenarios import Scenarios
@@ -50,11 +54,13 @@ def bench(
     settings = {
         "rounds": rounds,
         "processes": processes,
+        "warmup": warmup,
         "threads": threads,
         "cores": _cores(cores),
         "timeout_s": timeout,
     }
-    plan = {key: value for key, value in settings.items() if value is not None}
+    given = {key: value for key, value in settings.items() if value is not None}
+    plan = {**(PRECISE if precise else {}), **given}
     columns = Columns(text_column, pair_column, label_column)
     with Terminal(quiet=quiet) as terminal:
         if self_check:
@@ -90,7 +96,7 @@ def bench(
                 command=shlex.join(["optkit", *sys.argv[1:]]),
             )
     if self_check:
-        typer.echo(found.to_json() if json else found.sentence())
+        typer.echo(dumps(found.to_dict(), indent=2) if json else found.sentence())
         return
     terminal.result(report, out, json=json)
 

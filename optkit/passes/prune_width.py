@@ -16,10 +16,10 @@ from optkit.passes.prune import calibration
 class PruneWidth(Pass):
     """The hidden dimension is cut: embeddings shrink too, and every projection reads and writes less.
 
-    `share` of the dimensions goes, those with the least Fisher information over `samples` training texts,
-    without labels. The norms look at what is left, so the answers change much: `distill` has to follow, with
-    relations, for hidden states of another width cannot be compared. Encoders only (BERT, RoBERTa, ELECTRA,
-    DistilBERT). Notes: the dimension before and after, parameters.
+    At least `share` of the dimensions goes, those with the least Fisher information over `samples` training
+    texts, without labels. The norms look at what is left, so the answers change much: `distill` has to
+    follow, with relations, for hidden states of another width cannot be compared. Encoders only (BERT,
+    RoBERTa, ELECTRA, DistilBERT). Notes: the dimension before and after, parameters.
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"hf"})
@@ -45,7 +45,7 @@ class PruneWidth(Pass):
 
         model = load_model(source, context.task.name, context.trust_remote_code)
         width = width_of(model)
-        left = max(self.multiple, round((1 - self.share) * width / self.multiple) * self.multiple)
+        left = max(self.multiple, int((1 - self.share) * width / self.multiple) * self.multiple)
         if left >= width:
             raise RecipeError(
                 f"Expected a share that removes at least {self.multiple} of {width} dimensions, received "

@@ -12,10 +12,10 @@ from optkit.report.model import Interval, Latency, Report, Row
 
 COLUMNS = (
     *("name", "runtime", "precision", "verdict", "chosen", "metric", "score", "score_delta"),
-    *("drop", "drop_low", "drop_high", "agreement", "size_bytes", "peak_rss_bytes", "load_ms", "seconds"),
-    *("batch", "tokens", "p50_ms", "p90_ms", "p99_ms", "samples", "speedup", "speedup_low", "speedup_high"),
-    "bound_share",
-    "reasons",
+    *("drop", "drop_low", "drop_high", "agreement", "size_bytes", "load_rss_bytes", "peak_rss_bytes"),
+    *("gpu_mib", "load_ms", "cold_ms", "seconds", "batch", "tokens"),
+    *("p50_ms", "p50_low", "p50_high", "p90_ms", "p90_low", "p90_high", "p99_ms", "p99_low", "p99_high"),
+    *("per_second", "samples", "speedup", "speedup_low", "speedup_high", "bound_share", "reasons"),
 )
 
 
@@ -45,8 +45,11 @@ def _line(report: Report, row: Row, latency: Latency | None) -> dict[str, Any]:
         **_bounds("drop", row.drop),
         "agreement": row.agreement,
         "size_bytes": row.size_bytes,
+        "load_rss_bytes": row.load_rss_bytes,
         "peak_rss_bytes": row.peak_rss_bytes,
+        "gpu_mib": row.gpu.get("process_memory_mib"),
         "load_ms": row.load_ms,
+        "cold_ms": row.cold_ms,
         "seconds": row.seconds,
         "reasons": "; ".join(row.reasons),
     }
@@ -57,10 +60,14 @@ def _line(report: Report, row: Row, latency: Latency | None) -> dict[str, Any]:
             "p50_ms": latency.p50_ms,
             "p90_ms": latency.p90_ms,
             "p99_ms": latency.p99_ms,
+            "per_second": latency.per_second,
             "samples": sum(map(len, latency.samples_ms)),
             "bound_share": latency.bound_share,
             **_bounds("speedup", latency.speedup),
         }
+        for name in ("p50", "p90", "p99"):
+            ends = _bounds(name, getattr(latency, name))
+            figures |= {key: value for key, value in ends.items() if key != name}
     return figures
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 
 from optkit.report import charts
-from optkit.report.charts import figures, flips, parts
+from optkit.report.charts import figures, flips, parts, tables
 from optkit.report.charts.figures import DASH
-from optkit.report.model import Interval, Report, Row
+from optkit.report.model import Report, Row
 
 _WORDS = {"passed": "✓ passed", "failed": "✗ failed", "error": "! error"}
 
@@ -19,8 +19,9 @@ _WORDS = {"passed": "✓ passed", "failed": "✗ failed", "error": "! error"}
 def render(report: Report) -> str:
     """The whole page."""
     state, sentence = figures.verdict(report)
+    style = "unstable" if figures.unstable(report) else state
     body = [
-        f'<header class="{state}"><p class="kicker">optkit · {parts.text(report.task)}</p>',
+        f'<header class="{style}"><p class="kicker">optkit · {parts.text(report.task)}</p>',
         f"<h1>{parts.text(sentence)}</h1>{_about(report)}</header><main>{_tiles(report)}",
         parts.section("Summary", _summary(report) + _reasons(report)),
         parts.section("Doubts", _doubts(report)),
@@ -30,10 +31,10 @@ def render(report: Report) -> str:
         parts.section("Fastest by shape", parts.bullets(figures.winners(report, str))),
         parts.section("Accuracy-aware search", parts.bullets(report.trace)),
         parts.section("INT8 probes", parts.bullets(figures.probes(report, str))),
-        parts.section("Scenarios", _scenarios(report)),
+        parts.section("Scenarios", tables.scenarios(report)),
         parts.section("Size and memory", _sizes(report)),
         parts.section("What changed, by example", "".join(flips.section(report, row) for row in report.rows)),
-        parts.section("Steps", _steps(report)),
+        parts.section("Steps", tables.steps(report)),
         parts.section("How to reproduce", _reproduce(report)),
         parts.section("Environment", parts.facts(parts.flat(report.environment))),
     ]
@@ -58,7 +59,11 @@ def _tiles(report: Report) -> str:
         return ""
     now, before = figures.headline(report, row), figures.headline(report, first)
     tiles = [
-        ("Speedup", _times(row.speedup), figures.shape_words(figures.headline_shape(report))),
+        (
+            "Speedup (unstable)" if figures.unstable(report) else "Speedup",
+            figures.speedup(row.speedup),
+            f"{figures.interval(row.speedup)} {figures.shape_words(figures.headline_shape(report))}",
+        ),
         (
             "p50 latency",
             figures.milliseconds(now.p50_ms if now else None),
@@ -81,10 +86,6 @@ def _tiles(report: Report) -> str:
         for name, value, note in tiles
     )
     return f'<dl class="tiles">{inner}</dl>'
-
-
-def _times(value: Interval | None) -> str:
-    return figures.times(value.value) if value else DASH
 
 
 def _share_of_first(report: Report, row: Row) -> str:
@@ -117,7 +118,7 @@ def _summary(report: Report) -> str:
             f"{figures.signed(row.score_delta)}<small>{figures.delta_interval(row)}</small>",
             figures.share(row.agreement),
             f"{figures.megabytes(row.size_bytes, ' MB')}<small>{_share_of_first(report, row)}</small>",
-            f"{_times(row.speedup)}<small>{_speed_note(row.speedup)}</small>",
+            f"{figures.speedup(row.speedup)}<small>{figures.speed_note(row.speedup)}</small>",
             figures.megabytes(row.peak_rss_bytes, " MB"),
             *(figures.number(x.p50_ms if (x := row.at(*shape)) else None) for shape in shapes),
         ]
@@ -150,11 +151,6 @@ def _verdict_class(row: Row) -> str:
     return row.verdict if row.verdict in ("passed", "failed", "error") else "plain"
 
 
-def _speed_note(speedup: Interval | None) -> str:
-    note = figures.interval(speedup)
-    return f"{note} no difference shown" if figures.nothing_shown(speedup) else note
-
-
 def _reasons(report: Report) -> str:
     return parts.bullets(f"{row.name}: {reason}" for row in report.rows for reason in row.reasons)
 
@@ -184,7 +180,8 @@ def _waterfalls(report: Report) -> str:
 
 def _sizes(report: Report) -> str:
     drawn = {"Size on disk": charts.size(report), "Peak memory": charts.memory(report)}
-    return parts.grid([f"<h3>{title}</h3>{chart}" for title, chart in drawn.items() if chart])
+    grid = parts.grid([f"<h3>{title}</h3>{chart}" for title, chart in drawn.items() if chart])
+    return grid + tables.memory(report)
 
 
 def _distributions(report: Report) -> str:
@@ -193,66 +190,7 @@ def _distributions(report: Report) -> str:
         if chart := charts.distribution(report, batch, tokens):
             panels.append(f"<h3>Batch × tokens: {parts.text(figures.shape_name(batch, tokens))}</h3>{chart}")
     note = "A dot is one call; the box holds the middle half, the line the middle 90%, the bar is the median."
-    return parts.grid(panels) + f'<p class="note">{note}</p>{_latency(report)}' if panels else ""
-
-
-def _latency(report: Report) -> str:
-    heads = ("Batch × tokens", "Model", "p50 ms", "p90 ms", "p99 ms", "speedup [95%]", "of bound", "samples")
-    lines = []
-    for shape in figures.shapes(report):
-        for row in report.rows:
-            if (x := row.at(*shape)) is None:
-                continue
-            cells = [
-                parts.text(row.name),
-                *(figures.number(value) for value in (x.p50_ms, x.p90_ms, x.p99_ms)),
-                f"{_times(x.speedup)} {_speed_note(x.speedup)}",
-                DASH if x.bound_share is None else f"{x.bound_share:.0%}",
-                f"{sum(map(len, x.samples_ms))} in {len(x.samples_ms)}",
-            ]
-            lines.append((parts.text(figures.shape_name(*shape)), cells))
-    return (
-        parts.details(
-            "All percentiles, and the share of the machine's measured peak",
-            parts.table("Latency", heads, lines),
-        )
-        if lines
-        else ""
-    )
-
-
-def _scenarios(report: Report) -> str:
-    heads = ("Model", "scenario", "result", "queries", "seconds")
-    lines = []
-    for row in report.rows:
-        for x in row.scenarios:
-            about = f"{x.metric}; {x.notes}" if x.notes else x.metric
-            result = (
-                f"{parts.text(figures.number(x.value, 4))}<small class='wrap'>{parts.text(about)}</small>"
-            )
-            counts = [parts.text(count) for count in (x.queries, figures.number(x.seconds))]
-            lines.append((parts.text(row.name), [parts.text(x.scenario), result, *counts]))
-    return parts.table("Scenarios", heads, lines) if lines else ""
-
-
-def _steps(report: Report) -> str:
-    heads = ("Model", "pass took, s", "pass peak MB", "load ms", "artifact", "notes")
-    lines = [
-        (
-            parts.text(row.name),
-            [
-                figures.number(row.seconds or None),
-                figures.megabytes(row.pass_peak_rss_bytes),
-                figures.number(row.load_ms),
-                f"<code>{parts.text(row.artifact)}</code>",
-                f"<code>{parts.text(json.dumps(row.notes, ensure_ascii=False, default=str))}</code>"
-                if row.notes
-                else DASH,
-            ],
-        )
-        for row in report.rows
-    ]
-    return parts.table("Steps", heads, lines)
+    return parts.grid(panels) + f'<p class="note">{note}</p>{tables.latency(report)}' if panels else ""
 
 
 def _reproduce(report: Report) -> str:

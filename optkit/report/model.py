@@ -19,7 +19,7 @@ SCHEMA = "optkit.report/1"
 
 @dataclass
 class Interval:
-    """A value with its 95% interval."""
+    """A value with its 95% interval; an end that is not known is NaN."""
 
     value: float
     low: float
@@ -34,6 +34,8 @@ class Latency:
     tokenizer included, ...). `samples_ms` holds one list per process drawn; for "all" a sample is a
     pass over the data. `speedup` is against the first row, at this shape. `bound_share` is the least
     time the machine's measured peaks allow, over p50 (None: not counted). `per_second` counts examples.
+    `p50`, `p90` and `p99` are the percentiles again with their 95% intervals, an end of which is NaN
+    where samples are too few to bound it.
     """
 
     batch: int
@@ -45,6 +47,9 @@ class Latency:
     speedup: Interval | None = None
     bound_share: float | None = None
     per_second: float | None = None
+    p50: Interval | None = None
+    p90: Interval | None = None
+    p99: Interval | None = None
 
 
 @dataclass
@@ -77,6 +82,8 @@ class Row:
     `step` (an intermediate result that nobody asked to serve), or `error`; `reasons` says why.
     `parent` names the row that the pass was applied to (None: the source, or not known).
     `seconds` is what the pass took, measuring excluded; `pass_peak_rss_bytes` its peak memory.
+    `outcomes` has a 1 per example that was answered right and a 0 per wrong one, in the order of the
+    data, so that two reports can be compared in pairs ("" where the metric is no share of right answers).
     `probes` of an INT8 model: `int8` (which share ran in INT8 kernels) and `neighbours` (whether an
     answer depends on its batch), as `optkit.bench.int8_share` and `optkit.bench.neighbours` give them.
     `gpu` of a model on a GPU: `device_ms` (median by CUDA events at each shape), the memory of its
@@ -107,6 +114,7 @@ class Row:
     flips: list[dict[str, Any]] = field(default_factory=list)
     scenarios: list[Scenario] = field(default_factory=list)
     probes: dict[str, Any] = field(default_factory=dict)
+    outcomes: str = ""
     gpu: dict[str, Any] = field(default_factory=dict)
 
     def at(self, batch: int, tokens: int | str) -> Latency | None:
@@ -213,12 +221,14 @@ def known_formats() -> list[str]:
 
 
 _NOT_RENDERERS = ("model", "charts")
+_INTERVALS = ("speedup", "p50", "p90", "p99")
 
 
 def row_from_dict(value: dict[str, Any]) -> Row:
     """A row as `asdict` or JSON wrote it. KeyError, TypeError: fields are missing or unknown."""
     latency = [
-        Latency(**{**_numbers(x, Latency), "speedup": _interval(x.get("speedup"))}) for x in value["latency"]
+        Latency(**{**_numbers(x, Latency), **{name: _interval(x.get(name)) for name in _INTERVALS}})
+        for x in value["latency"]
     ]
     return Row(
         **{

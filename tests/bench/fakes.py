@@ -35,7 +35,9 @@ class FakeChild:
 
     def __init__(self, pool: Pool, number: int) -> None:
         self._pool, self.number = pool, number
-        self.worker = Worker(self._open, clock=pool.clock)
+        self.worker = Worker(
+            self._open, clock=pool.clock, burn=lambda steps: pool.clock.advance(steps * 1e-6)
+        )
         self.awake, self.closed, self._calls = True, False, {}
 
     def _open(self, artifact, runtime, **options):

@@ -13,7 +13,6 @@ from optkit.bench.accuracy import (
     paired_drop,
     paired_drop_of,
     save_outputs,
-    smallest_supported_drop,
 )
 from optkit.errors import DataError, PassError
 from optkit.runtimes.fake import FakeSession
@@ -197,10 +196,3 @@ def test_unpaired_outcomes_are_refused(a, b):
 def test_mcnemar_is_scipys_binomial_test(worse, better):
     expected = scipy.stats.binomtest(worse, worse + better).pvalue if worse + better else 1.0
     assert mcnemar(worse, better) == pytest.approx(expected)
-
-
-def test_the_resolution_of_a_data_set_is_the_half_width_of_its_interval():
-    found = paired_drop(*outcomes(1000, 25, 25))
-    assert smallest_supported_drop(1000, disagreement=0.05) == pytest.approx(found.high, abs=1e-3)
-    assert smallest_supported_drop(0) == float("inf")
-    assert smallest_supported_drop(100) > smallest_supported_drop(1000)

@@ -230,7 +230,8 @@ class Ledgers:
 
     def __call__(self):
         told = next(self._doubts)
-        return type("Ledger", (), {"doubts": lambda self: told})()
+        ledger = {"doubts": lambda self: told, "figures": lambda self: {"steal": float(len(told))}}
+        return type("Ledger", (), ledger)()
 
 
 @pytest.mark.parametrize(
@@ -250,6 +251,7 @@ def test_a_disturbed_draw_is_drawn_again_then_marked(candidate, encoded, doubts,
         [candidate("a", delay_ms=1), candidate("b", delay_ms=1)], encoded, plan, spawn=pool, ledger=ledgers
     )
     assert (found.redrawn, found.doubts) == (redrawn, said)
+    assert found.noise == {"steal": float("still busy" in said)}
     assert len(pool.children) == 2 * len(doubts)
     assert all([len(draw) for draw in found[name].samples[SHAPES[0]]] == [2, 2] for name in "ab")
     assert next(ledgers._doubts, None) is None

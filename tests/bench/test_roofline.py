@@ -75,23 +75,6 @@ def test_a_peak_is_the_fastest_run():
     assert roofline._fastest(lambda: clock.advance(next(durations)), clock) == pytest.approx(0.25)
 
 
-def test_counts_of_a_real_export_agree_with_its_weights(checkpoint, tmp_path):
-    from optkit.checkpoint import fetch
-    from optkit.passes.base import apply, make
-    from optkit.passes.context import make_context
-    from optkit.task import open_task
-
-    source = fetch(checkpoint)
-    step = make("export-onnx", {"one_token": False})
-    made = apply(step, source, tmp_path / "o", make_context(open_task(source)))
-    work = count(roofline.graph_of(made.path), batch=3, tokens=10)
-    hidden, inner, layers = 32, 64, 2
-    per_token = 2 * layers * (4 * hidden * hidden + 2 * hidden * inner)
-    attention = layers * 4 * 3 * 10 * 10 * hidden
-    head = 2 * 3 * (hidden * hidden + hidden * 2)
-    assert work.operations == per_token * 30 + attention + head
-
-
 def test_half_precision_reads_half_the_bytes_at_its_own_rate():
     peak = Peak(fp32=100e9, int8=400e9, bandwidth=10e9, fp16=200e9, fp8=800e9)
     work = Work(operations=2e9, low=0, bytes=1e8, products=1.6e9)

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optkit.bench.scenarios import Trial, early_stopping, highest_rate, queries_needed, trial, trial_seconds
+from optkit.bench.scenarios import (
+    Trial,
+    early_stopping,
+    highest_rate,
+    passes,
+    queries_needed,
+    trial,
+    trial_seconds,
+)
 from optkit.errors import RecipeError
 
 
@@ -15,6 +23,25 @@ def test_the_least_number_of_queries_is_that_of_the_rules(percentile, least):
     assert queries_needed(percentile) == least
     assert early_stopping(range(least - 1), percentile) is None
     assert early_stopping(range(least), percentile) == least - 1
+
+
+@pytest.mark.parametrize(("queries", "discarded"), [(2048, 172), (2116, 178), (2145, 181), (7469, 685)])
+def test_early_stopping_discards_as_many_as_loadgen_does(queries, discarded):
+    # "Would discard N highest latency queries" in the single-stream logs of published MLPerf results.
+    assert early_stopping(range(queries), 90.0) == queries - discarded - 1
+
+
+@pytest.mark.parametrize("over", [0, 1, 5])
+def test_queries_needed_are_the_least_that_pass(over):
+    least = queries_needed(99.0, over)
+    assert passes(least, over, 99.0)
+    assert not passes(least - 1, over, 99.0)
+    assert not passes(least, over + 1, 99.0)
+
+
+def test_fewer_queries_than_failures_never_pass():
+    assert not passes(0, 0, 99.0)
+    assert not passes(3, 3, 99.0)
 
 
 @given(st.integers(64, 3000), st.sampled_from([90.0, 97.0, 99.0]))
@@ -62,7 +89,10 @@ def test_a_rate_to_start_from_is_above_zero():
         ([10.0] * 200, True, False, False),
         ([], False, False, False),
         ([10.0] * 200, False, True, False),  # too few queries for the rules
-        ([10.0] * 700, False, True, True),
+        ([10.0] * 458, False, True, False),
+        ([10.0] * 459, False, True, True),  # LoadGen: ln(1 - 0.99) / ln(0.99) queries, none of them late
+        ([10.0] * 661 + [200.0], False, True, True),
+        ([10.0] * 660 + [200.0], False, True, False),
     ],
 )
 def test_what_a_trial_says(latencies, gave_up, strict, holds):

@@ -8,7 +8,14 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optkit.bench.stats import Ratio, difference_shown, percentile, ratio_interval, student_quantile
+from optkit.bench.stats import (
+    Ratio,
+    design_effect,
+    difference_shown,
+    percentile,
+    ratio_interval,
+    student_quantile,
+)
 from optkit.errors import DataError
 
 
@@ -145,3 +152,37 @@ def test_the_unit_of_time_does_not_matter(a, b, factor):
 def test_a_percentile_lies_in_its_interval(samples, q):
     found = percentile(samples, q)
     assert found.low <= found.value <= found.high
+
+
+def visits(random, alike, count=24, size=10):
+    """Visits whose samples share a part of their deviation: `alike` of 0 to 1."""
+    shared = random.normal(0, alike**0.5, (count, 1))
+    return shared + random.normal(0, (1 - alike) ** 0.5, (count, size))
+
+
+def test_the_design_effect_is_that_of_the_samples():
+    random = np.random.default_rng(0)
+    apart = np.mean([design_effect(visits(random, 0.0), 50) for _ in range(50)])
+    same = np.mean([design_effect(visits(random, 0.999), 50) for _ in range(50)])
+    assert 1.0 <= apart < 1.4
+    assert same == pytest.approx(10, rel=0.1)
+    assert design_effect([[1.0, 2.0]], 50) == 1.0  # one visit tells nothing about others
+    assert design_effect([[1.0], [1.0]], 50) == 1.0
+
+
+@pytest.mark.parametrize(("alike", "q"), [(0.0, 50), (0.5, 50), (0.5, 90)])
+def test_percentile_intervals_cover_the_truth_when_visits_differ(alike, q):
+    random, inside = np.random.default_rng(0), 0
+    truth = scipy.stats.norm.ppf(q / 100)
+    for _ in range(300):
+        samples = visits(random, alike)
+        found = percentile(samples.ravel(), q, design_effect(samples, q))
+        inside += found.low <= truth <= found.high
+    assert inside / 300 >= 0.91
+
+
+def test_dependent_samples_widen_the_interval():
+    samples = np.arange(200.0)
+    narrow, wide = percentile(samples, 50), percentile(samples, 50, effect=10)
+    assert wide.low < narrow.low < narrow.value == wide.value < narrow.high < wide.high
+    assert percentile(samples, 99, effect=10).high == np.inf

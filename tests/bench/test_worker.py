@@ -89,6 +89,15 @@ def test_data_gives_one_sample_per_batch_in_the_same_order(ready):
     assert sorted(worker.time(2, "data", 1)) == pytest.approx([4, 8, 12])  # padded areas of 2+2, 4+6, 8
 
 
+def test_streams_are_new_queries_in_each_call_and_the_same_in_every_worker(ready):
+    drawn = []
+    for _ in range(2):
+        worker = ready(delay_ms_per_token=1)
+        drawn.append([np.round(worker.time(2, "stream", 1), 6).tolist() for _ in range(2)])
+    assert drawn[0] == drawn[1]
+    assert drawn[0][0] != drawn[0][1]
+
+
 def test_warm_takes_no_samples(ready):
     worker = ready(delay_ms=1)
     assert worker.warm(1, 8, 5) is None
@@ -178,17 +187,25 @@ def served(ready_worker, clock, **changes):
     return ready_worker.serve(**settings)
 
 
-def test_a_slowed_worker_takes_as_much_longer_as_asked(artifact, encoded):
-    clock = ManualClock()
+@pytest.mark.parametrize("tokens", [4, "data"])
+def test_a_slowed_worker_does_as_much_more_work_as_asked(artifact, encoded, tokens):
+    clock, burnt = ManualClock(), []
 
-    def ticking():
-        clock.advance(1e-5)  # reading it takes time, as it does in a loop that waits
-        return clock()
+    def burn(steps):
+        burnt.append(steps)
+        clock.advance(steps * 1e-5 + 1e-3)  # the first steps find the caches full of the answer
 
-    worker = Worker(lambda a, runtime, **o: FakeSession(clock=clock, **o), clock=ticking)
+    worker = Worker(lambda a, runtime, **o: FakeSession(clock=clock, **o), clock=clock, burn=burn)
     worker.load(str(artifact), "fake", {"delay_ms": 10}, slowdown=0.5)
     worker.attach(str(encoded))
-    assert worker.time(1, 4, 3) == pytest.approx([15, 15, 15], rel=0.01)
+    samples = worker.time(1, tokens, 3)
+    assert samples == pytest.approx([15] * len(samples), rel=0.03)
+    # 1 ms and steps of 10 microseconds after each answer, the number decided once.
+    assert burnt[-len(samples) :] == [pytest.approx(400, rel=0.05)] * len(samples)
+    assert len(set(burnt[-len(samples) :])) == 1
+    calibrating = len(burnt)
+    worker.time(1, tokens, 1)
+    assert len(burnt) - calibrating == len(samples) / 3
 
 
 @pytest.fixture

@@ -181,6 +181,8 @@ def _measured(name: str) -> Row:
         verdict="baseline" if precision == "fp32" else "step",
         drop=None if first else Interval(drop, drop - 0.0061 * (drop > 0), drop + 0.0063 * (drop > 0)),
         load_ms={"torch": 903.0}.get(runtime, 84.0),
+        cold_ms={"torch": 61.0}.get(runtime, 7.5),
+        load_rss_bytes={"torch": 540_000_000}.get(runtime, 112_000_000),
         pass_peak_rss_bytes=None if first else 1_240_000_000,
     )
 
@@ -198,7 +200,8 @@ def _latency(name: str, shape: tuple[int, int | str], i: int) -> Latency:
     p50, p90, p99 = (flat[int(q * (len(flat) - 1))] for q in (0.5, 0.9, 0.99))
     ratio = _MODELS["torch-fp32"][0][i] / middle
     speedup = None if name == "torch-fp32" else Interval(ratio, ratio * 0.94, ratio * 1.07)
-    return Latency(*shape, p50, p90, p99, draws, speedup)
+    known = {"p50": Interval(p50, p50 * 0.98, p50 * 1.02), "p99": Interval(p99, p99 * 0.9, math.nan)}
+    return Latency(*shape, p50, p90, p99, draws, speedup, **known)
 
 
 def _flips(count: int) -> list[dict[str, object]]:

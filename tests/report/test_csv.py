@@ -20,6 +20,9 @@ def test_one_line_per_row_and_shape():
     assert float(line["speedup"]) == 31.7 / 9.4
     assert line["chosen"] == "yes"
     assert line["samples"] == "180"
+    assert float(line["p50_low"]) < float(line["p50_ms"]) < float(line["p50_high"])
+    assert line["p90_low"] == line["p99_high"] == ""  # not known
+    assert (line["cold_ms"], line["gpu_mib"]) == ("7.5", "")
 
 
 def test_a_row_without_latency_has_one_line_with_empty_cells():

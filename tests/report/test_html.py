@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import math
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
 
+from optkit.bench.latency import UNSTABLE
 from optkit.report.html import render
+from optkit.report.model import Interval
 
 from . import examples
 
@@ -83,6 +86,32 @@ def test_missing_figures_are_dashes():
     text = render(examples.error_report())
     row = text[text.index("<b>quantize-dynamic</b>") :]
     assert row[: row.index("</tr>")].count("<span>–") == 6 + 5
+
+
+def test_percentiles_have_their_intervals_and_may_be_open():
+    report = examples.full_report()
+    report.rows[0].latency[0].p99 = Interval(9.0, 8.0, math.nan)
+    assert "<small>[8.00, …]</small>" in render(report)
+
+
+def test_the_first_screen_says_that_the_times_are_not_to_be_trusted():
+    report = examples.full_report()
+    assert "busy" not in render(report)
+    report.doubts.insert(0, UNSTABLE)
+    text = render(report)
+    assert text.count("do not trust the times.</h1>") == 1
+    assert '<header class="unstable">' in text
+    assert "Speedup (unstable)" in text
+
+
+def test_memory_on_a_gpu_is_shown_where_there_is_some():
+    report = examples.full_report()
+    assert "first answer ms" in render(report)
+    assert "MiB on the GPU" not in render(report)
+    report.rows[1].gpu = {"process_memory_mib": 512.0}
+    text = render(report)
+    assert "MiB on the GPU" in text
+    assert "<td>512</td>" in text
 
 
 def test_flips_are_grouped_by_label_and_sorted_by_confidence():

@@ -67,6 +67,7 @@ def test_every_task_of_text_is_served_without_torch(bare, tmp_path):
         "token-classification": "Tagging",
         "question-answering": "Answer",
         "embeddings": "ndarray",
+        "causal-lm": "Completion",
     }
     assert str(bare.parent.parent) in result["home"]
     assert not {"torch", "transformers", "datasets", "onnx", "scikit-learn"} & set(result["installed"])

@@ -15,6 +15,7 @@ from optkit.trainer.distributed import World
 from optkit.trainer.settings import FinetuneSettings
 from optkit.training.finetune import finetune
 from tests.conftest import sentences, write_jsonl
+from tests.training.conftest import learnable_sentences
 
 FLAGS = "--epochs 8 --batch 16 --learning-rate 1e-3 --max-length 16 --seed 0".split()  # noqa: SIM905
 
@@ -48,11 +49,7 @@ def job(make_checkpoint, tmp_path_factory):
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # dropout differs per process
     checkpoint = make_checkpoint("bert", **still)
     for split, count in (("train", 160), ("validation", 41)):
-        rows = sentences(count, seed=count)
-        for row in rows:
-            plain = [w for w in row["text"].split() if w not in ("good", "bad")][:6]
-            row["text"] = " ".join(["good" if row["label"] == "positive" else "bad", *plain])
-        write_jsonl(folder / f"{split}.jsonl", rows)
+        write_jsonl(folder / f"{split}.jsonl", learnable_sentences(count))
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",

@@ -6,23 +6,9 @@ from optkit import load
 from optkit.artifact import Artifact
 from optkit.errors import DataError, OutputError, PassError, RecipeError
 from optkit.training.finetune import FinetuneSettings, finetune
-from tests.conftest import sentences, write_jsonl
+from tests.conftest import write_jsonl
 
 FAST = FinetuneSettings(epochs=3, batch=16, learning_rate=5e-3, max_length=16)
-
-
-@pytest.fixture(scope="module")
-def learnable(tmp_path_factory):
-    """Sentences whose label follows from a word: good or bad."""
-    folder = tmp_path_factory.mktemp("learnable")
-    for split, count in (("train", 160), ("validation", 40)):
-        rows = sentences(count, seed=count)
-        for row in rows:
-            word = "good" if row["label"] == "positive" else "bad"
-            plain = [w for w in row["text"].split() if w not in ("good", "bad")][:6]
-            row["text"] = " ".join([word, *plain])
-        write_jsonl(folder / f"{split}.jsonl", rows)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -12,24 +12,11 @@ from optkit.errors import CheckpointError, RecipeError
 from optkit.trainer.distributed import World
 from optkit.trainer.setup import class_loss
 from optkit.training.finetune import FinetuneSettings, finetune
-from tests.conftest import sentences, write_jsonl, write_tokenizer
+from tests.conftest import write_jsonl, write_tokenizer
 
 
 def settings(**changes) -> FinetuneSettings:
     return FinetuneSettings(**{"epochs": 3, "batch": 16, "learning_rate": 5e-3, "max_length": 16, **changes})
-
-
-@pytest.fixture(scope="module")
-def learnable(tmp_path_factory):
-    """Sentences whose label follows from their first word: good or bad."""
-    folder = tmp_path_factory.mktemp("learnable")
-    for split, count in (("train", 160), ("validation", 40)):
-        rows = sentences(count, seed=count)
-        for row in rows:
-            plain = [w for w in row["text"].split() if w not in ("good", "bad")][:6]
-            row["text"] = " ".join(["good" if row["label"] == "positive" else "bad", *plain])
-        write_jsonl(folder / f"{split}.jsonl", rows)
-    return folder
 
 
 def test_the_loss_weighs_classes_softens_targets_and_leaves_padding_out():

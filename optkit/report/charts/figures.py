@@ -85,11 +85,29 @@ def times(value: float | None) -> str:
     return f"{number(value)}×" if known(value) else DASH
 
 
+def speedup(value: Interval | None) -> str:
+    return times(value.value) if value else DASH
+
+
+def speed_note(value: Interval | None) -> str:
+    """The interval of a speedup, and that it shows nothing where it holds 1."""
+    note = interval(value)
+    return f"{note} no difference shown" if nothing_shown(value) else note
+
+
 def interval(value: Interval | None) -> str:
     """'[0.94, 1.10]', or '' where there is none."""
     if value is None or not (known(value.low) and known(value.high)):
         return ""
     return f"[{number(value.low)}, {number(value.high)}]"
+
+
+def bounds(value: Interval | None) -> str:
+    """An interval that may be open at an end: '[4.1, …]'; '' where nothing is known."""
+    if value is None or not (known(value.low) or known(value.high)):
+        return ""
+    low, high = (number(x) if known(x) else "…" for x in (value.low, value.high))
+    return f"[{low}, {high}]"
 
 
 def delta_interval(row: Row) -> str:
@@ -195,7 +213,14 @@ def verdict(report: Report) -> tuple[str, str]:
         state, text = "measured", _measured(report)
     if errors:
         text += f" Not measured because of an error: {', '.join(r.name for r in errors)}."
+    if unstable(report):
+        text += " The machine was busy: do not trust the times."
     return state, clean(text)
+
+
+def unstable(report: Report) -> bool:
+    """Whether the machine was busy to the end (`optkit.bench.latency.UNSTABLE` is among the doubts)."""
+    return any(doubt.startswith("UNSTABLE") for doubt in report.doubts)
 
 
 def _measured(report: Report) -> str:

@@ -1,0 +1,24 @@
+"""Data that a tiny model learns."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import sentences, write_jsonl
+
+
+@pytest.fixture(scope="session")
+def learnable(tmp_path_factory):
+    """Sentences whose label follows from their first word: good or bad."""
+    folder = tmp_path_factory.mktemp("learnable")
+    for split, count in (("train", 160), ("validation", 40)):
+        write_jsonl(folder / f"{split}.jsonl", learnable_sentences(count))
+    return folder
+
+
+def learnable_sentences(count: int) -> list[dict]:
+    rows = sentences(count, seed=count)
+    for row in rows:
+        plain = [w for w in row["text"].split() if w not in ("good", "bad")][:6]
+        row["text"] = " ".join(["good" if row["label"] == "positive" else "bad", *plain])
+    return rows
