@@ -67,9 +67,10 @@ def count(model: Any, batch: int, tokens: int) -> Work:
     """Work of one inference of a transformer graph at batch × tokens.
 
     A MatMul with a constant weight runs once per token, or once per example where one token is all
-    that is left (poolers and heads, and the last layer where only its first token is read);
-    attention is counted from its fused nodes or its products of two activations. Bytes are the
-    weights, which must be read once; tables count the rows looked up.
+    that is left (poolers and heads, and the last layer where only its first token is read); a
+    decoder, whose graph has a cache, has no such place. Attention is counted from its fused nodes or
+    its products of two activations. Bytes are the weights, which must be read once; tables count the
+    rows looked up.
     """
     sizes = {t.name: list(t.dims) for t in model.graph.initializer}
     made_by = {out: node for node in model.graph.node for out in node.output}

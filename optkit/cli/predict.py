@@ -33,12 +33,24 @@ def predict(
     seed: Annotated[int | None, typer.Option(help="causal-lm: the same seed draws the same text.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="causal-lm: print each prompt and its text as it is written.")] = False,
 ) -> None:  # fmt: skip
-    """Print a prediction per text, or write those of a whole file."""
+    """Print a prediction per text, or write those of a whole file; a language model writes on after each text."""
     if texts and input:
         raise RecipeError("Expected either texts or --input FILE, received both.")
+    if stream and json:
+        raise RecipeError("Expected either --stream or --json, received both.")
+    asked = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+    }
+    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     if output is not None:
         if input is None:
             raise RecipeError("--output needs --input FILE.")
+        if options or stream:
+            raise RecipeError("Expected either --output or options of generation, received both.")
         _whole_file(
             force,
             ray,
@@ -57,16 +69,6 @@ def predict(
         raise RecipeError("--ray, --keep, --text-column and --pair-column need --output FILE.")
     from optkit.serving.predictor import load
 
-    if stream and json:
-        raise RecipeError("Expected either --stream or --json, received both.")
-    asked = {
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "seed": seed,
-    }
-    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     lines = texts or _lines(input)
     settings: dict[str, Any] = {"threads": threads} if threads else {}
     with load(path, runtime, **settings) as predictor:

@@ -29,9 +29,9 @@ class ExportOnnx(Pass):
     The weights stay fp32. `attention="fused"` gives one MultiHeadAttention node per layer (ONNX
     Runtime's contrib operator); `"plain"` keeps to standard ai.onnx operators, for other engines;
     `"auto"` fuses where the architecture allows it and says in the notes which one it was.
-    A causal language model becomes one graph with a cache (`optkit.passes.causal_graph`).
     With fused attention, query, key and value are one multiply, and where the head reads the first
-    token only, the last layer works for that token alone.
+    token only, the last layer works for that token alone. A causal language model becomes one graph
+    with a cache (`optkit.passes.causal_graph`).
     Notes: `max_difference` to torch over the checked examples, `operators`, and how many were packed,
     and cut to one token.
     """
@@ -77,10 +77,10 @@ class ExportOnnx(Pass):
         copy_side_files(source.path, out)
         exported = graph.load_graph(out)
         _strip(exported)
+        packed = alone = 0
         if causal:
             graph.fold_transposed_weights(exported)
-        packed = alone = 0
-        if fused and not causal:
+        elif fused:
             bypass_reshapes(exported)
             alone = keep_first_token(exported) if self.one_token else 0
             packed = pack(exported) if self.pack_projections else 0
