@@ -121,6 +121,28 @@ def prune() -> str:
     return "\n".join(lines)
 
 
+def peers() -> str:
+    """Median ms per shape, and how many times as fast optkit is, for whatever was timed."""
+    found = results("peers")["time"]
+    shapes = list(found["best_peer"])
+    lines = [
+        f"| ms (optkit is N times as fast, 95%) | {' | '.join(shapes)} |",
+        "| --- |" + " ---: |" * len(shapes),
+    ]
+    for name, row in found["rows"].items():
+        cells = []
+        for shape in shapes if "error" not in row else ():
+            cell, ratio = f"{row[shape]['p50_ms']:.2f}", row[shape]["optkit_times_as_fast"]
+            if ratio:
+                cell += f" ({ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}])"
+            cells.append(cell)
+        lines.append(f"| {name} | {' | '.join(cells or ['failed'] * len(shapes))} |")
+    for name, share in found["roofline_share"].items():
+        cells = [f"{share[s]:.0%}" if s in share else "" for s in shapes]
+        lines.append(f"| optkit's share of the INT8 roofline, {name} work | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 #: Names of steps in the table `prune`.
 _STEPS = {
     "prune": "kprune, no training",
@@ -136,6 +158,7 @@ TABLES = {
     "busy": busy,
     "gpu-precisions": gpu_precisions,
     "prune": prune,
+    "peers": peers,
 }
 
 

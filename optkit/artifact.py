@@ -255,6 +255,12 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def position_count(config: dict[str, Any]) -> int | None:
+    """How many positions a model has, by its config.json; None where it states no limit."""
+    found = (config.get(key) for key in ("max_position_embeddings", "n_positions"))  # the second: GPT-2
+    return next((n for n in found if isinstance(n, int) and n > 0), None)
+
+
 def is_inside(file: Path, folder: Path) -> bool:
     """Whether `file`, links followed, lies inside of `folder`."""
     return file.resolve().is_relative_to(folder.resolve())

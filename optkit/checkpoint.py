@@ -18,6 +18,7 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 #: Task → the transformers class that loads its models.
 _AUTO_CLASS = {
+    "causal-lm": "AutoModelForCausalLM",
     "embeddings": "AutoModel",
     "image-classification": "AutoModelForImageClassification",
     "question-answering": "AutoModelForQuestionAnswering",
@@ -114,7 +115,8 @@ def save_model(model: Any, source: Artifact, out: Path) -> None:
 def model_inputs(model: Any) -> list[str]:
     """The encoded inputs this model takes, in the order of its forward method.
 
-    `token_type_ids` counts only where there is more than one type to tell apart (RoBERTa has one).
+    `token_type_ids` counts only where there is more than one type to tell apart (RoBERTa has one, and GPT-2,
+    which names none, would add the embedding of token 0 to every other).
     """
     import inspect
 
@@ -125,7 +127,7 @@ def model_inputs(model: Any) -> list[str]:
     if "pixel_values" in accepted:  # an image is never padded, so its optional mask is left out
         return ["pixel_values"]
     names = [n for n in ("input_ids", "attention_mask", "token_type_ids") if n in accepted]
-    if getattr(model.config, "type_vocab_size", 2) < 2 and "token_type_ids" in names:
+    if getattr(model.config, "type_vocab_size", 0) < 2 and "token_type_ids" in names:
         names.remove("token_type_ids")
     return names
 
@@ -137,6 +139,8 @@ def model_outputs(model: Any) -> dict[str, tuple[int | str, ...]]:
     kind = type(model).__name__
     if kind.endswith("ForQuestionAnswering"):
         return {"start_logits": ("batch", "sequence"), "end_logits": ("batch", "sequence")}
+    if kind.endswith(("ForCausalLM", "LMHeadModel")):
+        return {"logits": ("batch", "sequence", model.config.vocab_size)}
     if kind.endswith("ForTokenClassification"):
         return {"logits": ("batch", "sequence", model.config.num_labels)}
     return {"logits": ("batch", model.config.num_labels)}

@@ -22,7 +22,7 @@ from optkit.artifact import (
     write_json,
     writing,
 )
-from optkit.bench.environment import describe, has_vnni, standing_doubts
+from optkit.bench.environment import describe, has_vnni, standing_doubts, usable_cores
 from optkit.bench.plan import PRECISE, Candidate, Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.data import Data
@@ -88,7 +88,7 @@ def compress(
             hint="Give --data: a folder with train and validation files, one file, or a hub data set.",
         )
     listen = listener or (lambda event: None)
-    gpu = require(recipe.target)
+    require(recipe.target)
     listen({"event": "note", "text": f"reading {source} and {data}"})
     checkpoint = fetch(source, trust_remote_code)
     model_task = open_task(checkpoint, task, metric)
@@ -125,19 +125,43 @@ def compress(
     )
     with writing(work):
         run.all()
-    chosen = choose(run.rows, run.leaves, tuple(shapes or ()))
+    shape_names = tuple(shapes or ())
+    report = conclude(run, str(source), out, shape_names, begun, force, keep_steps, command, tune_runtime)
+    if not keep_steps:
+        shutil.rmtree(work, ignore_errors=True)
+    return report
+
+
+def conclude(
+    run: Loop,
+    source: str,
+    out: Path,
+    shapes: tuple[str, ...],
+    begun: float,
+    force: bool = False,
+    keep_steps: bool = False,
+    command: str = "",
+    tune_runtime: bool = False,
+) -> Report:
+    """Choose among what `run` has judged, and write the chosen artifact with its reports to `out`."""
+    gpu = require(run.recipe.target)
+    recipe, examples, split, work = run.recipe, run.data, run.split, run.work
+    model_task, labelled = run.evaluator.task, run.evaluator.labelled
+    threads = run.evaluator.plan.threads or usable_cores()
+    chosen = choose(run.rows, run.leaves, shapes)
     passed = chosen is not None and chosen.verdict == "passed"
     options: dict[str, Any] = {}
     if tune_runtime and chosen is not None:
-        listen({"event": "step", "name": "runtime settings", "index": 0, "total": 0})
-        tuned = search(Candidate(chosen.name, chosen.artifact, chosen.runtime), encoded_file, plan)
+        run.listen({"event": "step", "name": "runtime settings", "index": 0, "total": 0})
+        one = Candidate(chosen.name, chosen.artifact, chosen.runtime)
+        tuned = search(one, run.evaluator.encoded_file, run.evaluator.plan)
         options = tuned.options
         run.trace += [f"runtime settings: {_told(trial)}" for trial in tuned.trace]
     report = Report(
         task=model_task.name,
         metric=model_task.metric,
         data={
-            "name": str(data),
+            "name": examples.name,
             "split": split,
             "held_out": examples.is_held_out(split),
             "examples": len(labelled.references),
@@ -156,7 +180,7 @@ def compress(
         chosen=chosen.name if chosen else None,
         gate={**recipe.gate.to_dict(), "conditions": recipe.gate.describe(), "passed": passed},
         recipe=recipe.to_dict(),
-        source=str(source),
+        source=source,
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         doubts=_doubts(run, recipe),
@@ -170,8 +194,6 @@ def compress(
         if row is not chosen and not keep_steps and Path(row.artifact).parent == work:
             row.artifact = ""  # it goes with the work folder
     _write(report, chosen, out, force, options)
-    if not keep_steps:
-        shutil.rmtree(work, ignore_errors=True)
     return report
 
 
@@ -216,7 +238,12 @@ def _doubts(run: Loop, recipe: Recipe) -> list[str]:
     """What a reader should know before believing the report."""
     doubts = [*run.doubts, *standing_doubts(describe())]
     count = len(run.evaluator.labelled.references)
-    truncated = run.evaluator.labelled.encoded.truncated
+    labelled = run.evaluator.labelled
+    if labelled.empty:
+        doubts.append(f"{labelled.empty} of {count} texts are empty; they count as all others do.")
+    if labelled.skipped:
+        doubts.append(f"{labelled.skipped} rows hold too little text to score and were left out.")
+    truncated = labelled.encoded.truncated
     if truncated:
         doubts.append(f"{truncated} of {count} texts are longer than the model's maximum and were truncated.")
     if not has_vnni() and any(row.precision == "int8" for row in run.rows):

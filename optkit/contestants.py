@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import MANIFEST, SCHEMA, SIDE_FILES, Artifact, library_versions, sha256, write_json
+from optkit.artifact import (
+    MANIFEST,
+    SCHEMA,
+    SIDE_FILES,
+    Artifact,
+    library_versions,
+    position_count,
+    sha256,
+    write_json,
+)
 from optkit.bench.plan import Candidate
 from optkit.checkpoint import fetch
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
@@ -188,7 +197,7 @@ def _pixels(model: Contestant) -> tuple[int, ...] | None:
 def _vocabulary(model: Contestant) -> tuple[int, int]:
     """(how many token ids, how many positions) a model of text knows."""
     config, graph = Artifact.open(model.artifact).config, _graph(model)
-    positions = int(config.get("max_position_embeddings") or RANDOM_TOKENS)
+    positions = position_count(config) or RANDOM_TOKENS
     if config.get("vocab_size"):
         return int(config["vocab_size"]), positions - int(config.get("pad_token_id") or 0) - 1
     if graph is None or "input_ids" not in {value.name for value in graph.input}:

@@ -196,11 +196,16 @@ def _check_text(file: Path) -> None:
                 ) from reason
             if file.suffix == ".jsonl" and text.strip():
                 try:
-                    json.loads(text)
+                    value = json.loads(text)
                 except json.JSONDecodeError as reason:
                     raise DataError(
                         f"{str(file)!r} has a corrupt line {number}: {reason.msg} at column {reason.colno}."
                     ) from reason
+                if not isinstance(value, dict):
+                    raise DataError(
+                        f"{str(file)!r} has a corrupt line {number}: expected an object, "
+                        f"received a {type(value).__name__}."
+                    )
 
 
 def _reader(file: Path) -> str:

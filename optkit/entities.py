@@ -100,13 +100,18 @@ def averages(lines: Sequence[Line], micro: Line) -> list[Line]:
     return [micro, mean("macro", [1.0] * len(lines)), mean("weighted", [float(x.support) for x in lines])]
 
 
-def tag_table(found: Sequence[str], there: Sequence[str]) -> list[Line]:
-    """The same over single tags (part of speech), one per word."""
+def tag_table(found: Sequence[str], there: Sequence[str], outside: str = "") -> list[Line]:
+    """The same over single tags, one per word, as scikit-learn's classification_report counts them.
+
+    `outside` is the tag that is no line of its own and counts in no average: O, where tags are of entities.
+    """
     right: Counter[str] = Counter()
     predicted, support = Counter(found), Counter(there)
     right.update(a for a, b in zip(found, there) if a == b)
+    for counts in (right, predicted, support):
+        counts.pop(outside, None)
     lines = [_line(x, right[x], predicted[x], support[x]) for x in sorted({*support, *predicted})]
-    return [*lines, *averages(lines, _line("micro", right.total(), len(found), len(there)))]
+    return [*lines, *averages(lines, _line("micro", right.total(), predicted.total(), support.total()))]
 
 
 def _line(label: str, right: int, predicted: int, support: int) -> Line:

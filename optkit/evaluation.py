@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import Artifact
+from optkit.artifact import Artifact, position_count
 from optkit.bench import neighbours
 from optkit.bench.accuracy import load_outputs, paired_drop, paired_drop_of
 from optkit.bench.batches import ALL_EXAMPLES
@@ -206,8 +206,8 @@ class Evaluator:
 
 def _longest(artifact: Artifact) -> int | None:
     """The model's most tokens; a little is left for the positions that RoBERTa reserves."""
-    positions = artifact.config.get("max_position_embeddings")
-    return max(1, positions - 2) if isinstance(positions, int) else None
+    positions = position_count(artifact.config)
+    return max(1, positions - 2) if positions is not None else None
 
 
 def plain_row(candidate: Candidate) -> Row:

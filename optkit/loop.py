@@ -66,6 +66,16 @@ class Loop:
 
     def all(self) -> None:
         """The baselines, then every chain of the recipe (shared steps run once), then all latencies."""
+        chains = self.recipe.chains()
+        root = self.baselines(chains)
+        failures = [failure for chain in chains if (failure := self._attempt(chain, root))]
+        if len(failures) == len(chains):
+            raise failures[0]
+        self._accuracy_aware(chains, root)
+        self.conclude()
+
+    def baselines(self, chains: list[tuple[Pass, ...]]) -> str:
+        """Score the baselines; the key that names of everything made from the checkpoint hash."""
         root = _hash(
             self.checkpoint.fingerprint(),
             self.data.fingerprint(self.split),
@@ -73,7 +83,6 @@ class Loop:
             asdict(self.columns),
             library_versions(),
         )
-        chains = self.recipe.chains()
         self._tuned, passes = tuned(self.recipe.target)
         second = tuple(make(*one) for one in passes)
         distinct = {_hash(*map(_spec, chain[: i + 1])) for chain in chains for i in range(len(chain))}
@@ -84,10 +93,10 @@ class Loop:
         eager = Candidate(EAGER, str(self.checkpoint.path), "torch", options)
         self._score(eager, root, self.checkpoint, None)
         self._chain(second, root, leaf=False, name=self._tuned)
-        failures = [failure for chain in chains if (failure := self._attempt(chain, root))]
-        if len(failures) == len(chains):
-            raise failures[0]
-        self._accuracy_aware(chains, root)
+        return root
+
+    def conclude(self) -> None:
+        """Time, probe and judge every row."""
         self._time()
         self._probe()
         for row in self.rows:
@@ -108,7 +117,7 @@ class Loop:
         """Run the passes of `chain` that have not run yet, and score each result."""
         artifact, key, parent = self.checkpoint, root, EAGER
         for step in chain:
-            key = _hash(key, _spec(step))
+            key = self._key(key, step)
             if key not in self._named:
                 title = name or self._unique(step.name())
                 self._begin(title)
@@ -161,7 +170,7 @@ class Loop:
         """What `chain` made; None where it failed."""
         key = root
         for step in chain:
-            key = _hash(key, _spec(step))
+            key = self._key(key, step)
         folder = self._folder(chain[-1], key) if chain else None
         return Artifact.open(folder) if folder and folder.exists() else None
 
@@ -274,6 +283,10 @@ class Loop:
                 "total": max(self._total, len(self.rows) + 1),
             }
         )
+
+    def _key(self, key: str, step: Pass) -> str:
+        """The key of what `step` makes from what `key` names."""
+        return _hash(key, _spec(step))
 
     def _folder(self, step: Pass, key: str) -> Path:
         return self.work / f"{step.name()}-{key}"

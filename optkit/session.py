@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from optkit import likelihood
 from optkit.artifact import Artifact
 from optkit.errors import MissingDependency, OptkitError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
@@ -42,6 +43,17 @@ class TensorSpec:
     shape: tuple[int | str, ...]
 
 
+class Decoder(ABC):
+    """A causal language model in the middle of a batch of texts; its cache holds what it has read."""
+
+    @abstractmethod
+    def step(self, tokens: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+        """Read `tokens` (batch, new), and give the logits (batch, vocabulary) behind the last of them.
+
+        `attention_mask` (batch, all tokens so far and new ones) is 0 at padding, which lies on the left.
+        """
+
+
 class Session(ABC):
     """A model in memory. A context manager; results are ready when `infer` returns.
 
@@ -63,6 +75,13 @@ class Session(ABC):
         ignored, so that one encoded batch feeds every runtime. Returns outputs by name.
         Raises OptkitError when an input is missing.
         """
+
+    def decoder(self) -> Decoder:
+        """A fresh decoder, for one batch of texts. Raises OptkitError where the model does not generate."""
+        raise OptkitError(
+            f"{type(self).__name__} does not generate text.",
+            hint="Causal language models generate in torch and in ONNX Runtime.",
+        )
 
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked. Nothing to wait for on a CPU."""
@@ -142,7 +161,8 @@ def infer_all(
     padded = [int(lengths[indices].max()) for indices in batches]
     results, answered = [], 0
     for indices in batches:
-        results.append(session.infer(encoded.batch(indices)))
+        feeds = encoded.batch(indices)
+        results.append(likelihood.reduced(feeds, session.infer(feeds)))
         answered += len(indices)
         progress(answered)
     fixed = {s.name for s in session.outputs if len(s.shape) > 1 and isinstance(s.shape[1], int)}

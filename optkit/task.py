@@ -8,7 +8,7 @@ load scikit-learn when they are asked for.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -20,18 +20,23 @@ import numpy as np
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
+from optkit.session import Session
 
 #: Raw outputs: name → one array per example.
 Outputs = Mapping[str, Sequence[np.ndarray]]
 
 #: Architecture name endings (config.json: `architectures`) → task.
 _BY_ARCHITECTURE = {
+    "ForCausalLM": "causal-lm",
+    "LMHeadModel": "causal-lm",
     "ForSequenceClassification": "text-classification",
     "ForImageClassification": "image-classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
     "Model": "embeddings",
 }
+#: What stands between the two texts of a pair in `Labelled.sources`.
+BETWEEN = " ⟂ "
 #: Inputs that show a graph all it must stand where no data was given; never for calibration or training.
 _SAMPLES = (
     "A short text.",
@@ -55,12 +60,19 @@ class Labelled:
     """Examples ready for a model: `encoded` inputs, `references` (one per example), `sources`, `inputs`.
 
     `sources` keeps the text of each example for reports, `inputs` what `Task.encode` takes for it.
+    `skipped` counts the rows that hold nothing to learn from or to score.
     """
 
     encoded: EncodedSet
     references: list[Any]
     sources: list[str] = field(default_factory=list)
     inputs: list[Any] = field(default_factory=list)
+    skipped: int = 0
+
+    @property
+    def empty(self) -> int:
+        """Examples without any text: answered all the same, from what the tokenizer puts around it."""
+        return sum(not source.replace(BETWEEN, "").strip() for source in self.sources)
 
 
 class Task(ABC):
@@ -69,6 +81,8 @@ class Task(ABC):
     name: ClassVar[str]
     #: The metric's name in reports; larger is better.
     metric: str
+    #: Whether `predict` continues prompts (`complete`) in place of answering inputs.
+    generates: ClassVar[bool] = False
     #: Latency shapes unless others are asked for, batch x tokens; "data" is the data's own lengths.
     shapes: ClassVar[tuple[str, ...]] = ("1xdata", "1x16", "1x32", "1x128", "8x128")
 
@@ -96,6 +110,16 @@ class Task(ABC):
     @abstractmethod
     def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
         """The metric over these examples."""
+
+    def complete(
+        self, session: Session, prompts: Sequence[Any], batch_size: int, **options: Any
+    ) -> list[Any]:
+        """What the model writes after each prompt, where the task generates text. Raises RecipeError."""
+        raise _generates_nothing(self.name, options)
+
+    def generate(self, session: Session, prompt: Any, **options: Any) -> Iterator[str]:
+        """What the model writes after one prompt, piece by piece. Raises RecipeError."""
+        raise _generates_nothing(self.name, options)
 
     def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray | None:
         """Right or wrong per example where the metric is their mean; None where it is not."""
@@ -133,6 +157,11 @@ class Task(ABC):
         """Share of examples on which two models answer the same."""
         same = answers == others
         return float(same.reshape(len(same), -1).all(axis=1).mean()) if len(same) else 1.0
+
+
+def _generates_nothing(name: str, options: Mapping[str, Any]) -> RecipeError:
+    given = f", received the options {', '.join(options)}" if options else ""
+    return RecipeError(f"Expected a model that generates text, this one is for {name}{given}.")
 
 
 def known_tasks() -> dict[str, str]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from optkit.artifact import read_json
+from optkit.artifact import position_count, read_json
 from optkit.errors import CheckpointError, DataError
 from optkit.examples import EncodedSet
 
@@ -65,6 +65,25 @@ class TextEncoder:
         truncated = sum(bool(e.overflowing) for e in encodings)
         return EncodedSet(arrays, {"input_ids": self.pad_id}, truncated)
 
+    def whole(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of each text, however long, with the special tokens that the tokenizer puts there."""
+        uncut = self._cutter(_NO_LIMIT**2, 0, "longest_first")
+        return [e.ids for e in uncut.encode_batch_fast(list(texts))] if texts else []
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Token ids as text, without special tokens."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def stream(self, before: Sequence[int]) -> Callable[[int], str]:
+        """A function that takes the tokens behind `before` one by one, and gives the text of each.
+
+        A token that ends inside a character gives "", and the next one the whole character.
+        """
+        from tokenizers.decoders import DecodeStream
+
+        decoding = DecodeStream(ids=list(before), skip_special_tokens=True)
+        return lambda token: decoding.step(self._tokenizer, token) or ""
+
     def windows(
         self, texts: Sequence[str | tuple[str, str]], stride: int
     ) -> tuple[EncodedSet, list[list[Any]]]:
@@ -77,7 +96,7 @@ class TextEncoder:
         pairs = bool(texts) and not isinstance(texts[0], str)
         if pairs:
             self._refuse_no_room([text[0] for text in texts], stride)
-        cutter = self._cutter(stride, "only_second" if pairs else "longest_first")
+        cutter = self._cutter(self.max_length, stride, "only_second" if pairs else "longest_first")
         encodings = cutter.encode_batch(list(texts)) if texts else []
         each = [[e, *e.overflowing] for e in encodings]
         flat = [window for windows in each for window in windows]
@@ -88,13 +107,13 @@ class TextEncoder:
         }
         return EncodedSet(arrays, {"input_ids": self.pad_id}), each
 
-    def _cutter(self, stride: int, strategy: str) -> Any:
+    def _cutter(self, length: int, stride: int, strategy: str) -> Any:
         """A tokenizer that cuts into windows; one of its own, since another thread may be encoding."""
-        key = (self.max_length, stride, strategy)
+        key = (length, stride, strategy)
         with self._making:
             if key not in self._cutters:
                 cutter = copy.deepcopy(self._tokenizer)
-                cutter.enable_truncation(self.max_length, stride=stride, strategy=strategy)
+                cutter.enable_truncation(length, stride=stride, strategy=strategy)
                 self._cutters[key] = cutter
             return self._cutters[key]
 
@@ -128,8 +147,8 @@ def _max_length(folder: Path, config: dict[str, Any]) -> int:
         stated = read_json(file, CheckpointError).get("model_max_length")
         if isinstance(stated, (int, float)) and stated < _NO_LIMIT:
             limits.append(int(stated))
-    positions = config.get("max_position_embeddings")
-    if isinstance(positions, int) and positions > 0:
+    positions = position_count(config)
+    if positions is not None:
         # RoBERTa's position ids begin after the padding id, so that two places are never used.
         reserved = (config.get("pad_token_id") or 0) + 1 if _offsets_positions(config) else 0
         limits.append(positions - reserved)

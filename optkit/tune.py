@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, check_free, read_json, staged, writing
+from optkit.artifact import Artifact, check_free, staged, writing
 from optkit.data import Data
-from optkit.errors import OptkitError, RecipeError, WorkerError
+from optkit.errors import RecipeError, WorkerError
 from optkit.process import Child
 from optkit.task import Columns
 from optkit.trainer.settings import FinetuneSettings
@@ -68,8 +68,7 @@ def tune(
         raise RecipeError(f"Expected at least one trial, received {trials}.")
     folder = out.with_name(f"{out.name}.study")
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
-    again = _is_of(out, name, shown(url))
-    check_free(out, force or again)
+    check_free(out, force or page.is_of(out, name, shown(url)))
     source, examples = Artifact.open(model), Data(str(data))
     metric, task = _metric(source, examples, columns, task)
     facts = {
@@ -93,7 +92,7 @@ def tune(
     run.sweep()
     result = collect(opened, url, sampler, pruner, objectives, wanted, {**facts, "data": str(data)}, command)
     with locked(folder / "finish"):
-        _finish(result, run, out, force or again)
+        _finish(result, run, out, force or page.is_of(out, name, shown(url)))
     return result
 
 
@@ -175,15 +174,6 @@ def _metric(source: Artifact, data: Data, columns: Columns, task: str | None) ->
     rows = data.split("train")
     name, kind = open_kind(task, rows, columns)
     return kind.task(source, kind.config(rows, columns), None).metric, name
-
-
-def _is_of(out: Path, name: str, url: str) -> bool:
-    """Whether `out` is what an earlier run of this study left: then it may be replaced."""
-    file = out / page.JSON
-    if not file.exists():
-        return False
-    found = read_json(file, OptkitError)
-    return (found.get("name"), found.get("storage")) == (name, url)
 
 
 def _finish(result: StudyResult, run: _Trials, out: Path, force: bool) -> None:

@@ -80,6 +80,12 @@ def test_a_corrupt_line_is_named(tmp_path):
         Data(str(tmp_path)).split("validation")
 
 
+def test_a_line_that_is_no_object_is_named(tmp_path):
+    (tmp_path / "validation.jsonl").write_text('{"text": "ok"}\n\n["text"]\n')
+    with pytest.raises(DataError, match="corrupt line 3: expected an object, received a list"):
+        Data(str(tmp_path)).split("validation")
+
+
 def test_a_folder_without_splits(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(DataError, match=r"train\.jsonl"):

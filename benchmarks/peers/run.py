@@ -14,6 +14,11 @@ INT8 from optimum-onnx, Olive and neural-compressor lie within 10% of each other
 the same quantizer, and behind optkit, since none of them fuses attention on this checkpoint; torchao
 is slower than torch in fp32 at short texts. optkit is 1.15 to 1.25 times as fast as the best peer: its
 last layer works for one token (14% of the products), and short texts gain from packed projections.
+
+What happened, in one run that was disturbed (the harness calls it UNSTABLE): two peers were timed, the
+others had no turn on the machine. OpenVINO with NNCF was the fastest peer at every fixed shape, as
+predicted, and optimum-onnx on the data's own lengths, which was not. optkit was 1.01 to 1.10 times as fast
+as the best, below the prediction, and no interval lies above 1. Scores of the peers were not taken.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from optkit import kv_cache
 from optkit.artifact import Artifact
 
 #: ONNX Runtime's kernels that multiply integers.
@@ -105,7 +106,7 @@ def _onnxruntime(
     with tempfile.TemporaryDirectory(prefix="optkit-profile-") as folder:
         settings.profile_file_prefix = str(Path(folder) / "profile")
         session = onnxruntime.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
-        mine = {i.name: feeds[i.name] for i in session.get_inputs()}
+        mine = kv_cache.selected(feeds, session.get_inputs())
         for _ in range(RUNS):
             session.run(None, mine)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from optkit import likelihood
 from optkit.bench.accuracy import Outputs
 from optkit.examples import EncodedSet
 from optkit.session import Session
@@ -64,7 +65,7 @@ def ask(session: Session, encoded: EncodedSet, examples: int = EXAMPLES) -> dict
     batched: list[dict[str, np.ndarray]] = []
     for start in range(0, len(some), TOGETHER):
         group = list(range(start, min(start + TOGETHER, len(some))))
-        answered = session.infer(some.batch(group))
+        answered = _answers(session, some.batch(group))
         batched += [{name: value[row] for name, value in answered.items()} for row in range(len(group))]
     lengths = some.lengths
     return {
@@ -90,7 +91,11 @@ def compare(found: dict[str, Outputs], answers: Callable[[Outputs], np.ndarray])
 
 
 def _run(session: Session, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: value[0] for name, value in session.infer(feeds).items()}
+    return {name: value[0] for name, value in _answers(session, feeds).items()}
+
+
+def _answers(session: Session, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return likelihood.reduced(feeds, session.infer(feeds))
 
 
 def _first(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from optkit import kv_cache
+
 #: Rows × inner × columns of the probe's products: as in small and base encoders. Larger squares leave
 #: the cache and gave a third less on the machine this was tuned on.
 PRODUCTS = ((1024, 384, 384), (1024, 384, 1536), (512, 768, 768))
@@ -65,22 +67,25 @@ def count(model: Any, batch: int, tokens: int) -> Work:
     """Work of one inference of a transformer graph at batch × tokens.
 
     A MatMul with a constant weight runs once per token, or once per example where one token is all
-    that is left (poolers and heads, and the last layer where only its first token is read);
-    attention is counted from its fused nodes or its products of two activations. Bytes are the
-    weights, which must be read once; tables count the rows looked up.
+    that is left (poolers and heads, and the last layer where only its first token is read); a
+    decoder, whose graph has a cache, has no such place. Attention is counted from its fused nodes or
+    its products of two activations. Bytes are the weights, which must be read once; tables count the
+    rows looked up.
     """
     sizes = {t.name: list(t.dims) for t in model.graph.initializer}
     made_by = {out: node for node in model.graph.node for out in node.output}
     single = _one_token_tensors(model)
     operations = low = moved = products = 0.0
     hidden = 0
+    decodes = any(value.name.startswith(kv_cache.PAST) for value in model.graph.input)
     for node in model.graph.node:
         if node.op_type in ("MatMul", "Gemm", *_INTEGER):
             name, integer = _weight(node, sizes, made_by)
             if name is None:
                 continue
             rows, columns = sizes[name]
-            vectors = batch if node.op_type == "Gemm" or node.input[0] in single else batch * tokens
+            pooled = (node.op_type == "Gemm" and not decodes) or node.input[0] in single
+            vectors = batch if pooled else batch * tokens
             work = 2.0 * rows * columns * vectors
             operations += work
             products += work

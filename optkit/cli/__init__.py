@@ -24,6 +24,7 @@ from optkit.cli import (
     preprocess,
     recipe,
     report,
+    search,
     serve,
     tune,
 )
@@ -52,6 +53,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Show the versio
 
 VERBS = (
     compress,
+    search,
     build,
     bench,
     demo,

@@ -26,13 +26,31 @@ def predict(
     force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
     runtime: Annotated[str | None, typer.Option(help="Run on this runtime instead of the stored one.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with all scores.")] = False,
+    max_new_tokens: Annotated[int | None, typer.Option(help="causal-lm: most tokens to write. [default: 64]", show_default=False)] = None,
+    temperature: Annotated[float | None, typer.Option(help="causal-lm: 0 takes the likeliest token, above it tokens are drawn. [default: 0]", show_default=False)] = None,
+    top_k: Annotated[int | None, typer.Option(help="causal-lm: draw among the k likeliest.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="causal-lm: draw among the fewest that hold this probability.")] = None,
+    seed: Annotated[int | None, typer.Option(help="causal-lm: the same seed draws the same text.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="causal-lm: print each prompt and its text as it is written.")] = False,
 ) -> None:  # fmt: skip
-    """Print a prediction per text, or write those of a whole file."""
+    """Print a prediction per text, or write those of a whole file; a language model writes on after each text."""
     if texts and input:
         raise RecipeError("Expected either texts or --input FILE, received both.")
+    if stream and json:
+        raise RecipeError("Expected either --stream or --json, received both.")
+    asked = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+    }
+    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     if output is not None:
         if input is None:
             raise RecipeError("--output needs --input FILE.")
+        if options or stream:
+            raise RecipeError("Expected either --output or options of generation, received both.")
         _whole_file(
             force,
             ray,
@@ -52,10 +70,17 @@ def predict(
     from optkit.serving.predictor import load
 
     lines = texts or _lines(input)
-    options: dict[str, Any] = {"threads": threads} if threads else {}
-    with load(path, runtime, **options) as predictor:
+    settings: dict[str, Any] = {"threads": threads} if threads else {}
+    with load(path, runtime, **settings) as predictor:
+        if stream:
+            for line in lines:
+                typer.echo(line, nl=False)
+                for piece in predictor.generate(line, **options):
+                    typer.echo(piece, nl=False)
+                typer.echo()
+            return
         inputs = [predictor.task.from_line(line) for line in lines]
-        for text, answer in zip(lines, predictor.predict(inputs)):
+        for text, answer in zip(lines, predictor.predict(inputs, **options)):
             if json:
                 described = predictor.task.describe(answer)
                 typer.echo(json_module.dumps({"text": text, **described}, ensure_ascii=False))

@@ -23,7 +23,7 @@ from pkgutil import iter_modules
 from typing import Any, ClassVar
 
 from optkit.artifact import Artifact, relocated, seal, staged
-from optkit.errors import RecipeError, did_you_mean
+from optkit.errors import PassError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.task import Labelled, Task
 
@@ -59,6 +59,8 @@ class Pass(ABC):
     #: The runtime that serves the result; None: the format's own.
     runtime: ClassVar[str | None] = None
     needs_data: ClassVar[bool] = False
+    #: Whether it takes the graph of a causal language model, which has a cache.
+    takes_cache: ClassVar[bool] = False
     #: Whether the result is meant to answer as its source does, whatever the weights.
     keeps_answers: ClassVar[bool] = True
 
@@ -148,12 +150,19 @@ def param(
 def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Artifact:
     """Run `step` on `source`; the new artifact appears at `final` whole, or not at all.
 
-    Raises RecipeError where the pass does not take the source's format.
+    Raises RecipeError where the pass does not take the source's format, PassError where it does not take
+    graphs with a cache.
     """
     if source.format not in step.accepts:
         raise RecipeError(
             f"{step.name()} takes {' or '.join(sorted(step.accepts))}, received {source.format!r}.",
             hint="Check the order of the passes.",
+        )
+    if context.task.generates and source.format == "onnx" and not step.takes_cache:
+        able = ", ".join(sorted(n for n, cls in known_passes().items() if cls.takes_cache))
+        raise PassError(
+            f"{step.name()} does not take the graph of a language model, which has a cache.",
+            hint=f"These do: {able}.",
         )
     begun = time.monotonic()
     with staged(final) as folder:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from optkit import kv_cache
 from optkit.errors import DataError, PassError
 from optkit.examples import EncodedSet
 from optkit.passes import graph
@@ -147,10 +148,10 @@ class Probe:
         session = onnxruntime.InferenceSession(
             str(Path(self._folder.name) / graph.MODEL_FILE), providers=["CPUExecutionProvider"]
         )
-        inputs = [i.name for i in session.get_inputs()]
+        inputs = session.get_inputs()
 
         def run(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            values = session.run(self._tensors, {n: feeds[n] for n in inputs})
+            values = session.run(self._tensors, kv_cache.selected(feeds, inputs))
             return dict(zip(self._tensors, values))
 
         return run

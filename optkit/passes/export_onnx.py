@@ -8,13 +8,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from optkit import kv_cache
 from optkit.artifact import Artifact, copy_side_files
 from optkit.errors import PassError
 from optkit.examples import EncodedSet
-from optkit.passes import fused_attention, graph
+from optkit.passes import causal_graph, fused_attention, graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.one_token import keep_first_token
 from optkit.passes.packed_projections import bypass_reshapes, pack
+from optkit.session import open_session
 
 #: Examples on which the graph is compared with torch.
 CHECKED = 16
@@ -28,7 +30,8 @@ class ExportOnnx(Pass):
     Runtime's contrib operator); `"plain"` keeps to standard ai.onnx operators, for other engines;
     `"auto"` fuses where the architecture allows it and says in the notes which one it was.
     With fused attention, query, key and value are one multiply, and where the head reads the first
-    token only, the last layer works for that token alone.
+    token only, the last layer works for that token alone. A causal language model becomes one graph
+    with a cache (`optkit.passes.causal_graph`).
     Notes: `max_difference` to torch over the checked examples, `operators`, and how many were packed,
     and cut to one token.
     """
@@ -52,22 +55,32 @@ class ExportOnnx(Pass):
         model = load_model(source, context.task.name, context.trust_remote_code)
         names, results = model_inputs(model), list(model_outputs(model))
         samples = context.encoded("validation", CHECKED)
+        causal = context.task.name == "causal-lm"
+        if causal:
+            samples, names = causal_graph.checked(samples), [*names, kv_cache.POSITIONS]
         expected = [_torch_outputs(model, feeds, results) for feeds in _checks(samples, names)]
 
         context.progress("tracing and exporting", 0.2)
-        fused = self.attention != "plain" and _try_fuse(model)
+        fused = self.attention != "plain" and _try_fuse(
+            model, fused_attention.CAUSAL if causal else fused_attention.NAME
+        )
         if self.attention == "fused" and not fused:
             raise PassError(
                 f"{type(model).__name__} does not take its attention from transformers' AttentionInterface, "
                 "so it cannot be fused at export.",
                 hint='Use attention = "auto" or "plain".',
             )
-        _export(model, names, results, samples, out / graph.MODEL_FILE, self.opset)
+        if causal:
+            causal_graph.export(model, out / graph.MODEL_FILE, self.opset)
+        else:
+            _export(model, names, results, samples, out / graph.MODEL_FILE, self.opset)
         copy_side_files(source.path, out)
         exported = graph.load_graph(out)
         _strip(exported)
         packed = alone = 0
-        if fused:
+        if causal:
+            graph.fold_transposed_weights(exported)
+        elif fused:
             bypass_reshapes(exported)
             alone = keep_first_token(exported) if self.one_token else 0
             packed = pack(exported) if self.pack_projections else 0
@@ -80,6 +93,7 @@ class ExportOnnx(Pass):
             for i in range(len(results))
         )
         return {
+            **({"cache_difference": _cache_difference(out, samples, self.tolerance)} if causal else {}),
             "attention": "fused" if fused else "plain",
             "max_difference": difference,
             "checked_examples": len(samples),
@@ -97,15 +111,15 @@ def _checks(samples: EncodedSet, names: list[str]) -> list[dict[str, np.ndarray]
     return [{n: samples.batch(indices)[n] for n in names} for indices in (everything, alone)]
 
 
-def _try_fuse(model: Any) -> bool:
+def _try_fuse(model: Any, name: str) -> bool:
     """Switch the model to the fused attention where all of its attention goes through the interface."""
     fused_attention.register()
     before = model.config._attn_implementation
     try:
-        model.set_attn_implementation(fused_attention.NAME)
+        model.set_attn_implementation(name)
     except (ValueError, NotImplementedError):
         return False
-    if model.config._attn_implementation != fused_attention.NAME:
+    if model.config._attn_implementation != name:
         model.set_attn_implementation(before)
         return False
     return True
@@ -180,7 +194,13 @@ def _onnx_outputs(
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(folder / graph.MODEL_FILE), providers=["CPUExecutionProvider"])
-    return [session.run(results, feeds) for feeds in batches]
+    inputs = session.get_inputs()
+    return [session.run(results, kv_cache.selected(feeds, inputs)) for feeds in batches]
+
+
+def _cache_difference(folder: Path, samples: EncodedSet, tolerance: float) -> float:
+    with open_session(Artifact(folder, {"format": "onnx"})) as session:
+        return causal_graph.cache_difference(session, samples, tolerance)
 
 
 def _compare(expected: list[np.ndarray], found: list[np.ndarray], tolerance: float) -> float:

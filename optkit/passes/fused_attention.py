@@ -12,17 +12,19 @@ from __future__ import annotations
 
 from typing import Any
 
-NAME = "optkit_fused"
+NAME, CAUSAL = "optkit_fused", "optkit_fused_causal"
 OPERATOR = "MultiHeadAttention"
 
 
 def register() -> None:
-    """Make `model.set_attn_implementation(NAME)` possible. Calling it twice is fine."""
+    """Make `model.set_attn_implementation(NAME)` possible, and CAUSAL. Calling it twice is fine."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
     AttentionInterface.register(NAME, _attention)
     AttentionMaskInterface.register(NAME, _mask)
+    AttentionInterface.register(CAUSAL, _causal_attention)
+    AttentionMaskInterface.register(CAUSAL, _causal_mask)
 
 
 def _attention(
@@ -51,6 +53,43 @@ def _attention(
         version=1,
     )
     return out.reshape(batch, tokens, heads, size), None
+
+
+def _causal_attention(
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Any, None]:
+    """The same for decoders: `key` and `value` hold the cache too, and may have fewer heads (grouped query).
+
+    The operator takes them as they lie in the cache, (batch, heads, all tokens, head size).
+    """
+    import torch
+
+    batch, heads, tokens, size = query.shape
+    groups = heads // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    out = torch.onnx.ops.symbolic(
+        f"com.microsoft::{OPERATOR}",
+        (query.transpose(1, 2).reshape(batch, tokens, heads * size), key, value, None, None, attention_mask),
+        {"num_heads": heads, "scale": float(size**-0.5 if scaling is None else scaling)},
+        dtype=query.dtype,
+        shape=(batch, tokens, heads * size),
+        version=1,
+    )
+    return out.reshape(batch, tokens, heads, size), None
+
+
+def _causal_mask(**arguments: Any) -> Any:
+    """(batch, 1, tokens, all tokens), added to the scores: 0 for what a token may see."""
+    from transformers.masking_utils import eager_mask
+
+    return eager_mask(**{**arguments, "allow_is_causal_skip": False})
 
 
 def _mask(attention_mask: Any = None, **_: Any) -> Any:

@@ -110,6 +110,38 @@ def quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
+def fold_transposed_weights(model: Any) -> int:
+    """Give each product with a transposed constant matrix a constant of its own, in place; how many.
+
+    A language model's head is the table of its embeddings, transposed: engines fold that when they load
+    the graph, and INT8 takes constants only.
+    """
+    from onnx import numpy_helper
+
+    weights = initializers(model)
+    turned = {
+        node.output[0]: node.input[0]
+        for node in model.graph.node
+        if node.op_type == "Transpose" and node.input[0] in weights and len(weights[node.input[0]].dims) == 2
+    }
+    folded: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.op_type != "MatMul" or node.input[1] not in turned:
+            continue
+        source = turned[node.input[1]]
+        if source not in folded:
+            folded[source] = f"{source}_transposed"
+            values = np.ascontiguousarray(numpy_helper.to_array(weights[source]).T)
+            model.graph.initializer.append(numpy_helper.from_array(values, folded[source]))
+        node.input[1] = folded[source]
+    used = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
+    kept = [n for n in model.graph.node if n.output[0] not in turned or n.output[0] in used]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    drop_unused_initializers(model)
+    return len(folded)
+
+
 def drop_unused_initializers(model: Any) -> None:
     used = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
     kept = [t for t in model.graph.initializer if t.name in used]

@@ -22,6 +22,7 @@ class QuantizeDynamic(Pass):
 
     accepts: ClassVar[frozenset[str]] = frozenset({"onnx"})
     produces: ClassVar[str] = "onnx"
+    takes_cache: ClassVar[bool] = True
     precision: ClassVar[str | None] = "int8"
 
     per_channel: bool = param(True, "one weight scale per output channel")

@@ -28,6 +28,7 @@ class QuantizeStatic(Pass):
 
     accepts: ClassVar[frozenset[str]] = frozenset({"onnx"})
     produces: ClassVar[str] = "onnx"
+    takes_cache: ClassVar[bool] = True
     precision: ClassVar[str | None] = "int8"
     needs_data: ClassVar[bool] = True
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from optkit import kv_cache
 from optkit.artifact import Artifact
 from optkit.errors import DataError
 from optkit.examples import EncodedSet
@@ -111,5 +112,5 @@ def _outputs(model: Any, batches: list[dict[str, np.ndarray]], threads: int | No
         session = onnxruntime.InferenceSession(
             str(Path(folder) / graph.MODEL_FILE), settings, providers=["CPUExecutionProvider"]
         )
-        inputs = [i.name for i in session.get_inputs()]
-        return [session.run(None, {n: batch[n] for n in inputs})[0] for batch in batches]
+        inputs, first = session.get_inputs(), session.get_outputs()[0].name
+        return [session.run([first], kv_cache.selected(batch, inputs))[0] for batch in batches]

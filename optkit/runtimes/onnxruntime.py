@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from optkit import kv_cache
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, MissingDependency, OptkitError
-from optkit.session import Feeds, Session, TensorSpec
+from optkit.session import Decoder, Feeds, Session, TensorSpec
 
 _NUMPY = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 _LEVELS = ("disabled", "basic", "extended", "all")
@@ -66,15 +67,58 @@ class OnnxRuntimeSession(Session):
                 hint="Check nvidia-smi, and that CUDA and cuDNN fit this onnxruntime-gpu.",
             )
         self.device = provider
-        self.inputs = tuple(_spec(x) for x in self._session.get_inputs())
-        self.outputs = tuple(_spec(x) for x in self._session.get_outputs())
+        self._inputs = tuple(_spec(x) for x in self._session.get_inputs())
+        outputs = (_spec(x) for x in self._session.get_outputs())
+        self.inputs = tuple(x for x in self._inputs if not kv_cache.is_implied(x.name))
+        self.outputs = tuple(x for x in outputs if not x.name.startswith(kv_cache.PRESENT))
 
     def infer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
-        values = self._session.run(None, self.select(feeds))
+        whole = kv_cache.completed(self.select(feeds), self._inputs)
+        values = self._session.run([spec.name for spec in self.outputs], whole)
         return {spec.name: value for spec, value in zip(self.outputs, values)}
+
+    def decoder(self) -> Decoder:
+        if not any(spec.name.startswith(kv_cache.PAST) for spec in self._inputs):
+            return super().decoder()
+        return OnnxRuntimeDecoder(self._session, self._inputs, self.device)
 
     def close(self) -> None:
         self._session = None
+
+
+class OnnxRuntimeDecoder(Decoder):
+    """A graph with a cache. Keys and values stay ONNX Runtime's own from step to step (IO binding): they are
+    never turned into numpy arrays, and on a GPU never leave it."""
+
+    def __init__(self, session: Any, inputs: tuple[TensorSpec, ...], device: str) -> None:
+        self._session, self._inputs, self._device = session, {x.name: x for x in inputs}, device
+        self._past = [name for name in self._inputs if name.startswith(kv_cache.PAST)]
+        self._outputs = ["logits", *(kv_cache.PRESENT + n[len(kv_cache.PAST) :] for n in self._past)]
+        self._cache: list[Any] = []
+
+    def step(self, tokens: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+        from onnxruntime import OrtValue
+
+        binding = self._session.io_binding()
+        feeds = {
+            "input_ids": tokens,
+            "attention_mask": attention_mask,
+            kv_cache.POSITIONS: kv_cache.positions(attention_mask, tokens.shape[1]),
+            kv_cache.KEEP: np.array([-1], dtype=np.int64),
+        }
+        for name in self._inputs:
+            if name in feeds:
+                binding.bind_cpu_input(name, np.ascontiguousarray(feeds[name]))
+        if not self._cache:
+            nothing = [kv_cache.empty(self._inputs[name], len(tokens)) for name in self._past]
+            self._cache = [OrtValue.ortvalue_from_numpy(value, self._device) for value in nothing]
+        for name, value in zip(self._past, self._cache):
+            binding.bind_ortvalue_input(name, value)
+        for name in self._outputs:
+            binding.bind_output(name, "cpu" if name == "logits" else self._device)
+        self._session.run_with_iobinding(binding)
+        logits, *self._cache = binding.get_outputs()
+        return logits.numpy()[:, -1].astype(np.float32, copy=False)
 
 
 def open_session(artifact: Artifact, **options: Any) -> OnnxRuntimeSession:

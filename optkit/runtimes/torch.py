@@ -10,7 +10,8 @@ import numpy as np
 from optkit.artifact import Artifact
 from optkit.cuda.buckets import cut, fill, rounded
 from optkit.errors import MissingDependency, OptkitError, did_you_mean
-from optkit.session import Feeds, Session, TensorSpec
+from optkit.kv_cache import positions
+from optkit.session import Decoder, Feeds, Session, TensorSpec
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 ATTENTION = ("sdpa", "eager")
@@ -116,12 +117,40 @@ class TorchSession(Session):
         end.synchronize()
         return float(begin.elapsed_time(end))
 
+    def decoder(self) -> Decoder:
+        if not type(self._model).__name__.endswith(("ForCausalLM", "LMHeadModel")):
+            return super().decoder()
+        return TorchDecoder(self._model, self._tensor)
+
     def _tensor(self, array: np.ndarray) -> Any:
         tensor = self._torch.from_numpy(array).to(self._where)
         return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
 
     def close(self) -> None:
         self._model = None
+
+
+class TorchDecoder(Decoder):
+    """The checkpoint with transformers' own cache."""
+
+    def __init__(self, model: Any, tensor: Any) -> None:
+        self._model, self._tensor, self._cache = model, tensor, None
+
+    def step(self, tokens: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            answer = self._model(
+                input_ids=self._tensor(tokens),
+                attention_mask=self._tensor(attention_mask),
+                position_ids=self._tensor(positions(attention_mask, tokens.shape[1])),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+                return_dict=True,
+            )
+        self._cache = answer.past_key_values
+        return answer.logits[:, -1].float().cpu().numpy()
 
 
 def open_session(artifact: Artifact, **options: Any) -> TorchSession:

@@ -40,13 +40,18 @@ class Predictor:
         self._calls, self._closed = 0, False
 
     def predict(
-        self, inputs: Sequence[Any], batch_size: int = BATCH_SIZE, max_tokens: int = MAX_TOKENS
+        self,
+        inputs: Sequence[Any],
+        batch_size: int = BATCH_SIZE,
+        max_tokens: int = MAX_TOKENS,
+        **options: Any,
     ) -> list[Any]:
         """One answer per input, in the order given.
 
         `inputs` is a list of texts, or of whatever else the task takes: pairs, lists of words, images. A
         batch has at most `batch_size` examples and, padding counted, `max_tokens` tokens (one example
-        always fits). Raises DataError for inputs that the task does not take.
+        always fits). `options` are fields of `optkit.generation.Generation`, for models that generate
+        text. Raises DataError for inputs that the task does not take.
 
         >>> load("models/sst2-int8").predict(["a fine film"])  # doctest: +SKIP
         [Classification(label='positive', score=0.99, scores={...})]
@@ -55,15 +60,28 @@ class Predictor:
             raise DataError(
                 "Expected a list of texts, received one string.", hint="Write predict([text]) or predict_one."
             )
-        return self.answer(self.encode(inputs), batch_size, max_tokens) if len(inputs) else []
+        if not (self.task.generates or options):
+            return self.answer(self.encode(inputs), batch_size, max_tokens) if len(inputs) else []
+        with self._call(), self._one_at_a_time:
+            return self.task.complete(self._session, inputs, batch_size, **options)
 
-    def predict_one(self, item: Any) -> Any:
-        """The answer to one input.
+    def generate(self, prompt: str, **options: Any) -> Iterator[str]:
+        """What a causal language model writes after `prompt`, piece by piece as it comes.
+
+        `options` as for `predict`. Raises RecipeError for a task that generates no text.
+
+        >>> print(*load("models/lm-int8").generate("Once upon"), sep="")  # doctest: +SKIP
+        """
+        with self._call(), self._one_at_a_time:
+            yield from self.task.generate(self._session, prompt, **options)
+
+    def predict_one(self, item: Any, **options: Any) -> Any:
+        """The answer to one input; `options` as for `predict`.
 
         >>> load("models/sst2-int8").predict_one("a fine film").label  # doctest: +SKIP
         'positive'
         """
-        return self.predict([item])[0]
+        return self.predict([item], **options)[0]
 
     def stream(
         self,

@@ -18,7 +18,7 @@ from optkit.data import column
 from optkit.errors import DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.pooling import OUTPUT, Pooling, read_pooling
-from optkit.task import Columns, Labelled, Outputs, Task
+from optkit.task import BETWEEN, Columns, Labelled, Outputs, Task
 from optkit.text import TextEncoder
 
 METRICS = ("spearman", "pearson", "recall@1", "recall@5", "recall@10")
@@ -72,7 +72,7 @@ class Embeddings(Task):
         return Labelled(
             self.encode(inputs),
             self._references(rows, columns),
-            [" ⟂ ".join(pair) for pair in pairs],
+            [BETWEEN.join(pair) for pair in pairs],
             inputs,
         )
 

@@ -17,7 +17,7 @@ from optkit.artifact import Artifact
 from optkit.data import column
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
-from optkit.task import Columns, Labelled, Outputs, Task
+from optkit.task import BETWEEN, Columns, Labelled, Outputs, Task
 from optkit.text import TextEncoder
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
@@ -101,7 +101,7 @@ class TextClassification(Task):
         inputs: list[Any] = list(zip(first, _texts(rows, pair))) if pair else first
         names = getattr(rows.features.get(label), "names", None)
         references = [self._reference(v, i, names) for i, v in enumerate(rows[label])]
-        sources = [x if isinstance(x, str) else " ⟂ ".join(x) for x in inputs]
+        sources = [x if isinstance(x, str) else BETWEEN.join(x) for x in inputs]
         return Labelled(self.encode(inputs), references, sources, inputs)
 
     def decode(self, outputs: Outputs) -> list[Classification]:
@@ -183,6 +183,10 @@ class TextClassification(Task):
         """A label of the data as the model's index: by name first, then as a number."""
         if names and isinstance(value, int) and 0 <= value < len(names) and names[value] in self.labels:
             return self.labels.index(names[value])
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and str(value) in self.labels:
+            return self.labels.index(str(value))
         if isinstance(value, str):
             if value in self.labels:
                 return self.labels.index(value)

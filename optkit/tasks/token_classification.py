@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -182,13 +182,18 @@ class TokenClassification(Task):
         return right / max(1, sum(len(y) for y in references))
 
     def table(self, answers: np.ndarray, references: Sequence[Any]) -> list[entities.Line]:
-        """Precision, recall, F1 and support per label, and their averages."""
-        if is_bio(self.labels):
-            return entities.table(
-                [entities.spans(a) for a in answers], [entities.spans(r) for r in references]
-            )
+        """Precision, recall, F1 and support per label, and their averages.
+
+        For entities: per type, as seqeval prints them, and then per tag over words, without O, as
+        scikit-learn does; the averages of that second part are called "micro, words" and so on.
+        """
         flat = [[tag for tags in side for tag in tags] for side in (answers, references)]
-        return entities.tag_table(flat[0], flat[1])
+        if not is_bio(self.labels):
+            return entities.tag_table(flat[0], flat[1])
+        whole = entities.table([entities.spans(a) for a in answers], [entities.spans(r) for r in references])
+        words = entities.tag_table(flat[0], flat[1], outside="O")
+        averages = ("micro", "macro", "weighted")
+        return [*whole, *(replace(x, label=f"{x.label}, words") if x.label in averages else x for x in words)]
 
     def name_of(self, reference: Any) -> Any:
         return " ".join(reference)

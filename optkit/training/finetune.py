@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact, check_free, copy_side_files, seal, staged, write_text, writing
-from optkit.checkpoint import fetch, model_inputs, model_outputs
+from optkit.checkpoint import fetch, model_inputs
 from optkit.data import Data
 from optkit.errors import CheckpointError, RecipeError
 from optkit.task import Columns, Labelled, Task
@@ -92,7 +92,7 @@ def finetune(
     work = out.parent / f".{out.name}.work-{digest}"
 
     def answered(predictions: Any) -> np.ndarray:
-        return _answers(goal, network, validation, predictions)
+        return _answers(goal, kind.outputs(network), validation, predictions)
 
     with writing(work), world.together():
         work.mkdir(parents=True, exist_ok=True)
@@ -102,6 +102,7 @@ def finetune(
             train_dataset=_rows(train, 0),
             eval_dataset=_rows(validation, 1),
             data_collator=_collate(kind, goal, network, (train, validation)),
+            preprocess_logits_for_metrics=kind.reduced,
             compute_metrics=lambda p: {"score": goal.score(answered(p[0]), validation.references)},
             compute_loss_func=loss,
             callbacks=callbacks(settings, progress, evaluated, work / BOARD),
@@ -127,6 +128,8 @@ def finetune(
             "table": table,
             "examples": len(train.references),
             "truncated": train.encoded.truncated,
+            "skipped": train.skipped,
+            "empty": train.empty,
             "processes": world.size,
         },
         "seconds": round(time.monotonic() - begun, 3),
@@ -213,9 +216,10 @@ def _collate(kind: Kind, task: Task, network: Any, splits: tuple[Labelled, ...])
     return collate
 
 
-def _answers(task: Task, network: Any, labelled: Labelled, predictions: Any) -> np.ndarray:
+def _answers(
+    task: Task, shapes: dict[str, tuple[int | str, ...]], labelled: Labelled, predictions: Any
+) -> np.ndarray:
     """Per example, from the Trainer's padded outputs in the order of the rows."""
-    shapes = model_outputs(network)
     arrays = predictions if isinstance(predictions, tuple) else (predictions,)
     lengths = labelled.encoded.lengths
     outputs: dict[str, list[np.ndarray]] = {}

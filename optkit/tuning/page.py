@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optkit.artifact import write_json, write_text
+from optkit.artifact import read_json, write_json, write_text
+from optkit.errors import OptkitError
 from optkit.report.charts import parts
 from optkit.report.charts.figures import DASH, number
 from optkit.tuning import charts
@@ -12,7 +13,7 @@ from optkit.tuning.results import StudyResult
 
 #: Beside the model; not part of it.
 JSON, PAGE = "study.json", "study.html"
-#: Lines of the table in the terminal.
+#: Trials in the table in the terminal; the best are all there.
 SHOWN = 10
 
 
@@ -20,6 +21,20 @@ def save(result: StudyResult, folder: Path, sentence: str) -> None:
     """Write study.json and study.html into `folder`."""
     write_json(folder / JSON, result.to_dict())
     write_text(folder / PAGE, render(result, sentence))
+
+
+def is_of(out: Path, name: str, url: str) -> bool:
+    """Whether the folder `out` is what an earlier run of the study `name` at `url` left."""
+    file = out / JSON
+    if not file.exists():
+        return False
+    found = read_json(file, OptkitError)
+    return (found.get("name"), found.get("storage")) == (name, url)
+
+
+def finished_since(out: Path, name: str, url: str, moment: float) -> bool:
+    """Whether a run of the study left `out` later than `moment` (seconds since the epoch)."""
+    return is_of(out, name, url) and (out / JSON).stat().st_mtime > moment
 
 
 def render(result: StudyResult, sentence: str) -> str:
@@ -62,7 +77,7 @@ def lines(result: StudyResult) -> list[str]:
             *(number(v, 4) for v in t.values),
             t.said,
         ]
-        for t in order[:SHOWN]
+        for t in order[: max(SHOWN, len(result.best))]
     ]
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads) - 1)]
     shown = [

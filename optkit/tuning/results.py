@@ -89,7 +89,7 @@ def collect(
 ) -> StudyResult:
     """Read `study` as it stands; trials that were skipped are left out."""
     frozen = [t for t in study.get_trials(deepcopy=False) if SKIPPED not in t.user_attrs]
-    trials = [_result(t) for t in frozen]
+    trials = [trial_result(t) for t in frozen]
     finished = any(t.state == "complete" for t in trials)
     return StudyResult(
         study.study_name,
@@ -122,7 +122,8 @@ def front(trials: Sequence[TrialResult], objectives: Sequence[Objective]) -> lis
     return [number for number in costs if not beaten(number)]
 
 
-def _result(trial: Any) -> TrialResult:
+def trial_result(trial: Any) -> TrialResult:
+    """From Optuna's frozen trial."""
     owner = trial.user_attrs.get(OWNER)
     return TrialResult(
         trial.number,

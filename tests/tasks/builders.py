@@ -104,3 +104,47 @@ def digits_data(folder: Path, train: int = 128, test: int = 60) -> Path:
         write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images[part])
         write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", labels[part])
     return folder
+
+
+def decoder(folder: Path, kind: str = "gpt2", positions: int = 64) -> Path:
+    """A causal language model of two layers, `kind` gpt2 or llama (two heads of keys for four of queries).
+
+    Its tokenizer knows the 256 bytes and `<|endoftext|>`.
+    """
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    end = write_byte_tokenizer(folder, positions)
+    sizes = {
+        "vocab_size": end + 1,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": positions,
+        "bos_token_id": end,
+        "eos_token_id": end,
+    }
+    if kind == "llama":
+        sizes |= {"num_key_value_heads": 2, "intermediate_size": 64}
+    model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(kind, **sizes))
+    for p in model.parameters():  # logits far enough apart that rounding does not decide
+        p.data.mul_(5.0) if p.dim() > 1 else None
+    model.save_pretrained(str(folder))
+    return folder
+
+
+def write_byte_tokenizer(folder: Path, positions: int) -> int:
+    """A byte-level tokenizer without merges; the id of `<|endoftext|>`."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": positions}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "eos_token": "<|endoftext|>"}))
+    return len(alphabet)

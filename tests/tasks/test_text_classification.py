@@ -49,6 +49,19 @@ def test_label_names_of_the_data_set_win_over_its_numbers(make_task):
     assert make_task().read(rows, Columns()).references == [1, 0]
 
 
+@pytest.mark.parametrize("label", [7, 7.0, "7"])
+def test_a_number_is_a_name_where_a_label_is_called_so(make_task, label):
+    task = make_task(("3", "7", "10"))
+    assert task.read(table(text=["a film"], label=[label]), Columns()).references == [1]
+    assert task.read(table(text=["a film"], label=[2]), Columns()).references == [2]  # an index: no such name
+
+
+def test_empty_texts_are_counted(make_task):
+    assert make_task().read(table(text=["a", " ", ""], label=[0, 1, 1]), Columns()).empty == 2
+    pairs = table(text=["", ""], text_pair=["a", ""], label=[0, 1])
+    assert make_task().read(pairs, Columns()).empty == 1
+
+
 @pytest.mark.parametrize("label", ["neutral", 2, -1, 0.5, None])
 def test_an_unknown_label_names_row_and_known_labels(make_task, label):
     with pytest.raises(DataError, match="row 0.*negative, positive"):

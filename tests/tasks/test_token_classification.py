@@ -100,11 +100,34 @@ def test_f1_and_table_are_those_of_seqeval(make_task):
     lists = [[list(x) for x in side] for side in (there, found)]
     assert task.score(found, there) == pytest.approx(seqeval.f1_score(*lists))
     expected = seqeval.classification_report(*lists, output_dict=True)
-    for line in task.table(found, there):
+    table = task.table(found, there)
+    for line in table[:5]:
         name = line.label if line.label in "ab" else f"{line.label} avg"
         for key, value in (("precision", line.precision), ("recall", line.recall), ("f1-score", line.f1)):
             assert value == pytest.approx(expected[name][key]), (name, key)
         assert line.support == expected[name]["support"]
+
+
+def test_the_second_table_is_scikit_learns_over_words(make_task):
+    """Support, micro, macro and weighted averages over the tags of entities, as `labels=` leaves O out."""
+    from sklearn.metrics import classification_report
+
+    rng = np.random.default_rng(1)
+    tags = ["B-a", "B-b", "I-a", "I-b"]
+    found, there = ([tuple(rng.choice(["O", *tags], 12).tolist()) for _ in range(50)] for _ in range(2))
+    flat = [[tag for x in side for tag in x] for side in (there, found)]
+    expected = classification_report(*flat, labels=tags, output_dict=True)
+    lines = {line.label: line for line in make_task(("O", *tags)).table(found, there)}
+    names = {
+        **{tag: tag for tag in tags},
+        **{f"{x}, words": f"{x} avg" for x in ("micro", "macro", "weighted")},
+    }
+    for mine, theirs in names.items():
+        for key, value in zip(
+            ("precision", "recall", "f1-score", "support"), list(vars(lines[mine]).values())[1:]
+        ):
+            assert value == pytest.approx(expected[theirs][key]), (mine, key)
+    assert "O" not in lines
 
 
 def test_plain_tags_give_accuracy_and_scikit_learns_table(make_task):

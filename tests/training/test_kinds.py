@@ -8,7 +8,7 @@ import pytest
 
 from optkit import load
 from optkit.artifact import Artifact
-from optkit.errors import RecipeError
+from optkit.errors import DataError, RecipeError
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.task import Columns, open_task
@@ -81,3 +81,90 @@ def test_labels_come_from_the_training_split(checkpoint, tmp_path):
     config = kind.config(rows, Columns())
     assert list(config["id2label"].values()) == ["O", "B-people", "I-people", "B-work", "I-work"]
     assert kind.task(Artifact.open(checkpoint), config, 32).metric == "f1"
+
+
+def labels_of(task, **columns):
+    import datasets
+
+    kind = open_kind(task, None, Columns())[1]
+    return list(kind.config(datasets.Dataset.from_dict(columns), Columns())["id2label"].values())
+
+
+def test_numbers_are_ordered_by_size_and_flags_are_counted():
+    texts = ["a"] * 12
+    assert labels_of("text-classification", text=texts, label=list(range(11, -1, -1))) == [
+        str(i) for i in range(12)
+    ]
+    assert labels_of("text-classification", text=texts[:2], label=[1.0, 2.0]) == ["1", "2"]
+    assert labels_of("text-classification", text=["a", "b"], label=[[0, 1, 0], [1, 1, 0]]) == ["0", "1", "2"]
+    assert labels_of("text-classification", text=["a", "b"], label=[[2], [10, 0]]) == ["0", "2", "10"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label": ["x", "x"]}, "at least two classes in column 'label', received: \\['x'\\]"),
+        ({"label": [0.5, 0.5]}, "at least two numbers"),
+        ({"label": ["x", None]}, "row 1, received none"),
+        (
+            {"label": [[0, 1, 0], [1, 0]]},
+            "Expected 3 flags, as in row 0, in column 'label', row 1, received 2",
+        ),
+    ],
+)
+def test_labels_that_teach_nothing(columns, message):
+    with pytest.raises(DataError, match=message):
+        labels_of("text-classification", text=["a", "b"], **columns)
+
+
+def test_one_class_only_though_the_data_set_names_two():
+    import datasets
+
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])}
+    )
+    rows = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [1, 1]}, features=features)
+    with pytest.raises(DataError, match="at least two classes"):
+        open_kind("text-classification", None, Columns())[1].config(rows, Columns())
+
+
+def test_a_validation_split_with_other_labels_names_row_and_label(checkpoint, tmp_path):
+    for split, labels in (("train", ["x", "y"]), ("validation", ["x", "z"])):
+        write_jsonl(tmp_path / f"{split}.jsonl", [{"text": "a film", "label": x} for x in labels])
+    with pytest.raises(DataError, match="'z' in row 1 is unknown to the model, which has: x, y"):
+        finetune(checkpoint, tmp_path, tmp_path / "out", FAST)
+    assert not (tmp_path / "out").exists()
+
+
+def test_tags_of_another_scheme_are_refused():
+    with pytest.raises(DataError, match="'S-x' in row 1 is not BIO"):
+        labels_of("token-classification", tokens=[["a", "b"], ["c"]], tags=[["B-x", "O"], ["S-x"]])
+    assert labels_of("token-classification", tokens=[["a", "b"]], tags=[["NOUN", "S-x"]]) == ["NOUN", "S-x"]
+
+
+def test_texts_alone_are_for_a_language_model():
+    import datasets
+
+    def kind_of(**columns):
+        return open_kind(None, datasets.Dataset.from_dict(columns), Columns())[0]
+
+    assert kind_of(text=["a"]) == "causal-lm"
+    assert kind_of(text=["a"], label=["x"]) == "text-classification"
+    assert kind_of(sentence=["a"], intent=["x"]) == "text-classification"
+
+
+def test_a_language_model_learns_its_text(tmp_path):
+    """Perplexity falls from that of a random model towards that of the text; rows left out are counted."""
+    from tests.conftest import sentences
+    from tests.tasks.builders import decoder
+
+    for split, count in (("train", 200), ("validation", 30)):
+        texts = [{"text": row["text"]} for row in sentences(count, seed=count)]
+        write_jsonl(tmp_path / f"{split}.jsonl", [*texts, {"text": ""}])
+    source = decoder(tmp_path / "start", positions=64)
+    made = finetune(source, tmp_path, tmp_path / "out", FAST)
+    notes = made.lineage[-1]["notes"]
+    assert (made.task, notes["metric"], notes["skipped"]) == ("causal-lm", "neg_perplexity", 1)
+    assert -12 < notes["score"] < -1  # of 257 bytes; the text has about 18 letters
+    with load(made.path) as model:
+        assert model.predict(["a fine"], max_new_tokens=5)[0].tokens == 5

@@ -8,8 +8,11 @@ import datasets
 import numpy as np
 import pytest
 
+from optkit import load
 from optkit.artifact import Artifact
 from optkit.errors import DataError
+from optkit.passes.base import apply, make
+from optkit.passes.context import make_context
 from optkit.session import infer_all, open_session
 from optkit.task import Columns, open_task
 from optkit.training.finetune import FinetuneSettings, finetune
@@ -59,6 +62,28 @@ def test_embeddings_learn_a_similarity(tmp_path):
     assert after > before + 0.05
     assert made.lineage[-1]["notes"]["score"] == pytest.approx(after, abs=1e-3)
     assert json.loads((made.path / "modules.json").read_text())[1]["path"] == "1_Pooling"
+
+
+def test_a_sentence_transformers_folder_is_saved_as_such(tmp_path):
+    """The library itself opens what fine-tuning made, and gives the vectors that optkit gives."""
+    library = pytest.importorskip("sentence_transformers")
+    rows = [{"text": "a fine film", "text_pair": "good", "label": 5.0}]
+    rows += [{"text": "dull", "text_pair": "the plot is thin", "label": 1.0}]
+    (tmp_path / "data").mkdir()
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / "data" / f"{split}.jsonl", rows * 4)
+    source = embedder(tmp_path / "start", pooling={"pooling_mode": "max"})
+    settings = FinetuneSettings(epochs=1, batch=8)
+    made = finetune(source, tmp_path / "data", tmp_path / "out", settings, task="embeddings")
+    texts = ["a fine film", "the plot is thin and dull"]
+    expected = library.SentenceTransformer(str(made.path), device="cpu").encode(texts)
+    for artifact in (
+        made,
+        apply(make("export-onnx", {}), made, tmp_path / "onnx", make_context(open_task(made))),
+    ):
+        with load(artifact.path) as model:
+            np.testing.assert_allclose(np.stack(model.predict(texts)), expected, atol=1e-4)
+        assert {"modules.json", "1_Pooling/config.json"} <= set(artifact.manifest["files"])
 
 
 def test_the_loss_is_that_of_sentence_transformers(tmp_path):

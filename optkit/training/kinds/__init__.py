@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.checkpoint import model_outputs
 from optkit.errors import RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.task import Columns, Labelled, Task
@@ -73,6 +74,14 @@ class Kind(ABC):
             {**encoded.arrays, **targets}, {**encoded.pad, **{name: self.target_pad for name in targets}}
         )
         return both.batch(indices)
+
+    def reduced(self, logits: Any, labels: Any) -> Any:
+        """What is kept of a batch's outputs (tensors) until a whole split is answered."""
+        return logits
+
+    def outputs(self, network: Any) -> dict[str, tuple[int | str, ...]]:
+        """Names and shapes of what `reduced` keeps."""
+        return model_outputs(network)
 
     def save(self, network: Any, folder: Path) -> None:
         """Write weights and config into `folder`."""

@@ -49,21 +49,50 @@ class TextClassificationKind(Kind):
 
 
 def _labels_of(rows: Any, columns: Columns) -> tuple[list[str], str]:
-    """Label names in sorted order, and the problem type that the label column's values imply."""
+    """Label names in order (numbers by size), and the problem type that the label column's values imply."""
     name = column(rows, columns.label, COLUMNS["label"], "label", "--label-column")
     values = list(rows[name])
+    missing = next((i for i, value in enumerate(values) if value is None), None)
+    if missing is not None:
+        raise DataError(f"Expected a label in column {name!r}, row {missing}, received none.")
     names = getattr(rows.features.get(name), "names", None)
-    if names:
-        return list(names), SINGLE
     if isinstance(values[0], list):
-        labels, problem = sorted({str(v) for value in values for v in value}), MULTI
-    elif any(isinstance(v, float) and v != int(v) for v in values):
-        return ["value"], REGRESSION
+        labels, problem = _several(values, name), MULTI
+    elif not names and any(isinstance(v, float) and not v.is_integer() for v in values):
+        labels, problem = ["value"], REGRESSION
     else:
-        labels, problem = sorted({str(v) for v in values}), SINGLE
-    if len(labels) < 2:
-        raise DataError(f"Expected at least two classes in column {name!r}, received: {labels}.")
+        labels, problem = list(names) if names else _ordered({_plain(v) for v in values}), SINGLE
+    seen = {_plain(v) for v in values} if problem != MULTI else set(labels)
+    if len(seen) < 2:
+        what = "numbers" if problem == REGRESSION else "classes"
+        raise DataError(
+            f"Expected at least two {what} in column {name!r}, received: {sorted(seen)}.",
+            hint="There is nothing to learn from one; check the column and how the splits were made.",
+        )
     return labels, problem
+
+
+def _several(values: list[Any], name: str) -> list[str]:
+    """Labels of rows with lists: names or indices, or one 0/1 flag per label."""
+    if {v for value in values for v in value} <= {0, 1} and max(map(len, values)) > 2:  # no list of indices
+        count = len(values[0])
+        for row, value in enumerate(values):
+            if len(value) != count:
+                raise DataError(
+                    f"Expected {count} flags, as in row 0, in column {name!r}, row {row}, received "
+                    f"{len(value)}."
+                )
+        return [str(i) for i in range(count)]
+    return _ordered({_plain(v) for value in values for v in value})
+
+
+def _plain(value: Any) -> str:
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def _ordered(labels: set[str]) -> list[str]:
+    numbers = all(label.isdigit() for label in labels)
+    return sorted(labels, key=int) if numbers else sorted(labels)
 
 
 KIND = TextClassificationKind()

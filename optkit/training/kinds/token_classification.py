@@ -10,7 +10,7 @@ from optkit.artifact import Artifact
 from optkit.data import column
 from optkit.errors import DataError
 from optkit.task import Columns, Labelled, Task
-from optkit.tasks.token_classification import COLUMNS, TokenClassification, checked_tags, tag_names
+from optkit.tasks.token_classification import COLUMNS, TokenClassification, checked_tags, is_bio, tag_names
 from optkit.text import TextEncoder
 from optkit.training.kinds import Kind, labels_config
 
@@ -30,13 +30,14 @@ class TokenClassificationKind(Kind):
         words = column(rows, columns.text, COLUMNS["words"], "word list", "--text-column")
         tags = column(rows, columns.label, COLUMNS["tags"], "tag list", "--label-column")
         names = tag_names(rows, tags)
-        found = {
-            tag
-            for row, (item, given) in enumerate(zip(rows[words], rows[tags]))
-            for tag in checked_tags(item, given, names, row, bio=False)
-        }
+        found: dict[str, int] = {}  # tag → first row
+        for row, (item, given) in enumerate(zip(rows[words], rows[tags])):
+            for tag in checked_tags(item, given, names, row, bio=False):
+                found.setdefault(tag, row)
+        if any(tag.startswith(("B-", "I-")) for tag in found):
+            _refuse_other_schemes(found)
         for tag in [tag for tag in found if tag.startswith("B-")]:
-            found.add(f"I-{tag[2:]}")  # a type whose entities are single words in the training split
+            found.setdefault(f"I-{tag[2:]}", -1)  # entities of this type are single words in this split
         labels = sorted(found, key=lambda tag: (tag != "O", tag[2:] if "-" in tag else tag, tag))
         if len(labels) < 2:
             raise DataError(f"Expected at least two tags in column {tags!r}, received: {labels}.")
@@ -67,6 +68,16 @@ class TokenClassificationKind(Kind):
             row[picks] = [index[labelled.references[owner][word]] for word in words]
             targets.append(row)
         return {"labels": targets}
+
+
+def _refuse_other_schemes(found: dict[str, int]) -> None:
+    """DataError for a tag that is no BIO among tags that are."""
+    for tag, row in found.items():
+        if not is_bio(["B-x", tag]):
+            raise DataError(
+                f"The tag {tag!r} in row {row} is not BIO, as the others are: O, B-TYPE, I-TYPE.",
+                hint="Write S-TYPE as B-TYPE and E-TYPE as I-TYPE.",
+            )
 
 
 KIND = TokenClassificationKind()

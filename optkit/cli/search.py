@@ -1,0 +1,90 @@
+"""`optkit search`: which recipe is best for this checkpoint."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def search(
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A Hugging Face folder (safetensors) or a hub name.")],
+    data: Annotated[str, typer.Option(help="Folder of train/validation files, one file, or a hub data set (name:config).")],
+    out: Annotated[Path, typer.Option(help="The folder to make.")],
+    max_drop: Annotated[str, typer.Option(help="Most the score may drop: 1% (relative) or 0.01 (absolute).")] = "1%",
+    min_speedup: Annotated[float | None, typer.Option(help="Least speedup over torch fp32, at the lower end of its interval.")] = None,
+    batch_invariant: Annotated[bool, typer.Option("--batch-invariant", help="Refuse INT8 whose answers depend on the texts in their batch.")] = False,
+    objective: Annotated[str, typer.Option(help="What to make small within the gate: latency, size, memory.")] = "latency",
+    trials: Annotated[int, typer.Option(help="Finished trials in all, over all processes and runs.", min=1)] = 20,
+    space: Annotated[list[str] | None, typer.Option(metavar="NAME=FORM", help="What to search, once per name: prune.share=uniform(0,0.7,0.1), distill.epochs=0,1,3, quantize=none,quantize-dynamic; or a .toml file. Default: pruning, distillation, INT8.")] = None,
+    sampler: Annotated[str, typer.Option(help="tpe, random, grid, nsga2.")] = "tpe",
+    storage: Annotated[str | None, typer.Option(help="Where the study lives, for all that share it: sqlite:///FILE.db, journal:FILE, postgresql://... [default: OUT.study/study.db]", show_default=False)] = None,
+    study: Annotated[str | None, typer.Option(help="Name of the study; default: that of OUT.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed proposes the same trials.", min=0)] = 0,
+    task: Annotated[str | None, typer.Option(help="What the model is for; default: from its architecture.")] = None,
+    metric: Annotated[str | None, typer.Option(help="The task's metric; default: its first.")] = None,
+    split: Annotated[str, typer.Option(help="The split that scores are taken on.")] = "validation",
+    limit: Annotated[int | None, typer.Option(help="Score at most this many examples.", min=1)] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
+    pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    shapes: Annotated[str | None, typer.Option(help="Latency shapes, batch x tokens: 1xdata,1x16; trials are timed at the first.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of each runtime; default: all cores.", min=1)] = None,
+    rounds: Annotated[int | None, typer.Option(help="Timed visits per process and shape.", min=1)] = None,
+    processes: Annotated[int | None, typer.Option(help="Fresh processes per candidate.", min=1)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout, all else on stderr.")] = False,
+) -> None:  # fmt: skip
+    """Search a recipe: the score against latency, size or memory, within a gate.
+
+    The same command resumes, joins from another process, or goes on with more --trials. In the end the best trials are measured side by side, and the fastest that passes the gate is kept.
+    """
+    from optkit.cli.terminal import Terminal, require_passed
+    from optkit.gate import Gate
+    from optkit.search.run import search as run
+    from optkit.task import Columns
+    from optkit.tuning import page
+
+    with Terminal(quiet=quiet) as terminal:
+        result, report = run(
+            checkpoint,
+            data=data,
+            out=out,
+            space=space,
+            gate=replace(Gate.parse(max_drop, min_speedup), batch_invariant=batch_invariant),
+            objective=objective,
+            trials=trials,
+            sampler=sampler,
+            storage=storage,
+            study=study,
+            seed=seed,
+            task=task,
+            metric=metric,
+            columns=Columns(text_column, pair_column, label_column),
+            split=split,
+            limit=limit,
+            shapes=shapes.split(",") if shapes else None,
+            threads=threads,
+            rounds=rounds,
+            processes=processes,
+            force=force,
+            listener=terminal,
+            command=shlex.join(["optkit", *sys.argv[1:]]),
+        )
+    if not json:
+        for line in page.lines(result):
+            typer.echo(line)
+        typer.echo()
+    terminal.result(report, out, json=json)
+    if not json:
+        typer.echo(f"study: {out / page.PAGE}")
+    require_passed(report, out)
+
+
+def register(app: typer.Typer) -> None:
+    app.command("search")(search)

@@ -1,0 +1,123 @@
+"""A causal language model as one ONNX graph with a cache: it reads a prompt, and goes on token by token.
+
+Inputs and outputs are called as other exporters call them (input_ids, attention_mask, position_ids,
+past_key_values.N.key/value → logits, present.N.key/value), so that other servers can run the graph. One is
+ours: `logits_to_keep` holds the places whose logits are wanted; a prompt needs only its last.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optkit import kv_cache
+from optkit.errors import PassError
+from optkit.examples import EncodedSet
+from optkit.passes import graph
+from optkit.session import Session
+
+#: Tokens of each example that the graph is compared with torch on: its logits hold a vocabulary per token.
+CHECKED_TOKENS = 128
+
+
+def export(model: Any, file: Path, opset: int) -> None:
+    """Write the graph of `model`, a transformers causal language model, to `file`."""
+    import torch
+    from transformers import DynamicCache
+
+    layers, heads, size = cache_shape(model.config)
+
+    class Cached(torch.nn.Module):
+        """Flat tensors in and out: the exporter knows nothing of transformers' cache classes."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(
+            self, ids: Any, mask: Any, positions: Any, keep: Any, *past: torch.Tensor
+        ) -> tuple[torch.Tensor, ...]:
+            answer = self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=DynamicCache(list(zip(past[::2], past[1::2]))),
+                use_cache=True,
+                logits_to_keep=keep,
+                return_dict=True,
+            )
+            present = [t for layer in answer.past_key_values.layers for t in (layer.keys, layer.values)]
+            return answer.logits, *present
+
+    # Sizes that differ from each other and from 1: equal ones would be taken for the same dimension.
+    batch, new, before, kept = 2, 5, 3, 4
+    ids = torch.ones(batch, new, dtype=torch.int64)
+    mask = torch.ones(batch, before + new, dtype=torch.int64)
+    places = torch.arange(before, before + new).repeat(batch, 1)
+    past = [torch.zeros(batch, heads, before, size) for _ in range(2 * layers)]
+    inputs, outputs = kv_cache.tensor_names(layers)
+    dim, anything = torch.export.Dim, torch.export.Dim.DYNAMIC
+    of_batch, of_new = dim("batch", min=1, max=65536), dim("sequence", min=1, max=2**20)
+    of_past = {0: of_batch, 2: dim("past", min=0, max=2**20)}
+    program = torch.onnx.export(
+        Cached().eval(),
+        (ids, mask, places, torch.arange(kept), *past),
+        dynamo=True,
+        dynamic_shapes={
+            "ids": {0: of_batch, 1: of_new},
+            "mask": {0: of_batch, 1: anything},
+            "positions": {0: of_batch, 1: of_new},
+            "keep": {0: dim("kept", min=1, max=2**20)},
+            "past": tuple(of_past for _ in past),
+        },
+        input_names=["input_ids", "attention_mask", kv_cache.POSITIONS, kv_cache.KEEP, *inputs],
+        output_names=["logits", *outputs],
+        opset_version=opset,
+        optimize=True,
+        verbose=False,
+    )
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    program.save(str(file), external_data=weights > graph.EXTERNAL_BYTES)
+
+
+def checked(samples: EncodedSet) -> EncodedSet:
+    """`samples`, short enough to compare all of their logits, with the positions stated.
+
+    Left alone, models count padding among the positions, and the graph does not.
+    """
+    short = samples.cut(CHECKED_TOKENS)
+    places = [np.arange(n) for n in short.lengths]
+    return EncodedSet({**short.arrays, kv_cache.POSITIONS: places}, short.pad)
+
+
+def cache_shape(config: Any) -> tuple[int, int, int]:
+    """(layers, heads of keys and values, head size) of a transformers config."""
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return config.num_hidden_layers, getattr(config, "num_key_value_heads", None) or heads, size
+
+
+def cache_difference(session: Session, samples: EncodedSet, tolerance: float) -> float:
+    """The largest difference of the logits behind each example: read at once, and with a cache in two steps.
+
+    Raises PassError where it is above `tolerance`: then the graph would generate other texts.
+    """
+    worst = 0.0
+    for ids in samples.arrays["input_ids"]:
+        if len(ids) < 2:
+            continue
+        tokens, mask = ids[None], np.ones((1, len(ids)), dtype=np.int64)
+        at_once = session.decoder().step(tokens, mask)
+        decoder, cut = session.decoder(), len(ids) // 2
+        decoder.step(tokens[:, :cut], mask[:, :cut])
+        in_steps = decoder.step(tokens[:, cut:], mask)
+        difference = np.abs(at_once - in_steps)
+        worst = max(worst, float(difference.max()))
+        if (difference > tolerance * (1 + np.abs(at_once))).any():
+            raise PassError(
+                f"Expected the graph to answer the same with its cache as without within {tolerance:g}, "
+                f"received a difference of {worst:.3g}."
+            )
+    return worst

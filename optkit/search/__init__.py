@@ -1,0 +1,1 @@
+"""`optkit search`: a study over the fields of a compression recipe, with several objectives."""

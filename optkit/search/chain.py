@@ -1,0 +1,113 @@
+"""From the names of a space to a chain of passes.
+
+PASS.FIELD      a field of a pass, such as prune.share; 0 in prune.share or distill.epochs leaves it out
+PASS            true or false: whether that pass is there at all
+quantize        the last pass: an INT8 scheme with its engine, or none (fp32 in ONNX Runtime)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from optkit.errors import RecipeError, did_you_mean
+from optkit.passes.base import Pass, known_passes, make
+from optkit.recipe import Recipe
+from optkit.tuning.space import Space, Value
+
+LAST = "quantize"
+EXPORT = "export-onnx"
+#: Fields whose 0 leaves the pass out: nothing removed, nothing trained.
+SWITCHES = ("prune.share", "distill.epochs")
+#: What is searched where nothing is asked for, beside the INT8 schemes of the installed engines.
+PRUNE_SPACE = (
+    "prune.share=uniform(0,0.7,0.1)",
+    "prune.criterion=kprune,fisher",
+    "distill.epochs=0,1,3",
+    "distill.temperature=1,2,4",
+    "distill.hidden=0,1",
+)
+
+
+def default_space(prunable: bool) -> list[str]:
+    """Pruning and distillation where the model can be pruned, and every INT8 scheme that can be made here."""
+    schemes = dict.fromkeys(chain[-1].name() for chain in Recipe.int8().chains())
+    return [*(PRUNE_SPACE if prunable else ()), f"{LAST}={','.join(['none', *schemes])}"]
+
+
+def check_space(space: Space) -> None:
+    """RecipeError for a name or a value that no chain could have."""
+    known = [LAST, *_training_passes()]
+    known += [f"{name}.{f.name}" for name, cls in known_passes().items() for f in dataclasses.fields(cls)]
+    space.check(known, _accept)
+
+
+def ask_chain(space: Space, trial: Any) -> dict[str, Any]:
+    """Ask `trial` for what its chain needs: no temperature where nothing is distilled."""
+    chosen: dict[str, Any] = {}
+    names = list(space.dimensions)
+    first = [n for n in names if n == LAST or n in SWITCHES or "." not in n]
+    for name in [*first, *(n for n in names if n not in first)]:
+        step = name.partition(".")[0]
+        if name in first or step == EXPORT or step == chosen.get(LAST) or step in _present(space, chosen):
+            chosen[name] = space.dimensions[name].suggest(trial, name)
+    return chosen
+
+
+def chain_of(chosen: Mapping[str, Any]) -> tuple[Pass, ...]:
+    """The passes of one trial, in their order: training passes, distillation, export, the last one.
+
+    >>> [step.name() for step in chain_of({"prune.share": 0.4, "distill.epochs": 0, "quantize": "none"})]
+    ['prune', 'export-onnx']
+    """
+    fields: dict[str, dict[str, Any]] = {}
+    for name, value in chosen.items():
+        step, dot, field = name.partition(".")
+        if dot:
+            fields.setdefault(step, {})[field] = value
+        elif step != LAST and value:
+            fields.setdefault(step, {})
+    absent = {n for n, v in chosen.items() if n != LAST and not v and (n in SWITCHES or "." not in n)}
+    training = [name for name in fields if name in _training_passes() and not {name, _switch(name)} & absent]
+    order = sorted(training, key=lambda name: name == "distill")  # it repairs what the others damaged
+    last = chosen.get(LAST)
+    names = [*order, EXPORT, *([last] if last else [])]
+    return tuple(make(name, fields.get(name, {})) for name in names)
+
+
+def _present(space: Space, chosen: Mapping[str, Any]) -> set[str]:
+    """Training passes that the values chosen so far leave in the chain."""
+    found = set()
+    for name in _training_passes():
+        switches = [n for n in (name, _switch(name)) if n in space.dimensions]
+        if all(chosen[n] for n in switches):
+            found.add(name)
+    return found
+
+
+def _switch(name: str) -> str:
+    return next((s for s in SWITCHES if s.startswith(f"{name}.")), "")
+
+
+def _training_passes() -> list[str]:
+    """Passes that make another checkpoint (and do not only say how one is served)."""
+    known = known_passes().items()
+    return [n for n, cls in known if cls.produces == "hf" and "hf" in cls.accepts and cls.runtime is None]
+
+
+def _last_passes() -> list[str]:
+    return [n for n, cls in known_passes().items() if "onnx" in cls.accepts]
+
+
+def _accept(name: str, value: Value) -> None:
+    step, dot, field = name.partition(".")
+    if name == LAST:
+        known = _last_passes()
+        if value is not None and value not in known:
+            raise RecipeError(f"Unknown pass {value!r}.", hint=did_you_mean(str(value), known))
+    elif not dot:
+        if not isinstance(value, bool):
+            raise RecipeError(f"Expected true or false, received {value!r}.")
+    elif name not in SWITCHES or value != 0:
+        make(step, {field: value})

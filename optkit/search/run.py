@@ -1,0 +1,274 @@
+"""`search`: run trials until enough are finished, then confirm the front side by side and keep the best."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from optkit.artifact import MANIFEST, Artifact, check_free, writing
+from optkit.bench.plan import Plan, Shape
+from optkit.checkpoint import fetch
+from optkit.compression import choose, conclude
+from optkit.data import Data
+from optkit.errors import GateFailed, RecipeError, did_you_mean
+from optkit.evaluation import Evaluator
+from optkit.gate import Gate
+from optkit.recipe import Recipe
+from optkit.report.model import Report
+from optkit.search.chain import EXPORT, ask_chain, chain_of, check_space, default_space
+from optkit.search.trial import COSTS, NOTES, TrialLoop, run_chain, timing_turn
+from optkit.targets import EAGER
+from optkit.task import Columns, open_task
+from optkit.tuning import page
+from optkit.tuning.results import StudyResult, TrialResult, collect, front, trial_result
+from optkit.tuning.space import Space
+from optkit.tuning.storage import locked, shown
+from optkit.tuning.study import Objective, open_study
+from optkit.tuning.worker import Worker, is_finished
+
+Listener = Callable[[dict[str, Any]], None]
+#: Trials of the front that are measured side by side in the end, the fastest that pass first.
+FINALISTS = 5
+
+
+def search(
+    source: str | Path,
+    *,
+    data: str | Path,
+    out: str | Path,
+    space: Sequence[str] | None = None,
+    gate: Gate = Gate(),
+    objective: str = "latency",
+    trials: int = 20,
+    sampler: str = "tpe",
+    storage: str | None = None,
+    study: str | None = None,
+    seed: int = 0,
+    task: str | None = None,
+    metric: str | None = None,
+    columns: Columns = Columns(),
+    split: str = "validation",
+    limit: int | None = None,
+    shapes: Sequence[str] | None = None,
+    threads: int | None = None,
+    rounds: int | None = None,
+    processes: int | None = None,
+    force: bool = False,
+    listener: Listener | None = None,
+    command: str = "",
+) -> tuple[StudyResult, Report]:
+    """Search a recipe for the checkpoint `source`: the score against `objective`, within the gate.
+
+    `space` as `Space.parse` takes it, over the names of `optkit.search.chain`; None: a default for this
+    model and the installed engines. `objective` is latency, size or memory. `trials` counts the
+    finished trials over all processes and runs; the same call resumes or joins, a larger number goes on.
+    A trial's latency is a ratio to the fp32 graph measured beside it; in the end the trials that no other
+    beats are measured side by side once more, and the fastest that passes the gate lies at `out`, with
+    report.* (that measurement) and study.* (all trials). Where none passes, the best score is there, and
+    `report.gate["passed"]` is False.
+
+    Raises RecipeError where the study was begun with another space, gate, model or data.
+
+    >>> search("ckpt", data="sst2", out="models/best", trials=30)  # doctest: +SKIP
+    """
+    begun, begun_at = time.monotonic(), time.time()
+    out, listen = Path(out), listener or (lambda event: None)
+    if objective not in COSTS:
+        raise RecipeError(f"Unknown objective {objective!r}.", hint=did_you_mean(objective, COSTS))
+    if trials < 1:
+        raise RecipeError(f"Expected at least one trial, received {trials}.")
+    folder = out.with_name(f"{out.name}.study")
+    url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
+    check_free(out, force or page.is_of(out, name, shown(url)))
+    checkpoint = fetch(source)
+    wanted = Space.parse(default_space(_prunable(checkpoint)) if space is None else space)
+    check_space(wanted)
+    evaluator, examples = _evaluator(
+        checkpoint,
+        *(Data(str(data)), folder, task, metric, columns, split, limit),
+        *(shapes, threads, rounds, processes, listen),
+    )
+    facts = {
+        "task": evaluator.task.name,
+        "model": checkpoint.fingerprint()[:12],
+        "data": {
+            s: examples.fingerprint(s)[:12]
+            for s in dict.fromkeys(("train", split))
+            if s == split or {"train", "all"} & set(examples.splits)
+        },
+        "split": f"{len(evaluator.labelled.references)} examples of {split}",
+        "columns": {k: v for k, v in asdict(columns).items() if v is not None},
+        "gate": gate.describe(),
+        **({"shape": str(evaluator.plan.shapes[0])} if objective == "latency" else {}),
+    }
+    objectives = [Objective(evaluator.task.metric, maximize=True), COSTS[objective]]
+    opened = open_study(url, name, wanted, objectives, facts, sampler, seed=seed)
+    shared = {
+        "checkpoint": checkpoint,
+        "data": examples,
+        "columns": columns,
+        "split": split,
+        "work": folder,
+        "trust_remote_code": False,
+        "listen": listen,
+    }
+    run = _Study(opened, evaluator, gate, objective, objectives, shared)
+    with writing(folder):
+        Worker(opened, wanted, run.one, trials, listen, lambda trial: ask_chain(wanted, trial)).work()
+    result = collect(
+        *(opened, url, sampler, "gate", objectives, wanted, {**facts, "data": examples.name}, command)
+    )
+    with locked(folder / "finish"):
+        if page.finished_since(out, name, shown(url), begun_at):  # by another process of this study
+            return result, Report.load(out / "report.json")
+        again = page.is_of(out, name, shown(url))
+        report = run.confirm(result, out, begun, tuple(shapes or ()), force or again, command)
+        run.sweep(last=True)
+    return result, report
+
+
+@dataclass
+class _Study:
+    """The study's trials and its end. `shared` are the fields of `Loop` that all trials have in common."""
+
+    study: Any
+    evaluator: Evaluator
+    gate: Gate
+    objective: str
+    objectives: list[Objective]
+    shared: dict[str, Any]
+    baseline: str = ""
+
+    @property
+    def folder(self) -> Path:
+        return self.shared["work"]
+
+    def one(self, trial: Any, parameters: dict[str, Any]) -> list[float]:
+        """[score, cost]; raises TrialPruned where the gate is out of reach."""
+        self.sweep()
+        chain = chain_of(parameters)
+        plan = replace(self.evaluator.plan, shapes=self.evaluator.plan.shapes[:1], redraws=0)
+        loop = TrialLoop(
+            recipe=Recipe(chain, self.gate),
+            evaluator=replace(self.evaluator, plan=plan),
+            **{**self.shared, "listen": self._less},
+        )
+        return run_chain(loop, chain, self.objective, trial)
+
+    def confirm(
+        self, result: StudyResult, out: Path, begun: float, shapes: tuple[str, ...], force: bool, command: str
+    ) -> Report:
+        """Measure the finalists side by side, judge them by the gate, and write the chosen one to `out`."""
+        finalists = choose_finalists(result)
+        if not finalists:
+            page.save(result, self.folder, "No trial came to its end.")
+            raise GateFailed(
+                f"No trial made a model ({result.count()}).", hint=f"See {self.folder / page.PAGE}."
+            )
+        named = {_title(t): t for t in finalists}
+        chains = {title: chain_of(t.parameters) for title, t in named.items()}
+        chain = next(iter(chains.values()))
+        # Nothing is hopeless here: a model that misses the gate is better than none.
+        lenient = Recipe(chain, replace(self.gate, max_drop=None))
+        loop = TrialLoop(recipe=lenient, evaluator=self.evaluator, **self.shared)
+        root = loop.baselines(list(chains.values()))
+        self.baseline = Path(loop.candidates[1].artifact).name
+        for title, steps in chains.items():
+            loop.candidate(steps, root, title).parent = EAGER
+        loop.rows = [*loop.rows[:2], *(row for row in loop.rows[2:] if row.name in loop.leaves)]
+        loop.candidates = [c for c in loop.candidates if c.name in {row.name for row in loop.rows}]
+        loop.recipe = Recipe(chain, self.gate)
+        with locked(timing_turn()):
+            loop.conclude()
+        chosen = choose(loop.rows, loop.leaves, shapes)
+        if chosen is not None:
+            loop.recipe = Recipe(chains[chosen.name], self.gate)
+        source = str(self.shared["checkpoint"].path)
+        report = conclude(loop, source, out, shapes, begun, force, keep_steps=True, command=command)
+        sentence = f"No trial passed the gate ({report.gate['conditions']})."
+        if report.chosen and report.gate["passed"]:
+            sentence = f"Trial {named[report.chosen].number} is chosen: {named[report.chosen].said}."
+        for place in (out, self.folder):
+            page.save(result, place, sentence)
+        return report
+
+    def sweep(self, last: bool = False) -> None:
+        """Delete the models that another trial beats; at the `last`, what trials shared too."""
+        trials = [trial_result(t) for t in self.study.get_trials(deepcopy=False) if is_finished(t)]
+        folders = {t.number: (t.notes.get(NOTES) or {}).get("folder", "") for t in trials}
+        kept = {folders[number] for number in front(trials, self.objectives)} | {self.baseline}
+        if last:
+            gone = {p.name for p in self.folder.iterdir() if (p / MANIFEST).exists()} - kept
+        else:  # an exported graph may be what another process quantizes at this moment
+            beaten = {folders[t.number] for t in trials if t.state == "complete"} - kept
+            gone = {name for name in beaten if name and not name.startswith(EXPORT)}
+        for name in gone:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def _less(self, event: dict[str, Any]) -> None:
+        """Trials speak through the worker; of their steps only progress is passed on."""
+        if event["event"] == "progress":
+            self.shared["listen"](event)
+
+
+def choose_finalists(result: StudyResult) -> list[TrialResult]:
+    """Of the front what met the gate, the cheapest first; else the one trial with the best score."""
+    notes = {t.number: t.notes.get(NOTES) or {} for t in result.trials}
+    fine = [t for t in (result.trial(n) for n in result.best) if notes[t.number].get("feasible")]
+    if fine:
+        return sorted(fine, key=lambda t: t.values[1])[:FINALISTS]
+    scored = [t for t in result.trials if "score" in notes[t.number]]
+    return sorted(scored, key=lambda t: -notes[t.number]["score"])[:1]
+
+
+def _title(trial: TrialResult) -> str:
+    """As in "trial 3: prune + quantize-dynamic"."""
+    steps = [step.name() for step in chain_of(trial.parameters)]
+    return f"trial {trial.number}: {' + '.join([s for s in steps if s != EXPORT] or steps)}"
+
+
+def _prunable(checkpoint: Artifact) -> bool:
+    from optkit.pruning.layout import LAYOUTS
+
+    return checkpoint.config.get("model_type") in LAYOUTS
+
+
+def _evaluator(
+    checkpoint: Artifact,
+    data: Data,
+    folder: Path,
+    task: str | None,
+    metric: str | None,
+    columns: Columns,
+    split: str,
+    limit: int | None,
+    shapes: Sequence[str] | None,
+    threads: int | None,
+    rounds: int | None,
+    processes: int | None,
+    listen: Listener,
+) -> tuple[Evaluator, Data]:
+    """What measures every model of the study; the encoded split lies in `folder`, its hash in the name."""
+    model_task = open_task(checkpoint, task, metric)
+    rows = data.split(split)
+    if limit is not None and limit < len(rows):
+        rows = rows.select(range(limit))
+    labelled = model_task.read(rows, columns)
+    given: dict[str, Any] = {k: v for k, v in (("rounds", rounds), ("processes", processes)) if v}
+    plan = Plan(
+        shapes=tuple(Shape.parse(s) for s in shapes or model_task.shapes),
+        threads=threads or os.cpu_count() or 1,
+        **given,
+    )
+    file = folder / f"examples-{labelled.encoded.digest()[:12]}.npz"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(file):
+            if not file.exists():
+                labelled.encoded.save(file)
+    return Evaluator(model_task, labelled, file, plan, listen), data

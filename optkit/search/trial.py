@@ -1,0 +1,153 @@
+"""One trial: run its chain, leave early where the gate is out of reach, measure beside the baseline."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from optuna import TrialPruned
+
+from optkit.artifact import Artifact
+from optkit.bench.plan import Candidate
+from optkit.loop import Loop
+from optkit.passes.base import Pass
+from optkit.report.model import Interval, Row
+from optkit.session import DEFAULT_RUNTIME
+from optkit.targets import EAGER
+from optkit.tuning.storage import locked
+from optkit.tuning.study import Objective
+
+#: What may be made small beside the score, and how it is shown.
+COSTS = {
+    "latency": Objective("time", False, "share of fp32 ONNX Runtime's, measured beside it"),
+    "size": Objective("size", False, "MB"),
+    "memory": Objective("peak memory", False, "MB"),
+}
+#: A trial's attribute: what its run left about itself.
+NOTES = "notes"
+
+
+class TrialLoop(Loop):
+    """A `Loop` whose work folder many trials and processes share: a step that one of them made is there
+    for all."""
+
+    def candidate(self, chain: tuple[Pass, ...], root: str, title: str) -> Row:
+        """Run `chain`, and score its result as the row `title`.
+
+        Raises TrialPruned after the last training pass where the gate is out of reach: what follows
+        does not raise the score.
+        """
+        keys = [root]
+        for step in chain:
+            keys.append(self._key(keys[-1], step))
+        last = self._folder(chain[-1], keys[-1])
+        artifact, parent = self.checkpoint, EAGER
+        if not last.exists():
+            for step, key, then in zip(chain, keys[1:], (*chain[1:], None)):
+                self._begin(f"{title}: {step.name()}")
+                artifact = self._apply(step, artifact, key)
+                if artifact.format == "hf" and then is not None and then.produces != "hf":
+                    parent = f"{title}: {step.name()}"
+                    self._add(parent, key, artifact, EAGER)
+                    self.require_hope(self.rows[-1])
+        self._add(title, keys[-1], Artifact.open(last), parent)
+        self.leaves.append(title)
+        return self.rows[-1]
+
+    def require_hope(self, row: Row) -> None:
+        """TrialPruned where even the lower end of the drop's 95% interval is more than the gate allows."""
+        allowed = self.allowed
+        if allowed is not None and row.drop and row.drop.low > allowed:
+            shown = f"{row.drop.value:.4f}, at least {row.drop.low:.4f}"
+            what = row.name.rpartition(": ")[2]
+            raise TrialPruned(f"the score of {what} drops by {shown}; allowed is {allowed:.4f}")
+
+    def time_beside_fp32(self, row: Row) -> list[str]:
+        """Fill in the latency of `row` and of the fp32 graph, measured side by side; the doubts."""
+        both = [self.rows[1], row]
+        names = {r.name for r in both}
+        with locked(timing_turn()):
+            measured = self.evaluator.time(both, [c for c in self.candidates if c.name in names])
+        return measured.doubts
+
+    @property
+    def allowed(self) -> float | None:
+        return self.recipe.gate.allowed_drop(self.rows[0].score)
+
+    def _apply(self, step: Pass, source: Artifact, key: str) -> Artifact:
+        with locked(self.work / f"{step.name()}-{key}"):  # another process may be at it
+            return super()._apply(step, source, key)
+
+    def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
+        with locked(self.work / f"row-{key}"):
+            super()._score(candidate, key, artifact, parent)
+
+    def _add(self, title: str, key: str, artifact: Artifact, parent: str) -> None:
+        runtime = DEFAULT_RUNTIME[artifact.format]
+        self._score(Candidate(title, str(artifact.path), runtime), key, artifact, parent)
+        # A row that another trial left has its names.
+        self.rows[-1] = replace(self.rows[-1], name=title, artifact=str(artifact.path), parent=parent)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial tells the study of itself. `cost` is the second objective's value."""
+
+    score: float
+    cost: float | None
+    drop: Interval | None
+    feasible: bool
+    folder: str
+    steps: list[str]
+    speedup: Interval | None = None
+    size_bytes: int = 0
+    doubts: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], objective: str, trial: Any) -> list[float]:
+    """[score, cost] of `chain`; how it came about is left in the trial's notes, its gate as a constraint."""
+    root = loop.baselines([chain])
+    steps = [step.name() for step in chain]
+    title = f"trial {trial.number}"
+    try:
+        row = loop.candidate(chain, root, title)
+        loop.require_hope(row)
+    except TrialPruned:
+        row = loop.rows[-1]
+        trial.set_user_attr(
+            NOTES, Outcome(row.score, None, row.drop, False, Path(row.artifact).name, steps).to_dict()
+        )
+        raise
+    doubts = loop.time_beside_fp32(row) if objective == "latency" else []
+    cost = _cost(row, objective)
+    drop, allowed = loop.rows[0].score - row.score, loop.allowed
+    if allowed is not None:
+        trial.set_constraint("drop", drop - allowed)
+    feasible = allowed is None or drop <= allowed + 1e-12
+    outcome = Outcome(
+        *(row.score, cost, row.drop, feasible, Path(row.artifact).name, steps),
+        *(row.speedup, row.size_bytes, tuple(doubts)),
+    )
+    trial.set_user_attr(NOTES, outcome.to_dict())
+    return [row.score, cost]
+
+
+def timing_turn() -> Path:
+    """The lock under which a user's processes take turns: two timings at once would measure each other."""
+    return Path(tempfile.gettempdir()) / f"optkit-timing-{os.getuid()}"
+
+
+def _cost(row: Row, objective: str) -> float:
+    if objective == "latency":
+        from optkit.errors import WorkerError
+
+        if row.speedup is None:
+            raise WorkerError(f"{row.name} could not be timed: {'; '.join(row.reasons) or 'no samples'}.")
+        return 1 / row.speedup.value
+    return (row.size_bytes if objective == "size" else row.peak_rss_bytes) / 1e6

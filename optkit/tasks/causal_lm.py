@@ -1,0 +1,246 @@
+"""Causal language modelling: what comes next? Scored by perplexity; `predict` continues a prompt.
+
+A row of data is a document: its text, and the end-of-text token where the model has one. Documents
+longer than the model are read in windows that overlap, and every token is scored once, in the window
+in which it has seen the most before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from optkit.artifact import Artifact, read_json
+from optkit.data import column
+from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
+from optkit.examples import EncodedSet, Windows
+from optkit.generation import Generation, generate
+from optkit.likelihood import NONE, OUTPUT, TARGETS
+from optkit.session import Session
+from optkit.task import Columns, Labelled, Outputs, Task
+from optkit.text import TextEncoder
+
+METRICS = ("neg_perplexity",)
+#: Column names looked for, in this order.
+COLUMNS = ("text", "content", "document", "sentence")
+#: Longest window that texts are scored in; models whose limit is larger gain little beyond it.
+WINDOW = 1024
+
+
+@dataclass(frozen=True)
+class Completion:
+    """`text` that follows the prompt, of `tokens` tokens; `finished`: the model ended it ("end"), or the
+    limit did ("length")."""
+
+    text: str
+    tokens: int
+    finished: str
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely a text is: `log_likelihood` in nats over `tokens` predicted tokens."""
+
+    log_likelihood: float
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        return float(np.exp(-self.log_likelihood / self.tokens)) if self.tokens else float("nan")
+
+
+@dataclass
+class CausalLM(Task):
+    """`metric` is neg_perplexity: the perplexity, negated, as scores grow with quality everywhere here.
+
+    `ends` are the tokens that end a text, `start` is what an empty prompt begins with (None: nothing).
+    """
+
+    name: ClassVar[str] = "causal-lm"
+    generates: ClassVar[bool] = True
+    metric: str
+    encoder: TextEncoder
+    ends: tuple[int, ...] = ()
+    start: int | None = None
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> CausalLM:
+        if metric is not None and metric not in METRICS:
+            raise RecipeError(
+                f"Metric {metric!r} does not fit causal-lm.", hint=did_you_mean(metric, METRICS)
+            )
+        file = artifact.path / "generation_config.json"
+        config = artifact.config | (read_json(file, CheckpointError) if file.exists() else {})
+        ends = config.get("eos_token_id")
+        ends = tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),)
+        start = config.get("bos_token_id")
+        start = start if isinstance(start, int) else next(iter(ends), None)
+        return cls(metric or METRICS[0], TextEncoder(artifact.path), ends, start)
+
+    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+        """Texts, to be scored: without an end that is not in them."""
+        return self._windows(self._tokens(inputs))
+
+    def read(self, rows: Any, columns: Columns) -> Labelled:
+        """Every row as a document. Rows with nothing to predict (an empty text) are left out and counted.
+
+        Raises DataError where no row is left.
+        """
+        name = column(rows, columns.text, COLUMNS, "text", "--text-column")
+        texts = list(rows[name])
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise DataError(
+                    f"Expected text in column {name!r}, row {i}, received {text!r} ({type(text).__name__}).",
+                    hint="Name the right column with --text-column.",
+                )
+        documents = [self._ended(ids) if text else [] for text, ids in zip(texts, self.encoder.whole(texts))]
+        kept = [i for i, ids in enumerate(documents) if len(ids) > 1]
+        if not kept:
+            raise DataError(f"Expected texts in column {name!r}, received {len(texts)} empty ones.")
+        encoded = self._windows([documents[i] for i in kept])
+        texts = [texts[i] for i in kept]
+        counts = [len(documents[i]) - 1 for i in kept]
+        return Labelled(encoded, counts, texts, texts, skipped=len(documents) - len(kept))
+
+    def decode(self, outputs: Outputs) -> list[Likelihood]:
+        return [Likelihood(float(total), int(count)) for total, count in self.answers(outputs)]
+
+    def answers(self, outputs: Outputs) -> np.ndarray:
+        """(examples, 2) float64: the log-likelihood of each text, and of how many tokens."""
+        rows = outputs[OUTPUT]
+        return np.array([[row.sum(dtype=np.float64), len(row)] for row in rows]).reshape(-1, 2)
+
+    def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
+        """Every token counts alike, in whatever text it stands."""
+        total, count = answers.sum(axis=0)
+        return -float(np.exp(-total / count)) if count else float("nan")
+
+    def agreement(self, answers: np.ndarray, others: np.ndarray) -> float:
+        """The mean ratio, below 1, of the two models' perplexities of a text."""
+        counts = np.maximum(answers[:, 1], 1)
+        apart = np.abs(answers[:, 0] - others[:, 0]) / counts
+        return float(np.exp(-apart).mean()) if len(apart) else 1.0
+
+    def complete(
+        self, session: Session, prompts: Sequence[Any], batch_size: int, **options: Any
+    ) -> list[Completion]:
+        """What follows each prompt; `options` are fields of `optkit.generation.Generation`."""
+        settings, tokens = _settings(options), self._prompts(prompts)
+        completions = []
+        for first in range(0, len(tokens), batch_size):
+            part = tokens[first : first + batch_size]
+            new: list[list[int]] = [[] for _ in part]
+            for step in self._steps(session, part, settings, first):
+                for row, token in zip(new, step):
+                    if token is not None:
+                        row.append(token)
+            completions += [self._completion(prompt, ids) for prompt, ids in zip(part, new)]
+        return completions
+
+    def generate(self, session: Session, prompt: Any, **options: Any) -> Iterator[str]:
+        settings, prompts = _settings(options), self._prompts([prompt])
+        text_of, new, given = self.encoder.stream(prompts[0]), [], ""
+        for (token,) in self._steps(session, prompts, settings, 0):
+            if token is None or token in self.ends:
+                continue
+            new.append(token)
+            if piece := text_of(token):
+                given += piece
+                yield piece
+        if rest := self._completion(prompts[0], new).text[len(given) :]:  # bytes that are no whole character
+            yield rest
+
+    def describe(self, answer: Any) -> dict[str, Any]:
+        if isinstance(answer, Likelihood):
+            return {**super().describe(answer), "perplexity": answer.perplexity}
+        return {"completion": answer.text, "tokens": answer.tokens, "finished": answer.finished}
+
+    def line(self, answer: Any) -> str:
+        if isinstance(answer, Likelihood):
+            return f"perplexity {answer.perplexity:.4f}"
+        return answer.text.replace("\n", "\\n")
+
+    def _steps(
+        self, session: Session, prompts: list[list[int]], settings: Generation, first: int
+    ) -> Iterator[list[int | None]]:
+        return generate(
+            session.decoder(),
+            prompts,
+            settings,
+            frozenset(self.ends),
+            self.encoder.max_length,
+            self.encoder.pad_id,
+            first,
+        )
+
+    def _completion(self, prompt: list[int], new: list[int]) -> Completion:
+        ended = bool(new) and new[-1] in self.ends
+        # Decoded behind its prompt: some tokenizers drop the space before a first word.
+        before, whole = self.encoder.text(prompt), self.encoder.text([*prompt, *new])
+        return Completion(whole[len(before) :], len(new), "end" if ended else "length")
+
+    def _tokens(self, inputs: Sequence[Any]) -> list[list[int]]:
+        for i, item in enumerate(inputs):
+            if not isinstance(item, str):
+                raise DataError(f"Expected a text at position {i}, received {type(item).__name__}.")
+        found = self.encoder.whole(inputs)
+        for i, ids in enumerate(found):
+            if not ids and self.start is not None:
+                ids.append(self.start)
+            if not ids:
+                raise DataError(
+                    f"Expected a text at position {i}, received an empty one, and the model has no token to "
+                    "begin with."
+                )
+        return found
+
+    def _prompts(self, inputs: Sequence[Any]) -> list[list[int]]:
+        """Without the end that some tokenizers put behind every text."""
+        found = self._tokens(inputs)
+        return [ids[:-1] if len(ids) > 1 and ids[-1] in self.ends else ids for ids in found]
+
+    def _ended(self, ids: list[int]) -> list[int]:
+        return ids if not self.ends or (ids and ids[-1] in self.ends) else [*ids, self.ends[0]]
+
+    def _windows(self, documents: Sequence[Sequence[int]]) -> EncodedSet:
+        """`targets[p]` is the token that position p should predict, where that is scored in this window."""
+        length = min(self.encoder.max_length, WINDOW)
+        stride = max(1, length - length // 4)
+        ids: list[np.ndarray] = []
+        targets: list[np.ndarray] = []
+        owner: list[int] = []
+        for example, document in enumerate(documents):
+            tokens = np.array(document, dtype=np.int64)
+            seen = 1  # tokens done with: scored, or the first one, which nothing predicts
+            for start in range(0, max(1, len(tokens) - length + stride), stride):
+                window = tokens[start : start + length]
+                wanted = np.full(len(window), NONE, dtype=np.int64)
+                wanted[seen - start - 1 : -1] = window[seen - start :]
+                seen = start + len(window)
+                ids.append(window)
+                targets.append(wanted)
+                owner.append(example)
+        arrays = {"input_ids": ids, "attention_mask": [np.ones_like(row) for row in ids], TARGETS: targets}
+        windows = Windows(
+            np.array(owner, dtype=np.int64),
+            [np.flatnonzero(row != NONE) for row in targets],
+            {"tokens": [np.array([len(document)]) for document in documents]},
+        )
+        pad = {"input_ids": self.encoder.pad_id, TARGETS: NONE}
+        return EncodedSet(arrays, pad, 0, windows if documents else None)
+
+
+def _settings(options: dict[str, Any]) -> Generation:
+    """RecipeError for an option that does not exist."""
+    known = Generation.__dataclass_fields__
+    for name in options:
+        if name not in known:
+            raise RecipeError(f"Unknown option {name!r} of causal-lm.", hint=did_you_mean(name, known))
+    return replace(Generation(), **options)
+
+
+TASK = CausalLM

@@ -1,0 +1,128 @@
+"""Every task goes the whole way on a tiny model: fine-tune, compress to INT8, bench, predict.
+
+What holds for all of them: a metric that grows with quality, one answer per example, one prediction per
+input, the same ones as JSON and as a line, and an artifact that answers without torch.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from optkit import Gate, Recipe, benchmark, compress, load
+from optkit.data import Data
+from optkit.session import infer_all, open_session
+from optkit.task import Columns, known_tasks, open_task
+from optkit.training.finetune import FinetuneSettings, finetune
+from tests.conftest import WORDS, write_jsonl
+from tests.tasks.builders import decoder, digits_data, embedder, vit
+
+QUICK = FinetuneSettings(epochs=1, batch=16, learning_rate=3e-3, max_length=None)
+COUNTS = {"train": 48, "validation": 20}
+PLAN = {"rounds": 1, "processes": 1, "warmup": 0}
+
+
+def words(rng, least=2, most=12):
+    return rng.choices(WORDS, k=rng.randint(least, most))
+
+
+def classified(rng):
+    return {"text": " ".join(words(rng)), "label": rng.choice(["bad", "good", "so so"])}
+
+
+def tagged(rng):
+    tokens = words(rng, 3, 40)
+    return {"tokens": tokens, "tags": [{"film": "B-work", "cast": "B-people"}.get(t, "O") for t in tokens]}
+
+
+def asked(rng):
+    tokens = words(rng, 3, 40)
+    place = rng.randrange(len(tokens))
+    start = len(" ".join(tokens[:place])) + (place > 0)
+    answers = {"text": [tokens[place]], "answer_start": [start]}
+    return {"question": "which one", "context": " ".join(tokens), "answers": answers}
+
+
+def paired(rng):
+    a, b = words(rng), words(rng)
+    shared = len(set(a) & set(b)) / len(set(a) | set(b))
+    return {"text": " ".join(a), "text_pair": " ".join(b), "label": 5 * shared}
+
+
+def written(rng):
+    return {"text": " ".join(words(rng))}
+
+
+#: Task → what makes a row of data, and what a caller asks.
+ROWS = {
+    "text-classification": (classified, "a fine film"),
+    "token-classification": (tagged, "the film is good"),
+    "question-answering": (asked, ("which one", "a film is bad and not")),
+    "embeddings": (paired, "a fine film"),
+    "image-classification": (None, np.zeros((8, 8, 1), dtype=np.uint8)),
+    "causal-lm": (written, "a fine film"),
+}
+
+
+def source_of(task, folder, checkpoint):
+    """A pretrained model of two layers, and data for it."""
+    data = folder / "data"
+    if task == "image-classification":
+        return vit(folder / "model"), digits_data(data, COUNTS["train"], COUNTS["validation"])
+    data.mkdir()
+    for split, count in COUNTS.items():
+        rng = random.Random(count)
+        write_jsonl(data / f"{split}.jsonl", [ROWS[task][0](rng) for _ in range(count)])
+    if task == "causal-lm":
+        return decoder(folder / "model"), data
+    return (embedder(folder / "model") if task == "embeddings" else checkpoint), data
+
+
+@pytest.mark.parametrize("name", sorted(known_tasks()))
+def test_fine_tune_compress_bench_predict(name, checkpoint, tmp_path):
+    model, data = source_of(name, tmp_path, checkpoint)
+    split = "test" if name == "image-classification" else "validation"
+    tuned = finetune(model, data, tmp_path / "tuned", QUICK, task=name)
+    assert tuned.task == name
+
+    task = open_task(tuned)
+    labelled = task.read(Data(str(data)).split(split), Columns())
+    with open_session(tuned) as session:
+        answers = task.answers(infer_all(session, labelled.encoded, 8, 512))
+    assert len(answers) == len(labelled.references) == len(labelled.sources)
+    score = task.score(answers, labelled.references)
+    assert np.isfinite(score)
+    assert task.agreement(answers, answers) == pytest.approx(1)
+    if split == "validation":
+        assert tuned.lineage[-1]["notes"]["score"] == pytest.approx(score, rel=1e-3, abs=1e-4)
+
+    recipe = Recipe.of(["export-onnx", "quantize-dynamic"], Gate(max_drop=None))
+    out = tmp_path / "small"
+    report = compress(
+        tuned.path, recipe, data=data, out=out, split=split, shapes=("1xdata",), rounds=1, processes=1
+    )
+    assert (report.task, report.metric) == (name, task.metric)
+    assert report.rows[0].score == pytest.approx(score, rel=1e-3, abs=1e-4)
+    for row in report.rows:
+        assert (row.verdict, row.reasons) in [(v, []) for v in ("baseline", "passed")] or row.reasons == [
+            "it is slower than onnxruntime-fp32"
+        ]
+        assert row.latency[0].p50_ms > 0
+        assert row.agreement > 0.5
+    assert report.rows[-1].precision == "int8"
+
+    found = benchmark([str(out), str(tuned.path)], data=data, split=split, shapes=["1xdata"], plan=PLAN)
+    assert [row.verdict for row in found.rows] == ["baseline"] * 2
+
+    with load(out) as predictor:
+        question = ROWS[name][1]
+        one, *more = predictor.predict([question] * 3)
+        assert len(more) == 2
+        described = predictor.task.describe(one)
+        assert json.loads(json.dumps(described)) == described
+        assert "\n" not in predictor.task.line(one)
+        assert predictor.predict([]) == []
+        assert len(predictor.task.samples()) >= 3
