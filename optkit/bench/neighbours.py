@@ -59,19 +59,33 @@ def ask(session: Session, encoded: EncodedSet, examples: int = EXAMPLES) -> dict
     picked = np.random.default_rng(0).permutation(len(encoded))[:examples]
     some = encoded.take(picked)
     longest = int(np.argmax(some.lengths))
-    indices = range(len(some))
+    indices, lengths = range(len(some)), some.lengths
     alone = [_run(session, some.batch([i])) for i in indices]
     padded = [_run(session, _first(some.batch([i, longest]))) for i in indices]
     batched: list[dict[str, np.ndarray]] = []
+    widths: list[int] = []
     for start in range(0, len(some), TOGETHER):
         group = list(range(start, min(start + TOGETHER, len(some))))
         answered = _answers(session, some.batch(group))
         batched += [{name: value[row] for name, value in answered.items()} for row in range(len(group))]
-    lengths = some.lengths
-    return {
-        name: _columns(rows, lengths)
-        for name, rows in (("alone", alone), ("padded", padded), ("batched", batched))
+        widths += [int(lengths[group].max())] * len(group)
+    parts = {"alone": alone, "padded": padded, "batched": batched}
+    tokens: dict[str, list[int]] = {
+        "alone": lengths.tolist(),
+        "padded": [int(lengths[longest])] * len(some),
+        "batched": widths,
     }
+    # A value per token is as long as its batch was padded to, in every batch there is.
+    per_token = {
+        name
+        for name in (alone[0] if alone else ())
+        if all(
+            row[name].ndim and len(row[name]) == n
+            for kind in parts
+            for row, n in zip(parts[kind], tokens[kind])
+        )
+    }
+    return {kind: _columns(rows, lengths, per_token) for kind, rows in parts.items()}
 
 
 def compare(found: dict[str, Outputs], answers: Callable[[Outputs], np.ndarray]) -> Neighbours:
@@ -103,18 +117,20 @@ def _first(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(value[:1]) for name, value in feeds.items()}
 
 
-def _columns(rows: list[dict[str, np.ndarray]], lengths: np.ndarray) -> Outputs:
+def _columns(rows: list[dict[str, np.ndarray]], lengths: np.ndarray, per_token: set[str]) -> Outputs:
     """Per output one array per example; a value per token is cut back to the example's own length."""
-    names = rows[0] if rows else {}
-    per_token = {
-        name
-        for name in names
-        if all(row[name].ndim > 1 and len(row[name]) >= n for row, n in zip(rows, lengths))
-    }
     return {
         name: [row[name][:n] if name in per_token else row[name] for row, n in zip(rows, lengths)]
-        for name in names
+        for name in (rows[0] if rows else ())
     }
+
+
+def best(outputs: Outputs) -> np.ndarray:
+    """The place of the largest value of every output: for windows, which alone are no predictions."""
+    found = np.empty(len(next(iter(outputs.values()), [])), dtype=object)
+    for i in range(len(found)):
+        found[i] = tuple(tuple(np.ravel(rows[i].argmax(axis=-1)).tolist()) for rows in outputs.values())
+    return found
 
 
 def _largest_difference(a: Outputs, b: Outputs) -> float:

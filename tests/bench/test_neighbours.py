@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from optkit.bench.neighbours import TOGETHER, ask, compare
+from optkit.bench.neighbours import TOGETHER, ask, best, compare
 from optkit.examples import EncodedSet
 from optkit.runtimes.fake import FakeSession
 
@@ -78,3 +78,20 @@ def test_values_per_token_are_cut_to_the_example():
     outputs = ask(FakeSession(per_token=True), encoded())
     for alone, padded in zip(outputs["alone"]["logits"], outputs["padded"]["logits"]):
         np.testing.assert_array_equal(alone, padded)
+
+
+def test_one_value_per_token_is_cut_too_and_the_best_places_are_compared():
+    class Ends(FakeSession):
+        """As question answering gives them: one logit per token, which follows the token alone."""
+
+        def infer(self, feeds):
+            return {"start_logits": np.sin(feeds["input_ids"].astype(np.float32)) - (feeds["input_ids"] == 0)}
+
+    outputs = ask(Ends(), encoded())
+    assert [len(row) for row in outputs["padded"]["start_logits"]] == [
+        len(row) for row in outputs["alone"]["start_logits"]
+    ]
+    found = compare(outputs, best)
+    assert (found.padded, found.batched, found.flipped) == (0.0, 0.0, 0)
+    outputs["batched"]["start_logits"][3] = np.roll(outputs["batched"]["start_logits"][3], 1)
+    assert compare(outputs, best).flipped == 1
