@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, library_versions, read_json, write_json
+from optkit.artifact import Artifact, library_versions, read_json, sha256, write_json
 from optkit.bench.accuracy import load_outputs
 from optkit.bench.plan import Candidate
 from optkit.bench.roofline import Peak
@@ -28,7 +28,7 @@ from optkit.recipe import Recipe
 from optkit.report.model import Row, row_from_dict
 from optkit.session import DEFAULT_RUNTIME
 from optkit.targets import EAGER, eager_options, tuned
-from optkit.task import Columns, Outputs
+from optkit.task import Columns, Outputs, open_task
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -124,7 +124,8 @@ class Loop:
                 self._current = title
                 made = self._apply(step, artifact, key)
                 runtime = DEFAULT_RUNTIME[made.format]
-                self._score(Candidate(title, str(made.path), runtime), key, made, parent)
+                candidate = Candidate(title, str(made.path), runtime, encoded=self._own_examples(made))
+                self._score(candidate, key, made, parent)
                 self._named[key] = title
             artifact, parent = Artifact.open(self._folder(step, key)), self._named[key]
         if leaf:
@@ -216,6 +217,17 @@ class Loop:
             )
         write_json(_peak_file(folder), done)
         return Artifact.open(folder)
+
+    def _own_examples(self, artifact: Artifact) -> str | None:
+        """The examples as `artifact` reads them, where a pass changed the tokenizer; None where none did."""
+        own, first = (a.path / "tokenizer.json" for a in (artifact, self.checkpoint))
+        if not own.exists() or not first.exists() or sha256(own) == sha256(first):
+            return None
+        file = self.work / f"examples-{sha256(own)[:12]}.npz"
+        if not file.exists():
+            task = open_task(artifact, self.evaluator.task.name, self.evaluator.task.metric)
+            task.encode(self.evaluator.labelled.inputs).save(file)
+        return str(file)
 
     def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
         """Add the row of `candidate`, without latency: from an earlier run, or by answering now."""

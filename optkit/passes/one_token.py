@@ -63,9 +63,15 @@ def keep_first_token(model: Any) -> int:
         nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    stale = [i for i, value in enumerate(model.graph.value_info) if value.name in alone]
-    for place in reversed(stale):  # their shapes say all tokens
-        del model.graph.value_info[place]
+    # Quantizers leave tensors without a known type in float: what is cut keeps its own, one token long.
+    for value in list(model.graph.value_info):
+        if value.name in sliced:
+            first = model.graph.value_info.add()
+            first.CopyFrom(value)
+            first.name = f"{value.name}_first"
+            first.type.tensor_type.shape.dim[1].dim_value = 1
+        elif value.name in alone:
+            value.type.tensor_type.shape.dim[1].dim_value = 1
     return len(alone)
 
 

@@ -21,7 +21,7 @@ from tests.conftest import WORDS, write_jsonl
 
 
 @pytest.fixture(scope="module")
-def few(checkpoint, tmp_path_factory):
+def few_data(tmp_path_factory) -> str:
     """Data whose training split uses half of the words, and a test split that uses one more."""
     folder = tmp_path_factory.mktemp("few")
     words = WORDS[:10]
@@ -29,7 +29,12 @@ def few(checkpoint, tmp_path_factory):
     write_jsonl(folder / "train.jsonl", rows)
     write_jsonl(folder / "validation.jsonl", rows[:8])
     write_jsonl(folder / "test.jsonl", [*rows[:3], {"text": f"{words[0]} good good", "label": "positive"}])
-    return make_context(open_task(fetch(checkpoint)), Data(str(folder)))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def few(checkpoint, few_data):
+    return make_context(open_task(fetch(checkpoint)), Data(few_data))
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +66,12 @@ def test_it_says_what_was_lost(pruned):
     assert notes["texts_checked"] == 4
 
 
-def test_unseen_text_is_answered_and_exported(pruned, few, tmp_path):
+def test_unseen_text_is_answered_and_exported(pruned, few_data, tmp_path):
     texts = ["good bright nonsense", "\u4f60\u597d", ""]
     answers = logits(pruned, texts)
     assert np.isfinite(answers).all()
-    graph = apply(make("export-onnx", {}), pruned, tmp_path / "onnx", few)
+    own = make_context(open_task(pruned), Data(few_data))  # the loop opens the task of each artifact, too
+    graph = apply(make("export-onnx", {}), pruned, tmp_path / "onnx", own)
     assert np.abs(logits(graph, texts) - answers).max() < 1e-3
 
 
