@@ -111,7 +111,7 @@ def _checks(samples: EncodedSet, names: list[str]) -> list[dict[str, np.ndarray]
     return [{n: samples.batch(indices)[n] for n in names} for indices in (everything, alone)]
 
 
-def _try_fuse(model: Any, name: str) -> bool:
+def _try_fuse(model: Any, name: str = fused_attention.NAME) -> bool:
     """Switch the model to the fused attention where all of its attention goes through the interface."""
     fused_attention.register()
     before = model.config._attn_implementation
