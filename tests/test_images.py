@@ -63,13 +63,13 @@ def test_one_folder_of_classes_is_split(classes):
 
 def test_relative_paths_in_a_file_are_beside_it(classes):
     write_jsonl(classes / "test.jsonl", [{"image": "test/cat/0.png", "label": "cat"}])
-    rows = Data(str(classes / "test.jsonl"))._whole("all")
+    rows = Data(str(classes / "test.jsonl")).whole("all")
     assert rows["image"][0] == str(classes / "test/cat/0.png")
 
 
 def test_a_text_column_called_path_stays_as_it_is(tmp_path):
     file = write_jsonl(tmp_path / "x.jsonl", [{"path": "no/such/file", "text": "a"}])
-    assert Data(str(file))._whole("all")["path"][:] == ["no/such/file"]
+    assert Data(str(file)).whole("all")["path"][:] == ["no/such/file"]
 
 
 def test_damaged_files_are_named(tmp_path):

@@ -79,7 +79,7 @@ def test_int8_answers_nearly_the_same(name, exported, task, data, tmp_path):
     encoded = context.encoded("test", None)
     with open_session(exported) as a, open_session(made) as b:
         before, after = (np.stack(infer_all(s, encoded, 8, 512)["logits"]) for s in (a, b))
-    assert made.lineage[-1]["notes"]["quantized_matmuls"] > 10
+    assert made.lineage[-1]["notes"]["quantized_matmuls"] >= 10  # query, key and value are one
     assert np.abs(after - before).max() < 0.15 * np.abs(before).max()
 
 

@@ -51,7 +51,8 @@ def own_files() -> tuple[dict[str, Path | bytes], str]:
     """optkit as it runs here: its files as a wheel names them, and its metadata."""
     home = Path(__file__).parents[2]
     try:
-        text = metadata.distribution("optkit").read_text("METADATA")
+        installed = metadata.distribution("optkit")
+        text = installed.read_text("METADATA") or installed.read_text("PKG-INFO")  # the second: editable
     except metadata.PackageNotFoundError:
         text = None
     if text is None:
