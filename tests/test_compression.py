@@ -19,7 +19,7 @@ from optkit.errors import DataError, OutputError
 from optkit.gate import Gate
 from optkit.passes.base import make
 from optkit.recipe import Recipe
-from optkit.report.model import Interval, Report, Row
+from optkit.report.model import Interval, Report, Row, render
 from optkit.runtime_search import Found
 
 QUICK = {"shapes": ("1xdata", "2x16"), "rounds": 2, "processes": 1, "threads": 1}
