@@ -96,7 +96,7 @@ def test_projections_are_packed_where_attention_is_fused(family):
 
 
 def test_whisper_encoder_attention_is_fused(tmp_path):
-    """One node per layer, same answers. Reshapes and packing are left alone: its products are of two dimensions."""
+    """One node per layer, same answers. Reshapes and packing are left alone: its products are flat."""
     from optkit.passes.export_onnx import _try_fuse
 
     torch.manual_seed(0)
