@@ -8,8 +8,8 @@ shape and not on what distillation does to the weights; scores are in prune_dist
 
 Prediction, written before the first run: at 60% removed 7 to 10 times at 1 x 128 (the shape measured that in
 the design notes), at 75% 10 to 12 times; on the data's own lengths, about 25 tokens, 6 to 9 times.
-Found at 75%: OpenVINO 11.2 times at 1 x 128, as predicted; ONNX Runtime 12.2 times on the data's own lengths, more
-than predicted, for it gains most where a text is short.
+Found at 75%: OpenVINO 11.2 times at 1 x 128, as predicted; ONNX Runtime 12.2 times on the data's own
+lengths, more than predicted.
 """
 
 from __future__ import annotations
