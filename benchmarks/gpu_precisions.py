@@ -57,6 +57,7 @@ VARIANTS: dict[str, list[Step]] = {
         (_QDQ, {"calibration": "percentile", "attention": False, "residual": False})
     ],
     "fp8 min-max": [(_QDQ, {"kind": "fp8", "calibration": "min-max"})],
+    "fp8 percentile": [(_QDQ, {"kind": "fp8", "calibration": "percentile"})],
     "int8 percentile, then fp16": [(_QDQ, {"calibration": "percentile"}), ("cast-fp16", {})],
 }
 

@@ -78,6 +78,11 @@ def busy() -> str:
     return "\n".join(lines)
 
 
+def change(drop: dict[str, float]) -> str:
+    """A paired drop as the change that it is, with its interval."""
+    return f"{0 - drop['drop']:+.4f} [{-drop['high']:+.4f}, {-drop['low']:+.4f}]"
+
+
 def gpu_precisions() -> str:
     lines = [
         "| | validation (872), change [95%] | test (1,821), change [95%] | same answers, test |",
@@ -89,8 +94,7 @@ def gpu_precisions() -> str:
         cells = []
         for split in ("validation", "test"):
             found = row["splits"][split]
-            change = f"{0 - found['drop']:+.4f} [{-found['high']:+.4f}, {-found['low']:+.4f}]"
-            cells.append(f"{found['accuracy']:.4f}, {change}")
+            cells.append(f"{found['accuracy']:.4f}, {change(found)}")
         lines.append(f"| {row['name']} | {' | '.join(cells)} | {row['splits']['test']['agreement']:.1%} |")
     return "\n".join(lines)
 
@@ -112,9 +116,8 @@ def prune() -> str:
     for share, what, cell in sorted(rows, key=lambda row: row[0]):
         scores = []
         for split in ("validation", "test"):
-            found, drop = cell[split], cell[split]["drop"]
-            change = f"{0 - drop['drop']:+.4f} [{-drop['high']:+.4f}, {-drop['low']:+.4f}]"
-            scores.append(f"{found.get('score', found.get('accuracy')):.4f}, {change}")
+            found = cell[split]
+            scores.append(f"{found.get('score', found.get('accuracy')):.4f}, {change(found['drop'])}")
         peak = f", {cell['peak_rss_bytes'] / 1e9:.1f} GB" if cell["peak_rss_bytes"] else ""
         time = f"{cell['seconds']:.0f} s" if cell["seconds"] else ""
         lines.append(f"| {share:.0%} | {what} | {' | '.join(scores)} | {time}{peak} |")

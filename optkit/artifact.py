@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -221,10 +221,13 @@ def relocated(artifact: Artifact, path: Path) -> Artifact:
     return replace(artifact, path=path)
 
 
-def copy_side_files(source: Path, target: Path) -> None:
-    """Copy tokenizer and configuration (not weights) from one model folder to another."""
+def copy_side_files(source: Path, target: Path, but: Collection[str] = ()) -> None:
+    """Copy tokenizer and configuration (not weights) from one model folder to another.
+
+    `but` names what stays as it is in `target`.
+    """
     for name in SIDE_FILES:
-        if (source / name).exists():
+        if name not in but and (source / name).exists():
             shutil.copyfile(source / name, target / name)
     for file in source.glob(MODULE_FILES):
         copy = target / file.relative_to(source)
@@ -253,6 +256,12 @@ def library_versions() -> dict[str, str]:
 def sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def reader_file(folder: Path) -> Path | None:
+    """What turns raw inputs, texts or images, into the model's."""
+    files = (folder / name for name in ("tokenizer.json", "preprocessor_config.json"))
+    return next((file for file in files if file.exists()), None)
 
 
 def position_count(config: dict[str, Any]) -> int | None:

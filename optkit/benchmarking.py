@@ -159,9 +159,7 @@ class _Benchmark:
         limit: int | None,
     ) -> None:
         """Encode the split for every model: by its own tokenizer where that differs from the first's."""
-        rows = data.split(split)
-        if limit is not None and limit < len(rows):
-            rows = rows.select(range(limit))
+        rows = data.split(split, limit)
         self._data = data
         # An .onnx file beside which no tokenizer lies reads texts as the first model does.
         readers = [m for m in self._found if m.reads_text]

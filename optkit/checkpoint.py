@@ -107,9 +107,7 @@ def save_model(model: Any, source: Artifact, out: Path) -> None:
     """
     network = model.transformer if hasattr(model, "pooling") else model
     network.save_pretrained(str(out))
-    config = (out / "config.json").read_bytes()
-    copy_side_files(source.path, out)
-    (out / "config.json").write_bytes(config)
+    copy_side_files(source.path, out, but=("config.json",))
 
 
 def model_inputs(model: Any) -> list[str]:

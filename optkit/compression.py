@@ -23,7 +23,7 @@ from optkit.artifact import (
     writing,
 )
 from optkit.bench.environment import describe, has_vnni, standing_doubts, usable_cores
-from optkit.bench.plan import PRECISE, Candidate, Plan, Shape
+from optkit.bench.plan import PRECISE, Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import DataError, OptkitError
@@ -93,10 +93,7 @@ def compress(
     checkpoint = fetch(source, trust_remote_code)
     model_task = open_task(checkpoint, task, metric)
     examples = Data(str(data))
-    rows = examples.split(split)
-    if limit is not None and limit < len(rows):
-        rows = rows.select(range(limit))
-    labelled = model_task.read(rows, columns)
+    labelled = model_task.read(examples.split(split, limit), columns)
 
     threads = threads or os.cpu_count() or 1
     plan = Plan(
@@ -153,7 +150,7 @@ def conclude(
     options: dict[str, Any] = {}
     if tune_runtime and chosen is not None:
         run.listen({"event": "step", "name": "runtime settings", "index": 0, "total": 0})
-        one = Candidate(chosen.name, chosen.artifact, chosen.runtime)
+        one = next(c for c in run.candidates if c.name == chosen.name)
         tuned = search(one, run.evaluator.encoded_file, run.evaluator.plan)
         options = tuned.options
         run.trace += [f"runtime settings: {_told(trial)}" for trial in tuned.trace]

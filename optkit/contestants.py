@@ -18,6 +18,7 @@ from optkit.artifact import (
     Artifact,
     library_versions,
     position_count,
+    reader_file,
     sha256,
     write_json,
 )
@@ -48,7 +49,7 @@ class Contestant:
     @property
     def reads_text(self) -> bool:
         folder = Path(self.artifact)
-        return _reader_file(folder) is not None and (folder / "config.json").exists()
+        return reader_file(folder) is not None and (folder / "config.json").exists()
 
     @property
     def takes_images(self) -> bool:
@@ -58,18 +59,12 @@ class Contestant:
     def reader(self) -> str:
         """What turns texts into its inputs, as a hash: equal for models that take the same ones."""
         folder = Path(self.artifact)
-        file = _reader_file(folder)
+        file = reader_file(folder)
         assert file is not None
         return sha256(file) + str(Artifact.open(folder).config.get("model_type"))
 
     def candidate(self) -> Candidate:
         return Candidate(self.name, self.artifact, self.runtime, self.options, self.encoded, self.texts)
-
-
-def _reader_file(folder: Path) -> Path | None:
-    """What turns raw inputs, texts or images, into the model's."""
-    files = (folder / name for name in ("tokenizer.json", "preprocessor_config.json"))
-    return next((file for file in files if file.exists()), None)
 
 
 def open_contestant(text: str, scratch: Path, trust_remote_code: bool = False) -> Contestant:

@@ -66,8 +66,8 @@ class Data:
             )
         return found
 
-    def split(self, name: str) -> Any:
-        """The `datasets.Dataset` of split `name` (`train`, `validation` or `test`).
+    def split(self, name: str, limit: int | None = None) -> Any:
+        """The `datasets.Dataset` of split `name` (`train`, `validation` or `test`), its first `limit` rows.
 
         A source without a validation split gives a fixed tenth of its training split, which
         then is left out of `train`. Raises DataError for missing, empty or unreadable splits.
@@ -87,7 +87,7 @@ class Data:
             raise DataError(
                 f"The split {name!r} of {self.name!r} is empty.", hint="Give data with at least one example."
             )
-        return rows
+        return rows.select(range(limit)) if limit is not None and limit < len(rows) else rows
 
     @cached_property
     def splits(self) -> list[str]:

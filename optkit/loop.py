@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import resource
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, library_versions, read_json, sha256, write_json
+from optkit.artifact import Artifact, library_versions, read_json, reader_file, sha256, write_json
 from optkit.bench.accuracy import load_outputs
 from optkit.bench.plan import Candidate
 from optkit.bench.roofline import Peak
@@ -123,9 +124,7 @@ class Loop:
                 self._begin(title)
                 self._current = title
                 made = self._apply(step, artifact, key)
-                runtime = DEFAULT_RUNTIME[made.format]
-                candidate = Candidate(title, str(made.path), runtime, encoded=self._own_examples(made))
-                self._score(candidate, key, made, parent)
+                self._score(self._candidate(title, made), key, made, parent)
                 self._named[key] = title
             artifact, parent = Artifact.open(self._folder(step, key)), self._named[key]
         if leaf:
@@ -218,15 +217,23 @@ class Loop:
         write_json(_peak_file(folder), done)
         return Artifact.open(folder)
 
+    def _candidate(self, title: str, artifact: Artifact) -> Candidate:
+        """`artifact` in its format's runtime; with examples of its own where a pass changed the tokenizer."""
+        examples = self._own_examples(artifact)
+        return Candidate(title, str(artifact.path), DEFAULT_RUNTIME[artifact.format], encoded=examples)
+
     def _own_examples(self, artifact: Artifact) -> str | None:
-        """The examples as `artifact` reads them, where a pass changed the tokenizer; None where none did."""
-        own, first = (a.path / "tokenizer.json" for a in (artifact, self.checkpoint))
-        if not own.exists() or not first.exists() or sha256(own) == sha256(first):
+        """The examples as `artifact` reads them; None where it reads them as the checkpoint does."""
+        own, first = reader_file(artifact.path), reader_file(self.checkpoint.path)
+        if own is None or first is None or sha256(own) == sha256(first):
             return None
-        file = self.work / f"examples-{sha256(own)[:12]}.npz"
+        task, labelled = self.evaluator.task, self.evaluator.labelled
+        encoded = open_task(artifact, task.name, task.metric).encode(labelled.inputs)
+        file = self.work / f"examples-{encoded.digest()[:12]}.npz"
         if not file.exists():
-            task = open_task(artifact, self.evaluator.task.name, self.evaluator.task.metric)
-            task.encode(self.evaluator.labelled.inputs).save(file)
+            part = file.with_name(f"{os.getpid()}-{file.name}")  # another process may want it too
+            encoded.save(part)
+            part.replace(file)
         return str(file)
 
     def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:

@@ -55,7 +55,7 @@ class ExportOnnx(Pass):
         model = load_model(source, context.task.name, context.trust_remote_code)
         names, results = model_inputs(model), list(model_outputs(model))
         samples = context.encoded("validation", CHECKED)
-        causal = context.task.name == "causal-lm"
+        causal = context.task.generates
         if causal:
             samples, names = causal_graph.checked(samples), [*names, kv_cache.POSITIONS]
         expected = [_torch_outputs(model, feeds, results) for feeds in _checks(samples, names)]

@@ -54,6 +54,11 @@ def consumers(model: Any) -> dict[str, list[Any]]:
     return found
 
 
+def is_transposed(node: Any) -> bool:
+    """Whether a Gemm takes its weight as (outputs, inputs)."""
+    return any(a.name == "transB" and a.i for a in node.attribute)
+
+
 def matmuls_with_weights(model: Any) -> list[Any]:
     """MatMul and Gemm nodes whose second input is a constant matrix: the ones that INT8 speeds up."""
     constant = {name for name, tensor in initializers(model).items() if len(tensor.dims) == 2}

@@ -144,7 +144,7 @@ def insert_pairs(
         if node.name in weighted:
             name = node.input[1]
             if name not in done:
-                transposed = any(a.name == "transB" and a.i for a in node.attribute)
+                transposed = graph.is_transposed(node)
                 axis = None if kind == "fp8" else 0 if transposed else 1
                 nodes.append(_quantize_weight(model, weights[name], axis, kind))
                 done.add(name)

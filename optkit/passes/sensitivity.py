@@ -64,7 +64,7 @@ def scan(
 def _round_weight(node: Any, weight: Any) -> None:
     """Round `weight` in place as INT8 would, one scale per output channel."""
     values = np.frombuffer(weight.raw_data, dtype=np.float32).reshape(tuple(weight.dims))
-    transposed = any(a.name == "transB" and a.i for a in node.attribute)
+    transposed = graph.is_transposed(node)
     scales = np.maximum(np.abs(values).max(axis=1 if transposed else 0, keepdims=True), 1e-12) / 127
     weight.raw_data = (np.rint(values / scales) * scales).astype(np.float32).tobytes()
 

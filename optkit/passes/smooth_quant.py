@@ -43,7 +43,7 @@ def smooth(model: Any, chosen: list[str], samples: EncodedSet, strength: float) 
         for node in nodes:
             weight = weights[node.input[1]]
             values = numpy_helper.to_array(weight).astype(np.float32)
-            factors = scales[None, :] if _transposed(node) else scales[:, None]
+            factors = scales[None, :] if graph.is_transposed(node) else scales[:, None]
             weight.CopyFrom(numpy_helper.from_array((values * factors).astype(np.float32), weight.name))
             node.input[0] = f"{tensor}_smooth"
         model.graph.initializer.append(numpy_helper.from_array(1 / scales, f"{tensor}_smooth_factor"))
@@ -71,8 +71,4 @@ def _row_maxima(node: Any, weight: Any) -> np.ndarray:
     """The largest absolute weight that each input channel meets."""
     from onnx import numpy_helper
 
-    return np.abs(numpy_helper.to_array(weight)).max(axis=0 if _transposed(node) else 1)
-
-
-def _transposed(node: Any) -> bool:
-    return any(a.name == "transB" and a.i for a in node.attribute)
+    return np.abs(numpy_helper.to_array(weight)).max(axis=0 if graph.is_transposed(node) else 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from optkit.errors import CheckpointError, PassError
 from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.trt import library as trt_library
-from optkit.trt.build import BuildSettings, build_engine, inspect_engine
+from optkit.trt.build import BuildSettings, build_engine
+from optkit.trt.inspection import inspect_engine, summarize_layers
 from optkit.trt.profiles import Profile, plan
 
 ENGINE_FILE, INSPECTOR_FILE = "model.engine", "engine-layers.json"
@@ -28,7 +28,8 @@ class TensorRT(Pass):
     Choose the precision before (cast-fp16, cast-bf16, quantize-tensorrt); the network is strongly
     typed. Optimization profiles follow the lengths of the training data. The graph stays beside
     the engine, so that `optkit build` can make it anew on another GPU or TensorRT.
-    Notes: `profiles`, `built_for` (GPU, compute capability, TensorRT, driver, CUDA), `layers`.
+    Notes: `profiles`, `built_for` (GPU, compute capability, TensorRT, driver, CUDA), `layers`,
+    `layer_types`, `layer_outputs`.
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"onnx"})
@@ -83,7 +84,7 @@ class TensorRT(Pass):
             "profiles": [p.record() for p in profiles],
             "built_for": built_for(library, gpu),
             "timing_cache_used": built.cache_was_used,
-            "layers": len(json.loads(layers).get("Layers", [])),
+            **summarize_layers(layers),
         }
 
     def _settings(self) -> BuildSettings:

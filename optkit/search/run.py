@@ -255,10 +255,7 @@ def _evaluator(
 ) -> tuple[Evaluator, Data]:
     """What measures every model of the study; the encoded split lies in `folder`, its hash in the name."""
     model_task = open_task(checkpoint, task, metric)
-    rows = data.split(split)
-    if limit is not None and limit < len(rows):
-        rows = rows.select(range(limit))
-    labelled = model_task.read(rows, columns)
+    labelled = model_task.read(data.split(split, limit), columns)
     given: dict[str, Any] = {k: v for k, v in (("rounds", rounds), ("processes", processes)) if v}
     plan = Plan(
         shapes=tuple(Shape.parse(s) for s in shapes or model_task.shapes),

@@ -15,7 +15,6 @@ from optkit.bench.plan import Candidate
 from optkit.loop import Loop
 from optkit.passes.base import Pass
 from optkit.report.model import Interval, Row
-from optkit.session import DEFAULT_RUNTIME
 from optkit.targets import EAGER
 from optkit.tuning.storage import locked
 from optkit.tuning.study import Objective
@@ -86,8 +85,7 @@ class TrialLoop(Loop):
             super()._score(candidate, key, artifact, parent)
 
     def _add(self, title: str, key: str, artifact: Artifact, parent: str) -> None:
-        runtime = DEFAULT_RUNTIME[artifact.format]
-        self._score(Candidate(title, str(artifact.path), runtime), key, artifact, parent)
+        self._score(self._candidate(title, artifact), key, artifact, parent)
         # A row that another trial left has its names.
         self.rows[-1] = replace(self.rows[-1], name=title, artifact=str(artifact.path), parent=parent)
 

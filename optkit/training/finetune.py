@@ -137,9 +137,7 @@ def finetune(
     if world.is_first:
         with staged(out, force) as folder:
             kind.save(network, folder)
-            trained = (folder / "config.json").read_bytes()
-            copy_side_files(source.path, folder)  # the tokenizer; config.json stays the trained model's
-            (folder / "config.json").write_bytes(trained)
+            copy_side_files(source.path, folder, but=("config.json",))
             write_text(folder / PAGE, render(step))
             if (work / BOARD).exists():
                 shutil.copytree(work / BOARD, folder / BOARD)

@@ -71,12 +71,6 @@ def build_engine(
     return Built(bytes(plan), bytes(timing.serialize()), used)
 
 
-def inspect_engine(library: Any, engine: Any) -> str:
-    """The layers of a built engine as TensorRT's inspector tells them, JSON."""
-    inspector = engine.create_engine_inspector()
-    return str(inspector.get_engine_information(library.LayerInformationFormat.JSON))
-
-
 def _creation_flags(library: Any) -> int:
     """11 has strongly typed networks only; 10 has to be told."""
     if version(library)[0] >= 11:

@@ -235,7 +235,9 @@ class Builder(Strict):
 class EngineInspector(Strict):
     def get_engine_information(self, format: Value) -> str:
         assert format.name == "JSON"
-        return json.dumps({"Layers": ["fused attention", "gemm"]})
+        outputs = [{"Name": "y", "Format/Datatype": "Half"}]
+        kinds = ("fused attention", "gemm")
+        return json.dumps({"Layers": [{"Name": k, "LayerType": k, "Outputs": outputs} for k in kinds]})
 
 
 @functools.lru_cache(maxsize=8)

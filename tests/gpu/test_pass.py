@@ -70,6 +70,8 @@ def test_the_manifest_records_what_the_engine_is_bound_to(trt, engine):
     }
     assert json.loads((engine.path / "engine-layers.json").read_text())["Layers"]
     assert notes["layers"] == 2
+    assert notes["layer_types"] == {"fused attention": 1, "gemm": 1}
+    assert notes["layer_outputs"] == {"Half": 2}
     engine.verify()
 
 

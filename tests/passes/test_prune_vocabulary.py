@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from optkit.checkpoint import fetch, load_model
+from optkit.compression import compress
 from optkit.data import Data
 from optkit.errors import RecipeError
+from optkit.gate import Gate
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.passes.distill import Distill
@@ -84,3 +86,12 @@ def test_it_comes_after_distillation():
     with pytest.raises(RecipeError, match="'prune-vocabulary' after 'distill'"):
         Recipe.of([PruneVocabulary(), Distill(), "int8"])
     Recipe.of([Distill(), PruneVocabulary(), "int8"])
+
+
+def test_compress_scores_it_on_texts_as_its_own_tokenizer_reads_them(checkpoint, few_data, tmp_path):
+    plan = {"shapes": ("1xdata",), "rounds": 1, "processes": 1}
+    recipe = Recipe.of([PruneVocabulary(), "export-onnx"], Gate(max_drop=None))
+    report = compress(checkpoint, recipe, data=few_data, out=tmp_path / "x", **plan)
+    row = report.row("prune-vocabulary")
+    assert (row.agreement, row.score) == (1.0, report.baseline.score)
+    assert all(other.verdict != "error" for other in report.rows)
