@@ -99,6 +99,20 @@ def gpu_precisions() -> str:
     return "\n".join(lines)
 
 
+def int8_accuracy() -> str:
+    lines = [
+        "| INT8 | validation (872), change [95%] | logits | test (1,821), change [95%] | same, test |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in results("int8_accuracy")["rows"]:
+        first, second = (row["splits"][split] for split in ("validation", "test"))
+        lines.append(
+            f"| {row['name']} | {first['score']:.4f}, {change(first)} | {first['logits_mse']:.4f} "
+            f"| {second['score']:.4f}, {change(second)} | {second['agreement']:.1%} |"
+        )
+    return "\n".join(lines)
+
+
 def prune() -> str:
     """One-shot and distilled models of SST-2, by what was removed; each cell as one row."""
     lines = [
@@ -160,6 +174,7 @@ TABLES = {
     "together": together,
     "busy": busy,
     "gpu-precisions": gpu_precisions,
+    "int8-accuracy": int8_accuracy,
     "prune": prune,
     "peers": peers,
 }
