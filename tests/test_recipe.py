@@ -53,6 +53,15 @@ def test_chains_are_every_way_to_a_candidate():
     assert names == [["export-onnx", "quantize-dynamic"], ["export-onnx", "quantize-static"]]
 
 
+def test_without_vnni_int8_keeps_weights_to_7_bits(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "optkit.bench.environment.read", lambda file: "flags : fpu avx2\n" if "cpuinfo" in file else ""
+    )
+    recipe = Recipe.int8()
+    assert all(chain[-1].reduce_range for chain in recipe.chains())
+    assert Recipe.load(write(tmp_path, template())) == recipe
+
+
 @pytest.fixture
 def without(monkeypatch):
     """without("nncf"): as if that package were not installed."""
