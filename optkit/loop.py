@@ -149,9 +149,7 @@ class Loop:
             return -math.inf if failed else self._score_of(self.leaves[-1])
 
         def rank(step: Pass) -> list[Ranked]:
-            made = self._made((*before, step), root)
-            saved = self._saved_us(source, made) if made else {}
-            return [Ranked(n, x, saved.get(n)) for n, x in self._sensitivity(step, source)]
+            return self._ranked(step, source, self._made((*before, step), root))
 
         tried, leaf = len(self.leaves), self._named.get(self._key_of(static, root))
         score = self._score_of(leaf) if leaf else -math.inf
@@ -171,27 +169,14 @@ class Loop:
         folder = self._folder(chain[-1], self._key_of(chain, root)) if chain else None
         return Artifact.open(folder) if folder and folder.exists() else None
 
-    def _saved_us(self, source: Artifact, made: Artifact) -> dict[str, float]:
-        """Multiply → microseconds that INT8 saves it in ONNX Runtime, on an example of median length."""
-        taken = []
-        for artifact in (source, made):
-            with Child("optkit.bench.probe", threads=self.evaluator.plan.threads) as child:
-                taken.append(
-                    child.call(
-                        "kernel_times",
-                        artifact=str(artifact.path),
-                        encoded=str(self.evaluator.encoded_file),
-                        options={"threads": self.evaluator.plan.threads},
-                    )
-                )
-        return {name: us - taken[1][name] for name, us in taken[0].items() if name in taken[1]}
-
-    def _sensitivity(self, step: Pass, source: Artifact) -> list[tuple[str, float]]:
-        """(multiply, distance), the most sensitive first; from an earlier run, or by a scan."""
+    def _ranked(self, step: Pass, source: Artifact, made: Artifact | None) -> list[Ranked]:
+        """The multiplies that `step` rounds: how far each moves the outputs, by a scan of `source`, and the
+        time that INT8 saves it in `made`. From an earlier run, where there was one."""
         file = self.work / f"sensitivity-{_hash(source.fingerprint(), _spec(step))}.json"
         if not file.exists():
             self._begin("sensitivity scan")
-            with Child("optkit.passes.worker", threads=self.evaluator.plan.threads) as child:
+            threads = self.evaluator.plan.threads
+            with Child("optkit.passes.worker", threads=threads) as child:
                 ranked = child.call(
                     "scan",
                     listener=self.listen,
@@ -200,10 +185,21 @@ class Loop:
                     task=self.evaluator.task.name,
                     data=self.data.name,
                     columns=asdict(self.columns),
-                    threads=self.evaluator.plan.threads,
+                    threads=threads,
                 )
-            write_json(file, {"ranked": ranked})
-        return [(name, distance) for name, distance in read_json(file, OptkitError)["ranked"]]
+            times = [self._kernel_times(artifact) for artifact in (source, made) if artifact]
+            saved = {n: us - times[-1][n] for n, us in times[0].items() if made and n in times[-1]}
+            write_json(file, {"ranked": ranked, "saved_us": saved})
+        found = read_json(file, OptkitError)
+        return [Ranked(name, distance, found["saved_us"].get(name)) for name, distance in found["ranked"]]
+
+    def _kernel_times(self, artifact: Artifact) -> dict[str, float]:
+        """Node → microseconds in ONNX Runtime, on an example of median length."""
+        threads = self.evaluator.plan.threads
+        with Child("optkit.bench.probe", threads=threads) as child:
+            encoded = self._own_examples(artifact) or str(self.evaluator.encoded_file)
+            options = {"threads": threads}
+            return child.call("kernel_times", artifact=str(artifact.path), encoded=encoded, options=options)
 
     def _apply(self, step: Pass, source: Artifact, key: str) -> Artifact:
         """The result of `step`, made in a process of its own unless an earlier run left it."""
