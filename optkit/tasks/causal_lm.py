@@ -20,7 +20,7 @@ from optkit.examples import EncodedSet, Windows
 from optkit.generation import Generation, generate
 from optkit.likelihood import NONE, OUTPUT, TARGETS
 from optkit.session import Session
-from optkit.task import Columns, Labelled, Outputs, Task
+from optkit.task import Columns, Field, Labelled, Outputs, Task
 from optkit.text import TextEncoder
 
 METRICS = ("neg_perplexity",)
@@ -153,6 +153,12 @@ class CausalLM(Task):
                 yield piece
         if rest := self._completion(prompts[0], new).text[len(given) :]:  # bytes that are no whole character
             yield rest
+
+    def gives(self) -> tuple[Field, ...]:
+        return Field("text"), Field("tokens", "INT32"), Field("finished")
+
+    def fields(self, answer: Completion) -> tuple[Any, ...]:
+        return answer.text, answer.tokens, answer.finished
 
     def describe(self, answer: Any) -> dict[str, Any]:
         if isinstance(answer, Likelihood):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, StringConstraints, TypeAdapter, ValidationError, create_model
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -50,16 +51,11 @@ def record(name: str, /, **fields: Any) -> Any:
 
 def one_input(task: Task, settings: ServeSettings) -> Any:
     """The type of one input of `task`, as JSON."""
-    text: Any = Annotated[str, StringConstraints(max_length=settings.max_text)]
-    if task.name == "question-answering":
-        return record("Question", question=(text, ...), context=(text, ...))
-    if task.name == "image-classification":
-        return record("Image", __doc__="An image file (PNG, JPEG, ...) in base64.", b64=(str, ...))
-    if task.name == "token-classification":
-        return text | Annotated[list[text], Field(max_length=settings.max_text)]
-    if task.name == "text-classification":
-        return text | tuple[text, text]
-    return text
+    kind = task.json_type(Annotated[str, StringConstraints(max_length=settings.max_text)])
+    if not isinstance(kind, Mapping):
+        return kind
+    title = "".join(part.title() for part in task.name.split("-"))
+    return record(f"{title}Input", **{name: (part, ...) for name, part in kind.items()})
 
 
 class Body:

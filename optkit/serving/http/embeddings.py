@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings` as OpenAI's clients call it, for models of the task embeddings.
+"""`POST /v1/embeddings` as OpenAI's clients call it, for models whose answers are vectors.
 
 Source: https://platform.openai.com/docs/api-reference/embeddings. Token ids as input are not taken.
 """
@@ -40,7 +40,7 @@ class Embeddings(BaseModel):
 
 def routes(models: list[Served], settings: ServeSettings) -> tuple[APIRouter, list[Body]]:
     router = APIRouter(tags=["embeddings"])
-    known = {served.name: served for served in models if served.task.name == "embeddings"}
+    known = {served.name: served for served in models if served.task.embeds}
     if not known:
         return router, []
     widths = {name: len(served.current.predictor.predict_one("")) for name, served in known.items()}
