@@ -180,6 +180,10 @@ class Task(ABC):
         """The parts of one answer, as `gives` names them."""
         return (json.dumps(self.describe(answer), ensure_ascii=False),)
 
+    def alike(self, answer: Any, other: Any) -> float:
+        """How far two models agree on one input, from 0 to 1: here on the first part of their answers."""
+        return float(self.fields(answer)[0] == self.fields(other)[0])
+
     def line(self, answer: Any) -> str:
         """A prediction as a person reads it, in one line."""
         return f"{answer.label}\t{answer.score:.4f}"

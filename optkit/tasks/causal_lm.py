@@ -33,11 +33,12 @@ WINDOW = 1024
 @dataclass(frozen=True)
 class Completion:
     """`text` that follows the prompt, of `tokens` tokens; `finished`: the model ended it ("end"), or the
-    limit did ("length")."""
+    limit did ("length"). The prompt had `prompt_tokens`."""
 
     text: str
     tokens: int
     finished: str
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ class CausalLM(Task):
         ended = bool(new) and new[-1] in self.ends
         # Decoded behind its prompt: some tokenizers drop the space before a first word.
         before, whole = self.encoder.text(prompt), self.encoder.text([*prompt, *new])
-        return Completion(whole[len(before) :], len(new), "end" if ended else "length")
+        return Completion(whole[len(before) :], len(new), "end" if ended else "length", len(prompt))
 
     def _tokens(self, inputs: Sequence[Any]) -> list[list[int]]:
         for i, item in enumerate(inputs):

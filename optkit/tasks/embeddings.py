@@ -116,6 +116,11 @@ class Embeddings(Task):
     def fields(self, answer: np.ndarray) -> tuple[Any, ...]:
         return (answer,)
 
+    def alike(self, answer: np.ndarray, other: np.ndarray) -> float:
+        """The cosine of two vectors, at least 0."""
+        lengths = float(np.linalg.norm(answer) * np.linalg.norm(other))
+        return max(0.0, float(answer @ other) / lengths) if lengths else float(not other.any())
+
     def line(self, answer: np.ndarray) -> str:
         return "[" + ", ".join(f"{x:.6g}" for x in answer) + "]"
 

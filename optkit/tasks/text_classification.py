@@ -166,6 +166,12 @@ class TextClassification(Task):
         label = answer.label if isinstance(answer.label, str) else json.dumps(answer.label or [])
         return label, answer.score, list(answer.scores.values())
 
+    def alike(self, answer: Classification, other: Classification) -> float:
+        """1 for the same label or labels, or nearly the same number."""
+        if self.problem == REGRESSION:
+            return float(np.isclose(answer.score, other.score, rtol=1e-2, atol=1e-2))
+        return float(answer.label == other.label)
+
     def _single(self, row: np.ndarray) -> Classification:
         best = int(row.argmax())
         return Classification(self.labels[best], float(row[best]), dict(zip(self.labels, row.tolist())))

@@ -207,6 +207,10 @@ class TokenClassification(Task):
     def fields(self, answer: Tagging) -> tuple[Any, ...]:
         return (json.dumps(self.describe(answer)["entities"], ensure_ascii=False),)
 
+    def alike(self, answer: Tagging, other: Tagging) -> float:
+        """1 for the same entities; their scores may differ."""
+        return float(answer.label == other.label)
+
     def name_of(self, reference: Any) -> Any:
         return " ".join(reference)
 

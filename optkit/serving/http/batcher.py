@@ -43,16 +43,19 @@ class Batcher:
                 item.job.begun = item.job.begun or begun
             finished = self._answer(batch)
             seconds = time.monotonic() - begun
+            if finished:
+                self._deliver(finished)  # counting can wait, those who asked cannot
             self._line.took(len(batch), seconds)
             self._metrics.batch(len(batch), seconds)
-            if finished:
-                self._deliver(finished)
 
     def _answer(self, batch: Sequence[Item]) -> list[Job]:
         """The jobs that this batch completes. An input that cannot be answered fails its own job only."""
         try:
             answers = self._predictor.predict(
-                [item.input for item in batch], self._line.max_batch, self._line.max_tokens
+                [item.input for item in batch],
+                self._line.max_batch,
+                self._line.max_tokens,
+                **batch[0].job.options,
             )
         except Exception as error:
             if len({id(item.job) for item in batch}) > 1:

@@ -9,7 +9,6 @@ from pydantic import BaseModel, StringConstraints, TypeAdapter, ValidationError,
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from optkit.errors import OptkitError
 from optkit.serving.http.settings import ServeSettings
 from optkit.task import Task
 
@@ -83,7 +82,7 @@ class Body:
         try:
             return self._adapter.validate_json(text)
         except ValidationError as error:
-            raise HTTPException(422, _first(error)) from None
+            raise HTTPException(422, first_complaint(error)) from None
 
 
 def timeout_of(request: Request, most_s: float) -> float:
@@ -96,11 +95,7 @@ def timeout_of(request: Request, most_s: float) -> float:
     return min(int(given) / 1000, most_s)
 
 
-def shown(error: OptkitError) -> dict[str, Any]:
-    return {"error": str(error), **({"hint": error.hint} if error.hint else {})}
-
-
-def _first(error: ValidationError) -> str:
+def first_complaint(error: ValidationError) -> str:
     """The first complaint and its place, without what was received: it is the user's."""
     found = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in found["loc"])

@@ -1,0 +1,130 @@
+"""What HTTP adds for one client: `optkit serve` beside the same predictor in a process of its own.
+
+Run: python benchmarks/serve_single.py DATA ONNX_ARTIFACT [OPENVINO_ARTIFACT] [CHECKOUT]
+Writes benchmarks/results/serve_single.json. With CHECKOUT, a folder with another version of optkit, that
+version serves in turns with this one.
+
+Prediction, written before the first run beside an older version, which `serve.py compare` had put at 1.17 ms:
+ways to models that pass FastAPI by, and answers that go out before they are counted, take 0.2 to 0.3 ms off,
+so that HTTP adds 0.9 ms with ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from serve import Server, ours
+
+from optkit.bench.environment import describe
+
+HERE = Path(__file__).parent
+BLOCKS, TEXTS = 12, 60
+IN_PROCESS = """
+import json, sys, time, optkit
+predictor = optkit.load(sys.argv[1])
+for line in sys.stdin:
+    texts, found = json.loads(line), []
+    for text in texts:
+        begun = time.perf_counter(); predictor.predict([text]); found.append(time.perf_counter() - begun)
+    print(json.dumps(found), flush=True)
+"""
+
+
+def main(data: str, ort: str, openvino: str | None = None, checkout: str | None = None) -> None:
+    found = {"environment": describe(2), "onnxruntime": one_client(ort, data, 8211, checkout)}
+    if openvino:
+        found["openvino"] = one_client(openvino, data, 8213, checkout)
+    file = HERE / "results" / "serve_single.json"
+    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({k: v for k, v in found.items() if k != "environment"}, indent=1))
+
+
+def one_client(model: str, data: str, port: int, checkout: str | None) -> dict:
+    """One text at a time: over HTTP, and the predictor in a process of its own; blocks in random order."""
+    rows = [json.loads(x)["text"] for x in Path(f"{data}/validation.jsonl").read_text().splitlines()]
+    random.Random(1).shuffle(rows)
+    servers = [ours("http", model, port)]
+    servers += [ours("http_before", model, port + 1, checkout=checkout)] if checkout else []
+    inside = subprocess.Popen(
+        [sys.executable, "-c", IN_PROCESS, model],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    predictor = Server("predictor", [], 0, process=inside)
+    contestants = [predictor, *servers]
+    times: dict[str, list[float]] = {server.name: [] for server in contestants}
+    try:
+        for server in servers:
+            server.start()
+        ask = {"predictor": lambda texts: in_process(inside, texts)}
+        ask |= {server.name: Asking(server) for server in servers}
+        for server in contestants:
+            server.signal(signal.SIGSTOP)
+        for block in range(BLOCKS + 1):
+            texts = rows[TEXTS * block : TEXTS * block + TEXTS]
+            for server in random.sample(contestants, len(contestants)):
+                server.signal(signal.SIGCONT)
+                taken = ask[server.name](texts)
+                server.signal(signal.SIGSTOP)
+                times[server.name] += taken if block else []  # the first warms all up
+    finally:
+        for server in contestants:
+            if server.process:
+                server.signal(signal.SIGKILL)
+    own = times["predictor"]
+    return {
+        "texts": len(own),
+        "predictor_p50_ms": round(1000 * statistics.median(own), 3),
+        **{server.name: above(times[server.name], own) for server in servers},
+    }
+
+
+def in_process(process: subprocess.Popen, texts: list[str]) -> list[float]:
+    process.stdin.write(json.dumps(texts) + "\n")  # type: ignore[union-attr]
+    process.stdin.flush()  # type: ignore[union-attr]
+    return json.loads(process.stdout.readline())  # type: ignore[union-attr]
+
+
+class Asking:
+    """A client of Python's own library, on one connection; seconds from request to answer."""
+
+    def __init__(self, server: Server) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        self._path = server.path
+
+    def __call__(self, texts: list[str]) -> list[float]:
+        found = []
+        for text in texts:
+            body = json.dumps({"instances": [text]})
+            begun = time.perf_counter()
+            self._connection.request("POST", self._path, body, {"content-type": "application/json"})
+            self._connection.getresponse().read()
+            found.append(time.perf_counter() - begun)
+        return found
+
+
+def above(over: list[float], own: list[float]) -> dict:
+    """How much longer HTTP takes: of the medians, and the median of pairs with its interval."""
+    differences = sorted(1000 * (a - b) for a, b in zip(over, own))
+    middle, spread = len(differences) / 2, 0.98 * len(differences) ** 0.5  # order statistics, 95%
+    bounds = [differences[int(middle - spread)], differences[int(middle + spread)]]
+    return {
+        "p50_ms": round(1000 * statistics.median(over), 3),
+        "p50_above_ms": round(1000 * (statistics.median(over) - statistics.median(own)), 3),
+        "paired_median_ms": round(statistics.median(differences), 3),
+        "paired_median_95": [round(bound, 3) for bound in bounds],
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
