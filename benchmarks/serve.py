@@ -68,6 +68,7 @@ class Server:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            cwd=self.checkout,  # where Python looks first
             env={**os.environ, **({"PYTHONPATH": self.checkout} if self.checkout else {})},
         )
         deadline = time.monotonic() + 90
@@ -100,7 +101,7 @@ class Server:
 
 
 def ours(name: str, model: str, port: int, *arguments: str, checkout: str | None = None) -> Server:
-    given = ["serve", f"m={model}", "--port", str(port), "--watch", "0", *arguments]
+    given = ["serve", f"m={Path(model).absolute()}", "--port", str(port), "--watch", "0", *arguments]
     return Server(name, [sys.executable, "-m", "optkit", *given], port, checkout=checkout)
 
 

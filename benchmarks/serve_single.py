@@ -24,9 +24,10 @@ from pathlib import Path
 from serve import Server, ours
 
 from optkit.bench.environment import describe
+from optkit.bench.stats import student_quantile
 
 HERE = Path(__file__).parent
-BLOCKS, TEXTS = 12, 60
+ROUNDS, BLOCKS, TEXTS = 6, 4, 30
 IN_PROCESS = """
 import json, sys, time, optkit
 predictor = optkit.load(sys.argv[1])
@@ -48,9 +49,27 @@ def main(data: str, ort: str, openvino: str | None = None, checkout: str | None 
 
 
 def one_client(model: str, data: str, port: int, checkout: str | None) -> dict:
-    """One text at a time: over HTTP, and the predictor in a process of its own; blocks in random order."""
+    """Medians by round, and what HTTP adds; a round has new processes, as two of the same kind differ."""
     rows = [json.loads(x)["text"] for x in Path(f"{data}/validation.jsonl").read_text().splitlines()]
     random.Random(1).shuffle(rows)
+    medians: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        for name, taken in one_round(model, rows, port, checkout).items():
+            medians.setdefault(name, []).append(round(1000 * statistics.median(taken), 3))
+    own = medians["predictor"]
+    added = {name: mean_and_interval([a - b for a, b in zip(medians[name], own)]) for name in medians}
+    pair = [a - b for a, b in zip(medians["http"], medians.get("http_before", own))]
+    return {
+        "rounds": ROUNDS,
+        "texts_per_round": BLOCKS * TEXTS,
+        "p50_ms": medians,
+        "added_ms": {name: found for name, found in added.items() if name != "predictor"},
+        **({"after_minus_before_ms": mean_and_interval(pair)} if checkout else {}),
+    }
+
+
+def one_round(model: str, rows: list[str], port: int, checkout: str | None) -> dict[str, list[float]]:
+    """Seconds per text of each contestant; one runs at a time, in blocks of random order."""
     servers = [ours("http", model, port)]
     servers += [ours("http_before", model, port + 1, checkout=checkout)] if checkout else []
     inside = subprocess.Popen(
@@ -60,14 +79,14 @@ def one_client(model: str, data: str, port: int, checkout: str | None) -> dict:
         text=True,
         start_new_session=True,
     )
-    predictor = Server("predictor", [], 0, process=inside)
-    contestants = [predictor, *servers]
+    contestants = [Server("predictor", [], 0, process=inside), *servers]
     times: dict[str, list[float]] = {server.name: [] for server in contestants}
     try:
-        for server in servers:
+        for server in random.sample(servers, len(servers)):
             server.start()
         ask = {"predictor": lambda texts: in_process(inside, texts)}
         ask |= {server.name: Asking(server) for server in servers}
+        ask["predictor"](rows[:1])
         for server in contestants:
             server.signal(signal.SIGSTOP)
         for block in range(BLOCKS + 1):
@@ -81,12 +100,8 @@ def one_client(model: str, data: str, port: int, checkout: str | None) -> dict:
         for server in contestants:
             if server.process:
                 server.signal(signal.SIGKILL)
-    own = times["predictor"]
-    return {
-        "texts": len(own),
-        "predictor_p50_ms": round(1000 * statistics.median(own), 3),
-        **{server.name: above(times[server.name], own) for server in servers},
-    }
+                server.process.wait()
+    return times
 
 
 def in_process(process: subprocess.Popen, texts: list[str]) -> list[float]:
@@ -113,17 +128,11 @@ class Asking:
         return found
 
 
-def above(over: list[float], own: list[float]) -> dict:
-    """How much longer HTTP takes: of the medians, and the median of pairs with its interval."""
-    differences = sorted(1000 * (a - b) for a, b in zip(over, own))
-    middle, spread = len(differences) / 2, 0.98 * len(differences) ** 0.5  # order statistics, 95%
-    bounds = [differences[int(middle - spread)], differences[int(middle + spread)]]
-    return {
-        "p50_ms": round(1000 * statistics.median(over), 3),
-        "p50_above_ms": round(1000 * (statistics.median(over) - statistics.median(own)), 3),
-        "paired_median_ms": round(statistics.median(differences), 3),
-        "paired_median_95": [round(bound, 3) for bound in bounds],
-    }
+def mean_and_interval(values: list[float]) -> dict:
+    """Over rounds, with Student's 95% interval."""
+    centre = statistics.fmean(values)
+    wide = student_quantile(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return {"mean": round(centre, 3), "low": round(centre - wide, 3), "high": round(centre + wide, 3)}
 
 
 if __name__ == "__main__":

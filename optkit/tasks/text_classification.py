@@ -166,6 +166,9 @@ class TextClassification(Task):
         label = answer.label if isinstance(answer.label, str) else json.dumps(answer.label or [])
         return label, answer.score, list(answer.scores.values())
 
+    def describe(self, answer: Classification) -> dict[str, Any]:
+        return dict(vars(answer))  # all of it is JSON already; asdict would copy it part by part
+
     def alike(self, answer: Classification, other: Classification) -> float:
         """1 for the same label or labels, or nearly the same number."""
         if self.problem == REGRESSION:

@@ -43,10 +43,10 @@ class Batcher:
                 item.job.begun = item.job.begun or begun
             finished = self._answer(batch)
             seconds = time.monotonic() - begun
-            if finished:
-                self._deliver(finished)  # counting can wait, those who asked cannot
             self._line.took(len(batch), seconds)
             self._metrics.batch(len(batch), seconds)
+            if finished:
+                self._deliver(finished)  # last, as the loop that this wakes needs the interpreter to itself
 
     def _answer(self, batch: Sequence[Item]) -> list[Job]:
         """The jobs that this batch completes. An input that cannot be answered fails its own job only."""

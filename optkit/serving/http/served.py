@@ -89,15 +89,14 @@ class Served:
         drawn = bool(options.get("temperature"))  # the same seed draws the same text at the same place
         deadline = time.monotonic() + timeout_s
         job = Job(inputs, deadline, options, alone=drawn, future=self._loop.create_future())
+        timer = self._loop.call_later(timeout_s, _expire, job)
+        self._metrics.queued(len(version.line) + len(inputs))
         try:
-            version.line.put(job)
+            version.line.put(job)  # last, as the thread that this wakes needs the interpreter to itself
+            await job.future
         except QueueFull:
             self._metrics.failed("full")
             raise
-        self._metrics.queued(len(version.line))
-        timer = self._loop.call_later(timeout_s, _expire, job)
-        try:
-            await job.future
         except Late:
             self._metrics.failed("late")
             raise
