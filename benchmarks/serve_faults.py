@@ -88,8 +88,8 @@ def killed_worker(data: str, model: Path) -> dict:
     server = Server(model, 8302, "--workers", "2", "--threads", "1")
     while len(server.ready()) < 2:
         time.sleep(0.1)
-    load = server.load(data, 25)
-    time.sleep(5)
+    load = server.load(data, 45)
+    time.sleep(20)  # the clients have connected again by then, and to both
     before = server.ready()
     begun = time.monotonic()
     psutil.Process(before[0]).kill()

@@ -7,6 +7,11 @@ version serves in turns with this one.
 Prediction, written before the first run beside an older version, which `serve.py compare` had put at 1.17 ms:
 ways to models that pass FastAPI by, and answers that go out before they are counted, take 0.2 to 0.3 ms off,
 so that HTTP adds 0.9 ms with ONNX Runtime.
+
+What happened: 0.6 ms with ONNX Runtime, but the older version takes only 0.7 here: the difference of 0.09 ms
+[-0.14, 0.32] is not shown over 6 rounds (with OpenVINO 0.28 [-0.12, 0.68]). Two servers of the very same
+code differed by 0.2 ms in one trial, which is why a round has new processes. That answers go out first was
+taken back before this run, unmeasured: the loop that they wake would wait for the interpreter.
 """
 
 from __future__ import annotations

@@ -18,9 +18,10 @@ TASKS = ("text-classification", "embeddings", "causal-lm")
 
 @pytest.fixture(scope="module")
 def home(folders):
-    """The address of a server, with small limits so that they are met."""
+    """The address of a server with a small limit of texts, to be met, and a large one of bodies: schemathesis
+    takes 413 for no refusal."""
     models = [f"{task}={folders[task]}" for task in TASKS]
-    with running(*models, "--max-text", "1000") as server:
+    with running(*models, "--max-text", "1000", "--max-body", "16777216") as server:
         yield f"http://127.0.0.1:{server.port}"
         assert "request failed" not in server.log()
 
