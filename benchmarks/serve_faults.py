@@ -9,7 +9,7 @@ connection; the killed worker loses at most what it held, and is back within 15 
 requests none gets anything but 4xx.
 
 What happened: all of it. The first runs killed a worker that had every one of the 16 connections, as clients
-that connect in one burst met the same worker; since then a connection ends after 100 requests, and 6 were lost.
+that connect in one burst met the same worker. Since then a connection ends after 100 requests: 6 were lost.
 """
 
 from __future__ import annotations
