@@ -30,9 +30,10 @@ from optkit.errors import DataError, OptkitError
 from optkit.evaluation import Evaluator
 from optkit.loop import Loop
 from optkit.passes.base import Pass
-from optkit.recipe import AnyOf, Recipe
+from optkit.recipe import Recipe
 from optkit.report.model import Report, Row
 from optkit.runtime_search import search
+from optkit.steps import AnyOf
 from optkit.targets import require
 from optkit.task import Columns, open_task
 
