@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from optkit.artifact import (
     write_json,
     writing,
 )
-from optkit.bench.environment import describe, has_vnni, standing_doubts, usable_cores
+from optkit.bench.environment import describe, has_vnni, standing_doubts, thread_count, usable_cores
 from optkit.bench.plan import PRECISE, Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.data import Data
@@ -96,7 +95,7 @@ def compress(
     examples = Data(str(data))
     labelled = model_task.read(examples.split(split, limit), columns)
 
-    threads = threads or os.cpu_count() or 1
+    threads = thread_count(threads)
     plan = Plan(
         shapes=tuple(Shape.parse(s) for s in shapes or model_task.shapes),
         threads=threads,
