@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from optkit.artifact import (
     write_json,
     writing,
 )
-from optkit.bench.environment import describe, has_vnni, standing_doubts, usable_cores
+from optkit.bench.environment import describe, has_vnni, standing_doubts, thread_count, usable_cores
 from optkit.bench.plan import PRECISE, Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.data import Data
@@ -30,9 +29,10 @@ from optkit.errors import DataError, OptkitError
 from optkit.evaluation import Evaluator, padding
 from optkit.loop import Loop
 from optkit.passes.base import Pass
-from optkit.recipe import AnyOf, Recipe
+from optkit.recipe import Recipe
 from optkit.report.model import Report, Row
 from optkit.runtime_search import search
+from optkit.steps import AnyOf
 from optkit.targets import require
 from optkit.task import Columns, open_task
 
@@ -95,7 +95,7 @@ def compress(
     examples = Data(str(data))
     labelled = model_task.read(examples.split(split, limit), columns)
 
-    threads = threads or os.cpu_count() or 1
+    threads = thread_count(threads)
     plan = Plan(
         shapes=tuple(Shape.parse(s) for s in shapes or model_task.shapes),
         threads=threads,

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from optkit.errors import MissingDependency, RecipeError
 from optkit.gate import Gate
 from optkit.passes.base import make
-from optkit.recipe import AnyOf, Recipe, template
+from optkit.recipe import Recipe, template
 from optkit.report.model import Interval, Row
+from optkit.steps import AnyOf
 
 GOOD = """
 target = "cpu"

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from optkit.errors import RecipeError
+
 #: Instruction sets that decide how fast low precision is.
 _FLAGS = (
     "avx2",
@@ -79,6 +81,14 @@ def usable() -> set[int]:
 
 def usable_cores() -> int:
     return len(usable())
+
+
+def thread_count(asked: int | None) -> int:
+    """`asked`, or one thread per usable core. RecipeError above that: threads would wait for each other."""
+    cores = usable_cores()
+    if asked is not None and asked > cores:
+        raise RecipeError(f"Expected at most {cores} threads, one per usable core, received {asked}.")
+    return asked or cores
 
 
 def has_vnni() -> bool:

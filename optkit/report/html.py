@@ -96,7 +96,7 @@ def _share_of_first(report: Report, row: Row) -> str:
 
 def _summary(report: Report) -> str:
     """One line per row; on a phone each line folds into a card, labelled by `data-label`."""
-    shapes = figures.shapes(report)
+    shapes = figures.summary_shapes(report)
     heads = [report.metric, "change [95%]", "agreement", "size", "speedup [95%]", "peak memory"]
     labels = [head.removesuffix(" [95%]") for head in heads]
     labels += [f"p50 ms {batch}×{tokens}" for batch, tokens in shapes]
@@ -173,7 +173,8 @@ def _waterfalls(report: Report) -> str:
     if len(report.rows) < 2:
         return ""
     note = (
-        "Each bar runs from the row that the step started from to its own value; the change is in brackets."
+        "Each bar runs from the row that the step started from to its own value; the change is in brackets. "
+        "Gray: the interval against the first row holds no change."
     )
     pair = parts.grid([charts.waterfall_latency(report), charts.waterfall_score(report)])
     return pair and f"{pair}<p class='note'>{note}</p>"

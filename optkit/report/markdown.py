@@ -50,7 +50,7 @@ def _about(report: Report) -> str:
 
 
 def _table(report: Report) -> str:
-    shapes = figures.shapes(report)
+    shapes = figures.summary_shapes(report)
     left = ["model", "runtime", "precision", "verdict"]
     right = ["MB", "share", escape(report.metric), "change [95%]", "agreement"]
     right += [f"p50 ms, {figures.shape_name(*shape)}" for shape in shapes]

@@ -20,7 +20,7 @@ from optkit.examples import EncodedSet, Windows
 from optkit.generation import Generation, generate
 from optkit.likelihood import NONE, OUTPUT, TARGETS
 from optkit.session import Session
-from optkit.task import Columns, Labelled, Outputs, Task
+from optkit.task import Columns, Field, Labelled, Outputs, Task
 from optkit.text import TextEncoder
 
 METRICS = ("neg_perplexity",)
@@ -33,11 +33,12 @@ WINDOW = 1024
 @dataclass(frozen=True)
 class Completion:
     """`text` that follows the prompt, of `tokens` tokens; `finished`: the model ended it ("end"), or the
-    limit did ("length")."""
+    limit did ("length"). The prompt had `prompt_tokens`."""
 
     text: str
     tokens: int
     finished: str
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,12 @@ class CausalLM(Task):
         if rest := self._completion(prompts[0], new).text[len(given) :]:  # bytes that are no whole character
             yield rest
 
+    def gives(self) -> tuple[Field, ...]:
+        return Field("text"), Field("tokens", "INT32"), Field("finished")
+
+    def fields(self, answer: Completion) -> tuple[Any, ...]:
+        return answer.text, answer.tokens, answer.finished
+
     def describe(self, answer: Any) -> dict[str, Any]:
         if isinstance(answer, Likelihood):
             return {**super().describe(answer), "perplexity": answer.perplexity}
@@ -181,7 +188,7 @@ class CausalLM(Task):
         ended = bool(new) and new[-1] in self.ends
         # Decoded behind its prompt: some tokenizers drop the space before a first word.
         before, whole = self.encoder.text(prompt), self.encoder.text([*prompt, *new])
-        return Completion(whole[len(before) :], len(new), "end" if ended else "length")
+        return Completion(whole[len(before) :], len(new), "end" if ended else "length", len(prompt))
 
     def _tokens(self, inputs: Sequence[Any]) -> list[list[int]]:
         for i, item in enumerate(inputs):

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from optkit.bench.environment import describe, has_vnni, standing_doubts, usable_cores
+from optkit.bench.environment import describe, has_vnni, standing_doubts, thread_count, usable_cores
+from optkit.errors import RecipeError
 
 
 def test_the_description_is_plain_json():
@@ -60,3 +61,10 @@ def test_a_system_without_proc_is_described_all_the_same(monkeypatch):
 )
 def test_a_governor_that_keeps_the_clock_low_is_a_doubt(governor, driver, doubted):
     assert bool(standing_doubts({"governor": governor, "frequency_driver": driver})) is doubted
+
+
+def test_threads_are_one_per_core_unless_fewer_are_asked_for():
+    assert thread_count(None) == usable_cores()
+    assert thread_count(1) == 1
+    with pytest.raises(RecipeError, match=f"at most {usable_cores()} threads.*received 999"):
+        thread_count(999)

@@ -127,6 +127,12 @@ def shapes(report: Report) -> list[tuple[int, int | str]]:
     return list(dict.fromkeys((x.batch, x.tokens) for row in report.rows for x in row.latency))
 
 
+def summary_shapes(report: Report) -> list[tuple[int, int | str]]:
+    """`shapes` without those that only a scenario was measured at: its result has a table of its own."""
+    found = shapes(report)
+    return [shape for shape in found if shape[1] not in ("stream", "all")] or found
+
+
 def shape_name(batch: int, tokens: int | str) -> str:
     return clean(f"{batch} × {tokens}")
 

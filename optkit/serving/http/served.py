@@ -53,36 +53,50 @@ class Served:
         self.name, self.path = name, Path(path)
         self._settings, self._metrics, self._loop = settings, metrics, loop
         self.current = self.open()
-        self.on_answer: Callable[[Sequence[Any], Sequence[Any]], None] | None = None
+        self.on_answer: Callable[[Sequence[Any], Sequence[Any], dict[str, Any]], None] | None = None
 
     @property
     def task(self) -> Any:
         return self.current.predictor.task
 
+    @property
+    def full(self) -> bool:
+        """Whether no request would find room to wait."""
+        return self.current.line.full
+
+    def turn_away(self) -> int:
+        """Count a request that found no room; when to come back, in seconds."""
+        self._metrics.failed("full")
+        return self.current.line.retry_after_s()
+
     def open(self) -> Version:
-        """Load what lies in the folder now, and let it answer once. Raises OptkitError."""
+        """Load what lies in the folder now. Raises OptkitError."""
         s = self._settings
         predictor = open_predictor(self.path, s)
-        task = predictor.task
-        predictor.predict(list(task.samples()))  # the first answers are slow, and a broken model shows itself
-        longest = getattr(getattr(task, "encoder", None), "max_length", 512)
+        longest = getattr(getattr(predictor.task, "encoder", None), "max_length", 512)
         line = WaitingLine(s.queue, s.max_batch, s.max_tokens, s.max_delay_ms / 1000, longest)
         batcher = Batcher(predictor, line, s.streams, self._deliver, self._metrics)
         return Version(predictor.artifact.fingerprint()[:12], predictor, line, batcher)
 
-    async def answer(self, inputs: Sequence[Any], timeout_s: float) -> tuple[list[Any], str]:
-        """The answers, and the version that gave them. Raises QueueFull, Late, DataError."""
-        version = self.current
-        job = Job(inputs, time.monotonic() + timeout_s, future=self._loop.create_future())
+    async def answer(
+        self, inputs: Sequence[Any], timeout_s: float, options: dict[str, Any] | None = None
+    ) -> tuple[list[Any], str]:
+        """The answers, and the version that gave them; `options` as for `Predictor.predict`.
+
+        Raises QueueFull, Late, DataError.
+        """
+        version, options = self.current, options or {}
+        drawn = bool(options.get("temperature"))  # the same seed draws the same text at the same place
+        deadline = time.monotonic() + timeout_s
+        job = Job(inputs, deadline, options, alone=drawn, future=self._loop.create_future())
+        timer = self._loop.call_later(timeout_s, _expire, job)
+        self._metrics.queued(len(version.line) + len(inputs))
         try:
-            version.line.put(job)
+            version.line.put(job)  # last, as the thread that this wakes needs the interpreter to itself
+            await job.future
         except QueueFull:
             self._metrics.failed("full")
             raise
-        self._metrics.queued(len(version.line))
-        timer = self._loop.call_later(timeout_s, _expire, job)
-        try:
-            await job.future
         except Late:
             self._metrics.failed("late")
             raise
@@ -103,7 +117,7 @@ class Served:
         )
         self._metrics.answered(time.monotonic() - job.arrived, job.begun - job.arrived)
         if self.on_answer:
-            self.on_answer(inputs, job.answers)
+            self.on_answer(inputs, job.answers, options)
         return job.answers, version.name
 
     def swap(self, version: Version) -> None:
@@ -122,7 +136,10 @@ class Served:
 
 
 def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predictor:
-    """Load a folder for serving: nothing in it may point outside, every file is as it was written."""
+    """Load a folder for serving: nothing in it may point outside, every file is as it was written.
+
+    It answers once here: first answers are slow, and a model that cannot answer shows itself.
+    """
     artifact = Artifact.open(path)
     for file in path.rglob("*"):
         if not is_inside(file, path):
@@ -134,7 +151,14 @@ def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predi
     if settings.streams > 1 and (settings.runtime or artifact.format) == "openvino":
         options.setdefault("streams", settings.streams)
         options["threads"] = options.get("threads", 1) * settings.streams  # of all streams together
-    return load(path, settings.runtime, **options)
+    predictor = load(path, settings.runtime, **options)
+    try:
+        short = {"max_new_tokens": 1} if predictor.task.generates else {}
+        predictor.predict(list(predictor.task.samples()), **short)
+    except BaseException:
+        predictor.close()
+        raise
+    return predictor
 
 
 def _expire(job: Job) -> None:
