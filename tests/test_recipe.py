@@ -164,13 +164,13 @@ def test_a_pass_on_the_checkpoint_after_the_export_is_explained():
     ],
 )
 def test_distillation_comes_after_pruning(names, right):
-    from optkit.recipe import _check_repair
+    from optkit.steps import check_repair
 
     if right:
-        _check_repair(names)
+        check_repair(names)
     else:
         with pytest.raises(RecipeError, match="after the last 'prune'"):
-            _check_repair(names)
+            check_repair(names)
 
 
 def test_a_list_of_passes_and_names_is_a_recipe():
