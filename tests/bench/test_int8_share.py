@@ -84,3 +84,42 @@ def test_a_multiply_keeps_its_name_in_the_profile(exported, context, feeds, tmp_
     named = [name for name in names if name in before and name in after]
     assert len(named) >= 9
     assert all(before[name] >= 0 and after[name] >= 0 for name in named)
+
+
+@pytest.mark.parametrize(("bits", "integer"), [("uint8", 1), ("uint16", 0)])
+def test_a_product_without_an_int8_kernel_counts_as_float(tmp_path, bits, integer):
+    """ONNX Runtime has no kernel for 16-bit activations by 8-bit weights: it turns both back to float."""
+    from types import SimpleNamespace
+
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    from optkit.passes import graph
+
+    tensors = {
+        "w": np.ones((8, 4), np.int8),
+        "s": np.float32(0.1),
+        "z": np.array(128, bits),
+        "wz": np.int8(0),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["dq"]),
+        helper.make_node("DequantizeLinear", ["w", "s", "wz"], ["wdq"]),
+        helper.make_node("MatMul", ["dq", "wdq"], ["y"], "product"),
+    ]
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+            [numpy_helper.from_array(np.asarray(value), name) for name, value in tensors.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 21)],
+    )
+    model.ir_version = 10
+    graph.save_graph(model, tmp_path)
+    artifact = SimpleNamespace(manifest={}, model_files=[tmp_path / graph.MODEL_FILE])
+    found = measure(artifact, "onnxruntime", {"x": np.ones((2, 8), np.float32)}, {"threads": 1})
+    assert (found.multiplies, found.int8_multiplies) == (1, integer)

@@ -61,3 +61,24 @@ def test_the_pass_notes_what_it_smoothed(exported, context, tmp_path):
     assert len(names) == len(set(names)), "the quantizer names its scales after the inputs"
     plain = apply(make("quantize-static", {}), exported, tmp_path / "p", context)
     assert plain.lineage[-1]["notes"]["smoothed_inputs"] == 0
+
+
+def test_activations_that_overflow_are_refused(exported, context, tmp_path):
+    """SmoothQuant sees them first; the pass still says what is wrong, and leaves nothing behind."""
+    from optkit.artifact import copy_side_files, seal
+    from optkit.errors import PassError
+
+    model = graph.load_graph(exported.path)
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("LayerNorm.weight"):
+            huge = np.full(tuple(tensor.dims), 3e38, dtype=np.float32)  # finite, what it multiplies is not
+            tensor.CopyFrom(numpy_helper.from_array(huge, tensor.name))
+    folder = tmp_path / "overflowing"
+    folder.mkdir()
+    graph.save_graph(model, folder)
+    copy_side_files(exported.path, folder)
+    source = seal(folder, exported, {"pass": "x", "parameters": {}, "notes": {}, "seconds": 0.0})
+    for fields in ({"smooth_quant": 0.5}, {"bias_correction": True}):
+        with pytest.raises(PassError, match="NaN or infinite on calibration data"):
+            apply(make("quantize-static", fields), source, tmp_path / "q", context)
+        assert not (tmp_path / "q").exists()
