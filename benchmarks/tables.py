@@ -124,6 +124,24 @@ def prune() -> str:
     return "\n".join(lines)
 
 
+def prune_speed() -> str:
+    """Median ms and factor over torch fp32 of each INT8 model, by shape."""
+    rows = results("prune_speed")["sst2"]["rows"]
+    lines = ["| | 1 x 128 | own lengths, one at a time | text in, label out |"]
+    lines.append("| --- | ---: | ---: | ---: |")
+    for row in rows:
+        cells = []
+        for shape in ("1x128", "1xdata", "1xtext"):
+            found, ratio = row["shapes"][shape], row["shapes"][shape]["speedup"]
+            cells.append(f"{found['p50_ms']:.2f} ms")
+            if row is not rows[0]:
+                cells[-1] += f", {ratio['value']:.1f} [{ratio['low']:.1f}, {ratio['high']:.1f}]"
+        engine, _, share = row["name"].partition("-int8-")
+        name = f"{_ENGINES[engine]}, INT8, {float(share):.0%} removed" if share else "torch fp32, unpruned"
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def peers() -> str:
     """Median ms per shape, and how many times as fast optkit is, for whatever was timed."""
     found = results("peers")["time"]
@@ -154,6 +172,7 @@ _STEPS = {
     "quantize-dynamic": "then INT8, ONNX Runtime",
     "open-vino-int8": "then INT8, OpenVINO",
 }
+_ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 TABLES = {
     "sst2-int8": sst2_int8,
     "aa": aa,
@@ -161,6 +180,7 @@ TABLES = {
     "busy": busy,
     "gpu-precisions": gpu_precisions,
     "prune": prune,
+    "prune-speed": prune_speed,
     "peers": peers,
 }
 
