@@ -49,7 +49,7 @@ def events(client, **more):
 
 def test_a_stream_gives_the_same_text_in_pieces(client, expected):
     *pieces, last = events(client)
-    assert len(pieces) == expected[0].tokens  # one a token, as all of them end with a whole character
+    assert 1 < len(pieces) <= expected[0].tokens  # special tokens have no text
     assert "".join(event["choices"][0]["text"] for event in pieces) == expected[0].text
     assert {event["choices"][0]["finish_reason"] for event in pieces} == {None}
     assert last["choices"][0]["finish_reason"] == "length"
