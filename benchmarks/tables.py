@@ -79,7 +79,7 @@ def busy() -> str:
 
 
 def change(drop: dict[str, float]) -> str:
-    """A paired drop (its estimate is called `drop` or `value`) as the change that it is, with its interval."""
+    """A paired drop (`drop` or `value` is the estimate) as the change that it is, with its interval."""
     estimate = drop["value"] if "value" in drop else drop["drop"]
     return f"{0 - estimate:+.4f} [{-drop['high']:+.4f}, {-drop['low']:+.4f}]"
 
