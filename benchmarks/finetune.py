@@ -16,9 +16,9 @@ Prediction, written before the run: SST-2 .90, Banking77 .91 (three epochs are f
 entity F1 .40, STS-B .87, SQuAD F1 .60, Fashion-MNIST .88; INT8 costs at most one point of any of them,
 dynamic on WNUT-17 the most.
 
-What happened: the first run of Banking77 reached .831, since a new head of 77 classes learned too slowly at the
-rate of the pretrained weights. Since then it learns ten times as fast (`--head-rate`), which gave .909 in the same
-three epochs; `banking77-long` says what five more give.
+What happened: the first run of Banking77 reached .831, since a new head of 77 classes learned too slowly at
+the rate of the pretrained weights. Since then it learns ten times as fast (`--head-rate`), which gave .909 in
+the same three epochs; `banking77-long` says what five more give.
 """
 
 from __future__ import annotations
