@@ -20,7 +20,7 @@ from optkit.bench.scenarios import MIN_SECONDS, SHAPES
 from optkit.contestants import Contestant, open_contestant, synthetic
 from optkit.data import Data
 from optkit.errors import CheckpointError, DataError, PassError, RecipeError, WorkerError
-from optkit.evaluation import Evaluator, failed_row, plain_row
+from optkit.evaluation import Evaluator, failed_row, padding, plain_row
 from optkit.examples import EncodedSet
 from optkit.report.model import Report, Row
 from optkit.scenarios import Scenarios, fill_in
@@ -256,6 +256,7 @@ class _Benchmark:
             "examples": len(self._labelled.references),
             "sha256": self._data.fingerprint(split),
             "truncated": encoded.truncated,
+            "padding": padding(encoded),
         }
 
     def _step(self, name: str, index: int) -> None:

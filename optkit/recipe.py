@@ -16,6 +16,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
+from optkit.bench.environment import has_vnni
 from optkit.errors import MissingDependency, RecipeError, did_you_mean
 from optkit.gate import Gate
 from optkit.passes.base import Pass, known_passes, make
@@ -142,7 +143,8 @@ class Recipe:
 def template() -> str:
     """A commented recipe to edit, made from the passes' own documentation. Loads as `Recipe.int8()`."""
     names = [option[0].name() for option in options_of(Recipe.int8().steps[1])]
-    alternatives = ", ".join(f'[{{ pass = "{name}" }}]' for name in names)
+    fields = "" if has_vnni() else ", reduce_range = true"
+    alternatives = ", ".join(f'[{{ pass = "{name}"{fields} }}]' for name in names)
     lines = [
         "# An optkit recipe. Use it with: optkit compress CKPT --recipe THIS_FILE --data DATA --out OUT",
         "# `optkit passes` lists every pass and field.",
@@ -209,7 +211,8 @@ def _expand(step: Pass | AnyOf | str, runtime: str | None) -> tuple[Pass | AnyOf
     if step != "int8":
         return (make(step, {}),)
     names = [name for engine in _engines(runtime) for name in INT8_PASSES[engine]]
-    return (make("export-onnx", {}), AnyOf(tuple((make(name, {}),) for name in names)))
+    fields = {} if has_vnni() else {"reduce_range": True}  # 8-bit products would saturate
+    return (make("export-onnx", {}), AnyOf(tuple((make(name, fields),) for name in names)))
 
 
 def _step(value: Any, number: int) -> Pass | AnyOf:

@@ -47,6 +47,7 @@ def _about(report: Report) -> str:
         f"{data.get('name', DASH)}, {data.get('split', DASH)} split, {data.get('examples', DASH)} examples",
         f"target {report.target}",
         figures.gate(report),
+        figures.padding(report),
         report.created,
     ]
     return f'<p class="about">{" · ".join(parts.text(fact) for fact in facts if fact)}</p>'

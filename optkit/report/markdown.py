@@ -43,6 +43,7 @@ def _about(report: Report) -> str:
         f"{report.data.get('examples', DASH)} examples",
         f"target {report.target}",
         figures.gate(report),
+        figures.padding(report),
         f"speedup: {figures.shape_words(figures.headline_shape(report))}, against {report.rows[0].name}",
     ]
     return escape(" · ".join(f for f in facts if f))

@@ -202,6 +202,17 @@ def gate(report: Report) -> str:
     return "gate: " + ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in stated.items()) if stated else ""
 
 
+def padding(report: Report) -> str:
+    """What building batches by length saves, in words; "" where the report does not say."""
+    shares = report.data.get("padding")
+    if not isinstance(shares, dict):
+        return ""
+    return (
+        f"padding: {share(shares.get('by_length'))} of the token slots in batches built by length, "
+        f"{share(shares.get('as_it_comes'))} in the data's own order"
+    )
+
+
 def verdict(report: Report) -> tuple[str, str]:
     """(`passed` | `failed` | `measured`, one sentence about the report)."""
     chosen, errors = report.chosen_row, [r for r in report.rows if r.verdict == "error"]

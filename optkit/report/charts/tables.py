@@ -12,7 +12,7 @@ from optkit.report.model import Interval, Report
 def latency(report: Report) -> str:
     heads = (
         *("Batch × tokens", "Model", "p50 ms [95%]", "p90 ms [95%]", "p99 ms [95%]"),
-        *("speedup [95%]", "of bound", "samples"),
+        *("speedup [95%]", "of bound", "padding", "samples"),
     )
     lines = []
     for shape in figures.shapes(report):
@@ -26,6 +26,7 @@ def latency(report: Report) -> str:
                 _percentile(x.p99_ms, x.p99),
                 f"{figures.speedup(x.speedup)} {figures.speed_note(x.speedup)}",
                 DASH if x.bound_share is None else f"{x.bound_share:.0%}",
+                figures.share(x.padding),
                 f"{sum(map(len, x.samples_ms))} in {len(x.samples_ms)}",
             ]
             lines.append((parts.text(figures.shape_name(*shape)), cells))
