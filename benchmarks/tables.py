@@ -79,8 +79,9 @@ def busy() -> str:
 
 
 def change(drop: dict[str, float]) -> str:
-    """A paired drop as the change that it is, with its interval."""
-    return f"{0 - drop['drop']:+.4f} [{-drop['high']:+.4f}, {-drop['low']:+.4f}]"
+    """A paired drop (`drop` or `value` is the estimate) as the change that it is, with its interval."""
+    estimate = drop["value"] if "value" in drop else drop["drop"]
+    return f"{0 - estimate:+.4f} [{-drop['high']:+.4f}, {-drop['low']:+.4f}]"
 
 
 def gpu_precisions() -> str:
@@ -96,6 +97,20 @@ def gpu_precisions() -> str:
             found = row["splits"][split]
             cells.append(f"{found['accuracy']:.4f}, {change(found)}")
         lines.append(f"| {row['name']} | {' | '.join(cells)} | {row['splits']['test']['agreement']:.1%} |")
+    return "\n".join(lines)
+
+
+def int8_accuracy() -> str:
+    lines = [
+        "| INT8 | validation (872), change [95%] | logits | test (1,821), change [95%] | same, test |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in results("int8_accuracy")["rows"]:
+        first, second = (row["splits"][split] for split in ("validation", "test"))
+        lines.append(
+            f"| {row['name']} | {first['score']:.4f}, {change(first)} | {first['logits_mse']:.4f} "
+            f"| {second['score']:.4f}, {change(second)} | {second['agreement']:.1%} |"
+        )
     return "\n".join(lines)
 
 
@@ -164,6 +179,59 @@ def peers() -> str:
     return "\n".join(lines)
 
 
+def finetune() -> str:
+    """What was fine-tuned, and what INT8 cost it on test, paired against the checkpoint in torch."""
+    lines = [
+        "| data, flags | metric | validation | test, fp32 | dynamic | static | OpenVINO | minutes |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, case in results("finetune").items():
+        if "test_drop" not in case:
+            continue
+        cells = []
+        for row in ("quantize-dynamic", "quantize-static", "open-vino-int8"):
+            drop = case["test_drop"].get(row)
+            cells.append(change(drop) if drop else "none")
+        lines.append(
+            f"| {name} `{case['flags']}` | {case['metric']} | {case['validation']:.4f} "
+            f"| {case['test']['torch-fp32']:.4f} | {' | '.join(cells)} "
+            f"| {case['finetune_seconds'] / 60:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def wnut17() -> str:
+    """Per label and per word, as scikit-learn prints it, on the test split."""
+    lines = ["| | precision | recall | F1 | support |", "| --- | ---: | ---: | ---: | ---: |"]
+    for x in results("finetune")["wnut17"]["test_table"]:
+        shown = " | ".join(f"{x[key]:.3f}" for key in ("precision", "recall", "f1"))
+        lines.append(f"| {x['label']} | {shown} | {x['support']:,} |")
+    return "\n".join(lines)
+
+
+def peers_made() -> str:
+    """What each peer's model costs in accuracy, and what making it took."""
+    found = results("peers")
+    lines = [
+        "| | validation, change [95%] | test, change [95%] | making it, s | peak, GB |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, scores in found.get("score", {}).items():
+        made, cells = found["make"].get(name, {}), []
+        for split in ("validation", "test"):
+            one = scores.get(split, {})
+            drop = one.get("drop")
+            shown = f"{one['accuracy']:.4f}" if "accuracy" in one else "failed"
+            cells.append(f"{shown}, {change(drop)}" if drop else shown)
+        seconds, peak = made.get("seconds"), made.get("peak_rss_bytes")
+        cells += ["" if seconds is None else f"{seconds:.0f}", "" if peak is None else f"{peak / 1e9:.2f}"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for name, made in found["make"].items():
+        if made["error"]:
+            lines.append(f"| {name} | failed: `{made['error'].strip().splitlines()[-1][:160]}` | | | |")
+    return "\n".join(lines)
+
+
 #: Names of steps in the table `prune`.
 _STEPS = {
     "prune": "kprune, no training",
@@ -179,9 +247,13 @@ TABLES = {
     "together": together,
     "busy": busy,
     "gpu-precisions": gpu_precisions,
+    "int8-accuracy": int8_accuracy,
     "prune": prune,
     "prune-speed": prune_speed,
     "peers": peers,
+    "peers-made": peers_made,
+    "finetune": finetune,
+    "wnut17": wnut17,
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -14,14 +13,14 @@ from typing import Any
 
 from optkit.artifact import Artifact, check_free, library_versions, staged
 from optkit.bench.accuracy import load_outputs
-from optkit.bench.environment import describe, nodes_of, standing_doubts, usable
+from optkit.bench.environment import describe, nodes_of, standing_doubts, thread_count, usable
 from optkit.bench.plan import Plan, Shape
 from optkit.bench.roofline import Peak
 from optkit.bench.scenarios import MIN_SECONDS, SHAPES
 from optkit.contestants import Contestant, open_contestant, synthetic
 from optkit.data import Data
 from optkit.errors import CheckpointError, DataError, PassError, RecipeError, WorkerError
-from optkit.evaluation import Evaluator, failed_row, plain_row
+from optkit.evaluation import Evaluator, failed_row, padding, plain_row
 from optkit.examples import EncodedSet
 from optkit.report.model import Report, Row
 from optkit.scenarios import Scenarios, fill_in
@@ -79,7 +78,7 @@ def benchmark(
         found = [open_contestant(text, folder, trust_remote_code) for text in models]
         found = _named(found, names)
         found = [replace(m, options={**m.options, **(options or {}).get(m.name, {})}) for m in found]
-        threads = (plan or {}).get("threads") or os.cpu_count() or 1
+        threads = thread_count((plan or {}).get("threads"))
         wanted = [Shape.parse(s) for s in shapes or _usual(found, data is not None, scenarios)]
         wanted += [SHAPES[name] for name in scenarios.names if name in SHAPES]
         if data is None and not all(shape.fixed for shape in wanted):
@@ -257,6 +256,7 @@ class _Benchmark:
             "examples": len(self._labelled.references),
             "sha256": self._data.fingerprint(split),
             "truncated": encoded.truncated,
+            "padding": padding(encoded),
         }
 
     def _step(self, name: str, index: int) -> None:

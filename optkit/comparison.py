@@ -150,12 +150,12 @@ def require_passed(comparison: Comparison) -> None:
 
 def _row(report: Report, name: str | None, which: str) -> Row:
     name = name or report.chosen
+    names = ", ".join(r.name for r in report.rows)
     if name is None:
-        raise DataError(f"The {which} has no chosen row.", hint="Name one with --row.")
+        raise DataError(f"The {which} has no chosen row.", hint=f"Name one with --row: {names}.")
     try:
         return report.row(name)
     except KeyError:
-        names = ", ".join(r.name for r in report.rows)
         raise DataError(f"The {which} has no row {name!r}; it has: {names}.") from None
 
 

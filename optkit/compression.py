@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -22,17 +21,18 @@ from optkit.artifact import (
     write_json,
     writing,
 )
-from optkit.bench.environment import describe, has_vnni, standing_doubts, usable_cores
+from optkit.bench.environment import describe, has_vnni, standing_doubts, thread_count, usable_cores
 from optkit.bench.plan import PRECISE, Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import DataError, OptkitError
-from optkit.evaluation import Evaluator
+from optkit.evaluation import Evaluator, padding
 from optkit.loop import Loop
 from optkit.passes.base import Pass
-from optkit.recipe import AnyOf, Recipe
+from optkit.recipe import Recipe
 from optkit.report.model import Report, Row
 from optkit.runtime_search import search
+from optkit.steps import AnyOf
 from optkit.targets import require
 from optkit.task import Columns, open_task
 
@@ -95,7 +95,7 @@ def compress(
     examples = Data(str(data))
     labelled = model_task.read(examples.split(split, limit), columns)
 
-    threads = threads or os.cpu_count() or 1
+    threads = thread_count(threads)
     plan = Plan(
         shapes=tuple(Shape.parse(s) for s in shapes or model_task.shapes),
         threads=threads,
@@ -164,6 +164,7 @@ def conclude(
             "examples": len(labelled.references),
             "sha256": examples.fingerprint(split),
             "truncated": labelled.encoded.truncated,
+            "padding": padding(labelled.encoded),
         },
         target=recipe.target,
         environment={
@@ -246,8 +247,15 @@ def _doubts(run: Loop, recipe: Recipe) -> list[str]:
     if not has_vnni() and any(row.precision == "int8" for row in run.rows):
         doubts.append(
             "This CPU has no VNNI: INT8 gains little or is slower than fp32, and 8-bit products may "
-            "saturate; reduce_range = true in a recipe keeps weights to 7 bits."
+            "saturate; reduce_range = true keeps weights to 7 bits, as --int8 does by itself here."
         )
+    for row in run.rows:
+        wanted, ran = row.notes.get("quantized_matmuls", 0), row.probes.get("int8") or {}
+        if (missing := wanted - ran.get("int8_multiplies", wanted)) > 0:
+            doubts.append(
+                f"{row.name}: {missing} of {wanted} quantized multiplies ran in float: {row.runtime} has no "
+                "INT8 kernel for them on this CPU."
+            )
     if run.data.is_held_out(run.split):
         doubts.append(f"The data has no {run.split} split: a tenth was held out of the rest.")
     allowed = recipe.gate.allowed_drop(run.rows[0].score)

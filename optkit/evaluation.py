@@ -18,13 +18,14 @@ import numpy as np
 from optkit.artifact import Artifact, position_count
 from optkit.bench import neighbours
 from optkit.bench.accuracy import load_outputs, paired_drop, paired_drop_of
-from optkit.bench.batches import ALL_EXAMPLES
+from optkit.bench.batches import ALL_EXAMPLES, padding_share, parts_of
 from optkit.bench.environment import has_bf16, usable_cores
 from optkit.bench.latency import Measured, Measurement, measure, speedup
 from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.roofline import Peak, Work, as_precision, bound_ms
 from optkit.bench.stats import design_effect, percentile
 from optkit.errors import OptkitError
+from optkit.examples import EncodedSet
 from optkit.process import Child
 from optkit.report.model import Interval, Latency, Row
 from optkit.task import Labelled, Outputs, Task
@@ -33,6 +34,8 @@ from optkit.task import Labelled, Outputs, Task
 HEADLINE = Shape(1, "data")
 #: Flips kept per row, the most confident first.
 MAX_FLIPS = 200
+#: Batches in which the whole split is answered: examples, and token slots.
+ANSWERED_AT_ONCE, TOKEN_BUDGET = 32, 4096
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -58,7 +61,7 @@ class Evaluator:
                 "load", artifact=candidate.artifact, runtime=candidate.runtime, options=candidate.options
             )
             child.call("attach", encoded=candidate.encoded or str(self.encoded_file))
-            done = child.call("evaluate", out=str(file), batch_size=32, max_tokens=4096)
+            done = child.call("evaluate", out=str(file), batch_size=ANSWERED_AT_ONCE, max_tokens=TOKEN_BUDGET)
         return done["peak_rss_bytes"]
 
     def row(self, candidate: Candidate, file: Path, baseline: Outputs | None) -> Row:
@@ -94,7 +97,7 @@ class Evaluator:
         first = measured[next(sound, candidates[0].name)]  # the baseline, unless it failed
         for row in rows:
             mine = measured[row.name]
-            row.latency = latencies(mine, None if mine is first else first, len(self.labelled.encoded))
+            row.latency = latencies(mine, None if mine is first else first, self.labelled.encoded)
             row.gpu = mine.gpu
             row.load_ms, row.cold_ms, row.load_rss_bytes = mine.load_ms, mine.cold_ms, mine.load_rss_bytes
             row.peak_rss_bytes = max(row.peak_rss_bytes, mine.peak_rss_bytes or 0)
@@ -242,8 +245,22 @@ def failed_row(name: str, error: OptkitError | None) -> Row:
     )
 
 
-def latencies(mine: Measured, first: Measured | None, examples: int) -> list[Latency]:
-    """Samples per shape with their percentiles, and the ratio to `first` measured beside it."""
+def padding(encoded: EncodedSet) -> dict[str, float] | None:
+    """The share of token slots that is padding where the whole set is answered: `by_length`, in the batches
+    that `infer_all` and `optkit.load` build, and `as_it_comes`, in equal batches of the data's own order.
+
+    None for inputs of one size, such as images.
+    """
+    if not encoded.ragged:
+        return None
+    in_order = np.split(np.arange(len(encoded)), range(ANSWERED_AT_ONCE, len(encoded), ANSWERED_AT_ONCE))
+    by_length = encoded.batches(ANSWERED_AT_ONCE, TOKEN_BUDGET)
+    shares = {"by_length": by_length, "as_it_comes": in_order}
+    return {name: round(padding_share(encoded.lengths, parts), 4) for name, parts in shares.items()}
+
+
+def latencies(mine: Measured, first: Measured | None, encoded: EncodedSet) -> list[Latency]:
+    """Samples per shape of `encoded` with their percentiles, and the ratio to `first` measured beside it."""
     found = []
     for shape, draws in mine.samples.items():
         flat = [[x for visit in draw for x in visit] for draw in draws if draw]
@@ -252,7 +269,7 @@ def latencies(mine: Measured, first: Measured | None, examples: int) -> list[Lat
         every = np.concatenate(flat)
         visits = [visit for draw in draws for visit in draw]
         p50, p90, p99 = (_interval(every, visits, q) for q in (50, 90, 99))
-        batch = min(examples, ALL_EXAMPLES) if shape.tokens == "all" else shape.batch
+        batch = min(len(encoded), ALL_EXAMPLES) if shape.tokens == "all" else shape.batch
         found.append(
             Latency(
                 batch,
@@ -266,9 +283,18 @@ def latencies(mine: Measured, first: Measured | None, examples: int) -> list[Lat
                 p50=p50,
                 p90=p90,
                 p99=p99,
+                padding=_padding(encoded, shape, mine.offline_batch),
             )
         )
     return found
+
+
+def _padding(encoded: EncodedSet, shape: Shape, offline_batch: int | None) -> float | None:
+    """The share of padding at a shape of the data's own lengths; None at a fixed one."""
+    if isinstance(shape.tokens, int) or not encoded.ragged:
+        return None
+    parts = parts_of(shape.tokens, encoded.lengths, shape.batch, offline_batch or 1)
+    return round(padding_share(encoded.lengths, parts), 4)
 
 
 def _interval(samples: np.ndarray, visits: list[list[float]], q: float) -> Interval:

@@ -64,6 +64,11 @@ class EncodedSet:
         """The first dimension of each example: tokens, for text. Shape (examples,)."""
         return np.array([len(a) for a in next(iter(self.arrays.values()), [])], dtype=np.int64)
 
+    @property
+    def ragged(self) -> bool:
+        """Whether examples may differ in length, as texts do and images do not."""
+        return all(rows[0].ndim == 1 for rows in self.arrays.values() if rows)
+
     def take(self, indices: Sequence[int] | np.ndarray) -> EncodedSet:
         arrays = {name: [rows[i] for i in indices] for name, rows in self.arrays.items()}
         return EncodedSet(arrays, self.pad)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import resource
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from optkit.bench.roofline import Peak
 from optkit.data import Data
 from optkit.errors import OptkitError, PassError, WorkerError
 from optkit.evaluation import Evaluator, failed_row
-from optkit.fallback import fewest
+from optkit.fallback import Ranked, search
 from optkit.passes.base import Pass, make
 from optkit.process import Child
 from optkit.recipe import Recipe
@@ -63,6 +64,7 @@ class Loop:
     _current: str = ""
     _baseline: Outputs | None = None
     _named: dict[str, str] = field(default_factory=dict)
+    _hopeless: set[str] = field(default_factory=set)  # trials that missed the score: nobody asks how fast
     _tuned: str = ""
 
     def all(self) -> None:
@@ -131,55 +133,50 @@ class Loop:
             self.leaves.append(parent)
 
     def _accuracy_aware(self, chains: list[tuple[Pass, ...]], root: str) -> None:
-        """Where no candidate keeps the score: FFN-only INT8, then the most sensitive multiplies in float.
-
-        Both are tried on the recipe's first `quantize-static`; each trial is a row of its own.
-        """
+        """Where no candidate keeps the score: what `optkit.fallback.search` tries on the recipe's first
+        `quantize-static`. Each trial is a row of its own; those that miss the score are not timed."""
         allowed = self.recipe.gate.allowed_drop(self.rows[0].score)
         static = next((c for c in chains if c[-1].name() == "quantize-static"), None)
-        if allowed is None or static is None or any(self._keeps(leaf, allowed) for leaf in self.leaves):
+        if allowed is None or static is None:
             return
-        step: Any = static[-1]
-        before = static[:-1]
-        source = self._source(before, root)
-        if source is None:
+        before, source = static[:-1], self._made(static[:-1], root)
+        needed = self.rows[0].score - allowed - 1e-12
+        if source is None or any(self._score_of(leaf) >= needed for leaf in self.leaves):
             return
 
-        def good(step: Pass) -> tuple[bool, str]:
-            if self._attempt((*before, step), root):
-                return False, "it failed"
-            row = next(r for r in self.rows if r.name == self.leaves[-1])
-            return self._keeps(row.name, allowed), f"{self.evaluator.task.metric} {row.score:.4f}"
+        def attempt(step: Pass) -> float:
+            failed = self._attempt((*before, step), root)
+            return -math.inf if failed else self._score_of(self.leaves[-1])
 
-        if step.scope == "all":
-            met, said = good(replace(step, scope="ffn"))
-            self.trace.append(f"only the feed-forward blocks in INT8: {'met' if met else 'missed'} ({said})")
-        ranked = self._sensitivity(step, source)
-        self.trace.append("most sensitive: " + ", ".join(f"{name} ({x:.2e})" for name, x in ranked[:5]))
-        names = [name for name, _ in ranked]
-        found = fewest(names, lambda kept: good(replace(step, exclude=(*step.exclude, *kept))))
-        self.trace += found.trace
+        def rank(step: Pass) -> list[Ranked]:
+            return self._ranked(step, source, self._made((*before, step), root))
+
+        tried, leaf = len(self.leaves), self._named.get(self._key_of(static, root))
+        score = self._score_of(leaf) if leaf else -math.inf
+        self.trace += search(static[-1], score, needed, attempt, rank)
+        best = max(self.leaves, key=self._score_of)
+        self._hopeless = {x for x in self.leaves[tried:] if x != best and self._score_of(x) < needed}
         for line in self.trace:
             self.listen({"event": "note", "text": line})
 
-    def _keeps(self, name: str, allowed: float) -> bool:
+    def _score_of(self, name: str) -> float:
+        """The score of the row `name`; below all others where it has none."""
         row = next(r for r in self.rows if r.name == name)
-        return row.verdict != "error" and self.rows[0].score - row.score <= allowed + 1e-12
+        return -math.inf if row.verdict == "error" else row.score
 
-    def _source(self, chain: tuple[Pass, ...], root: str) -> Artifact | None:
+    def _made(self, chain: tuple[Pass, ...], root: str) -> Artifact | None:
         """What `chain` made; None where it failed."""
-        key = root
-        for step in chain:
-            key = self._key(key, step)
-        folder = self._folder(chain[-1], key) if chain else None
+        folder = self._folder(chain[-1], self._key_of(chain, root)) if chain else None
         return Artifact.open(folder) if folder and folder.exists() else None
 
-    def _sensitivity(self, step: Pass, source: Artifact) -> list[tuple[str, float]]:
-        """(multiply, distance), the most sensitive first; from an earlier run, or by a scan."""
+    def _ranked(self, step: Pass, source: Artifact, made: Artifact | None) -> list[Ranked]:
+        """The multiplies that `step` rounds: how far each moves the outputs, by a scan of `source`, and the
+        time that INT8 saves it in `made`. From an earlier run, where there was one."""
         file = self.work / f"sensitivity-{_hash(source.fingerprint(), _spec(step))}.json"
         if not file.exists():
             self._begin("sensitivity scan")
-            with Child("optkit.passes.worker", threads=self.evaluator.plan.threads) as child:
+            threads = self.evaluator.plan.threads
+            with Child("optkit.passes.worker", threads=threads) as child:
                 ranked = child.call(
                     "scan",
                     listener=self.listen,
@@ -188,10 +185,21 @@ class Loop:
                     task=self.evaluator.task.name,
                     data=self.data.name,
                     columns=asdict(self.columns),
-                    threads=self.evaluator.plan.threads,
+                    threads=threads,
                 )
-            write_json(file, {"ranked": ranked})
-        return [(name, distance) for name, distance in read_json(file, OptkitError)["ranked"]]
+            times = [self._kernel_times(artifact) for artifact in (source, made) if artifact]
+            saved = {n: us - times[-1][n] for n, us in times[0].items() if made and n in times[-1]}
+            write_json(file, {"ranked": ranked, "saved_us": saved})
+        found = read_json(file, OptkitError)
+        return [Ranked(name, distance, found["saved_us"].get(name)) for name, distance in found["ranked"]]
+
+    def _kernel_times(self, artifact: Artifact) -> dict[str, float]:
+        """Node → microseconds in ONNX Runtime, on an example of median length."""
+        threads = self.evaluator.plan.threads
+        with Child("optkit.bench.probe", threads=threads) as child:
+            encoded = self._own_examples(artifact) or str(self.evaluator.encoded_file)
+            options = {"threads": threads}
+            return child.call("kernel_times", artifact=str(artifact.path), encoded=encoded, options=options)
 
     def _apply(self, step: Pass, source: Artifact, key: str) -> Artifact:
         """The result of `step`, made in a process of its own unless an earlier run left it."""
@@ -265,8 +273,9 @@ class Loop:
     def _time(self) -> None:
         """All latencies, in one interleaved measurement."""
         self.listen({"event": "step", "name": "latency, all side by side", "index": 0, "total": 0})
-        whole = [row for row in self.rows if row.verdict != "error"]
-        measured = self.evaluator.time(whole, self.candidates)
+        whole = [row for row in self.rows if row.verdict != "error" and row.name not in self._hopeless]
+        names = {row.name for row in whole}
+        measured = self.evaluator.time(whole, [c for c in self.candidates if c.name in names])
         self.doubts, self.noise = list(measured.doubts), measured.noise
         self.peaks, impossible = self.evaluator.roofline(whole)
         self.doubts += impossible
@@ -279,7 +288,8 @@ class Loop:
         """Ask each INT8 candidate whether it is INT8, and whether its answers depend on their batch."""
         by_name = {candidate.name: candidate for candidate in self.candidates}
         for row in self.rows:
-            if row.name in self.leaves and row.precision == "int8" and row.verdict != "error":
+            asked = row.name in self.leaves and row.name not in self._hopeless
+            if asked and row.precision == "int8" and row.verdict != "error":
                 self.listen({"event": "progress", "text": f"probing {row.name}", "fraction": None})
                 row.probes = self.evaluator.probe(by_name[row.name])
 
@@ -302,6 +312,11 @@ class Loop:
                 "total": max(self._total, len(self.rows) + 1),
             }
         )
+
+    def _key_of(self, chain: tuple[Pass, ...], root: str) -> str:
+        for step in chain:
+            root = self._key(root, step)
+        return root
 
     def _key(self, key: str, step: Pass) -> str:
         """The key of what `step` makes from what `key` names."""

@@ -16,27 +16,17 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
+from optkit.bench.environment import has_vnni
 from optkit.errors import MissingDependency, RecipeError, did_you_mean
 from optkit.gate import Gate
 from optkit.passes.base import Pass, known_passes, make
+from optkit.steps import AnyOf, check_order, check_repair, options_of
 from optkit.targets import TARGETS, gpu_chains, require
 
 #: The INT8 candidates of each CPU engine.
 INT8_PASSES = {"onnxruntime": ("quantize-dynamic", "quantize-static"), "openvino": ("open-vino-int8",)}
 #: What making and serving them needs, beyond the extra `compress`.
 _PACKAGES = {"onnxruntime": (), "openvino": ("openvino", "nncf")}
-
-
-@dataclass(frozen=True)
-class AnyOf:
-    """Alternatives tried from the same point; each is a chain of passes."""
-
-    options: tuple[tuple[Pass, ...], ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "options", tuple(tuple(option) for option in self.options))
-        if not self.options or not all(self.options):
-            raise RecipeError("Expected at least one pass in each alternative of any_of, received none.")
 
 
 @dataclass(frozen=True)
@@ -59,9 +49,9 @@ class Recipe:
             raise RecipeError(
                 f"Unknown target {self.target!r}.", hint=did_you_mean(str(self.target), TARGETS)
             )
-        _check_order(self.steps)
+        check_order(self.steps)
         for chain in self.chains():
-            _check_repair([step.name() for step in chain])
+            check_repair([step.name() for step in chain])
 
     @classmethod
     def int8(cls, gate: Gate = Gate(), runtime: str | None = None) -> Recipe:
@@ -92,7 +82,7 @@ class Recipe:
         """Every way from the source to a candidate."""
         chains: list[tuple[Pass, ...]] = [()]
         for step in self.steps:
-            chains = [(*chain, *option) for chain in chains for option in _options(step)]
+            chains = [(*chain, *option) for chain in chains for option in options_of(step)]
         return chains
 
     def to_dict(self) -> dict[str, Any]:
@@ -152,8 +142,9 @@ class Recipe:
 
 def template() -> str:
     """A commented recipe to edit, made from the passes' own documentation. Loads as `Recipe.int8()`."""
-    names = [option[0].name() for option in _options(Recipe.int8().steps[1])]
-    alternatives = ", ".join(f'[{{ pass = "{name}" }}]' for name in names)
+    names = [option[0].name() for option in options_of(Recipe.int8().steps[1])]
+    fields = "" if has_vnni() else ", reduce_range = true"
+    alternatives = ", ".join(f'[{{ pass = "{name}"{fields} }}]' for name in names)
     lines = [
         "# An optkit recipe. Use it with: optkit compress CKPT --recipe THIS_FILE --data DATA --out OUT",
         "# `optkit passes` lists every pass and field.",
@@ -209,10 +200,6 @@ def _installed(package: str) -> bool:
     return util.find_spec(package) is not None
 
 
-def _options(step: Pass | AnyOf) -> tuple[tuple[Pass, ...], ...]:
-    return step.options if isinstance(step, AnyOf) else ((step,),)
-
-
 def _expand(step: Pass | AnyOf | str, runtime: str | None) -> tuple[Pass | AnyOf, ...]:
     if not isinstance(step, str):
         return (step,)
@@ -224,63 +211,8 @@ def _expand(step: Pass | AnyOf | str, runtime: str | None) -> tuple[Pass | AnyOf
     if step != "int8":
         return (make(step, {}),)
     names = [name for engine in _engines(runtime) for name in INT8_PASSES[engine]]
-    return (make("export-onnx", {}), AnyOf(tuple((make(name, {}),) for name in names)))
-
-
-def _check_order(steps: tuple[Pass | AnyOf, ...]) -> None:
-    """Follow the formats from "hf" through every alternative; numbers are those of the recipe's steps."""
-    arriving = {"hf": "the checkpoint"}
-    for number, step in enumerate(steps, start=1):
-        leaving = {}
-        for option in _options(step):
-            for format, maker in arriving.items():
-                for one in option:
-                    if not isinstance(one, Pass):
-                        raise RecipeError(f"Expected step {number} to be a pass, received {one!r}.")
-                    if format not in one.accepts:
-                        raise _wrong_order(number, one, format, maker)
-                    format, maker = one.produces, f"{one.name()} (step {number})"
-                leaving[format] = maker
-        arriving = leaving
-
-
-def _check_repair(names: list[str]) -> None:
-    """Distillation repairs what cutting damaged, so it comes after it (again, where both are repeated)."""
-    last = {name: place for place, name in enumerate(names)}
-    if "distill" not in last:
-        return
-    for name in ("prune", "prune-width", "take-layers"):
-        if last.get(name, -1) > last["distill"]:
-            raise RecipeError(
-                f"Expected 'distill' after the last {name!r}, received it before: what the student learned "
-                "would be cut away again.",
-                hint="The order is prune, distill, export-onnx, quantize.",
-            )
-    if "prune-vocabulary" in names[: last["distill"]]:
-        raise RecipeError(
-            "Expected 'prune-vocabulary' after 'distill', received it before: teacher and student would read "
-            "texts by other tokens.",
-            hint="The order is prune, distill, prune-vocabulary, export-onnx, quantize.",
-        )
-
-
-def _wrong_order(number: int, step: Pass, format: str, maker: str) -> RecipeError:
-    known = known_passes().items()
-    makers = sorted(n for n, cls in known if cls.produces in step.accepts and format in cls.accepts)
-    return RecipeError(
-        f"Step {number}, {step.name()}, expects the format {' or '.join(sorted(step.accepts))}, "
-        f"received {format!r} from {maker}.",
-        hint=f"Put {' or '.join(makers)} before it." if makers else _order_hint(step, maker),
-    )
-
-
-def _order_hint(step: Pass, maker: str) -> str:
-    if "hf" not in step.accepts:
-        return "Check the order of the passes."
-    return (
-        f"{step.name()} changes the checkpoint itself: put it before {maker.split(' (')[0]}. "
-        "The order is prune, distill, export-onnx, quantize."
-    )
+    fields = {} if has_vnni() else {"reduce_range": True}  # 8-bit products would saturate
+    return (make("export-onnx", {}), AnyOf(tuple((make(name, fields),) for name in names)))
 
 
 def _step(value: Any, number: int) -> Pass | AnyOf:

@@ -7,8 +7,9 @@ load scikit-learn when they are asked for.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -56,6 +57,21 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class Field:
+    """A named part of every input or answer, as requests and files hold it: a tensor, a column.
+
+    `datatype` as the Open Inference Protocol calls it: BYTES (a text, unless `binary`), FP32 or INT32.
+    `shape` is that of one value, -1 where it varies. Inputs may lack what is not `required`.
+    """
+
+    name: str
+    datatype: str = "BYTES"
+    shape: tuple[int, ...] = ()
+    required: bool = True
+    binary: bool = False
+
+
+@dataclass(frozen=True)
 class Labelled:
     """Examples ready for a model: `encoded` inputs, `references` (one per example), `sources`, `inputs`.
 
@@ -83,6 +99,10 @@ class Task(ABC):
     metric: str
     #: Whether `predict` continues prompts (`complete`) in place of answering inputs.
     generates: ClassVar[bool] = False
+    #: Whether an answer is a vector, so that servers offer it to clients of embeddings.
+    embeds: ClassVar[bool] = False
+    #: What one input consists of where its parts have names; `from_fields` puts them together.
+    takes: ClassVar[tuple[Field, ...]] = (Field("text"),)
     #: Latency shapes unless others are asked for, batch x tokens; "data" is the data's own lengths.
     shapes: ClassVar[tuple[str, ...]] = ("1xdata", "1x16", "1x32", "1x128", "8x128")
 
@@ -117,8 +137,8 @@ class Task(ABC):
         """What the model writes after each prompt, where the task generates text. Raises RecipeError."""
         raise _generates_nothing(self.name, options)
 
-    def generate(self, session: Session, prompt: Any, **options: Any) -> Iterator[str]:
-        """What the model writes after one prompt, piece by piece. Raises RecipeError."""
+    def generate(self, session: Session, prompt: Any, **options: Any) -> Generator[str, None, Any]:
+        """What the model writes after one prompt, piece by piece; returns all of it. Raises RecipeError."""
         raise _generates_nothing(self.name, options)
 
     def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray | None:
@@ -129,9 +149,20 @@ class Task(ABC):
         """A few inputs for `encode`, to check a graph with where there is no data."""
         return _SAMPLES
 
+    def json_type(self, text: Any) -> Any:
+        """The type of one input in a request's JSON, made of `text`, the server's type of a text.
+
+        A mapping of names to types stands for an object with these keys.
+        """
+        return text
+
     def from_json(self, value: Any) -> Any:
         """An input for `encode` from a JSON value of a request. Never a path: DataError instead."""
         return value
+
+    def from_fields(self, values: Sequence[Any]) -> Any:
+        """An input for `encode` from its parts, in the order of `takes`; the last ones may lack."""
+        return values[0] if len(values) == 1 else tuple(values)
 
     def from_line(self, line: str) -> Any:
         """An input for `encode` from a line of text, as `optkit predict` reads it."""
@@ -140,6 +171,18 @@ class Task(ABC):
     def describe(self, answer: Any) -> dict[str, Any]:
         """A prediction as JSON values."""
         return asdict(answer)
+
+    def gives(self) -> tuple[Field, ...]:
+        """What one answer consists of where its parts have names; `fields` takes it apart."""
+        return (Field("answer"),)
+
+    def fields(self, answer: Any) -> tuple[Any, ...]:
+        """The parts of one answer, as `gives` names them."""
+        return (json.dumps(self.describe(answer), ensure_ascii=False),)
+
+    def alike(self, answer: Any, other: Any) -> float:
+        """How far two models agree on one input, from 0 to 1: here on the first part of their answers."""
+        return float(self.fields(answer)[0] == self.fields(other)[0])
 
     def line(self, answer: Any) -> str:
         """A prediction as a person reads it, in one line."""

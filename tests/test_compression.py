@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,40 @@ def test_both_int8_models_were_probed(finished):
     assert "matrix multiplies ran in INT8" in (finished[0] / "report.md").read_text()
 
 
+def test_a_multiply_without_an_int8_kernel_is_a_doubt(finished):
+    """The probe's count is replaced: here every multiply has a kernel."""
+    from types import SimpleNamespace
+
+    from optkit.compression import _doubts
+
+    report = finished[1]
+    row = replace(report.row("quantize-static"), probes={"int8": {"int8_multiplies": 7}})
+    evaluator = SimpleNamespace(
+        labelled=SimpleNamespace(references=[0], empty=0, skipped=0, encoded=SimpleNamespace(truncated=0))
+    )
+    run = SimpleNamespace(
+        doubts=[],
+        evaluator=evaluator,
+        rows=[report.rows[0], row],
+        data=SimpleNamespace(is_held_out=lambda split: False),
+        split="validation",
+    )
+    wanted = row.notes["quantized_matmuls"]
+    assert any(
+        f"{wanted - 7} of {wanted} quantized multiplies ran in float" in x
+        for x in _doubts(run, Recipe.int8(LENIENT))
+    )
+    assert not any("no INT8 kernel" in x for x in report.doubts)
+
+
+def test_the_report_says_how_much_is_padding(finished):
+    report = finished[1]
+    shares = report.data["padding"]
+    assert 0 <= shares["by_length"] < shares["as_it_comes"] < 1
+    assert report.rows[0].at(1, "data").padding == 0.0
+    assert report.rows[0].at(2, 16).padding is None
+
+
 def test_the_fastest_at_each_shape_is_named(finished):
     report = finished[1]
     assert [x["shape"] for x in report.winners] == ["1xdata", "2x16"]
@@ -137,10 +172,16 @@ def test_openvino_alone_goes_the_whole_way(checkpoint, data, tmp_path, monkeypat
     assert manifest["runtime"]["name"] == "openvino"
     assert manifest["runtime"]["options"]["hint"] == "THROUGHPUT"  # what `optkit.load` opens it with
     assert manifest["runtime"]["options"]["precision"] in ("f32", "bf16")
+    assert not any("no INT8 kernel" in doubt for doubt in report.doubts)
     assert any("no VNNI" in doubt and "reduce_range" in doubt for doubt in report.doubts)
     assert "runtime settings: hint = THROUGHPUT is 1.20 times as fast" in report.trace
     with optkit.load(tmp_path / "ov") as model:
         assert model.predict(["a fine film"])[0].label in ("negative", "positive")
+
+
+def good(report):
+    """The INT8 rows that kept the score."""
+    return [r for r in report.rows if r.score == 1.0 and r.precision == "int8"]
 
 
 def test_a_missed_score_sends_the_most_sensitive_back_to_float(checkpoint, data, tmp_path, monkeypatch):
@@ -177,21 +218,26 @@ def test_a_missed_score_sends_the_most_sensitive_back_to_float(checkpoint, data,
         **quick,
     )
     assert len(ranked) == 3
-    assert report.trace[0].startswith("only the feed-forward blocks in INT8: missed")
-    assert ranked[0] in report.trace[1]
+    missed = [line for line in report.trace if "missed" in line]
+    assert missed[0].startswith("smooth_quant = 0.85: missed")
+    assert any(line.startswith("only the feed-forward blocks in INT8: missed") for line in missed)
+    (first,) = (line for line in report.trace if line.startswith("first back to float"))
+    assert "INT8 saves" in first
+    timed = {r.name for r in report.rows if r.latency}
+    assert {r.name for r in good(report)} | {"quantize-static"} <= timed
+    assert any(r.name not in timed for r in report.rows), "trials that missed are not timed"
     assert any("harmless quantized again" in line for line in report.trace)
-    good = [r for r in report.rows if r.score == 1.0 and r.precision == "int8"]
-    assert good
+    assert good(report)
     assert report.row("quantize-static").score == 0.0
     kept = [
         set(
             json.loads((Path(r.artifact) / "optkit.json").read_text())["lineage"][-1]["parameters"]["exclude"]
         )
-        for r in good
+        for r in good(report)
     ]
     assert all(set(ranked) <= names for names in kept)
     assert min(map(len, kept)) <= 4  # three, in a group of the way back
-    assert any(report.chosen == r.name for r in good)
+    assert any(report.chosen == r.name for r in good(report))
     assert "Accuracy-aware search" in (tmp_path / "aware" / "report.md").read_text()
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from optkit.errors import MissingDependency, RecipeError
 from optkit.gate import Gate
 from optkit.passes.base import make
-from optkit.recipe import AnyOf, Recipe, template
+from optkit.recipe import Recipe, template
 from optkit.report.model import Interval, Row
+from optkit.steps import AnyOf
 
 GOOD = """
 target = "cpu"
@@ -51,6 +52,15 @@ def test_chains_are_every_way_to_a_candidate():
     recipe = Recipe.int8(runtime="onnxruntime")
     names = [[step.name() for step in chain] for chain in recipe.chains()]
     assert names == [["export-onnx", "quantize-dynamic"], ["export-onnx", "quantize-static"]]
+
+
+def test_without_vnni_int8_keeps_weights_to_7_bits(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "optkit.bench.environment.read", lambda file: "flags : fpu avx2\n" if "cpuinfo" in file else ""
+    )
+    recipe = Recipe.int8()
+    assert all(chain[-1].reduce_range for chain in recipe.chains())
+    assert Recipe.load(write(tmp_path, template())) == recipe
 
 
 @pytest.fixture
@@ -154,13 +164,13 @@ def test_a_pass_on_the_checkpoint_after_the_export_is_explained():
     ],
 )
 def test_distillation_comes_after_pruning(names, right):
-    from optkit.recipe import _check_repair
+    from optkit.steps import check_repair
 
     if right:
-        _check_repair(names)
+        check_repair(names)
     else:
         with pytest.raises(RecipeError, match="after the last 'prune'"):
-            _check_repair(names)
+            check_repair(names)
 
 
 def test_a_list_of_passes_and_names_is_a_recipe():

@@ -10,8 +10,9 @@ from optkit.cuda.probe import Gpu
 from optkit.errors import OptkitError, RecipeError
 from optkit.gate import Gate
 from optkit.passes.base import make
-from optkit.recipe import AnyOf, Recipe
+from optkit.recipe import Recipe
 from optkit.session import open_session
+from optkit.steps import AnyOf
 from optkit.targets import gpu_chains, require, target_of, tuned
 from tests.gpu import install
 

@@ -83,7 +83,10 @@ PEERS = {
     "optimum-onnx-O2": Peer(_OPTIMUM, "optimum_onnx.py", ("O2",), environment="optimum-onnx"),
     "olive": Peer(("olive-ai==0.13.0", "onnxruntime==1.32.0", "transformers<5", TORCH), "olive_ai.py"),
     "neural-compressor": Peer(
-        ("neural-compressor==2.6", "onnx==1.16.2", "onnxruntime==1.20.1", "transformers<5", "numpy<2", TORCH),
+        (
+            *("neural-compressor==2.6", "onnx==1.16.2", "onnxruntime==1.20.1", "transformers<5", "numpy<2"),
+            *("setuptools<81", "six", TORCH),  # which it imports and does not ask for
+        ),
         "neural_compressor_onnx.py",
     ),
     "torch-compile": Peer(runtime="torch", options={"compile": True}),

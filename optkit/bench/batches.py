@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,26 @@ def everything(lengths: np.ndarray, batch: int, count: int = ALL_EXAMPLES) -> li
     """
     even = _even(lengths, count)[::-1]
     return [even[i : i + batch] for i in range(0, len(even), batch)]
+
+
+def parts_of(
+    kind: str, lengths: np.ndarray, batch: int, offline_batch: int = 1, seed: int = 0
+) -> list[np.ndarray]:
+    """Indices of the batches behind a shape of `optkit.bench.plan.KINDS`; `offline_batch` for "all"."""
+    if kind == "stream":
+        return shuffled(len(lengths), batch, seed=seed)
+    return everything(lengths, offline_batch) if kind == "all" else data_batches(lengths, batch)
+
+
+def padding_share(lengths: np.ndarray, parts: Iterable[np.ndarray]) -> float:
+    """The share of token slots that hold padding where each part is padded to its own longest example.
+
+    >>> padding_share(np.array([2, 4, 6]), [np.array([0, 1]), np.array([2])])
+    0.14285714285714285
+    """
+    parts = [part for part in parts if len(part)]
+    slots = sum(len(part) * int(lengths[part].max()) for part in parts)
+    return 1 - sum(int(lengths[part].sum()) for part in parts) / slots if slots else 0.0
 
 
 def arrivals(rate: float, seconds: float, examples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from optkit.errors import RecipeError
+
 #: Instruction sets that decide how fast low precision is.
 _FLAGS = (
     "avx2",
@@ -32,7 +34,7 @@ def describe(threads: int | None = None) -> dict[str, Any]:
     that a hypervisor was seen; `threads` is what the caller measures with.
     """
     cpuinfo = read("/proc/cpuinfo")
-    words = set(" ".join(re.findall(r"^(?:flags|Features)\s*:\s*(.*)$", cpuinfo, re.M)[:1]).split())
+    words = _flags(cpuinfo)
     model = re.search(r"^model name\s*:\s*(.*)$", cpuinfo, re.M)
     memory = re.search(r"^MemTotal:\s*(\d+)", read("/proc/meminfo"), re.M)
     policy = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_"
@@ -81,9 +83,26 @@ def usable_cores() -> int:
     return len(usable())
 
 
+def thread_count(asked: int | None) -> int:
+    """`asked`, or one thread per usable core. RecipeError above that: threads would wait for each other."""
+    cores = usable_cores()
+    if asked is not None and asked > cores:
+        raise RecipeError(f"Expected at most {cores} threads, one per usable core, received {asked}.")
+    return asked or cores
+
+
 def has_vnni() -> bool:
-    """Whether 8-bit products add up in 32 bits without saturating (AVX VNNI, AMX, ARM dot product)."""
-    return bool(set(describe()["isa"]) & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+    """Whether 8-bit products add up in 32 bits without saturating (AVX VNNI, AMX, ARM dot product).
+
+    True where the system does not tell what the processor can do.
+    """
+    flags = _flags(read("/proc/cpuinfo"))
+    return not flags or bool(flags & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+
+
+def _flags(cpuinfo: str) -> set[str]:
+    """What the first processor says it can do; empty where there is no such line."""
+    return set(" ".join(re.findall(r"^(?:flags|Features)\s*:\s*(.*)$", cpuinfo, re.M)[:1]).split())
 
 
 def has_bf16() -> bool:

@@ -71,6 +71,19 @@ def measure(
     return None
 
 
+def kernel_times(
+    artifact: Artifact, feeds: dict[str, np.ndarray], options: dict[str, Any], runs: int = 25
+) -> dict[str, float]:
+    """Node → microseconds that its kernel takes in ONNX Runtime, the median of `runs` answers to `feeds`.
+
+    A multiply keeps its name when it becomes an integer kernel, so that two graphs can be compared.
+    """
+    taken: dict[str, list[float]] = {}
+    for event, _, spent in _onnxruntime(artifact, feeds, options, runs):
+        taken.setdefault(event.removesuffix("_kernel_time"), []).append(spent)
+    return {node: float(np.median(times)) for node, times in taken.items()}
+
+
 def summed(provider: str, kernels: Iterable[tuple[str, str, float]]) -> Int8Share:
     """From (node, kind, microseconds) with kind int8, float or other; a node may come several times.
 
@@ -94,7 +107,7 @@ def summed(provider: str, kernels: Iterable[tuple[str, str, float]]) -> Int8Shar
 
 
 def _onnxruntime(
-    artifact: Artifact, feeds: dict[str, np.ndarray], options: dict[str, Any]
+    artifact: Artifact, feeds: dict[str, np.ndarray], options: dict[str, Any], runs: int = RUNS
 ) -> list[tuple[str, str, float]]:
     import onnxruntime
 
@@ -107,7 +120,7 @@ def _onnxruntime(
         settings.profile_file_prefix = str(Path(folder) / "profile")
         session = onnxruntime.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
         mine = kv_cache.selected(feeds, session.get_inputs())
-        for _ in range(RUNS):
+        for _ in range(runs):
             session.run(None, mine)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     found = []

@@ -1,10 +1,12 @@
-"""The process that asks an INT8 model two questions: is it INT8, and do answers depend on neighbours."""
+"""The process that asks an INT8 model: is it INT8, do answers depend on neighbours, where does time go."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.bench import int8_share, neighbours
@@ -42,6 +44,12 @@ class Probe:
         feeds = examples.of_shape(batch, min(tokens, longest or tokens))
         share = int8_share.measure(model, runtime, feeds, options)
         return share.to_dict() if share else None
+
+    def kernel_times(self, artifact: str, encoded: str, options: dict[str, Any]) -> dict[str, float]:
+        """Node → microseconds in ONNX Runtime, for one example of median length."""
+        examples = EncodedSet.load(Path(encoded))
+        middle = np.argsort(examples.lengths, kind="stable")[len(examples) // 2]
+        return int8_share.kernel_times(Artifact.open(artifact), examples.batch([middle]), options)
 
 
 def serve() -> Probe:

@@ -17,7 +17,7 @@ import numpy as np
 from optkit.artifact import Artifact
 from optkit.bench import burden, gpu_warmth, memory
 from optkit.bench.accuracy import save_outputs
-from optkit.bench.batches import Item, arrivals, data_batches, everything, shuffled
+from optkit.bench.batches import Item, arrivals, data_batches, parts_of
 from optkit.errors import DataError, OptkitError
 from optkit.examples import EncodedSet
 from optkit.session import Session, infer_all, open_session
@@ -236,11 +236,7 @@ class Worker:
             elif isinstance(tokens, int):
                 self._made[key] = [encoded.of_shape(batch, tokens)]
             else:
-                parts = {
-                    "data": lambda: data_batches(encoded.lengths, batch),
-                    "stream": lambda: shuffled(len(encoded), batch, seed=self._streams),
-                    "all": lambda: everything(encoded.lengths, self._offline_batch),
-                }[tokens]()
+                parts = parts_of(tokens, encoded.lengths, batch, self._offline_batch, self._streams)
                 self._made[key] = [encoded.batch(part) for part in parts]
         return self._made[key]
 

@@ -42,6 +42,9 @@ def finetune(
     ] = "none",
     lora: Annotated[int, typer.Option(help="Rank of adapters to train instead of the weights; 0: none.")] = 0,
     fsdp: Annotated[bool, typer.Option("--fsdp", help="Shard the model over GPUs (under torchrun).")] = False,
+    head_rate: Annotated[
+        float, typer.Option(help="A new head learns so many times as fast as the other weights.")
+    ] = 10.0,
     text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
@@ -78,6 +81,7 @@ def finetune(
         class_weights,
         lora,
         fsdp,
+        head_rate,
     )
     first = World.current().is_first
     with (

@@ -27,6 +27,7 @@ def serve(
     max_body: Annotated[int, typer.Option(help="Bytes of a request's body.", min=1)] = 2**20,
     max_text: Annotated[int, typer.Option(help="Characters of a text.", min=1)] = 100_000,
     max_inputs: Annotated[int, typer.Option(help="Inputs of one request.", min=1)] = 128,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens that a language model writes for a prompt, at most.", min=1)] = 256,
     api_key_file: Annotated[str | None, typer.Option(help="A file with the API key; default: $OPTKIT_API_KEY, else no key.")] = None,
     tls_cert: Annotated[str | None, typer.Option(help="TLS certificate (PEM).")] = None,
     tls_key: Annotated[str | None, typer.Option(help="Its private key (PEM).")] = None,
@@ -35,7 +36,7 @@ def serve(
     shadow: Annotated[str | None, typer.Option(help="Another artifact that answers too, in the background; agreement and time become metrics.")] = None,
     log_requests: Annotated[bool, typer.Option("--log-requests", help="Log every request (never its text).")] = False,
 ) -> None:  # fmt: skip
-    """Answer over HTTP: KServe's protocols v1 and v2, and OpenAI's embeddings."""
+    """Answer over HTTP: KServe's protocols v1 and v2, and OpenAI's embeddings and completions."""
     from optkit.serving.http.run import serve as run
     from optkit.serving.http.settings import ServeSettings, named
 
@@ -57,6 +58,7 @@ def serve(
             max_body=max_body,
             max_text=max_text,
             max_inputs=max_inputs,
+            max_new_tokens=max_new_tokens,
             api_key_file=api_key_file,
             tls_cert=tls_cert,
             tls_key=tls_key,

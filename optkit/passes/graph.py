@@ -54,6 +54,16 @@ def consumers(model: Any) -> dict[str, list[Any]]:
     return found
 
 
+def shapes(model: Any) -> dict[str, tuple[int | None, ...]]:
+    """Tensor → its sizes, None for one that varies; tensors of which the graph says nothing are left out."""
+    known = [*model.graph.input, *model.graph.value_info, *model.graph.output]
+    return {
+        value.name: tuple(d.dim_value or None for d in value.type.tensor_type.shape.dim)
+        for value in known
+        if value.type.tensor_type.HasField("shape")
+    }
+
+
 def is_transposed(node: Any) -> bool:
     """Whether a Gemm takes its weight as (outputs, inputs)."""
     return any(a.name == "transB" and a.i for a in node.attribute)

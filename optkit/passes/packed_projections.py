@@ -18,24 +18,33 @@ def bypass_reshapes(model: Any) -> int:
     """Feed each fused attention, and what reads it, directly; how many reshapes went, in place.
 
     (batch, tokens, hidden) → heads → (batch, tokens, hidden) around an operator that takes and gives
-    (batch, tokens, hidden) is nothing.
+    (batch, tokens, hidden) is nothing. A reshape from or to anything else stays: some exports multiply
+    flat, (batch x tokens, hidden), as Whisper's does.
     """
     before = len(model.graph.node)
     makers = graph.producers(model)
     readers = graph.consumers(model)
+    shapes = graph.shapes(model)
+
+    def fits(name: str, like: str) -> bool:
+        """Whether `name` is known to be (batch, tokens, hidden), as wide as `like`."""
+        shape, wanted = shapes.get(name, ()), shapes.get(like, (None,))
+        return len(shape) == 3 and (wanted[-1] is None or shape[-1] == wanted[-1])
+
     for node in (n for n in model.graph.node if n.op_type == OPERATOR):
         for place in range(3):
-            name = node.input[place]
+            name = own = node.input[place]
             while name in makers and makers[name].op_type == "Reshape":
                 name = makers[name].input[0]
-            node.input[place] = name
-        last = node.output[0]
+                if fits(name, own):
+                    node.input[place] = name
+        last = own = node.output[0]
         while [n.op_type for n in readers.get(last, [])] == ["Reshape"]:
             last = readers[last][0].output[0]
-        for reader in readers.get(last, []):
-            for place, name in enumerate(reader.input):
-                if name == last:
-                    reader.input[place] = node.output[0]
+            for reader in readers.get(last, []) if fits(last, own) else ():
+                for place, name in enumerate(reader.input):
+                    if name == last:
+                        reader.input[place] = own
     graph.drop_unused_nodes(model)
     return before - len(model.graph.node)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ import numpy as np
 from optkit.artifact import Artifact, copy_side_files
 from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
+from optkit.passes.bias_correction import correct_biases
 from optkit.passes.calibration import METHODS, Range, activation_ranges
 from optkit.passes.int8_embeddings import quantize_embeddings
 from optkit.passes.smooth_quant import smooth
@@ -40,6 +42,7 @@ class QuantizeStatic(Pass):
     smooth_quant: float = param(
         -1.0, "strength of SmoothQuant, 0 to 1; a negative value turns it off", minimum=-1.0, maximum=1.0
     )
+    bias_correction: bool = param(False, "take the mean error of each product's output out of its bias")
     per_channel: bool = param(True, "one weight scale per output channel")
     symmetric: bool = param(False, "activation ranges symmetric around 0")
     embeddings: bool = param(True, "INT8 embedding tables, one scale per row")
@@ -63,14 +66,19 @@ class QuantizeStatic(Pass):
         )
         context.progress("writing Q/DQ pairs", 0.95)
         tables = quantize_embeddings(model) if self.embeddings else []
-        self._insert_qdq(model, chosen, ranges)
-        graph.save_graph(model, out)
+        corrected = 0
+        if self.bias_correction:
+            context.progress("correcting biases", 0.95)
+            rounded = self._with_qdq(copy.deepcopy(model), chosen, ranges)
+            corrected = correct_biases(model, rounded, chosen, samples)
+        graph.save_graph(self._with_qdq(model, chosen, ranges), out)
         copy_side_files(source.path, out)
         return {
             "quantized_matmuls": len(chosen),
             "quantized_tables": len(tables),
             "calibration_examples": len(samples),
             "smoothed_inputs": smoothed,
+            "corrected_biases": corrected,
         }
 
     def chosen(self, model: Any, source: Artifact) -> list[str]:
@@ -78,8 +86,8 @@ class QuantizeStatic(Pass):
         width = graph.inner_width(source.config) if self.scope == "ffn" else None
         return graph.quantizable(model, self.exclude, self.operators, width)
 
-    def _insert_qdq(self, model: Any, chosen: list[str], ranges: dict[str, Range]) -> None:
-        """Replace `model`'s graph by the quantized one."""
+    def _with_qdq(self, model: Any, chosen: list[str], ranges: dict[str, Range]) -> Any:
+        """`model`, which is used up, with Q/DQ pairs around the inputs of the multiplies `chosen`."""
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -107,5 +115,5 @@ class QuantizeStatic(Pass):
                 },
             )
             quantized = quantizer.quantize_model()
-        model.CopyFrom(quantized)
-        graph.drop_unused_initializers(model)
+        graph.drop_unused_initializers(quantized)
+        return quantized

@@ -1,7 +1,12 @@
 """Which matrix multiply suffers most from INT8: each one quantized alone, ranked by what it moves.
 
 The distance is the mean squared difference of the outputs to those in fp32. Rounding is simulated
-in float (quantize and dequantize), so the rank does not depend on the machine's kernels.
+in float (quantize and dequantize), so the rank does not depend on the machine's kernels. One session
+holds all multiplies, each behind a switch; a multiply then costs one forward pass over the examples.
+
+One backward pass would rank all at once, by squared gradient times squared rounding error. It needs the
+gradients of the graph that is quantized, and that graph (packed, cut, pruned, of any task) exists in ONNX
+only, which has no backward pass in ONNX Runtime; the scan also sees what a product of two errors does.
 """
 
 from __future__ import annotations
@@ -30,76 +35,107 @@ def scan(
     names: Sequence[str],
     progress: Callable[[str, float | None], None] = lambda text, fraction: None,
     threads: int | None = None,
+    method: str = "min-max",
+    percentile: float = 100.0,
 ) -> list[tuple[str, float]]:
     """(name, distance) of the multiplies `names` of an ONNX artifact, the most sensitive first.
 
-    Weights are rounded per output channel, symmetric; inputs per tensor, asymmetric, to the range
-    seen in `samples`. Raises DataError where there are none.
+    Weights are rounded per output channel, symmetric; inputs per tensor, asymmetric, to the range that
+    calibration by `method` finds in `samples`. Raises DataError where there are none.
     """
     if len(samples) == 0:
         raise DataError("A sensitivity scan needs examples, received none.")
     model = graph.load_graph(source.path)
     nodes = {node.name: node for node in model.graph.node}
-    weights = graph.initializers(model)
     tensors = sorted({nodes[name].input[0] for name in names})
-    ranges = activation_ranges(model, tensors, samples, "min-max", 100.0, lambda text, fraction: None)
+    ranges = activation_ranges(model, tensors, samples, method, percentile, lambda text, fraction: None)
     batches = [samples.batch(indices) for indices in samples.batches(16, 4096)]
-    expected = _outputs(model, batches, threads)
+    _put_switches(model, names, ranges)
+    run = _session(model, names, threads)
+    expected = [run(batch, None) for batch in batches]
     found = []
     for place, name in enumerate(names):
         progress(f"sensitivity: {name}", place / len(names))
-        node = nodes[name]
-        weight = weights[node.input[1]]
-        before, feed = weight.raw_data, node.input[0]
-        _round_weight(node, weight)
-        _round_input(model, node, ranges[feed])
-        moved = _outputs(model, batches, threads)
+        moved = [run(batch, name) for batch in batches]
         found.append((name, float(np.mean([np.mean((a - b) ** 2) for a, b in zip(expected, moved)]))))
-        weight.raw_data = before
-        node.input[0] = feed
-        _remove_rounding(model)
     return sorted(found, key=lambda pair: -pair[1])
 
 
-def _round_weight(node: Any, weight: Any) -> None:
-    """Round `weight` in place as INT8 would, one scale per output channel."""
-    values = np.frombuffer(weight.raw_data, dtype=np.float32).reshape(tuple(weight.dims))
-    transposed = graph.is_transposed(node)
-    scales = np.maximum(np.abs(values).max(axis=1 if transposed else 0, keepdims=True), 1e-12) / 127
-    weight.raw_data = (np.rint(values / scales) * scales).astype(np.float32).tobytes()
+def _put_switches(model: Any, names: Sequence[str], ranges: dict[str, Range]) -> None:
+    """Replace each multiply by an If on an input of its own, in place: its rounded form, or itself."""
+    from onnx import TensorProto, helper, numpy_helper
 
-
-def _round_input(model: Any, node: Any, limits: Range) -> None:
-    """Put a Q/DQ pair before `node`'s first input."""
-    from onnx import helper, numpy_helper
-
-    low, high = limits
-    scale = max(high - low, 1e-12) / 255
-    zero = int(np.clip(np.rint(-low / scale), 0, 255))
-    model.graph.initializer.extend(
-        [
-            numpy_helper.from_array(np.float32(scale), "scan_scale"),
-            numpy_helper.from_array(np.uint8(zero), "scan_zero"),
+    weights, chosen = graph.initializers(model), set(names)
+    nodes: list[Any] = []
+    for node in model.graph.node:
+        if node.name not in chosen:
+            nodes.append(node)
+            continue
+        name, out = node.name, node.output[0]
+        values, scales = _rounded(node, numpy_helper.to_array(weights[node.input[1]]))
+        low, high = ranges[node.input[0]]
+        scale = max(high - low, 1e-12) / 255
+        zero = np.uint8(np.clip(np.rint(-low / scale), 0, 255))
+        rounding = {"s": np.float32(scale), "z": zero, "w": values, "ws": scales}
+        model.graph.initializer.extend(
+            numpy_helper.from_array(np.asarray(value), f"scan_{key}_{name}")
+            for key, value in rounding.items()
+        )
+        s, z, w, ws = (f"scan_{key}_{name}" for key in rounding)
+        x, y = f"scan_x_{name}", f"scan_y_{name}"
+        inside = [
+            helper.make_node("QuantizeLinear", [node.input[0], s, z], [f"{x}_q"]),
+            helper.make_node("DequantizeLinear", [f"{x}_q", s, z], [x]),
+            helper.make_node(
+                "DequantizeLinear", [w, ws], [f"{w}_dq"], axis=0 if graph.is_transposed(node) else 1
+            ),
+            _like(node, [x, f"{w}_dq", *node.input[2:]], y),
         ]
-    )
-    extra = [
-        helper.make_node("QuantizeLinear", [node.input[0], "scan_scale", "scan_zero"], ["scan_q"], "scan_q"),
-        helper.make_node("DequantizeLinear", ["scan_q", "scan_scale", "scan_zero"], ["scan_dq"], "scan_dq"),
-    ]
-    place = next(i for i, n in enumerate(model.graph.node) if n.name == node.name)
-    node.input[0] = "scan_dq"
-    for offset, one in enumerate(extra):
-        model.graph.node.insert(place + offset, one)
+        rounded = helper.make_graph(inside, f"rounded_{name}", [], [_value(y)])
+        plain = helper.make_graph(
+            [_like(node, list(node.input), f"{y}_plain")], f"plain_{name}", [], [_value(f"{y}_plain")]
+        )
+        switch = f"scan_{name}"
+        model.graph.input.append(helper.make_tensor_value_info(switch, TensorProto.BOOL, []))
+        nodes.append(
+            helper.make_node("If", [switch], [out], f"{name}_switch", then_branch=rounded, else_branch=plain)
+        )
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
-def _remove_rounding(model: Any) -> None:
-    for kind in (model.graph.node, model.graph.initializer):
-        for place in reversed([i for i, one in enumerate(kind) if one.name.startswith("scan_")]):
-            del kind[place]
+def _rounded(node: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """INT8 values and one scale per output channel."""
+    rows = 1 if graph.is_transposed(node) else 0
+    scales = np.maximum(np.abs(weight).max(axis=rows, keepdims=True), 1e-12) / 127
+    return np.rint(weight / scales).astype(np.int8), scales.reshape(-1).astype(np.float32)
 
 
-def _outputs(model: Any, batches: list[dict[str, np.ndarray]], threads: int | None) -> list[np.ndarray]:
-    """The first output on each batch. Optimized no further: a fused pair would compute in INT8."""
+def _like(node: Any, inputs: list[str], output: str) -> Any:
+    """`node` with other names of its inputs and output."""
+    import onnx
+
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    del copy.input[:], copy.output[:]
+    copy.input.extend(inputs)
+    copy.output.append(output)
+    return copy
+
+
+def _value(name: str) -> Any:
+    from onnx import TensorProto, helper
+
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+
+
+def _session(
+    model: Any, names: Sequence[str], threads: int | None
+) -> Callable[[dict[str, np.ndarray], str | None], np.ndarray]:
+    """run(batch, name) → the first output with the multiply `name` rounded, or none.
+
+    Optimized no further than the basics: a fused pair would compute in INT8.
+    """
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -112,5 +148,12 @@ def _outputs(model: Any, batches: list[dict[str, np.ndarray]], threads: int | No
         session = onnxruntime.InferenceSession(
             str(Path(folder) / graph.MODEL_FILE), settings, providers=["CPUExecutionProvider"]
         )
-        inputs, first = session.get_inputs(), session.get_outputs()[0].name
-        return [session.run([first], kv_cache.selected(batch, inputs))[0] for batch in batches]
+    switches = {f"scan_{name}" for name in names}
+    inputs = [spec for spec in session.get_inputs() if spec.name not in switches]
+    first = session.get_outputs()[0].name
+
+    def run(batch: dict[str, np.ndarray], name: str | None) -> np.ndarray:
+        feeds = {**kv_cache.selected(batch, inputs), **{s: np.array(s == f"scan_{name}") for s in switches}}
+        return session.run([first], feeds)[0]
+
+    return run

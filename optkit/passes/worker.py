@@ -75,7 +75,13 @@ class PassWorker:
         names = step.chosen(graph.load_graph(artifact.path), artifact)
         samples = context.encoded("train", sensitivity.EXAMPLES)
         found = sensitivity.scan(
-            artifact, samples, names, lambda text, fraction: self.emit(text=text, fraction=fraction), threads
+            artifact,
+            samples,
+            names,
+            lambda text, fraction: self.emit(text=text, fraction=fraction),
+            threads,
+            step.calibration,
+            step.percentile,
         )
         return [[name, distance] for name, distance in found]
 

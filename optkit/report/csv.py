@@ -15,7 +15,7 @@ COLUMNS = (
     *("drop", "drop_low", "drop_high", "agreement", "size_bytes", "load_rss_bytes", "peak_rss_bytes"),
     *("gpu_mib", "load_ms", "cold_ms", "seconds", "batch", "tokens"),
     *("p50_ms", "p50_low", "p50_high", "p90_ms", "p90_low", "p90_high", "p99_ms", "p99_low", "p99_high"),
-    *("per_second", "samples", "speedup", "speedup_low", "speedup_high", "bound_share", "reasons"),
+    *("per_second", "samples", "speedup", "speedup_low", "speedup_high", "bound_share", "padding", "reasons"),
 )
 
 
@@ -63,6 +63,7 @@ def _line(report: Report, row: Row, latency: Latency | None) -> dict[str, Any]:
             "per_second": latency.per_second,
             "samples": sum(map(len, latency.samples_ms)),
             "bound_share": latency.bound_share,
+            "padding": latency.padding,
             **_bounds("speedup", latency.speedup),
         }
         for name in ("p50", "p90", "p99"):

@@ -47,6 +47,7 @@ def _about(report: Report) -> str:
         f"{data.get('name', DASH)}, {data.get('split', DASH)} split, {data.get('examples', DASH)} examples",
         f"target {report.target}",
         figures.gate(report),
+        figures.padding(report),
         report.created,
     ]
     return f'<p class="about">{" · ".join(parts.text(fact) for fact in facts if fact)}</p>'
@@ -95,7 +96,7 @@ def _share_of_first(report: Report, row: Row) -> str:
 
 def _summary(report: Report) -> str:
     """One line per row; on a phone each line folds into a card, labelled by `data-label`."""
-    shapes = figures.shapes(report)
+    shapes = figures.summary_shapes(report)
     heads = [report.metric, "change [95%]", "agreement", "size", "speedup [95%]", "peak memory"]
     labels = [head.removesuffix(" [95%]") for head in heads]
     labels += [f"p50 ms {batch}×{tokens}" for batch, tokens in shapes]
@@ -172,7 +173,8 @@ def _waterfalls(report: Report) -> str:
     if len(report.rows) < 2:
         return ""
     note = (
-        "Each bar runs from the row that the step started from to its own value; the change is in brackets."
+        "Each bar runs from the row that the step started from to its own value; the change is in brackets. "
+        "Gray: the interval against the first row holds no change."
     )
     pair = parts.grid([charts.waterfall_latency(report), charts.waterfall_score(report)])
     return pair and f"{pair}<p class='note'>{note}</p>"

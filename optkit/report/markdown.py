@@ -43,13 +43,14 @@ def _about(report: Report) -> str:
         f"{report.data.get('examples', DASH)} examples",
         f"target {report.target}",
         figures.gate(report),
+        figures.padding(report),
         f"speedup: {figures.shape_words(figures.headline_shape(report))}, against {report.rows[0].name}",
     ]
     return escape(" · ".join(f for f in facts if f))
 
 
 def _table(report: Report) -> str:
-    shapes = figures.shapes(report)
+    shapes = figures.summary_shapes(report)
     left = ["model", "runtime", "precision", "verdict"]
     right = ["MB", "share", escape(report.metric), "change [95%]", "agreement"]
     right += [f"p50 ms, {figures.shape_name(*shape)}" for shape in shapes]

@@ -35,7 +35,8 @@ class Latency:
     pass over the data. `speedup` is against the first row, at this shape. `bound_share` is the least
     time the machine's measured peaks allow, over p50 (None: not counted). `per_second` counts examples.
     `p50`, `p90` and `p99` are the percentiles again with their 95% intervals, an end of which is NaN
-    where samples are too few to bound it.
+    where samples are too few to bound it. `padding` is the share of token slots that hold padding in the
+    batches of this shape, built by length (None: a fixed shape, which has none, or images).
     """
 
     batch: int
@@ -50,6 +51,7 @@ class Latency:
     p50: Interval | None = None
     p90: Interval | None = None
     p99: Interval | None = None
+    padding: float | None = None
 
 
 @dataclass
@@ -125,10 +127,11 @@ class Row:
 class Report:
     """Everything one `compress` or `bench` found out.
 
-    `data`: `name`, `split`, `examples`, `sha256`, `truncated`. `gate`: `max_drop`, `relative`,
-    `min_speedup`, `conditions` (in words), `passed`. `chosen` is the name of a row, or None.
-    `doubts` are warnings about the measurement. `winners` names the fastest candidate at each shape:
-    `shape`, `row`, `runtime`, `p50_ms`. `trace` says what the accuracy-aware search tried, in order.
+    `data`: `name`, `split`, `examples`, `sha256`, `truncated`, `padding` (shares of all token slots:
+    `by_length`, `as_it_comes`). `gate`: `max_drop`, `relative`, `min_speedup`, `conditions` (in words),
+    `passed`. `chosen` is the name of a row, or None. `doubts` are warnings about the measurement. `winners`
+    names the fastest candidate at each shape: `shape`, `row`, `runtime`, `p50_ms`. `trace` says what the
+    accuracy-aware search tried, in order.
     """
 
     task: str

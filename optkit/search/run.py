@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import MANIFEST, Artifact, check_free, writing
+from optkit.bench.environment import thread_count
 from optkit.bench.plan import Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.compression import choose, conclude
@@ -259,7 +259,7 @@ def _evaluator(
     given: dict[str, Any] = {k: v for k, v in (("rounds", rounds), ("processes", processes)) if v}
     plan = Plan(
         shapes=tuple(Shape.parse(s) for s in shapes or model_task.shapes),
-        threads=threads or os.cpu_count() or 1,
+        threads=thread_count(threads),
         **given,
     )
     file = folder / f"examples-{labelled.encoded.digest()[:12]}.npz"

@@ -179,8 +179,9 @@ def _input(task: Any, job: Job, number: int, row: Any) -> tuple[Any, dict[str, A
     """What the task takes, and the columns to keep, from one row."""
     if isinstance(row, str):
         return task.from_line(row), {"text": row}
-    if task.name == "question-answering" and {"question", "context"} <= set(row):
-        item, names = (row["question"], row["context"]), ["question"]
+    needed = [field.name for field in task.takes if field.required]
+    if len(needed) > 1 and set(needed) <= set(row):  # a question and its context, under these names
+        item, names = task.from_fields([row[name] for name in needed]), needed[:1]
     else:
         names = [inputs.text_column(row, job.text_column)]
         item = row[names[0]]

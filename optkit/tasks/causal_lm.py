@@ -7,7 +7,7 @@ in which it has seen the most before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from optkit.examples import EncodedSet, Windows
 from optkit.generation import Generation, generate
 from optkit.likelihood import NONE, OUTPUT, TARGETS
 from optkit.session import Session
-from optkit.task import Columns, Labelled, Outputs, Task
+from optkit.task import Columns, Field, Labelled, Outputs, Task
 from optkit.text import TextEncoder
 
 METRICS = ("neg_perplexity",)
@@ -33,11 +33,12 @@ WINDOW = 1024
 @dataclass(frozen=True)
 class Completion:
     """`text` that follows the prompt, of `tokens` tokens; `finished`: the model ended it ("end"), or the
-    limit did ("length")."""
+    limit did ("length"). The prompt had `prompt_tokens`."""
 
     text: str
     tokens: int
     finished: str
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,18 +142,28 @@ class CausalLM(Task):
             completions += [self._completion(prompt, ids) for prompt, ids in zip(part, new)]
         return completions
 
-    def generate(self, session: Session, prompt: Any, **options: Any) -> Iterator[str]:
+    def generate(self, session: Session, prompt: Any, **options: Any) -> Generator[str, None, Completion]:
         settings, prompts = _settings(options), self._prompts([prompt])
         text_of, new, given = self.encoder.stream(prompts[0]), [], ""
         for (token,) in self._steps(session, prompts, settings, 0):
-            if token is None or token in self.ends:
+            if token is None:
                 continue
             new.append(token)
+            if token in self.ends:
+                continue
             if piece := text_of(token):
                 given += piece
                 yield piece
-        if rest := self._completion(prompts[0], new).text[len(given) :]:  # bytes that are no whole character
+        whole = self._completion(prompts[0], new)
+        if rest := whole.text[len(given) :]:  # bytes that are no whole character
             yield rest
+        return whole
+
+    def gives(self) -> tuple[Field, ...]:
+        return Field("text"), Field("tokens", "INT32"), Field("finished")
+
+    def fields(self, answer: Completion) -> tuple[Any, ...]:
+        return answer.text, answer.tokens, answer.finished
 
     def describe(self, answer: Any) -> dict[str, Any]:
         if isinstance(answer, Likelihood):
@@ -181,7 +192,7 @@ class CausalLM(Task):
         ended = bool(new) and new[-1] in self.ends
         # Decoded behind its prompt: some tokenizers drop the space before a first word.
         before, whole = self.encoder.text(prompt), self.encoder.text([*prompt, *new])
-        return Completion(whole[len(before) :], len(new), "end" if ended else "length")
+        return Completion(whole[len(before) :], len(new), "end" if ended else "length", len(prompt))
 
     def _tokens(self, inputs: Sequence[Any]) -> list[list[int]]:
         for i, item in enumerate(inputs):

@@ -18,7 +18,7 @@ from optkit.data import column
 from optkit.errors import DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.pooling import OUTPUT, Pooling, read_pooling
-from optkit.task import BETWEEN, Columns, Labelled, Outputs, Task
+from optkit.task import BETWEEN, Columns, Field, Labelled, Outputs, Task
 from optkit.text import TextEncoder
 
 METRICS = ("spearman", "pearson", "recall@1", "recall@5", "recall@10")
@@ -41,6 +41,7 @@ class Embeddings(Task):
     """
 
     name: ClassVar[str] = "embeddings"
+    embeds: ClassVar[bool] = True
     metric: str
     pooling: Pooling
     encoder: TextEncoder
@@ -108,6 +109,17 @@ class Embeddings(Task):
 
     def describe(self, answer: np.ndarray) -> dict[str, Any]:
         return {"vector": [float(x) for x in answer]}
+
+    def gives(self) -> tuple[Field, ...]:
+        return (Field("embedding", "FP32", (-1,)),)
+
+    def fields(self, answer: np.ndarray) -> tuple[Any, ...]:
+        return (answer,)
+
+    def alike(self, answer: np.ndarray, other: np.ndarray) -> float:
+        """The cosine of two vectors, at least 0."""
+        lengths = float(np.linalg.norm(answer) * np.linalg.norm(other))
+        return max(0.0, float(answer @ other) / lengths) if lengths else float(not other.any())
 
     def line(self, answer: np.ndarray) -> str:
         return "[" + ", ".join(f"{x:.6g}" for x in answer) + "]"

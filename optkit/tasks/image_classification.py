@@ -20,7 +20,7 @@ from optkit.data import column
 from optkit.errors import CheckpointError, DataError
 from optkit.examples import EncodedSet
 from optkit.pixels import PixelEncoder
-from optkit.task import Columns, Labelled
+from optkit.task import Columns, Field, Labelled
 from optkit.tasks.text_classification import COLUMNS as TEXT_COLUMNS
 from optkit.tasks.text_classification import REGRESSION, TextClassification
 
@@ -34,6 +34,7 @@ class ImageClassification(TextClassification):
 
     name: ClassVar[str] = "image-classification"
     shapes: ClassVar[tuple[str, ...]] = ("1xdata", "8xdata")
+    takes: ClassVar[tuple[Field, ...]] = (Field("image", binary=True),)
     encoder: PixelEncoder  # type: ignore[assignment]
 
     @classmethod
@@ -52,6 +53,10 @@ class ImageClassification(TextClassification):
         """Images as `PixelEncoder` takes them: paths, bytes, Pillow images or arrays."""
         return self.encoder.encode(inputs)
 
+    def json_type(self, text: Any) -> Any:
+        """An image file (PNG, JPEG, ...) in base64."""
+        return {"b64": str}
+
     def from_json(self, value: Any) -> bytes:
         """The bytes of an image file, in base64: {"b64": "..."}. A string would be a path, and is refused."""
         text = value.get("b64") if isinstance(value, dict) else None
@@ -61,6 +66,10 @@ class ImageClassification(TextClassification):
             return base64.b64decode(text, validate=True)
         except ValueError as reason:
             raise DataError(f"Expected an image in base64: {reason}.") from None
+
+    def from_fields(self, values: Sequence[Any]) -> bytes:
+        """The bytes of an image file as they are, or a text of them in base64."""
+        return values[0] if isinstance(values[0], bytes) else self.from_json({"b64": values[0]})
 
     def read(self, rows: Any, columns: Columns) -> Labelled:
         name = column(rows, columns.text, COLUMNS["image"], "image", "--text-column")

@@ -19,7 +19,7 @@ from optkit.artifact import Artifact
 from optkit.data import column
 from optkit.errors import DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet, Windows
-from optkit.task import Columns, Labelled, Outputs, Task
+from optkit.task import Columns, Field, Labelled, Outputs, Task
 from optkit.text import TextEncoder
 
 _METRICS = ("f1", "exact_match")
@@ -48,6 +48,7 @@ class QuestionAnswering(Task):
     """`metric` is f1 (shared words) or exact_match, both from 0 to 1."""
 
     name: ClassVar[str] = "question-answering"
+    takes: ClassVar[tuple[Field, ...]] = (Field("question"), Field("context"))
     metric: str
     encoder: TextEncoder
 
@@ -130,6 +131,15 @@ class QuestionAnswering(Task):
         one = exact_match if self.metric == "exact_match" else f1
         found = [max(one(a, truth) for truth in r["text"]) for a, r in zip(answers, references)]
         return np.array(found, dtype=bool if self.metric == "exact_match" else np.float64)
+
+    def json_type(self, text: Any) -> Any:
+        return {"question": text, "context": text}
+
+    def gives(self) -> tuple[Field, ...]:
+        return Field("answer"), Field("start", "INT32"), Field("end", "INT32"), Field("score", "FP32")
+
+    def fields(self, answer: Answer) -> tuple[Any, ...]:
+        return answer.text, answer.start, answer.end, answer.score
 
     def name_of(self, reference: Any) -> Any:
         return reference["text"][0]

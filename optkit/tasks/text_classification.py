@@ -6,6 +6,7 @@ means regression and several mean a single label (as transformers itself decides
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from optkit.artifact import Artifact
 from optkit.data import column
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
-from optkit.task import BETWEEN, Columns, Labelled, Outputs, Task
+from optkit.task import BETWEEN, Columns, Field, Labelled, Outputs, Task
 from optkit.text import TextEncoder
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
@@ -49,6 +50,7 @@ class TextClassification(Task):
     """`labels` by index, `problem` as transformers calls it, `metric` one of those it allows."""
 
     name: ClassVar[str] = "text-classification"
+    takes: ClassVar[tuple[Field, ...]] = (Field("text"), Field("text_pair", required=False))
     labels: list[str]
     problem: str
     metric: str
@@ -151,6 +153,27 @@ class TextClassification(Task):
         if self.problem == REGRESSION:
             return float(np.isclose(answers, others, rtol=1e-2, atol=1e-2).mean())
         return super().agreement(answers, others)
+
+    def json_type(self, text: Any) -> Any:
+        """A text, or a pair of them."""
+        return text | tuple[text, text]
+
+    def gives(self) -> tuple[Field, ...]:
+        return Field("label"), Field("score", "FP32"), Field("scores", "FP32", (len(self.labels),))
+
+    def fields(self, answer: Classification) -> tuple[Any, ...]:
+        """The label as text: of several, a JSON list, which a number leaves empty."""
+        label = answer.label if isinstance(answer.label, str) else json.dumps(answer.label or [])
+        return label, answer.score, list(answer.scores.values())
+
+    def describe(self, answer: Classification) -> dict[str, Any]:
+        return dict(vars(answer))  # all of it is JSON already; asdict would copy it part by part
+
+    def alike(self, answer: Classification, other: Classification) -> float:
+        """1 for the same label or labels, or nearly the same number."""
+        if self.problem == REGRESSION:
+            return float(np.isclose(answer.score, other.score, rtol=1e-2, atol=1e-2))
+        return float(answer.label == other.label)
 
     def _single(self, row: np.ndarray) -> Classification:
         best = int(row.argmax())

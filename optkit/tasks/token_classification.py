@@ -6,6 +6,7 @@ overlap; each word is answered once, in the window where it is farthest from the
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from optkit.artifact import Artifact
 from optkit.data import column
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet, Windows
-from optkit.task import Columns, Labelled, Outputs, Task
+from optkit.task import Columns, Field, Labelled, Outputs, Task
 from optkit.text import TextEncoder
 
 #: Column names looked for, in this order.
@@ -194,6 +195,21 @@ class TokenClassification(Task):
         words = entities.tag_table(flat[0], flat[1], outside="O")
         averages = ("micro", "macro", "weighted")
         return [*whole, *(replace(x, label=f"{x.label}, words") if x.label in averages else x for x in words)]
+
+    def json_type(self, text: Any) -> Any:
+        """A text, or its words."""
+        return text | list[text]
+
+    def gives(self) -> tuple[Field, ...]:
+        """How many entities a text has varies, so they are one JSON list."""
+        return (Field("entities"),)
+
+    def fields(self, answer: Tagging) -> tuple[Any, ...]:
+        return (json.dumps(self.describe(answer)["entities"], ensure_ascii=False),)
+
+    def alike(self, answer: Tagging, other: Tagging) -> float:
+        """1 for the same entities; their scores may differ."""
+        return float(answer.label == other.label)
 
     def name_of(self, reference: Any) -> Any:
         return " ".join(reference)

@@ -22,7 +22,9 @@ CLASS_WEIGHTS = ("none", "balanced")
 @dataclass(frozen=True)
 class FinetuneSettings:
     """`batch` is examples per step over all processes, `learning_rate` the peak after `warmup` (a share
-    of all steps).
+    of all steps). Weights that the checkpoint does not have, a new head, learn `head_rate` times as fast:
+    they start from nothing, and an optimizer such as AdamW moves a weight by about the learning rate per
+    step, whatever its gradient.
 
     `max_length` bounds tokens per example while training (None: the model's own limit). `patience` ends
     the run after that many epochs without a better score (None: never). `accumulate` splits a batch into
@@ -51,9 +53,10 @@ class FinetuneSettings:
     class_weights: str = "none"
     lora: int = 0
     fsdp: bool = False
+    head_rate: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "learning_rate", "accumulate"):
+        for name in ("epochs", "batch", "learning_rate", "accumulate", "head_rate"):
             if not getattr(self, name) > 0:
                 raise RecipeError(f"Expected {name} above 0, received {getattr(self, name)}.")
         for name in ("warmup", "label_smoothing"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,12 @@ def trainer_class() -> Any:
             return super().__iter__()
 
     class GroupedTrainer(Trainer):
-        def __init__(self, *args: Any, **settings: Any) -> None:
+        """`new` names the weights that learn `new_rate` times as fast as the others."""
+
+        def __init__(
+            self, *args: Any, new: Collection[str] = (), new_rate: float = 1.0, **settings: Any
+        ) -> None:
+            self._new, self._new_rate = new, new_rate
             super().__init__(*args, **settings)
             # Classification heads take the count of targets and ignore it: the Trainer would then
             # multiply their loss by the number of processes, and not divide it by accumulated parts.
@@ -55,7 +60,25 @@ def trainer_class() -> Any:
             sampler.seed = self.args.seed
             return sampler
 
+        def create_optimizer(self, model: Any = None) -> Any:
+            first = self.optimizer is None
+            optimizer = super().create_optimizer(model)
+            if first and self._new and self._new_rate != 1:
+                names = (model or self.model).named_parameters()
+                new = {id(p) for n, p in names if n.replace("_fsdp_wrapped_module.", "") in self._new}
+                speed_up(optimizer, new, self._new_rate)
+            return optimizer
+
     return GroupedTrainer
+
+
+def speed_up(optimizer: Any, chosen: Collection[int], rate: float) -> None:
+    """Give the parameters whose `id` is in `chosen` `rate` times the learning rate that they have."""
+    for group in list(optimizer.param_groups):
+        faster = [p for p in group["params"] if id(p) in chosen]
+        if faster:
+            group["params"] = [p for p in group["params"] if id(p) not in chosen]
+            optimizer.add_param_group({**group, "params": faster, "lr": group["lr"] * rate})
 
 
 def arguments(settings: FinetuneSettings, folder: Path, world: World) -> Any:

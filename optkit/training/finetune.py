@@ -83,7 +83,8 @@ def finetune(
     goal = kind.task(source, config, settings.max_length)
     train = kind.prepared(goal.read(rows, columns))
     validation = kind.prepared(goal.read(examples.split("validation"), columns))
-    network = kind.network(source, config, _loader(source))
+    new: set[str] = set()
+    network = kind.network(source, config, _loader(source, new))
     loss = _loss(kind, goal, train, network, settings)
     merge = adapt(network, kind.backbone(network), settings.lora) if settings.lora else lambda: None
     prints = [source.fingerprint(), *(examples.fingerprint(split) for split in ("train", "validation"))]
@@ -106,6 +107,8 @@ def finetune(
             compute_metrics=lambda p: {"score": goal.score(answered(p[0]), validation.references)},
             compute_loss_func=loss,
             callbacks=callbacks(settings, progress, evaluated, work / BOARD),
+            new=new,
+            new_rate=1.0 if settings.lora else settings.head_rate,
         )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(work))
@@ -163,8 +166,11 @@ def _loss(
     return class_loss(network, weights if balanced else None, settings.label_smoothing)
 
 
-def _loader(source: Artifact) -> Any:
-    """`load(auto_class, **config)`: the pretrained weights under a new head, in fp32."""
+def _loader(source: Artifact, new: set[str]) -> Any:
+    """`load(auto_class, **config)`: the pretrained weights under a new head, in fp32.
+
+    `new` gets the names of the weights that the checkpoint does not have, or in another shape.
+    """
     import torch
     import transformers
 
@@ -172,17 +178,19 @@ def _loader(source: Artifact) -> Any:
 
     def load(auto_class: str, **config: Any) -> Any:
         try:
-            network = from_pretrained(
+            network, info = from_pretrained(
                 getattr(transformers, auto_class),
                 str(source.path),
                 dtype=torch.float32,
                 local_files_only=True,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,
+                output_loading_info=True,
                 **config,
             )
         except Exception as reason:
             raise CheckpointError(f"transformers cannot load {str(source.path)!r}: {reason}") from reason
+        new.update(info["missing_keys"], (name for name, *_ in info["mismatched_keys"]))
         if getattr(network.config, "pad_token_id", 0) is None:  # a decoder needs it to find a text's end
             network.config.pad_token_id = pad_token(source.config)
         return network

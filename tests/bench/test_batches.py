@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optkit.bench.batches import ALL_EXAMPLES, arrivals, everything, shuffled
+from optkit.bench.batches import ALL_EXAMPLES, arrivals, everything, padding_share, parts_of, shuffled
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=300), st.integers(1, 70))
@@ -24,6 +24,21 @@ def test_a_large_data_set_is_stood_for_by_even_quantiles():
     assert np.percentile(lengths[together], (10, 50, 90)) == pytest.approx(
         np.percentile(lengths, (10, 50, 90)), rel=0.01
     )
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=200), st.integers(1, 40))
+def test_padding_is_what_the_masks_of_the_batches_say(lengths, batch):
+    from optkit.examples import EncodedSet
+
+    encoded = EncodedSet({"attention_mask": [np.ones(n, np.int64) for n in lengths]}, {})
+    parts = parts_of("all", encoded.lengths, 1, offline_batch=batch)
+    masks = [encoded.batch(part)["attention_mask"].ravel() for part in parts]
+    assert padding_share(encoded.lengths, parts) == pytest.approx(1 - np.concatenate(masks).mean())
+
+
+def test_one_text_at_a_time_has_no_padding():
+    lengths = np.arange(1, 100)
+    assert padding_share(lengths, parts_of("data", lengths, 1)) == 0.0
 
 
 def test_shuffled_queries_are_the_same_every_time():

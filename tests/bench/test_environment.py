@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from optkit.bench.environment import describe, has_vnni, standing_doubts, usable_cores
+from optkit.bench.environment import describe, has_vnni, standing_doubts, thread_count, usable_cores
+from optkit.errors import RecipeError
 
 
 def test_the_description_is_plain_json():
@@ -27,6 +28,21 @@ def test_the_description_is_plain_json():
     assert isinstance(has_vnni(), bool)
 
 
+@pytest.mark.parametrize(
+    ("cpuinfo", "vnni"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_vnni\n", True),
+        ("flags\t\t: fpu sse2 avx avx2\n", False),
+        ("Features\t: fp asimd asimddp i8mm\n", True),
+        ("Features\t: fp asimd\n", False),
+        ("", True),  # it does not tell, as on macOS
+    ],
+)
+def test_vnni_is_read_from_the_processors_flags(monkeypatch, cpuinfo, vnni):
+    monkeypatch.setattr("optkit.bench.environment.read", lambda file: cpuinfo)
+    assert has_vnni() is vnni
+
+
 def test_a_system_without_proc_is_described_all_the_same(monkeypatch):
     monkeypatch.setattr("optkit.bench.environment.read", lambda file: "")
     found = describe()
@@ -45,3 +61,10 @@ def test_a_system_without_proc_is_described_all_the_same(monkeypatch):
 )
 def test_a_governor_that_keeps_the_clock_low_is_a_doubt(governor, driver, doubted):
     assert bool(standing_doubts({"governor": governor, "frequency_driver": driver})) is doubted
+
+
+def test_threads_are_one_per_core_unless_fewer_are_asked_for():
+    assert thread_count(None) == usable_cores()
+    assert thread_count(1) == 1
+    with pytest.raises(RecipeError, match=f"at most {usable_cores()} threads.*received 999"):
+        thread_count(999)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from optkit.bench.int8_share import measure, summed
+from optkit.bench.int8_share import kernel_times, measure, summed
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.passes.base import apply, make
@@ -73,3 +73,14 @@ def test_openvino_says_what_its_kernels_computed_in(exported, context, feeds, tm
 
 def test_a_runtime_without_a_profile_gives_nothing(exported, feeds):
     assert measure(exported, "fake", feeds, {}) is None
+
+
+def test_a_multiply_keeps_its_name_in_the_profile(exported, context, feeds, tmp_path):
+    from optkit.passes import graph
+
+    made = apply(make("quantize-static", {"samples": 8}), exported, tmp_path / "q", context)
+    before, after = (kernel_times(a, feeds, {"threads": 1}, runs=3) for a in (exported, made))
+    names = graph.quantizable(graph.load_graph(exported.path), ())
+    named = [name for name in names if name in before and name in after]
+    assert len(named) >= 9
+    assert all(before[name] >= 0 and after[name] >= 0 for name in named)

@@ -22,6 +22,8 @@ def test_one_line_per_row_and_shape():
     assert line["samples"] == "180"
     assert float(line["p50_low"]) < float(line["p50_ms"]) < float(line["p50_high"])
     assert line["p90_low"] == line["p99_high"] == ""  # not known
+    assert line["padding"] == ""  # a fixed shape has none
+    assert lines[0]["padding"] == "0.0125"
     assert (line["cold_ms"], line["gpu_mib"]) == ("7.5", "")
 
 

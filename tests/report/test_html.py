@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
 
 from optkit.bench.latency import UNSTABLE
+from optkit.report.charts import figures
 from optkit.report.html import render
-from optkit.report.model import Interval
+from optkit.report.model import Interval, Scenario
 
 from . import examples
 
@@ -136,6 +138,48 @@ def test_no_win_inside_the_noise():
     report = examples.full_report()
     report.rows[2].speedup.low = 0.9
     assert "no difference in speed from torch-fp32 shown" in render(report)
+
+
+def test_a_change_inside_the_noise_is_gray():
+    report = examples.full_report()
+    assert 'class="bar better"' in render(report)
+    for row in report.rows[1:]:
+        row.drop, row.speedup, row.parent = (
+            Interval(0.001, -0.01, 0.01),
+            Interval(1.1, 0.9, 1.3),
+            report.rows[0].name,
+        )
+    page = render(report)
+    assert 'class="bar unsure"' in page
+    assert 'class="bar better"' not in page
+    assert 'class="bar worse"' not in page
+
+
+def test_what_only_a_scenario_measured_is_not_in_the_summary():
+    report = examples.full_report()
+    assert figures.summary_shapes(report) == figures.shapes(report)
+    for row in report.rows:
+        row.latency.append(replace(row.latency[0], tokens="stream"))
+    assert (1, "stream") in figures.shapes(report)
+    assert (1, "stream") not in figures.summary_shapes(report)
+
+
+def test_scenarios_stand_beside_each_other():
+    report = examples.full_report()
+    one = Scenario("offline", "examples per second", 7.0, 10, 1.0, True)
+    for row in report.rows:
+        row.scenarios = [one, replace(one, scenario="server")]
+    page = render(report)
+    found = re.findall(r'<th scope="row">(offline|server)</th>', page)
+    assert found == ["offline"] * len(report.rows) + ["server"] * len(report.rows)
+
+
+def test_models_that_were_only_measured_have_no_steps():
+    report = examples.full_report()
+    assert "<h2>Steps</h2>" in render(report)
+    for row in report.rows:
+        row.notes, row.seconds = {}, 0.0
+    assert "<h2>Steps</h2>" not in render(report)
 
 
 def test_dark_mode_contrast():

@@ -12,8 +12,7 @@ from optkit.task import known_tasks
 from tests.conftest import tiny, write_tokenizer
 from tests.tasks.builders import write_processor
 
-#: Those that the server answers; a language model is served by `Predictor` alone so far.
-TASKS = tuple(sorted(set(known_tasks()) - {"causal-lm"}))
+TASKS = tuple(sorted(known_tasks()))
 ARCHITECTURES = {
     "text-classification": "BertForSequenceClassification",
     "image-classification": "ViTForImageClassification",

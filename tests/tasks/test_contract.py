@@ -123,6 +123,8 @@ def test_fine_tune_compress_bench_predict(name, checkpoint, tmp_path):
         assert len(more) == 2
         described = predictor.task.describe(one)
         assert json.loads(json.dumps(described)) == described
+        assert predictor.task.alike(one, more[0]) == pytest.approx(1)
+        assert len(predictor.task.fields(one)) == len(predictor.task.gives())
         assert "\n" not in predictor.task.line(one)
         assert predictor.predict([]) == []
         assert len(predictor.task.samples()) >= 3

@@ -213,6 +213,14 @@ def test_agreement_is_the_mean_cosine(plain):
     assert task.agreement(a, b) == pytest.approx(0.5)
 
 
+def test_two_vectors_are_alike_by_their_cosine(plain):
+    task = open_task(fetch(plain))
+    a, b, nothing = np.array([1.0, 0]), np.array([3.0, 4.0]), np.zeros(2)
+    assert task.alike(a, b) == pytest.approx(0.6)
+    assert task.alike(a, -b) == 0
+    assert (task.alike(nothing, nothing), task.alike(nothing, a)) == (1, 0)
+
+
 def test_an_unknown_metric(plain):
     with pytest.raises(RecipeError, match="does not fit embeddings"):
         open_task(fetch(plain), metric="accuracy")

@@ -123,7 +123,9 @@ def test_regression(make_task):
     read = task.read(table(text=["x", "y", "z"], label=[1.0, 2.5, 4.0]), Columns())
     outputs = {"logits": [np.array([v]) for v in (0.1, 0.2, 0.9)]}
     assert task.score(task.answers(outputs), read.references) == pytest.approx(1.0)
-    assert task.decode(outputs)[0].label is None
+    low, near, high = task.decode({"logits": [np.array([v]) for v in (1.0, 1.005, 1.1)]})
+    assert low.label is None
+    assert (task.alike(low, near), task.alike(low, high)) == (1, 0)
     with pytest.raises(DataError, match="Expected a number"):
         task.read(table(text=["x"], label=["high"]), Columns())
 

@@ -10,7 +10,7 @@ from optkit import load
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError
 from optkit.trainer.distributed import World
-from optkit.trainer.setup import class_loss
+from optkit.trainer.setup import class_loss, speed_up
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests.conftest import write_jsonl, write_tokenizer
 
@@ -37,6 +37,32 @@ def test_the_loss_weighs_classes_softens_targets_and_leaves_padding_out():
     soft = class_loss(Network, None, 0.3)({"logits": logits}, labels)
     each = [0.7 * logp[i, j, c] + 0.1 * logp[i, j].sum() for i, j, c in picked]
     assert float(soft) == pytest.approx(float(-sum(each) / len(each)), abs=1e-6)
+
+
+def test_chosen_weights_get_a_faster_group_of_their_own():
+    torch = pytest.importorskip("torch")
+    a, b, c = (torch.nn.Parameter(torch.zeros(2)) for _ in range(3))
+    optimizer = torch.optim.AdamW([{"params": [a, b], "weight_decay": 0.1}, {"params": [c]}], lr=1e-3)
+    speed_up(optimizer, {id(b)}, 10)
+    found = [([id(p) for p in g["params"]], g["lr"], g["weight_decay"]) for g in optimizer.param_groups]
+    assert found == [([id(a)], 1e-3, 0.1), ([id(c)], 1e-3, 0.01), ([id(b)], pytest.approx(1e-2), 0.1)]
+
+
+def test_a_new_head_learns_faster_and_a_known_one_does_not(checkpoint, data, tmp_path):
+    """Two labels as in the checkpoint, or three: then the head is new."""
+    rows = [{"text": f"film {i}", "label": "abc"[i % 3]} for i in range(48)]
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    moved = {}
+    for name, source in (("new", tmp_path), ("known", data)):
+        made = [
+            finetune(checkpoint, source, tmp_path / f"{name}-{rate}", settings(epochs=1, head_rate=rate))
+            for rate in (1, 20)
+        ]
+        slow, fast = (load_file(m.path / "model.safetensors")["classifier.weight"] for m in made)
+        moved[name] = np.abs(fast - slow).max()
+    assert moved["known"] == 0
+    assert moved["new"] > 0.05
 
 
 def test_balanced_weights_find_a_rare_class(checkpoint, tmp_path):

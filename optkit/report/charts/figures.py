@@ -127,6 +127,12 @@ def shapes(report: Report) -> list[tuple[int, int | str]]:
     return list(dict.fromkeys((x.batch, x.tokens) for row in report.rows for x in row.latency))
 
 
+def summary_shapes(report: Report) -> list[tuple[int, int | str]]:
+    """`shapes` without those that only a scenario was measured at: its result has a table of its own."""
+    found = shapes(report)
+    return [shape for shape in found if shape[1] not in ("stream", "all")] or found
+
+
 def shape_name(batch: int, tokens: int | str) -> str:
     return clean(f"{batch} × {tokens}")
 
@@ -194,6 +200,17 @@ def gate(report: Report) -> str:
         return f"gate: {conditions}"
     stated = {k: v for k, v in report.gate.items() if k != "passed" and v is not None}
     return "gate: " + ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in stated.items()) if stated else ""
+
+
+def padding(report: Report) -> str:
+    """What building batches by length saves, in words; "" where the report does not say."""
+    shares = report.data.get("padding")
+    if not isinstance(shares, dict):
+        return ""
+    return (
+        f"padding: {share(shares.get('by_length'))} of the token slots in batches built by length, "
+        f"{share(shares.get('as_it_comes'))} in the data's own order"
+    )
 
 
 def verdict(report: Report) -> tuple[str, str]:

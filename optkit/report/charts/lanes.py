@@ -14,6 +14,7 @@ from optkit.report.charts.figures import (
     headline_shape,
     known,
     megabytes,
+    nothing_shown,
     number,
     score,
     shape_name,
@@ -35,7 +36,11 @@ def waterfall_latency(report: Report) -> str:
     axis = Axis(0, max([*values.values(), 1e-3]) * 1.02, SIDE, WIDTH - SIDE)
     said = f"p50 latency in ms, {shape_name(*(headline_shape(report) or (0, 0)))}"
     return _waterfall(
-        report, values, axis, said, "ms", number, worse=lambda change: change > 0, from_zero=True
+        report,
+        *(values, axis, said, "ms", number),
+        worse=lambda change: change > 0,
+        sure=lambda row, before: before is not report.rows[0] or not nothing_shown(row.speedup),
+        from_zero=True,
     )
 
 
@@ -47,7 +52,13 @@ def waterfall_score(report: Report) -> str:
         return ""
     axis = Axis.over(every, SIDE, WIDTH - SIDE)
     said = f"{report.metric}, axis does not begin at 0"
-    return _waterfall(report, values, axis, said, "", score, worse=lambda change: change < 0, from_zero=False)
+    return _waterfall(
+        report,
+        *(values, axis, said, "", score),
+        worse=lambda change: change < 0,
+        sure=lambda row, before: row.drop is None or not row.drop.low <= 0 <= row.drop.high,
+        from_zero=False,
+    )
 
 
 def distribution(report: Report, batch: int, tokens: int | str) -> str:
@@ -120,6 +131,7 @@ def _waterfall(
     unit: str,
     write: Callable[[float | None], str],
     worse: Callable[[float], bool],
+    sure: Callable[[Row, Row], bool],
     from_zero: bool,
 ) -> str:
     if not values:
@@ -151,7 +163,8 @@ def _waterfall(
             begin = axis.at(values[id(before)])
             up = TOP + lane_of[id(before)] * LANE + 18 + 15
             parts.append(line(begin, up, begin, y + 3, "leader"))
-            style = "worse" if worse(own - values[id(before)]) else "better"
+            shown = "worse" if worse(own - values[id(before)]) else "better"
+            style = shown if sure(row, before) else "unsure"
             parts.append(box(begin, axis.at(own), y + 3, 12, f"bar {style}"))
         if bounds:
             parts.append(line(axis.at(bounds[0]), y + 9, axis.at(bounds[1]), y + 9, "whisker"))

@@ -12,7 +12,7 @@ from optkit.report.model import Interval, Report
 def latency(report: Report) -> str:
     heads = (
         *("Batch × tokens", "Model", "p50 ms [95%]", "p90 ms [95%]", "p99 ms [95%]"),
-        *("speedup [95%]", "of bound", "samples"),
+        *("speedup [95%]", "of bound", "padding", "samples"),
     )
     lines = []
     for shape in figures.shapes(report):
@@ -26,6 +26,7 @@ def latency(report: Report) -> str:
                 _percentile(x.p99_ms, x.p99),
                 f"{figures.speedup(x.speedup)} {figures.speed_note(x.speedup)}",
                 DASH if x.bound_share is None else f"{x.bound_share:.0%}",
+                figures.share(x.padding),
                 f"{sum(map(len, x.samples_ms))} in {len(x.samples_ms)}",
             ]
             lines.append((parts.text(figures.shape_name(*shape)), cells))
@@ -40,16 +41,23 @@ def latency(report: Report) -> str:
 
 
 def scenarios(report: Report) -> str:
-    heads = ("Model", "scenario", "result", "queries", "seconds")
-    lines = []
-    for row in report.rows:
-        for x in row.scenarios:
-            about = f"{x.metric}; {x.notes}" if x.notes else x.metric
-            result = (
-                f"{parts.text(figures.number(x.value, 4))}<small class='wrap'>{parts.text(about)}</small>"
-            )
-            counts = [parts.text(count) for count in (x.queries, figures.number(x.seconds))]
-            lines.append((parts.text(row.name), [parts.text(x.scenario), result, *counts]))
+    """Grouped by scenario, so that what compares stands together."""
+    heads = ("Scenario", "Model", "result", "queries", "seconds", "what was measured")
+    found = [(x, row.name) for row in report.rows for x in row.scenarios]
+    names = list(dict.fromkeys(x.scenario for x, _ in found))
+    lines = [
+        (
+            parts.text(x.scenario),
+            [
+                parts.text(model),
+                figures.number(x.value, 4),
+                parts.text(x.queries),
+                figures.number(x.seconds),
+                f"<span class='wrap'>{parts.text(f'{x.metric}; {x.notes}' if x.notes else x.metric)}</span>",
+            ],
+        )
+        for x, model in sorted(found, key=lambda pair: names.index(pair[0].scenario))
+    ]
     return parts.table("Scenarios", heads, lines) if lines else ""
 
 
@@ -76,6 +84,9 @@ def memory(report: Report) -> str:
 
 
 def steps(report: Report) -> str:
+    """What each pass took and noted; nothing for models that were only measured."""
+    if not any(row.notes or row.seconds for row in report.rows):
+        return ""
     heads = ("Model", "pass took, s", "pass peak MB", "artifact", "notes")
     lines = [
         (

@@ -13,20 +13,16 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
 from optkit._version import __version__
-from optkit.errors import DataError
-from optkit.serving.http import embeddings, infer, page, predict
-from optkit.serving.http.body import Body, shown
+from optkit.serving.http import completions, embeddings, infer, page, predict
+from optkit.serving.http.body import Body
+from optkit.serving.http.errors import HANDLED, handle
 from optkit.serving.http.gate import Gate
 from optkit.serving.http.hotswap import Watcher
 from optkit.serving.http.logs import log, set_up
 from optkit.serving.http.metrics import Metrics
-from optkit.serving.http.queue import QueueFull
-from optkit.serving.http.served import Late, Served, open_predictor
+from optkit.serving.http.served import Served, open_predictor
 from optkit.serving.http.settings import SETTINGS, ServeSettings
 from optkit.serving.http.shadow import Shadow
 
@@ -69,20 +65,23 @@ def make_app(settings: ServeSettings) -> Gate:
         swagger_ui_oauth2_redirect_url=None,
     )
     app.include_router(page.routes(metrics))
-    _answer_errors(app)
+    for kind in HANDLED:
+        app.add_exception_handler(kind, handle)
     gate = Gate(app, settings, metrics)
     return gate
 
 
 def _add_routes(app: FastAPI, models: list[Served], settings: ServeSettings, gate: Gate) -> None:
     bodies: list[Body] = []
-    for router, described in (
+    for routes in (
         predict.routes(models, settings),
         infer.routes(models, settings, lambda: gate.draining),
         embeddings.routes(models, settings),
+        completions.routes(models, settings),
     ):
-        app.include_router(router)
-        bodies += described
+        app.include_router(routes.router)
+        bodies += routes.bodies
+        gate.ways.update(routes.ways)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -104,34 +103,6 @@ def _shadow(settings: ServeSettings, served: Served, metrics: Metrics) -> Shadow
     shadow = Shadow(predictor, metrics.of(served.name))
     served.on_answer = shadow.compare
     return shadow
-
-
-def _answer_errors(app: FastAPI) -> None:
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> Response:
-        return JSONResponse({"error": str(error.detail)}, error.status_code, headers=error.headers)
-
-    @app.exception_handler(DataError)
-    async def data(request: Request, error: DataError) -> Response:
-        return JSONResponse(shown(error), 422)
-
-    @app.exception_handler(QueueFull)
-    async def full(request: Request, error: QueueFull) -> Response:
-        seconds = max(1, round(error.retry_after_s))
-        return JSONResponse(shown(error), 429, headers={"retry-after": str(seconds)})
-
-    @app.exception_handler(Late)
-    async def late(request: Request, error: Late) -> Response:
-        return JSONResponse(shown(error), 504)
-
-    @app.exception_handler(Exception)
-    async def bug(request: Request, error: Exception) -> Response:
-        last = error.__traceback__
-        while last and last.tb_next:
-            last = last.tb_next
-        place = f"{last.tb_frame.f_code.co_filename}:{last.tb_lineno}" if last else ""
-        log("error", "request failed", path=request.url.path, error=type(error).__name__, place=place)
-        return JSONResponse({"error": "The server failed to answer."}, 500)
 
 
 def _on(loop: asyncio.AbstractEventLoop, call: Callable) -> Callable:

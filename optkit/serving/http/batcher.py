@@ -46,13 +46,16 @@ class Batcher:
             self._line.took(len(batch), seconds)
             self._metrics.batch(len(batch), seconds)
             if finished:
-                self._deliver(finished)
+                self._deliver(finished)  # last, as the loop that this wakes needs the interpreter to itself
 
     def _answer(self, batch: Sequence[Item]) -> list[Job]:
         """The jobs that this batch completes. An input that cannot be answered fails its own job only."""
         try:
             answers = self._predictor.predict(
-                [item.input for item in batch], self._line.max_batch, self._line.max_tokens
+                [item.input for item in batch],
+                self._line.max_batch,
+                self._line.max_tokens,
+                **batch[0].job.options,
             )
         except Exception as error:
             if len({id(item.job) for item in batch}) > 1:

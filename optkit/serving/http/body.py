@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, StringConstraints, TypeAdapter, ValidationError, create_model
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from optkit.errors import OptkitError
 from optkit.serving.http.settings import ServeSettings
 from optkit.task import Task
 
@@ -50,16 +50,11 @@ def record(name: str, /, **fields: Any) -> Any:
 
 def one_input(task: Task, settings: ServeSettings) -> Any:
     """The type of one input of `task`, as JSON."""
-    text: Any = Annotated[str, StringConstraints(max_length=settings.max_text)]
-    if task.name == "question-answering":
-        return record("Question", question=(text, ...), context=(text, ...))
-    if task.name == "image-classification":
-        return record("Image", __doc__="An image file (PNG, JPEG, ...) in base64.", b64=(str, ...))
-    if task.name == "token-classification":
-        return text | Annotated[list[text], Field(max_length=settings.max_text)]
-    if task.name == "text-classification":
-        return text | tuple[text, text]
-    return text
+    kind = task.json_type(Annotated[str, StringConstraints(max_length=settings.max_text)])
+    if not isinstance(kind, Mapping):
+        return kind
+    title = "".join(part.title() for part in task.name.split("-"))
+    return record(f"{title}Input", **{name: (part, ...) for name, part in kind.items()})
 
 
 class Body:
@@ -87,7 +82,7 @@ class Body:
         try:
             return self._adapter.validate_json(text)
         except ValidationError as error:
-            raise HTTPException(422, _first(error)) from None
+            raise HTTPException(422, first_complaint(error)) from None
 
 
 def timeout_of(request: Request, most_s: float) -> float:
@@ -100,11 +95,7 @@ def timeout_of(request: Request, most_s: float) -> float:
     return min(int(given) / 1000, most_s)
 
 
-def shown(error: OptkitError) -> dict[str, Any]:
-    return {"error": str(error), **({"hint": error.hint} if error.hint else {})}
-
-
-def _first(error: ValidationError) -> str:
+def first_complaint(error: ValidationError) -> str:
     """The first complaint and its place, without what was received: it is the user's."""
     found = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in found["loc"])

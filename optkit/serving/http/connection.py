@@ -1,6 +1,8 @@
-"""`Connection`: uvicorn's HTTP protocol with two bounds that it lacks: a head's size, and its time.
+"""`Connection`: uvicorn's HTTP protocol with bounds that it lacks, and a short way out when there is no room.
 
-Without them one client could keep a connection open for ever, or fill the memory with one header.
+A head has a largest size and a longest time: without them one client could keep a connection open for ever,
+or fill the memory with one header. A request that would find no room is answered with 429 at its head, before
+there is a task or a body of it: at three times the capacity that is two requests of three.
 """
 
 from __future__ import annotations
@@ -8,17 +10,25 @@ from __future__ import annotations
 from asyncio import Transport
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from optkit.serving.http.errors import BUSY
 
 #: Bytes of request line and headers, and seconds until they are complete.
 MAX_HEAD = 65_536
 HEAD_S = 10.0
+#: Longest body that is skipped behind a 429; a longer one ends its connection, in the ordinary way.
+MAX_SKIPPED = 65_536
+_BUSY_HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nretry-after: " % len(BUSY)
 
 
 class Connection(HttpToolsProtocol):
+    app: Any
+
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._head = 0
+        self._head = self._requests = 0
+        self._skipping = False
         self._timer: Any = None
         self._expect_head()
 
@@ -32,12 +42,60 @@ class Connection(HttpToolsProtocol):
             self.send_400_response("The request's head is too large.")
 
     def on_headers_complete(self) -> None:
+        self._requests += 1
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        seconds = self.app.turn_away(path) if self._is_plain() else None
+        self._skipping = seconds is not None
+        if seconds is not None:
+            self._answer_busy(path, seconds)
+        else:
+            self._head_is_there()
+            super().on_headers_complete()
+            if self._is_last():
+                self.cycle.keep_alive = False  # uvicorn says so in the answer
+
+    def _is_last(self) -> bool:
+        most = self.app.requests_per_connection
+        return most is not None and self._requests >= most
+
+    def on_body(self, body: bytes) -> None:
+        if not self._skipping:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._skipping:
+            super().on_message_complete()
+            return
+        self._skipping = False
         self._head_is_there()
-        super().on_headers_complete()
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_there()
         super().connection_lost(exc)
+
+    def _is_plain(self) -> bool:
+        """Whether this POST's body can be skipped, on a connection that is kept and owes no answer."""
+        owes = self.cycle is not None and not self.cycle.response_complete
+        if owes or self.app.draining or self.expect_100_continue or self._is_last():
+            return False
+        if self.parser.get_method() != b"POST":
+            return False
+        length = dict(self.headers).get(b"content-length", b"")
+        short = length.isdigit() and int(length) <= MAX_SKIPPED
+        return short and self.parser.should_keep_alive() and not self.parser.should_upgrade()
+
+    def _answer_busy(self, path: str, seconds: int) -> None:
+        """429. The timer of the head goes on, for the body that is skipped."""
+        self._head = 0
+        self.app.responded("POST", path, 429)
+        self.server_state.total_requests += 1
+        general = [b"%s: %s\r\n" % header for header in self.server_state.default_headers]
+        parts = [STATUS_LINE[429], *general, _BUSY_HEAD, b"%d\r\n\r\n" % seconds, BUSY]
+        self.transport.write(b"".join(parts))
 
     def _expect_head(self) -> None:
         self._head = 0
@@ -49,5 +107,7 @@ class Connection(HttpToolsProtocol):
             self._timer = None
 
     def _too_slow(self) -> None:
-        if not self.transport.is_closing():
+        if self._skipping:
+            self.transport.close()
+        elif not self.transport.is_closing():
             self.send_400_response("The request's head came too slowly.")

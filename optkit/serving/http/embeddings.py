@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings` as OpenAI's clients call it, for models of the task embeddings.
+"""`POST /v1/embeddings` as OpenAI's clients call it, for models whose answers are vectors.
 
 Source: https://platform.openai.com/docs/api-reference/embeddings. Token ids as input are not taken.
 """
@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from optkit.serving.http.body import MODEL_REFUSALS, Body, record, timeout_of
+from optkit.serving.http.body import Body, record, timeout_of
+from optkit.serving.http.routes import Routes
 from optkit.serving.http.served import Served
 from optkit.serving.http.settings import ServeSettings
 from optkit.serving.http.tensors import b64
@@ -38,11 +39,11 @@ class Embeddings(BaseModel):
     usage: Usage
 
 
-def routes(models: list[Served], settings: ServeSettings) -> tuple[APIRouter, list[Body]]:
-    router = APIRouter(tags=["embeddings"])
-    known = {served.name: served for served in models if served.task.name == "embeddings"}
+def routes(models: list[Served], settings: ServeSettings) -> Routes:
+    routes = Routes(APIRouter(tags=["embeddings"]))
+    known = {served.name: served for served in models if served.task.embeds}
     if not known:
-        return router, []
+        return routes
     widths = {name: len(served.current.predictor.predict_one("")) for name, served in known.items()}
     text: Any = Annotated[str, StringConstraints(max_length=settings.max_text)]
     many: Any = Annotated[list[text], Field(min_length=1, max_length=settings.max_inputs)]
@@ -55,12 +56,7 @@ def routes(models: list[Served], settings: ServeSettings) -> tuple[APIRouter, li
     )
     body = Body(kind)
 
-    @router.post(
-        "/v1/embeddings",
-        response_model=Embeddings,
-        responses=MODEL_REFUSALS,
-        openapi_extra=body.described(),
-    )
+    @routes.way("/v1/embeddings", body, list(known.values()), response_model=Embeddings)
     async def embeddings(request: Request) -> Response:
         timeout_s = timeout_of(request, settings.timeout_s)
         given = await body.read(request)
@@ -78,4 +74,4 @@ def routes(models: list[Served], settings: ServeSettings) -> tuple[APIRouter, li
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return JSONResponse({"object": "list", "data": data, "model": given.model, "usage": usage})
 
-    return router, [body]
+    return routes

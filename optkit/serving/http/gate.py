@@ -1,6 +1,7 @@
 """`Gate`: the outermost layer. Key, limits and load are judged before anything is parsed.
 
-Under overload most requests end here, so that turning them away costs little of what the model needs.
+Under overload most requests end here, or before, in `Connection`: turning them away has to cost little of
+what the model needs.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from starlette.requests import Request
+
+from optkit.serving.http.errors import BUSY, answer_to
 from optkit.serving.http.logs import log
 from optkit.serving.http.metrics import Metrics
+from optkit.serving.http.routes import Way
 from optkit.serving.http.settings import ServeSettings
 from optkit.serving.http.tracing import TRACING
 
@@ -21,7 +26,10 @@ OPEN = ("/v2/health/live", "/v2/health/ready", "/", "/docs", "/page.js", "/page.
 
 
 class Gate:
-    """ASGI. `most` requests with a body may be under way; `draining` ends connections with their answer."""
+    """ASGI. `draining` ends connections with their answer; `ways` are the paths that lead to models.
+
+    A connection ends after `requests_per_connection`, unless that is None.
+    """
 
     def __init__(self, app: Callable, settings: ServeSettings, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -29,8 +37,11 @@ class Gate:
         self._max_body, self._timeout_s = settings.max_body, settings.timeout_s
         self._most = settings.queue + settings.streams * settings.max_batch
         self._log = settings.log_requests
+        # Clients that connect at once often meet the same worker; later the idle one is the first to accept.
+        self.requests_per_connection = 100 if settings.workers > 1 else None
         self.under_way = 0
         self.draining = False
+        self.ways: dict[str, Way] = {}
 
     async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
         if scope["type"] != "http":
@@ -46,6 +57,19 @@ class Gate:
         else:
             await self._with_body(scope, headers, receive, counted)
 
+    def turn_away(self, path: str) -> int | None:
+        """Whole seconds until there may be room for a request with a body; None where there is."""
+        if self.under_way >= self._most:
+            return 1
+        way = self.ways.get(path)
+        return way.turn_away() if way else None
+
+    def responded(self, method: str, path: str, code: int) -> None:
+        """Count an answer, and log it where that was asked for."""
+        self._metrics.responded(code)
+        if self._log:
+            log("info", "request", method=method, path=path, code=code)
+
     def _knows(self, headers: dict[bytes, bytes]) -> bool:
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         given = given.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
@@ -58,8 +82,9 @@ class Gate:
         if not length.isdigit() or int(length) > self._max_body:
             await refuse(send, 413, f"A body may have {self._max_body} bytes.", [(b"connection", b"close")])
             return
-        if self.under_way >= self._most:
-            await refuse(send, 429, "The server is busy.", [(b"retry-after", b"1")])
+        seconds = self.turn_away(scope["path"]) if scope["method"] == "POST" else None
+        if seconds is not None:
+            await refuse(send, 429, BUSY, [(b"retry-after", b"%d" % seconds)])
             return
         self.under_way += 1
         try:
@@ -73,9 +98,21 @@ class Gate:
                 await refuse(send, 413, message, [(b"connection", b"close")])
             else:
                 with TRACING.span(f"{scope['method']} {scope['path']}", headers):
-                    await self._app(scope, _replay(body, receive), send)
+                    await self._answer(scope, _replay(body, receive), send)
         finally:
             self.under_way -= 1
+
+    async def _answer(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+        """By the way to a model where the path is one, else by the application."""
+        way = self.ways.get(scope["path"]) if scope["method"] == "POST" else None
+        if way is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            response = await way.endpoint(Request(scope, receive))
+        except Exception as error:
+            response = answer_to(error, scope["path"])
+        await response(scope, receive, send)
 
     async def _body(self, receive: Callable) -> bytes | None:
         """All of it; None where it is too large."""
@@ -95,18 +132,17 @@ class Gate:
     def _counted(self, scope: dict[str, Any], send: Callable) -> Callable:
         async def counting(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                self._metrics.responded(message["status"])
+                self.responded(scope["method"], scope["path"], message["status"])
                 if self.draining:
                     message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
-                if self._log:
-                    log("info", "request", method=scope["method"], path=scope["path"], code=message["status"])
             await send(message)
 
         return counting
 
 
-async def refuse(send: Callable, code: int, message: str, headers: list[tuple[bytes, bytes]]) -> None:
-    body = json.dumps({"error": message}).encode()
+async def refuse(send: Callable, code: int, message: str | bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    """`message` becomes JSON, unless it is JSON already."""
+    body = message if isinstance(message, bytes) else json.dumps({"error": message}).encode()
     plain = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": code, "headers": plain + headers})
     await send({"type": "http.response.body", "body": body})

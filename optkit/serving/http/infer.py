@@ -14,7 +14,9 @@ from starlette.responses import JSONResponse, Response
 
 from optkit._version import __version__
 from optkit.errors import DataError
-from optkit.serving.http.body import MODEL_REFUSALS, Body, answers_of, record, timeout_of
+from optkit.serving.http.body import Body, answers_of, record, timeout_of
+from optkit.serving.http.generation import options_among, parameters
+from optkit.serving.http.routes import Routes
 from optkit.serving.http.served import Served
 from optkit.serving.http.settings import ServeSettings
 from optkit.serving.http.tensors import Tensor, examples, flat, from_raw, inputs_of, outputs_of, tensors
@@ -80,10 +82,9 @@ def body_of(served: Served, settings: ServeSettings) -> Body:
     return Body(kind)
 
 
-def routes(
-    models: list[Served], settings: ServeSettings, draining: Callable[[], bool]
-) -> tuple[APIRouter, list[Body]]:
-    router = APIRouter(tags=["v2"])
+def routes(models: list[Served], settings: ServeSettings, draining: Callable[[], bool]) -> Routes:
+    routes = Routes(APIRouter(tags=["v2"]))
+    router = routes.router
 
     @router.get("/v2", responses=answers_of(401))
     async def server() -> Server:
@@ -99,16 +100,15 @@ def routes(
             raise HTTPException(503, "The server is shutting down.")
         return Ready(ready=True)
 
-    bodies = []
     for served in models:
         body = body_of(served, settings)
-        bodies.append(body)
         for versioned in (False, True):
-            _add(router, served, body, settings, versioned)
-    return router, bodies
+            _add(routes, served, body, settings, versioned)
+    return routes
 
 
-def _add(router: APIRouter, served: Served, body: Body, settings: ServeSettings, versioned: bool) -> None:
+def _add(routes: Routes, served: Served, body: Body, settings: ServeSettings, versioned: bool) -> None:
+    router, generation = routes.router, parameters(settings)
     path = f"/v2/models/{served.name}" + ("/versions/{version}" if versioned else "")
     label = f"{served.name} by version" if versioned else served.name
     unknown = answers_of(404) if versioned else {}
@@ -144,19 +144,22 @@ def _add(router: APIRouter, served: Served, body: Body, settings: ServeSettings,
         check(request)
         return Ready(ready=True)
 
-    @router.post(
+    @routes.way(
         f"{path}/infer",
+        body,
+        [served],
         name=f"infer {label}",
         response_model=Answer,
-        responses=MODEL_REFUSALS | unknown,
-        openapi_extra={**body.described(), **extra},
+        responses=unknown,
+        openapi_extra=extra,
     )
     async def infer(request: Request) -> Response:
         check(request)
         timeout_s = timeout_of(request, settings.timeout_s)
         wanted, raw = await _read(request, body)
         columns = _columns(wanted, raw, settings)
-        answers, version = await served.answer(examples(served.task, columns), timeout_s)
+        options = options_among(generation, wanted.parameters) if served.task.generates else {}
+        answers, version = await served.answer(examples(served.task, columns), timeout_s, options)
         return _answer(wanted, tensors(served.task, answers), served.name, version)
 
 
@@ -209,10 +212,10 @@ def _answer(wanted: Any, given: list[Tensor], name: str, version: str) -> Respon
         raise DataError(f"Expected outputs among {sorted(by_name)}.")
     binary = bool(wanted.parameters.get("binary_data_output"))
     outputs, parts = [], []
-    for key, parameters in asked.items():
+    for key, settings in asked.items():
         tensor = by_name[key]
         entry: dict[str, Any] = {"name": key, "datatype": tensor.datatype, "shape": tensor.shape}
-        if parameters.get("binary_data", binary):
+        if settings.get("binary_data", binary):
             parts.append(tensor.raw())
             entry["parameters"] = {"binary_data_size": len(parts[-1])}
         else:

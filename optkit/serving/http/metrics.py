@@ -92,6 +92,7 @@ class ModelMetrics:
         self._seconds, self._inputs = metrics.batch_seconds.labels(name), metrics.batch_inputs.labels(name)
         self._answered, self._waited = metrics.answered.labels(name), metrics.waited.labels(name)
         self._queued = metrics.queued.labels(name)
+        self._failures: dict[str, Any] = {}
 
     def batch(self, inputs: int, seconds: float) -> None:
         self._inputs.observe(inputs)
@@ -105,7 +106,9 @@ class ModelMetrics:
         self._queued.set(inputs)
 
     def failed(self, reason: str) -> None:
-        self._metrics.failures.labels(self._name, reason).inc()
+        if reason not in self._failures:
+            self._failures[reason] = self._metrics.failures.labels(self._name, reason)
+        self._failures[reason].inc()
 
     def swapped(self, outcome: str) -> None:
         self._metrics.swaps.labels(self._name, outcome).inc()

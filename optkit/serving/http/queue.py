@@ -20,19 +20,28 @@ CHARACTERS = 4
 
 
 class QueueFull(OptkitError):
-    """No room to wait; `retry_after_s` is about when there is."""
+    """No room to wait; `retry_after_s` is about when there is, in whole seconds."""
 
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__("The server is busy.", hint="Try again later.")
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__("The server is busy.")
         self.retry_after_s = retry_after_s
+
+
+class Late(OptkitError):
+    """The deadline passed before the answer came."""
 
 
 @dataclass(eq=False)
 class Job:
-    """One request: `inputs`, answered in place. `deadline` and `arrived` are times of the line's clock."""
+    """One request: `inputs`, answered in place. `deadline` and `arrived` are times of the line's clock.
+
+    A batch has one set of `options`. An `alone` job shares its batch with no other, and is never cut.
+    """
 
     inputs: Sequence[Any]
     deadline: float = float("inf")
+    options: dict[str, Any] = field(default_factory=dict)
+    alone: bool = False
     arrived: float = 0.0
     begun: float = 0.0
     abandoned: bool = False
@@ -82,6 +91,14 @@ class WaitingLine:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def full(self) -> bool:
+        return len(self._items) >= self.capacity
+
+    def retry_after_s(self) -> int:
+        """About how long what waits takes, for `Retry-After`."""
+        return max(1, round(len(self._items) * self._per_input_s))
+
     def put(self, job: Job) -> None:
         """Raises QueueFull where its inputs do not fit; none of them waits then."""
         job.arrived = self._clock()
@@ -90,7 +107,7 @@ class WaitingLine:
             if self._closed:
                 raise OptkitError("This line is closed.")
             if len(self._items) + len(items) > self.capacity:
-                raise QueueFull(len(self._items) * self._per_input_s)
+                raise QueueFull(self.retry_after_s())
             self._items += items
             self._changed.notify()
 
@@ -115,7 +132,7 @@ class WaitingLine:
             return batch
 
     def took(self, inputs: int, seconds: float) -> None:
-        """What a batch cost, for `Retry-After`."""
+        """What a batch cost."""
         self._per_input_s += 0.1 * (seconds / max(inputs, 1) - self._per_input_s)
 
     def close(self) -> None:
@@ -134,7 +151,12 @@ class WaitingLine:
 
     def _pick(self) -> list[Item]:
         first = self._items[0]
-        order = sorted(self._items[1:], key=lambda item: abs(item.tokens - first.tokens))
+        if first.job.alone:
+            mine = [item for item in self._items if item.job is first.job]
+            self._items = self._items[len(mine) :]  # a job's inputs stand together
+            return mine
+        others = (x for x in self._items[1:] if x.job.options == first.job.options and not x.job.alone)
+        order = sorted(others, key=lambda item: abs(item.tokens - first.tokens))
         batch, longest = [first], first.tokens
         for item in order[: self.max_batch - 1]:
             longest = max(longest, item.tokens)

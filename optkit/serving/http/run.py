@@ -31,6 +31,7 @@ def serve(settings: ServeSettings) -> None:
     for package in ("fastapi", "uvicorn", "httptools", "prometheus_client"):
         if util.find_spec(package) is None:
             raise MissingDependency.of(package, "serve")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its pool would compete with the model's
     _check(settings)
     import uvicorn
 
@@ -38,7 +39,6 @@ def serve(settings: ServeSettings) -> None:
 
     set_up()
     os.environ[SETTINGS] = settings.to_json()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its pool would compete with the model's
     if not settings.api_key and settings.host not in ("127.0.0.1", "::1", "localhost"):
         log("warning", "no API key is set, and other machines can reach this server", host=settings.host)
     # Uvicorn raises a signal again once it has shut down in order; that one ends nothing.

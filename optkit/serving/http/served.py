@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact, is_inside
-from optkit.errors import CheckpointError, DataError, OptkitError
+from optkit.errors import CheckpointError, DataError
 from optkit.serving.http.batcher import Batcher
 from optkit.serving.http.metrics import ModelMetrics
-from optkit.serving.http.queue import Job, QueueFull, WaitingLine
+from optkit.serving.http.queue import Job, Late, QueueFull, WaitingLine
 from optkit.serving.http.settings import ServeSettings
+from optkit.serving.http.streaming import Writing
 from optkit.serving.http.tracing import TRACING
 from optkit.serving.predictor import Predictor, load
-
-
-class Late(OptkitError):
-    """The deadline passed before the answer came."""
 
 
 @dataclass(frozen=True)
@@ -53,44 +51,50 @@ class Served:
         self.name, self.path = name, Path(path)
         self._settings, self._metrics, self._loop = settings, metrics, loop
         self.current = self.open()
-        self.on_answer: Callable[[Sequence[Any], Sequence[Any]], None] | None = None
+        self._turns, self._writers = asyncio.Semaphore(settings.streams), 0
+        self.on_answer: Callable[[Sequence[Any], Sequence[Any], dict[str, Any]], None] | None = None
 
     @property
     def task(self) -> Any:
         return self.current.predictor.task
 
+    @property
+    def full(self) -> bool:
+        """Whether no request would find room to wait."""
+        return self.current.line.full
+
+    def turn_away(self) -> int:
+        """Count a request that found no room; when to come back, in seconds."""
+        self._metrics.failed("full")
+        return self.current.line.retry_after_s()
+
     def open(self) -> Version:
-        """Load what lies in the folder now, and let it answer once. Raises OptkitError."""
+        """Load what lies in the folder now. Raises OptkitError."""
         s = self._settings
         predictor = open_predictor(self.path, s)
-        task = predictor.task
-        predictor.predict(list(task.samples()))  # the first answers are slow, and a broken model shows itself
-        longest = getattr(getattr(task, "encoder", None), "max_length", 512)
+        longest = getattr(getattr(predictor.task, "encoder", None), "max_length", 512)
         line = WaitingLine(s.queue, s.max_batch, s.max_tokens, s.max_delay_ms / 1000, longest)
         batcher = Batcher(predictor, line, s.streams, self._deliver, self._metrics)
         return Version(predictor.artifact.fingerprint()[:12], predictor, line, batcher)
 
-    async def answer(self, inputs: Sequence[Any], timeout_s: float) -> tuple[list[Any], str]:
-        """The answers, and the version that gave them. Raises QueueFull, Late, DataError."""
-        version = self.current
-        job = Job(inputs, time.monotonic() + timeout_s, future=self._loop.create_future())
-        try:
-            version.line.put(job)
-        except QueueFull:
-            self._metrics.failed("full")
-            raise
-        self._metrics.queued(len(version.line))
+    async def answer(
+        self, inputs: Sequence[Any], timeout_s: float, options: dict[str, Any] | None = None
+    ) -> tuple[list[Any], str]:
+        """The answers, and the version that gave them; `options` as for `Predictor.predict`.
+
+        Raises QueueFull, Late, DataError.
+        """
+        version, options = self.current, options or {}
+        drawn = bool(options.get("temperature"))  # the same seed draws the same text at the same place
+        deadline = time.monotonic() + timeout_s
+        job = Job(inputs, deadline, options, alone=drawn, future=self._loop.create_future())
         timer = self._loop.call_later(timeout_s, _expire, job)
+        self._metrics.queued(len(version.line) + len(inputs))
         try:
+            version.line.put(job)  # last, as the thread that this wakes needs the interpreter to itself
             await job.future
-        except Late:
-            self._metrics.failed("late")
-            raise
-        except DataError:
-            self._metrics.failed("input")
-            raise
-        except Exception:
-            self._metrics.failed("error")
+        except Exception as error:
+            self._metrics.failed(_reason(error))
             raise
         finally:
             timer.cancel()
@@ -103,8 +107,37 @@ class Served:
         )
         self._metrics.answered(time.monotonic() - job.arrived, job.begun - job.arrived)
         if self.on_answer:
-            self.on_answer(inputs, job.answers)
+            self.on_answer(inputs, job.answers, options)
         return job.answers, version.name
+
+    async def write(
+        self, prompt: Any, timeout_s: float, options: dict[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        """The pieces of a text as a language model writes it, and last its whole answer.
+
+        As many texts as there are streams are written at once, beside the batches; others wait. Raises as
+        `answer` does.
+        """
+        begun = time.monotonic()
+        try:
+            if self._writers >= self._settings.queue:
+                raise QueueFull(1)
+            self._writers += 1
+            try:
+                async with self._turns:
+                    turn = time.monotonic()
+                    predictor = self.current.predictor
+                    writing = Writing(lambda: predictor.generate(prompt, **options), begun + timeout_s)
+                    async with aclosing(aiter(writing)) as pieces:
+                        async for piece in pieces:
+                            yield piece
+            finally:
+                self._writers -= 1
+        except Exception as error:
+            self._metrics.failed(_reason(error))
+            raise
+        self._metrics.answered(time.monotonic() - begun, turn - begun)
+        yield writing.answer
 
     def swap(self, version: Version) -> None:
         """From now on `version` answers; the old one answers what it accepted, and goes."""
@@ -122,7 +155,10 @@ class Served:
 
 
 def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predictor:
-    """Load a folder for serving: nothing in it may point outside, every file is as it was written."""
+    """Load a folder for serving: nothing in it may point outside, every file is as it was written.
+
+    It answers once here: first answers are slow, and a model that cannot answer shows itself.
+    """
     artifact = Artifact.open(path)
     for file in path.rglob("*"):
         if not is_inside(file, path):
@@ -134,7 +170,20 @@ def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predi
     if settings.streams > 1 and (settings.runtime or artifact.format) == "openvino":
         options.setdefault("streams", settings.streams)
         options["threads"] = options.get("threads", 1) * settings.streams  # of all streams together
-    return load(path, settings.runtime, **options)
+    predictor = load(path, settings.runtime, **options)
+    try:
+        short = {"max_new_tokens": 1} if predictor.task.generates else {}
+        predictor.predict(list(predictor.task.samples()), **short)
+    except BaseException:
+        predictor.close()
+        raise
+    return predictor
+
+
+def _reason(error: Exception) -> str:
+    """What a failure is counted as."""
+    kinds = {QueueFull: "full", Late: "late", DataError: "input"}
+    return next((name for kind, name in kinds.items() if isinstance(error, kind)), "error")
 
 
 def _expire(job: Job) -> None:

@@ -15,7 +15,10 @@ from optkit.errors import RecipeError
 #: The environment variables that hold the settings of a worker process, and the API key.
 SETTINGS, API_KEY = "OPTKIT_SERVE", "OPTKIT_API_KEY"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_POSITIVE = ("workers", "streams", "max_batch", "max_tokens", "queue", "timeout_s", "max_body", "max_text")
+_POSITIVE = (
+    *("workers", "streams", "max_batch", "max_tokens", "queue", "timeout_s", "max_body", "max_text"),
+    "max_new_tokens",
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class ServeSettings:
     `streams` batches run at once; each has `threads` threads (None: the cores shared out evenly).
     A batch has at most `max_batch` inputs and `max_tokens` tokens, and waits at most `max_delay_ms` to
     fill while others are being answered. `queue` inputs may wait; more get 429. `timeout_s` bounds a
-    request. `max_body` is in bytes, `max_text` in characters, `max_inputs` counts a request's inputs.
+    request. `max_body` is in bytes, `max_text` in characters, `max_inputs` counts a request's inputs,
+    `max_new_tokens` what a language model may be asked to write behind each of them.
     `watch_s` is how often folders are looked at for a new version (0: never). On SIGTERM connections
     are still answered for `drain_s`, each for the last time.
     """
@@ -46,6 +50,7 @@ class ServeSettings:
     max_body: int = 2**20
     max_text: int = 100_000
     max_inputs: int = 128
+    max_new_tokens: int = 256
     api_key_file: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None

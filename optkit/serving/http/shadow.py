@@ -13,29 +13,25 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
-
 from optkit.serving.http.logs import log
 from optkit.serving.http.metrics import ModelMetrics
 from optkit.serving.predictor import Predictor
 
 #: Requests that may wait for the shadow.
 LAG = 256
-#: How far two numbers may lie apart and still agree.
-CLOSE = 1e-2
 
 
 class Shadow:
     def __init__(self, predictor: Predictor, metrics: ModelMetrics) -> None:
         self._predictor, self._metrics = predictor, metrics
-        self._waiting: queue.Queue[tuple[Sequence[Any], Sequence[Any]] | None] = queue.Queue(LAG)
+        self._waiting: queue.Queue[tuple[Sequence[Any], Sequence[Any], dict] | None] = queue.Queue(LAG)
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
         self._thread.start()
 
-    def compare(self, inputs: Sequence[Any], answers: Sequence[Any]) -> None:
+    def compare(self, inputs: Sequence[Any], answers: Sequence[Any], options: dict[str, Any]) -> None:
         """Returns at once."""
         try:
-            self._waiting.put_nowait((inputs, answers))
+            self._waiting.put_nowait((inputs, answers, options))
         except queue.Full:
             self._metrics.shadow_dropped(len(inputs))
 
@@ -51,24 +47,13 @@ class Shadow:
         with suppress(OSError, AttributeError):  # of this thread alone, where the system can
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         while (found := self._waiting.get()) is not None:
-            inputs, answers = found
+            inputs, answers, options = found
             begun = time.monotonic()
             try:
-                others = self._predictor.predict(inputs)
+                others = self._predictor.predict(inputs, **options)
+                alike = sum(map(self._predictor.task.alike, answers, others))
             except Exception as error:
                 log("error", "shadow failed", error=type(error).__name__)
                 self._metrics.shadow_dropped(len(inputs))
                 continue
-            seconds = time.monotonic() - begun
-            total = sum(agreement(a, b) for a, b in zip(answers, others))
-            self._metrics.shadowed(len(inputs), total, seconds)
-
-
-def agreement(answer: Any, other: Any) -> float:
-    """1 for the same label, text or entities, or nearly the same number; the cosine of two vectors."""
-    if isinstance(answer, np.ndarray):
-        lengths = float(np.linalg.norm(answer) * np.linalg.norm(other))
-        return max(0.0, float(answer @ other) / lengths) if lengths else float(not other.any())
-    if answer.label is None:
-        return float(np.isclose(answer.score, other.score, rtol=CLOSE, atol=CLOSE))
-    return float(answer.label == other.label)
+            self._metrics.shadowed(len(inputs), alike, time.monotonic() - begun)

@@ -7,7 +7,6 @@ extension_binary_data.md. A BYTES element in raw form is four bytes of its lengt
 from __future__ import annotations
 
 import base64
-import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from optkit.errors import DataError
-from optkit.task import Task
+from optkit.task import Field, Task
 
 _NUMPY = {"FP32": "<f4", "INT32": "<i4"}
 
@@ -28,6 +27,12 @@ class Tensor:
     name: str
     datatype: str
     data: Any
+
+    @classmethod
+    def of(cls, field: Field, values: Sequence[Any]) -> Tensor:
+        """One value per input."""
+        data = values if field.datatype == "BYTES" else np.array(values, dtype=_NUMPY[field.datatype])
+        return cls(field.name, field.datatype, data)
 
     @property
     def shape(self) -> list[int]:
@@ -45,60 +50,30 @@ class Tensor:
 
 def inputs_of(task: Task) -> list[dict[str, Any]]:
     """What the model takes, for its metadata."""
-    names = {"question-answering": ("question", "context"), "image-classification": ("image",)}
-    return [{"name": n, "datatype": "BYTES", "shape": [-1]} for n in names.get(task.name, ("text",))]
+    return [_described(field) for field in task.takes if field.required]
 
 
 def outputs_of(task: Task) -> list[dict[str, Any]]:
     """What the model gives, for its metadata."""
-    columns = {
-        "embeddings": [("embedding", "FP32", [-1, -1])],
-        "token-classification": [("entities", "BYTES", [-1])],
-        "question-answering": [
-            ("answer", "BYTES", [-1]),
-            ("start", "INT32", [-1]),
-            ("end", "INT32", [-1]),
-            ("score", "FP32", [-1]),
-        ],
-    }
-    labels = len(getattr(task, "labels", ()))
-    classes = [("label", "BYTES", [-1]), ("score", "FP32", [-1]), ("scores", "FP32", [-1, labels])]
-    found = columns.get(task.name, classes)
-    return [{"name": n, "datatype": kind, "shape": shape} for n, kind, shape in found]
+    return [_described(field) for field in task.gives()]
 
 
 def examples(task: Task, columns: dict[str, list[Any]]) -> list[Any]:
     """Inputs for `predict` from the tensors of a request, by name. Raises DataError."""
-    needed = [spec["name"] for spec in inputs_of(task)]
-    allowed = [*needed, *(["text_pair"] if task.name == "text-classification" else [])]
-    if set(needed) - set(columns) or set(columns) - set(allowed):
+    needed = [field.name for field in task.takes if field.required]
+    if set(needed) - set(columns) or set(columns) - {field.name for field in task.takes}:
         raise DataError(f"Expected the inputs {needed}, received {sorted(columns)[:8]}.")
     if len({len(values) for values in columns.values()}) != 1:
         raise DataError("Expected inputs of one length.")
-    if task.name == "image-classification":
-        return [x if isinstance(x, bytes) else task.from_json({"b64": x}) for x in columns["image"]]
-    texts = {name: [_text(x) for x in values] for name, values in columns.items()}
-    if len(texts) == 1:
-        return texts[needed[0]]
-    return list(zip(*(texts[name] for name in allowed if name in texts)))
+    given = [field for field in task.takes if field.name in columns]
+    parts = [columns[f.name] if f.binary else [_text(x) for x in columns[f.name]] for f in given]
+    return [task.from_fields(row) for row in zip(*parts)]
 
 
 def tensors(task: Task, answers: Sequence[Any]) -> list[Tensor]:
     """The answers as the outputs that `outputs_of` names."""
-    if task.name == "embeddings":
-        return [Tensor("embedding", "FP32", np.stack(list(answers)).astype(np.float32))]
-    if task.name == "token-classification":
-        entities = [json.dumps(task.describe(a)["entities"], ensure_ascii=False) for a in answers]
-        return [Tensor("entities", "BYTES", entities)]
-    score = Tensor("score", "FP32", np.array([a.score for a in answers], dtype=np.float32))
-    if task.name == "question-answering":
-        places = [
-            Tensor(n, "INT32", np.array([getattr(a, n) for a in answers], np.int32)) for n in ("start", "end")
-        ]
-        return [Tensor("answer", "BYTES", [a.text for a in answers]), *places, score]
-    labels = [a.label if isinstance(a.label, str) else json.dumps(a.label or []) for a in answers]
-    scores = np.array([list(a.scores.values()) for a in answers], dtype=np.float32)
-    return [Tensor("label", "BYTES", labels), score, Tensor("scores", "FP32", scores)]
+    columns = zip(*(task.fields(answer) for answer in answers))
+    return [Tensor.of(field, values) for field, values in zip(task.gives(), columns)]
 
 
 def from_raw(raw: bytes) -> list[bytes]:
@@ -119,6 +94,10 @@ def from_raw(raw: bytes) -> list[bytes]:
 def flat(data: Any) -> list[Any]:
     """JSON data row after row; it may be nested."""
     return [x for part in data for x in flat(part)] if isinstance(data, list) else [data]
+
+
+def _described(field: Field) -> dict[str, Any]:
+    return {"name": field.name, "datatype": field.datatype, "shape": [-1, *field.shape]}
 
 
 def _text(value: Any) -> str:

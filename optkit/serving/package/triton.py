@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError
 from optkit.serving.package.requirements import runtime_of
 from optkit.session import TensorSpec, open_session
+from optkit.task import open_task
+from optkit.tasks.text_classification import SINGLE, TextClassification
 from optkit.text import TextEncoder
 
 #: Artifact format → (Triton's backend, the name it wants the model file to have).
@@ -122,8 +123,6 @@ def _place(artifact: Artifact, target: Path, name: str) -> None:
 
 
 def _labels(artifact: Artifact) -> list[str]:
-    """Class names of a text classifier, in order; [] for other tasks."""
-    names: dict[str, Any] = artifact.config.get("id2label") or {}
-    if artifact.task != "text-classification":
-        return []
-    return [str(names[key]) for key in sorted(names, key=int)]
+    """Class names, in order, where the model picks one of them; [] otherwise."""
+    task = open_task(artifact)
+    return task.labels if isinstance(task, TextClassification) and task.problem == SINGLE else []

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from optkit import load
-from tests.serving.artifacts import TASKS, TEXTS
+from tests.serving.artifacts import INPUTS, TASKS, TEXTS
+from tests.serving.http.test_predict import as_json
 
 PATH = "/v2/models/text-classification"
 
@@ -34,13 +35,12 @@ def test_health_and_metadata(client):
     assert client.get("/v2/models/none").status_code == 404
 
 
-@pytest.mark.parametrize("task", [t for t in TASKS if t != "image-classification"])
+@pytest.mark.parametrize("task", TASKS)
 def test_outputs_have_the_names_types_and_shapes_of_the_metadata(task, client):
-    qa = task == "question-answering"
-    inputs = [tensor("question", "who?", "what?"), tensor("context", "a film", "the plot")]
-    answer = client.post(
-        f"/v2/models/{task}/infer", json={"id": "7", "inputs": inputs if qa else [tensor("text", "a", "b c")]}
-    )
+    image = as_json("image-classification", INPUTS["image-classification"][0])["b64"]
+    names = [entry["name"] for entry in client.get(f"/v2/models/{task}").json()["inputs"]]
+    inputs = [tensor(name, *([image] * 2 if name == "image" else ["a film", "the plot"])) for name in names]
+    answer = client.post(f"/v2/models/{task}/infer", json={"id": "7", "inputs": inputs})
     assert answer.status_code == 200, answer.text
     found = answer.json()
     assert found["id"] == "7"

@@ -34,14 +34,33 @@ def test_tokens_bound_a_batch_and_one_input_always_fits():
     assert [len(waiting.take()) for _ in range(3)] == [1, 2, 1]
 
 
+def test_a_batch_has_one_set_of_options():
+    waiting = line(max_batch=9)
+    for i in range(6):
+        waiting.put(Job([f"{i}"], options={"max_new_tokens": i % 2}))
+    assert [texts(waiting.take()) for _ in range(2)] == [["0", "2", "4"], ["1", "3", "5"]]
+
+
+def test_a_job_that_is_alone_is_given_out_whole_and_in_order():
+    waiting = line(max_batch=2)
+    waiting.put(Job(["a"]))
+    waiting.put(Job(["long " * 50, "b", "c", "b"], alone=True))
+    waiting.put(Job(["d"]))
+    assert texts(waiting.take()) == ["a", "d"]
+    assert texts(waiting.take()) == ["long " * 50, "b", "c", "b"]
+
+
 def test_a_line_that_is_full_takes_nothing_of_a_request():
     waiting = line(capacity=3)
     waiting.put(Job(["a", "b"]))
+    waiting.took(1, 21.0)  # the average begins at 0.01 s, and goes a tenth of the way
     with pytest.raises(QueueFull) as refused:
         waiting.put(Job(["c", "d"]))
-    assert refused.value.retry_after_s > 0
+    assert refused.value.retry_after_s == 4
     assert len(waiting) == 2
+    assert not waiting.full
     waiting.put(Job(["c"]))
+    assert waiting.full
 
 
 def test_late_and_abandoned_requests_cost_no_work():

@@ -4,11 +4,8 @@ import re
 import time
 from types import SimpleNamespace
 
-import numpy as np
-import pytest
-
 from optkit import load
-from optkit.serving.http.shadow import LAG, Shadow, agreement
+from optkit.serving.http.shadow import LAG, Shadow
 from tests.serving.artifacts import TEXTS, artifact
 
 
@@ -48,23 +45,7 @@ def test_a_shadow_that_lags_or_fails_keeps_nobody_waiting():
     shadow = Shadow(Slow(), SimpleNamespace(shadow_dropped=dropped.append))
     begun = time.monotonic()
     for _ in range(LAG + 50):
-        shadow.compare(["a"], ["b"])
+        shadow.compare(["a"], ["b"], {})
     assert time.monotonic() - begun < LAG * 0.01
     assert sum(dropped) >= 30
     shadow.close()
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [
-        (np.array([1.0, 0]), np.array([2.0, 0]), 1),
-        (np.array([1.0, 0]), np.array([0, 1.0]), 0),
-        (np.zeros(2), np.zeros(2), 1),
-        (SimpleNamespace(label=["a"]), SimpleNamespace(label=["a"]), 1),
-        (SimpleNamespace(label="a"), SimpleNamespace(label="b"), 0),
-        (SimpleNamespace(label=None, score=1.0), SimpleNamespace(label=None, score=1.005), 1),
-        (SimpleNamespace(label=None, score=1.0), SimpleNamespace(label=None, score=1.1), 0),
-    ],
-)
-def test_agreement(one, other, expected):
-    assert agreement(one, other) == pytest.approx(expected)

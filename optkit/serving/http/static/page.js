@@ -16,18 +16,20 @@ async function call(path, body) {
 let models = [];
 const chosen = () => models.find((model) => model.name === $("model").value);
 
+// A second part that every input needs makes an object of the two; one that may lack makes a pair.
 function input() {
-  const text = $("text").value, second = $("second").value, task = chosen().task;
-  if (task === "question-answering") return { question: second, context: text };
-  if (task === "text-classification" && second) return [text, second];
-  return text;
+  const [first, second] = chosen().inputs, text = $("text").value, other = $("second").value;
+  if (second && second.required) return { [first.name]: other, [second.name]: text };
+  return second && other ? [text, other] : text;
 }
 
+const title = (name) => (name.charAt(0).toUpperCase() + name.slice(1)).replace("_", " ");
+
 function shape() {
-  const task = chosen().task, pair = task === "question-answering" || task === "text-classification";
-  $("second-label").hidden = !pair;
-  $("second-name").textContent = task === "question-answering" ? "Question" : "Second text (pairs only)";
-  $("first-name").textContent = task === "question-answering" ? "Context" : "Text";
+  const [first, second] = chosen().inputs, both = second && second.required;
+  $("second-label").hidden = !second;
+  $("second-name").textContent = both ? title(first.name) : "Second text (pairs only)";
+  $("first-name").textContent = title(both ? second.name : first.name);
 }
 
 function show(prediction) {
@@ -60,7 +62,7 @@ async function send(event) {
 
 async function begin() {
   try {
-    models = (await call("v1/models")).data.filter((model) => model.task !== "image-classification");
+    models = (await call("v1/models")).data.filter((model) => !model.inputs.some((part) => part.binary));
     $("model").replaceChildren(...models.map((model) => new Option(`${model.name} (${model.task})`, model.name)));
     if (models.length) shape();
     say(models.length ? "" : "No model here takes a text.");

@@ -1,0 +1,43 @@
+"""What a request may ask of a model that generates text: the fields of `Generation`, bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from starlette.exceptions import HTTPException
+
+from optkit.generation import Generation
+from optkit.serving.http.body import first_complaint
+from optkit.serving.http.settings import ServeSettings
+
+OPTIONS = frozenset(field.name for field in fields(Generation))
+
+
+def new_tokens(settings: ServeSettings) -> Any:
+    """The type of a number of tokens to write."""
+    return Annotated[int, Field(ge=1, le=settings.max_new_tokens)]
+
+
+def parameters(settings: ServeSettings) -> Any:
+    """The type of `parameters` in a request; the defaults are those of `Generation`, within the limit."""
+    usual = Generation()
+    found: dict[str, Any] = {
+        "max_new_tokens": (new_tokens(settings), min(usual.max_new_tokens, settings.max_new_tokens)),
+        "temperature": (Annotated[float, Field(ge=0, le=100)], usual.temperature),
+        "top_k": (Annotated[int, Field(ge=1)] | None, usual.top_k),
+        "top_p": (Annotated[float, Field(gt=0, le=1)], usual.top_p),
+        "seed": (Annotated[int, Field(ge=0, lt=2**63)], usual.seed),
+    }
+    return create_model("GenerationParameters", __config__=ConfigDict(extra="forbid"), **found)
+
+
+def options_among(parameters: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `given` that are about generation, checked: other protocols keep more in the same place."""
+    try:
+        asked = {name: value for name, value in given.items() if name in OPTIONS}
+        return TypeAdapter(parameters).validate_python(asked, strict=True).model_dump()
+    except ValidationError as error:
+        raise HTTPException(422, first_complaint(error)) from None

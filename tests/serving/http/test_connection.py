@@ -1,0 +1,192 @@
+"""What is answered before the application sees it: heads without end, and requests that find no room."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from optkit.serving.http import connection
+from optkit.serving.http.connection import MAX_SKIPPED, Connection
+
+BODY = b'{"instances": ["a fine film"]}'
+
+
+class App:
+    """Answers with the length of the body; `seconds` is when to come back, None where there is room."""
+
+    draining = False
+    requests_per_connection: int | None = None
+
+    def __init__(self) -> None:
+        self.seconds: int | None = None
+        self.codes: list[int] = []
+
+    def turn_away(self, path):
+        assert path == "/v1/models/m:predict"
+        return self.seconds
+
+    def responded(self, method, path, code):
+        self.codes.append(code)
+
+    async def __call__(self, scope, receive, send):
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        said = b"%d" % len(body)
+        headers = [(b"content-length", b"%d" % len(said))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": said})
+
+
+class Client:
+    def __init__(self, reader, writer) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        head = (await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 10)).decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in head[1:] if line)
+        content = await self._reader.readexactly(int(headers["content-length"]))
+        return int(head[0].split()[1]), headers, content
+
+    async def ended(self) -> bool:
+        return await asyncio.wait_for(self._reader.read(), 10) == b""
+
+
+def converse(talk) -> App:
+    """`talk(app, client)` on a connection of its own; the application, for what it counted."""
+    app = App()
+
+    async def run():
+        config = uvicorn.Config(app, log_config=None, proxy_headers=False, timeout_keep_alive=1)
+        config.load()
+        loop, state = asyncio.get_running_loop(), ServerState()
+        state.default_headers = [(b"date", b"today")]
+        server = await loop.create_server(lambda: Connection(config, state, {}), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        try:
+            await talk(app, Client(reader, writer))
+        finally:
+            writer.close()
+            server.close()
+
+    asyncio.run(run())
+    return app
+
+
+def post(body: bytes = BODY, *headers: str) -> bytes:
+    head = ["POST /v1/models/m:predict?x=1 HTTP/1.1", "host: x", f"content-length: {len(body)}", *headers]
+    return "\r\n".join([*head, "\r\n"]).encode() + body
+
+
+def test_a_request_without_room_is_told_when_to_come_back():
+    async def talk(app, client):
+        app.seconds = 7
+        await client.send(post())
+        code, headers, said = await client.answer()
+        assert (code, headers["retry-after"], headers["date"]) == (429, "7", "today")
+        assert json.loads(said) == {"error": "The server is busy.", "hint": "Try again later."}
+        app.seconds = None
+        await client.send(post())
+        assert (await client.answer())[::2] == (200, b"30")
+
+    assert converse(talk).codes == [429]
+
+
+@pytest.mark.parametrize("size", [30, MAX_SKIPPED])
+def test_its_body_may_come_in_pieces_and_the_next_request_with_it(size):
+    async def talk(app, client):
+        app.seconds = 1
+        request = post(b"x" * size)
+        await client.send(request[:-size])  # the head alone is answered
+        assert (await client.answer())[0] == 429
+        await client.send(request[-size:-5])
+        await asyncio.sleep(0.02)
+        app.seconds = None
+        await client.send(request[-5:] + post() + post(b""))
+        assert (await client.answer())[::2] == (200, b"30")
+        assert (await client.answer())[::2] == (200, b"0")
+        app.seconds = 1
+        await client.send(post() * 2)
+        assert [(await client.answer())[0] for _ in range(2)] == [429, 429]
+        assert await client.ended()  # after the time that an idle connection is kept
+
+    assert converse(talk).codes == [429] * 3
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        post(b"x" * (MAX_SKIPPED + 1)),
+        post(BODY, "connection: close"),
+        post().replace(b"HTTP/1.1", b"HTTP/1.0"),
+        post(BODY, "connection: upgrade", "upgrade: h2c"),
+        post(b"1\r\nx\r\n0\r\n\r\n").replace(b"content-length: 11", b"transfer-encoding: chunked"),
+        b"GET /v1/models/m:predict HTTP/1.1\r\nhost: x\r\n\r\n",
+    ],
+)
+def test_whatever_is_not_plain_is_left_to_the_application(request_):
+    async def talk(app, client):
+        app.seconds = 1
+        await client.send(request_)
+        assert (await client.answer())[0] == 200
+
+    assert converse(talk).codes == []
+
+
+def test_answers_go_out_in_the_order_of_their_requests():
+    async def talk(app, client):
+        await client.send(post()[:-5])  # waits for the rest of its body
+        await asyncio.sleep(0.02)
+        app.seconds = 1
+        await client.send(post()[-5:] + post())
+        assert [(await client.answer())[0] for _ in range(2)] == [200, 200]
+
+    converse(talk)
+
+
+@pytest.mark.parametrize("busy", [None, 1])
+def test_a_connection_may_have_so_many_requests(busy):
+    async def talk(app, client):
+        app.requests_per_connection = 3
+        app.seconds = busy
+        for i in range(3):
+            await client.send(post())
+            code, headers, _ = await client.answer()
+            assert code == (429 if busy and i < 2 else 200)  # the last one goes the ordinary way
+            assert ("connection" in headers) == (i == 2)
+        assert headers["connection"] == "close"
+        assert await client.ended()
+
+    converse(talk)
+
+
+def test_slow_and_endless_heads_are_ended(monkeypatch):
+    monkeypatch.setattr(connection, "HEAD_S", 0.05)
+
+    async def slow(app, client):
+        await client.send(b"POST / HTTP/1.1\r\nx: ")
+        assert (await client.answer())[::2] == (400, b"The request's head came too slowly.")
+
+    async def endless(app, client):
+        await client.send(b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000)
+        code, _, said = await client.answer()
+        assert code == 400
+        assert said
+
+    async def slow_body_of_a_refused_request(app, client):
+        app.seconds = 1
+        await client.send(post()[:-5])
+        assert (await client.answer())[0] == 429
+        assert await client.ended()
+
+    for talk in (slow, endless, slow_body_of_a_refused_request):
+        converse(talk)
