@@ -1,4 +1,4 @@
-"""`optkit search` on a real fine-tuned checkpoint: ten trials without distillation, then the front confirmed.
+"""`optkit search` on a real fine-tuned checkpoint: eight trials without training, then the front confirmed.
 
 Run: python benchmarks/search.py [--trials N]     the trials (any load), then
      python benchmarks/search.py --confirm        on a quiet machine: the front side by side once more
@@ -38,12 +38,12 @@ SPACE = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--confirm", action="store_true", help="All trials are finished: measure and write.")
     arguments = parser.parse_args()
     command = [sys.executable, "-m", "optkit", "search", str(CHECKPOINT), "--data", str(DATA)]
     command += ["--out", str(OUT), "--max-drop", "1%", "--objective", "latency", "--shapes", "1xdata,1x128"]
-    command += ["--trials", str(arguments.trials), "--threads", "2"]
+    command += ["--trials", str(arguments.trials), "--threads", "2", "--rounds", "3"]
     command += [word for form in SPACE for word in ("--space", form)]
     done = subprocess.run(command)
     if not arguments.confirm:

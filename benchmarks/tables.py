@@ -79,8 +79,9 @@ def busy() -> str:
 
 
 def change(drop: dict[str, float]) -> str:
-    """A paired drop as the change that it is, with its interval."""
-    return f"{0 - drop['drop']:+.4f} [{-drop['high']:+.4f}, {-drop['low']:+.4f}]"
+    """A paired drop (`drop` or `value` is the estimate) as the change that it is, with its interval."""
+    estimate = drop["value"] if "value" in drop else drop["drop"]
+    return f"{0 - estimate:+.4f} [{-drop['high']:+.4f}, {-drop['low']:+.4f}]"
 
 
 def gpu_precisions() -> str:
@@ -138,6 +139,24 @@ def prune() -> str:
     return "\n".join(lines)
 
 
+def prune_speed() -> str:
+    """Median ms and factor over torch fp32 of each INT8 model, by shape."""
+    rows = results("prune_speed")["sst2"]["rows"]
+    lines = ["| | 1 x 128 | own lengths, one at a time | text in, label out |"]
+    lines.append("| --- | ---: | ---: | ---: |")
+    for row in rows:
+        cells = []
+        for shape in ("1x128", "1xdata", "1xtext"):
+            found, ratio = row["shapes"][shape], row["shapes"][shape]["speedup"]
+            cells.append(f"{found['p50_ms']:.2f} ms")
+            if row is not rows[0]:
+                cells[-1] += f", {ratio['value']:.1f} [{ratio['low']:.1f}, {ratio['high']:.1f}]"
+        engine, _, share = row["name"].partition("-int8-")
+        name = f"{_ENGINES[engine]}, INT8, {float(share):.0%} removed" if share else "torch fp32, unpruned"
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def peers() -> str:
     """Median ms per shape, and how many times as fast optkit is, for whatever was timed."""
     found = results("peers")["time"]
@@ -160,6 +179,59 @@ def peers() -> str:
     return "\n".join(lines)
 
 
+def finetune() -> str:
+    """What was fine-tuned, and what INT8 cost it on test, paired against the checkpoint in torch."""
+    lines = [
+        "| data, flags | metric | validation | test, fp32 | dynamic | static | OpenVINO | minutes |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, case in results("finetune").items():
+        if "test_drop" not in case:
+            continue
+        cells = []
+        for row in ("quantize-dynamic", "quantize-static", "open-vino-int8"):
+            drop = case["test_drop"].get(row)
+            cells.append(change(drop) if drop else "none")
+        lines.append(
+            f"| {name} `{case['flags']}` | {case['metric']} | {case['validation']:.4f} "
+            f"| {case['test']['torch-fp32']:.4f} | {' | '.join(cells)} "
+            f"| {case['finetune_seconds'] / 60:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def wnut17() -> str:
+    """Per label and per word, as scikit-learn prints it, on the test split."""
+    lines = ["| | precision | recall | F1 | support |", "| --- | ---: | ---: | ---: | ---: |"]
+    for x in results("finetune")["wnut17"]["test_table"]:
+        shown = " | ".join(f"{x[key]:.3f}" for key in ("precision", "recall", "f1"))
+        lines.append(f"| {x['label']} | {shown} | {x['support']:,} |")
+    return "\n".join(lines)
+
+
+def peers_made() -> str:
+    """What each peer's model costs in accuracy, and what making it took."""
+    found = results("peers")
+    lines = [
+        "| | validation, change [95%] | test, change [95%] | making it, s | peak, GB |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, scores in found.get("score", {}).items():
+        made, cells = found["make"].get(name, {}), []
+        for split in ("validation", "test"):
+            one = scores.get(split, {})
+            drop = one.get("drop")
+            shown = f"{one['accuracy']:.4f}" if "accuracy" in one else "failed"
+            cells.append(f"{shown}, {change(drop)}" if drop else shown)
+        seconds, peak = made.get("seconds"), made.get("peak_rss_bytes")
+        cells += ["" if seconds is None else f"{seconds:.0f}", "" if peak is None else f"{peak / 1e9:.2f}"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for name, made in found["make"].items():
+        if made["error"]:
+            lines.append(f"| {name} | failed: `{made['error'].strip().splitlines()[-1][:160]}` | | | |")
+    return "\n".join(lines)
+
+
 #: Names of steps in the table `prune`.
 _STEPS = {
     "prune": "kprune, no training",
@@ -168,6 +240,7 @@ _STEPS = {
     "quantize-dynamic": "then INT8, ONNX Runtime",
     "open-vino-int8": "then INT8, OpenVINO",
 }
+_ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 TABLES = {
     "sst2-int8": sst2_int8,
     "aa": aa,
@@ -176,7 +249,11 @@ TABLES = {
     "gpu-precisions": gpu_precisions,
     "int8-accuracy": int8_accuracy,
     "prune": prune,
+    "prune-speed": prune_speed,
     "peers": peers,
+    "peers-made": peers_made,
+    "finetune": finetune,
+    "wnut17": wnut17,
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -137,8 +137,8 @@ class Task(ABC):
         """What the model writes after each prompt, where the task generates text. Raises RecipeError."""
         raise _generates_nothing(self.name, options)
 
-    def generate(self, session: Session, prompt: Any, **options: Any) -> Iterator[str]:
-        """What the model writes after one prompt, piece by piece. Raises RecipeError."""
+    def generate(self, session: Session, prompt: Any, **options: Any) -> Generator[str, None, Any]:
+        """What the model writes after one prompt, piece by piece; returns all of it. Raises RecipeError."""
         raise _generates_nothing(self.name, options)
 
     def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray | None:

@@ -22,6 +22,7 @@ def distill(
     labels: Annotated[float, typer.Option(help="Weight of the data's own labels.")] = 0.0,
     unlabelled: Annotated[str | None, typer.Option(metavar="FILE", help="More texts: .txt, JSONL, CSV, Parquet.")] = None,
     mixed_precision: Annotated[str, typer.Option(help="no, bf16, fp16 (GPU).")] = "no",
+    quantization_aware: Annotated[float, typer.Option(metavar="EPOCHS", help="The last epochs meet INT8's rounding.")] = 0.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
     task: Annotated[str | None, typer.Option(help="What the model is for; default: from its architecture.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads per process; default: all cores.", min=1)] = None,
@@ -53,6 +54,7 @@ def distill(
         labels=labels,
         unlabelled=unlabelled,
         mixed_precision=mixed_precision,
+        quantization_aware=quantization_aware,
         seed=seed,
     )
     first = World.current().is_first

@@ -13,6 +13,7 @@ import numpy as np
 
 from optkit.artifact import writing
 from optkit.checkpoint import model_inputs, model_outputs
+from optkit.distillation.fake_int8 import fake_int8
 from optkit.distillation.goal import Goal
 from optkit.distillation.lessons import Lessons, Stored, taught
 from optkit.errors import PassError
@@ -43,12 +44,15 @@ def distill(
     settings: FinetuneSettings,
     work: Path,
     progress: Progress = lambda text, fraction: None,
+    int8_epochs: float = 0.0,
 ) -> dict[str, Any]:
     """Train `goal.student` in place towards `goal.teacher`; its best moment is what stays.
 
     The best is that with the highest score of the task on `validation`, of equals the one whose answers lie
     nearest to the teacher's; looked for after each epoch, in long ones every `STEPS` steps. Checkpoints and
     the teacher's lessons lie in `work` until the end: the same call resumes after the last checkpoint.
+    In the last `int8_epochs` the student multiplies as INT8 will, and whenever it is looked at, so that the
+    best moment is that of the INT8 model; its weights stay float.
     Raises PassError, which names the step, when the loss is no number.
     """
     import transformers
@@ -87,8 +91,14 @@ def distill(
         )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.goal = goal
-        trainer.judge = lambda: _judged(student, task, validation, wanted)
-        before = trainer.judge()
+        trainer.int8_share = int8_epochs / settings.epochs
+
+        def judge() -> dict[str, float]:
+            with fake_int8(student, on=int8_epochs > 0):
+                return _judged(student, task, validation, wanted)
+
+        trainer.judge = judge
+        before = judge()
         trainer.train(resume_from_checkpoint=last_checkpoint(work))
     history = [
         {"epoch": round(e["epoch"], 4), "score": e["eval_score"], "distance": e["eval_distance"]}
@@ -164,11 +174,13 @@ def _trainer_class() -> Any:
     class DistillTrainer(trainer_class()):  # type: ignore[misc]
         goal: Goal
         judge: Callable[[], dict[str, float]]
+        int8_share: float
         control: Any
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
             model.eval()  # the teacher answers without dropout; noise would be one more thing to learn
-            found, answer = self.goal.loss(model, **inputs)
+            with fake_int8(self.goal.student, on=self.is_int8):
+                found, answer = self.goal.loss(model, **inputs)
             if not torch.isfinite(found):
                 raise PassError(
                     f"The loss is {float(found.detach())} at step {self.state.global_step}, "
@@ -176,6 +188,12 @@ def _trainer_class() -> Any:
                     hint=f"Lower the learning rate. The checkpoints before lie in {self.args.output_dir!r}.",
                 )
             return (found, answer) if return_outputs else found
+
+        @property
+        def is_int8(self) -> bool:
+            """Whether the step at hand is one of the last ones, which meet INT8's rounding."""
+            left = self.state.max_steps - self.state.global_step
+            return left <= round(self.int8_share * self.state.max_steps)
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
             metrics = self.judge()

@@ -24,8 +24,10 @@ class Distill(Pass):
     labels and tokens. The teacher is the checkpoint that the chain started from, or `teacher`, a folder.
     Texts of the training split are used, and those of `unlabelled`; labels only with `labels` above 0. The
     validation split decides which moment of the training is kept. Soft labels as Hinton et al. 2015, hidden
-    states as Sun et al. 2019, relations as Wang et al. 2020 (MiniLM-v2). Interrupted, it resumes after the
-    last checkpoint. Notes: scores and distances to the teacher, losses.
+    states as Sun et al. 2019, relations as Wang et al. 2020 (MiniLM-v2). With `quantization_aware` the linear
+    layers round as INT8 does in the last epochs (Jacob et al. 2018), and scores are those of the rounded
+    model; a float checkpoint is what comes out. Interrupted, it resumes after the last checkpoint. Notes:
+    scores and distances to the teacher, losses.
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"hf"})
@@ -47,6 +49,17 @@ class Distill(Pass):
     max_length: int = param(128, "tokens per training text, longer ones are cut", minimum=4)
     mixed_precision: str = param("no", "of products while training", choices=("no", "bf16", "fp16"))
     seed: int = param(0, "seed of the order of the texts", minimum=0)
+    quantization_aware: float = param(
+        0.0, "so many of the epochs, the last ones, meet the rounding of INT8; 0: none", minimum=0.0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.quantization_aware > self.epochs:
+            raise RecipeError(
+                f"Expected distill.quantization_aware to be at most the {self.epochs:g} epochs, received "
+                f"{self.quantization_aware:g}."
+            )
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         from optkit.checkpoint import load_model, save_model
@@ -81,7 +94,10 @@ class Distill(Pass):
         key = [source.fingerprint(), teacher_at.fingerprint(), self.parameters(), train.encoded.digest()]
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
         work = out.parent / f".distill.work-{digest}"
-        notes = distill(goal, train, validation, context.task, settings, work, context.progress)
+        notes = distill(
+            *(goal, train, validation, context.task, settings, work, context.progress),
+            int8_epochs=self.quantization_aware,
+        )
         student.requires_grad_(True)
         if World.current().is_first:
             save_model(student, source, out)

@@ -10,6 +10,7 @@ from optkit.artifact import Artifact
 from optkit.errors import DataError, RecipeError
 from optkit.passes.base import Pass, PassContext, param
 from optkit.pruning.criteria import CRITERIA, FROM_GRADIENTS
+from optkit.pruning.latency import PRECISIONS
 
 #: Fewer calibration examples than this say too little about any unit.
 FEWEST = 32
@@ -50,6 +51,7 @@ class Prune(Pass):
     samples: int = param(1024, "training examples to calibrate on; labels are not used", minimum=FEWEST)
     max_length: int = param(128, "tokens per calibration example, longer ones are cut", minimum=4)
     tokens: int = param(128, "sequence length that costs are counted at", minimum=1)
+    latency_precision: str = param("fp32", "of the graphs whose latency is measured", choices=PRECISIONS)
     seed: int = param(0, "seed of the criterion random", minimum=0)
     rounds: int = param(1, "scores are taken anew in so many rounds: a gradual schedule", minimum=1)
 
@@ -87,6 +89,8 @@ class Prune(Pass):
             self.seed,
             self.rounds,
             self.target,
+            self.latency_precision,
+            context.threads,
         )
         parameters = _parameters(model)
         notes = prune(model, plan, batches, context.progress)

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from optkit.pruning.latency import Conditions, tables
 from optkit.pruning.layout import Sublayer, in_features, out_features
 
 #: Tokens of the sequence for which FLOPs are counted and time is measured, unless another is given.
 TOKENS = 128
 
 
-def costs(sublayer: Sublayer, of: str, tokens: int = TOKENS) -> np.ndarray:
-    """The cost of keeping 0, 1, ... all units. Shape (units + 1,).
+def costs(
+    places: Sequence[Sublayer],
+    of: str,
+    tokens: int = TOKENS,
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> list[np.ndarray]:
+    """For each of `places` the cost of keeping 0, 1, ... all units. Shapes (units + 1,).
 
     `of` is "flops" (per token; two per multiply-add, attention over `tokens` included), "parameters", or
-    "latency" (milliseconds for one sequence of `tokens`, from a table measured in torch on this machine).
+    "latency" (milliseconds for one sequence of `tokens` in ONNX Runtime, measured on this machine in
+    `precision`, on `threads`).
     """
     if of == "latency":
-        from optkit.pruning.latency import table
-
-        return table(sublayer, tokens)
-    return np.arange(sublayer.units + 1) * _per_unit(sublayer, of, tokens)
+        return tables(places, Conditions(tokens, precision, threads))
+    return [np.arange(place.units + 1) * _per_unit(place, of, tokens) for place in places]
 
 
 def _per_unit(sublayer: Sublayer, of: str, tokens: int) -> float:

@@ -1,62 +1,76 @@
-"""The time of one sublayer at several widths, measured in torch; between them it is interpolated."""
+"""The time of one sublayer at several widths, measured in ONNX Runtime; between them it is interpolated.
+
+In a process of its own, on this machine: another engine, machine or number of threads has another table.
+"""
 
 from __future__ import annotations
 
-import copy
-import time
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from optkit.process import Child
 from optkit.pruning.layout import Sublayer, in_features, out_features
-from optkit.pruning.surgery import cut
 
 #: Widths at which a sublayer is measured, as shares of its units.
-SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
-#: Timed repetitions; the least counts, for other work on the machine only ever adds.
-REPEATS = 15
-
-_measured: dict[tuple[Any, ...], np.ndarray] = {}
+SHARES = (0.0625, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
+PRECISIONS = ("fp32", "int8")
 
 
-def table(sublayer: Sublayer, tokens: int) -> np.ndarray:
-    """Milliseconds for 0, 1, ... all units and one sequence of `tokens`. Shape (units + 1,).
+@dataclass(frozen=True)
+class Block:
+    """What a sublayer's time depends on: the `hidden` size it reads and writes, how many outputs each of its
+    input projections has per unit, the inputs of its output projection per unit, the size of a head."""
 
-    Projections and, for heads, scaled dot-product attention are timed. Sublayers of equal sizes share
-    one measurement in this process. Never decreasing, and 0 for no units.
+    kind: str
+    hidden: int
+    projections: tuple[int, ...]
+    width: int
+    head_size: int
+
+    @classmethod
+    def of(cls, place: Sublayer) -> Block:
+        outputs = [out_features(m) // place.units for m in place.inputs]
+        parts = [size // place.stacked for size in outputs for _ in range(place.stacked)]
+        size = getattr(place.layer.get_submodule(place.core), place.layout.head_size, 1)
+        return cls(place.kind, in_features(place.inputs[0]), tuple(parts), place.width, size)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """One sequence of `tokens`, in ONNX Runtime on `threads` (None: the library's choice)."""
+
+    tokens: int
+    precision: str = "fp32"
+    threads: int | None = None
+
+
+#: Longest table so far of each block: a sublayer with fewer units has the front of it.
+_measured: dict[tuple[Block, Conditions], np.ndarray] = {}
+
+
+def tables(places: Sequence[Sublayer], conditions: Conditions) -> list[np.ndarray]:
+    """Milliseconds of each sublayer for 0, 1, ... all units. Shapes (units + 1,).
+
+    Never decreasing, and 0 for no units. Sublayers of equal sizes share one measurement in this process.
     """
-    units = sublayer.units
-    if not units:
-        return np.zeros(1)
-    sizes = [(in_features(m), out_features(m)) for m in [*sublayer.inputs, sublayer.output]]
-    key = (sublayer.kind, units, tokens, *sizes)
-    if key not in _measured:
-        counts = sorted({max(1, round(share * units)) for share in SHARES})
-        times = [_time(sublayer, count, tokens) for count in counts]
-        line = np.interp(np.arange(units + 1), [0, *counts], [0.0, *times])
-        _measured[key] = np.maximum.accumulate(line)
-    return _measured[key]
-
-
-def _time(sublayer: Sublayer, count: int, tokens: int) -> float:
-    import torch
-
-    layer = copy.deepcopy(sublayer.layer)
-    smaller = Sublayer(sublayer.index, sublayer.kind, layer, sublayer.layout)
-    cut(smaller, range(count))
-    hidden = torch.randn(1, tokens, in_features(smaller.inputs[0]))
-    state = torch.randn(1, tokens, in_features(smaller.output))
-    size = getattr(layer.get_submodule(smaller.core), sublayer.layout.head_size, 1)
-    best = float("inf")
-    with torch.inference_mode():
-        for repeat in range(REPEATS + 3):
-            begun = time.perf_counter()
-            for projection in smaller.inputs:
-                projection(hidden)
-            if sublayer.kind == "heads":
-                heads = state.view(1, tokens, -1, size).transpose(1, 2)
-                torch.nn.functional.scaled_dot_product_attention(heads, heads, heads)
-            smaller.output(state)
-            if repeat >= 3:
-                best = min(best, time.perf_counter() - begun)
-    return best * 1000
+    most: dict[Block, int] = {}
+    for place in places:
+        if place.units:
+            block = Block.of(place)
+            most[block] = max(place.units, most.get(block, 0))
+    missing = {b: n for b, n in most.items() if len(_measured.get((b, conditions), ())) <= n}
+    if missing:
+        counts = {b: sorted({max(1, round(share * n)) for share in SHARES}) for b, n in missing.items()}
+        with Child("optkit.pruning.latency_worker", conditions.threads) as child:
+            times = child.call(
+                "time",
+                blocks=[[asdict(block), count] for block in missing for count in counts[block]],
+                **asdict(conditions),
+            )
+        for block, units in missing.items():
+            mine, times = times[: len(counts[block])], times[len(counts[block]) :]
+            line = np.interp(np.arange(units + 1), [0, *counts[block]], [0.0, *mine])
+            _measured[block, conditions] = np.maximum.accumulate(line)
+    return [_measured[Block.of(p), conditions][: p.units + 1] if p.units else np.zeros(1) for p in places]

@@ -33,6 +33,11 @@ class Plan:
     seed: int = 0
     rounds: int = 1
     target: float | None = None
+    precision: str = "fp32"
+    threads: int | None = None
+
+    def costs(self, places: Sequence[Sublayer]) -> list[np.ndarray]:
+        return costs(places, self.of, self.tokens, self.precision, self.threads)
 
 
 def prune(
@@ -51,7 +56,8 @@ def prune(
     places = sublayers(model)
     before = shape_of(model)
     teacher = copy.deepcopy(model) if plan.refit != "none" else None
-    whole = sum(float(costs(p, plan.of, plan.tokens)[-1]) for p in places)
+    progress("costs", 0.0)
+    whole = sum(float(price[-1]) for price in plan.costs(places))
     goal = (1 - plan.share) * whole if plan.target is None else _checked(plan, whole)
     step, kept, refitted = (goal / whole) ** (1 / plan.rounds), whole, 0
     for number in range(plan.rounds):
@@ -83,7 +89,7 @@ def _round(
     progress: Callable[[str, float], None],
 ) -> tuple[int, float]:
     """Cut `places` down to `budget` once; how many were refitted to `teacher`, and the cost that is left."""
-    prices = [costs(p, plan.of, plan.tokens) for p in places]
+    prices = plan.costs(places)
     gradients: list[Any] | None = None
     if plan.criterion in criteria.FROM_GRADIENTS:
         progress("gradients of the masks", 0.05)

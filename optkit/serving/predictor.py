@@ -6,7 +6,7 @@ Source of the speed: batches hold texts of similar length, so that little work i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -65,15 +65,16 @@ class Predictor:
         with self._call(), self._one_at_a_time:
             return self.task.complete(self._session, inputs, batch_size, **options)
 
-    def generate(self, prompt: str, **options: Any) -> Iterator[str]:
+    def generate(self, prompt: str, **options: Any) -> Generator[str, None, Any]:
         """What a causal language model writes after `prompt`, piece by piece as it comes.
 
-        `options` as for `predict`. Raises RecipeError for a task that generates no text.
+        The generator returns what `predict_one` would: the text, and how it ended. `options` as for
+        `predict`. Raises RecipeError for a task that generates no text.
 
         >>> print(*load("models/lm-int8").generate("Once upon"), sep="")  # doctest: +SKIP
         """
         with self._call(), self._one_at_a_time:
-            yield from self.task.generate(self._session, prompt, **options)
+            return (yield from self.task.generate(self._session, prompt, **options))
 
     def predict_one(self, item: Any, **options: Any) -> Any:
         """The answer to one input; `options` as for `predict`.

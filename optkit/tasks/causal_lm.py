@@ -7,7 +7,7 @@ in which it has seen the most before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -142,18 +142,22 @@ class CausalLM(Task):
             completions += [self._completion(prompt, ids) for prompt, ids in zip(part, new)]
         return completions
 
-    def generate(self, session: Session, prompt: Any, **options: Any) -> Iterator[str]:
+    def generate(self, session: Session, prompt: Any, **options: Any) -> Generator[str, None, Completion]:
         settings, prompts = _settings(options), self._prompts([prompt])
         text_of, new, given = self.encoder.stream(prompts[0]), [], ""
         for (token,) in self._steps(session, prompts, settings, 0):
-            if token is None or token in self.ends:
+            if token is None:
                 continue
             new.append(token)
+            if token in self.ends:
+                continue
             if piece := text_of(token):
                 given += piece
                 yield piece
-        if rest := self._completion(prompts[0], new).text[len(given) :]:  # bytes that are no whole character
+        whole = self._completion(prompts[0], new)
+        if rest := whole.text[len(given) :]:  # bytes that are no whole character
             yield rest
+        return whole
 
     def gives(self) -> tuple[Field, ...]:
         return Field("text"), Field("tokens", "INT32"), Field("finished")

@@ -13,7 +13,7 @@ from optkit.checkpoint import fetch
 from optkit.passes.base import apply
 from optkit.passes.prune import Prune
 
-FLAGS = "--epochs 2 --batch 16 --learning-rate 1e-3 --threads 1".split()  # noqa: SIM905
+FLAGS = "--epochs 2 --batch 16 --learning-rate 1e-3 --threads 1 --quantization-aware 1".split()  # noqa: SIM905
 
 
 def test_two_processes_have_the_loss_curve_of_one(checkpoint, context, data, tmp_path):

@@ -74,10 +74,11 @@ def test_the_student_comes_nearer_and_the_best_moment_is_kept(parts, pruned, tau
     assert not list(tmp_path.glob(".distill*"))
 
 
-def test_a_killed_run_resumes_and_ends_with_the_same_weights(pruned, taught, tmp_path, monkeypatch):
+@pytest.mark.parametrize("aware", [0.0, 1.5])
+def test_a_killed_run_resumes_and_ends_with_the_same_weights(aware, pruned, taught, tmp_path, monkeypatch):
     from optkit.distillation import train
 
-    step = Distill(**QUICK)
+    step = Distill(**QUICK, quantization_aware=aware)
     whole = apply(step, pruned, tmp_path / "whole", taught)
     plain, calls = train._judged, []
 
@@ -98,6 +99,45 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(pruned, taught, tmp
     assert weights(resumed) == weights(whole)
     examples = resumed.lineage[-1]["notes"]["examples"]
     assert len(losses) == -(-examples // 8)  # the second epoch only
+
+
+def test_the_last_epochs_meet_the_rounding_of_int8_and_a_float_checkpoint_comes_out(
+    pruned, taught, tmp_path, monkeypatch
+):
+    from safetensors import safe_open
+
+    from optkit.distillation import train
+
+    plain, answer, steps, looks = train.fake_int8, train._judged, [], []
+
+    def noted(model, on):
+        steps.append(on)
+        return plain(model, on)
+
+    def judged(student, *others):
+        looks.append(steps.pop())  # what was switched on for this look
+        return answer(student, *others)
+
+    monkeypatch.setattr(train, "fake_int8", noted)
+    monkeypatch.setattr(train, "_judged", judged)
+    step = Distill(**{**QUICK, "epochs": 4.0}, quantization_aware=1.0)
+    made = apply(step, pruned, tmp_path / "x", taught)
+    notes = made.lineage[-1]["notes"]
+    each = -(-notes["examples"] // QUICK["batch"])
+    assert steps == [False] * 3 * each + [True] * each
+    assert looks == [True] * 5
+    assert np.isfinite(notes["losses"]).all()
+    assert notes["losses"][-1] < 0.5 * notes["losses"][0]
+    names = []
+    for artifact in (made, pruned):
+        with safe_open(artifact.path / "model.safetensors", "pt") as stored:
+            names.append(sorted(stored.keys()))
+    assert names[0] == names[1]
+
+
+def test_more_epochs_with_rounding_than_epochs_are_refused():
+    with pytest.raises(RecipeError, match="at most the 2 epochs, received 3"):
+        Distill(epochs=2.0, quantization_aware=3.0)
 
 
 def _counted(function, calls):

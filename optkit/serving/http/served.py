@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact, is_inside
-from optkit.errors import CheckpointError, DataError, OptkitError
+from optkit.errors import CheckpointError, DataError
 from optkit.serving.http.batcher import Batcher
 from optkit.serving.http.metrics import ModelMetrics
-from optkit.serving.http.queue import Job, QueueFull, WaitingLine
+from optkit.serving.http.queue import Job, Late, QueueFull, WaitingLine
 from optkit.serving.http.settings import ServeSettings
+from optkit.serving.http.streaming import Writing
 from optkit.serving.http.tracing import TRACING
 from optkit.serving.predictor import Predictor, load
-
-
-class Late(OptkitError):
-    """The deadline passed before the answer came."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ class Served:
         self.name, self.path = name, Path(path)
         self._settings, self._metrics, self._loop = settings, metrics, loop
         self.current = self.open()
+        self._turns, self._writers = asyncio.Semaphore(settings.streams), 0
         self.on_answer: Callable[[Sequence[Any], Sequence[Any], dict[str, Any]], None] | None = None
 
     @property
@@ -94,17 +93,8 @@ class Served:
         try:
             version.line.put(job)  # last, as the thread that this wakes needs the interpreter to itself
             await job.future
-        except QueueFull:
-            self._metrics.failed("full")
-            raise
-        except Late:
-            self._metrics.failed("late")
-            raise
-        except DataError:
-            self._metrics.failed("input")
-            raise
-        except Exception:
-            self._metrics.failed("error")
+        except Exception as error:
+            self._metrics.failed(_reason(error))
             raise
         finally:
             timer.cancel()
@@ -119,6 +109,35 @@ class Served:
         if self.on_answer:
             self.on_answer(inputs, job.answers, options)
         return job.answers, version.name
+
+    async def write(
+        self, prompt: Any, timeout_s: float, options: dict[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        """The pieces of a text as a language model writes it, and last its whole answer.
+
+        As many texts as there are streams are written at once, beside the batches; others wait. Raises as
+        `answer` does.
+        """
+        begun = time.monotonic()
+        try:
+            if self._writers >= self._settings.queue:
+                raise QueueFull(1)
+            self._writers += 1
+            try:
+                async with self._turns:
+                    turn = time.monotonic()
+                    predictor = self.current.predictor
+                    writing = Writing(lambda: predictor.generate(prompt, **options), begun + timeout_s)
+                    async with aclosing(aiter(writing)) as pieces:
+                        async for piece in pieces:
+                            yield piece
+            finally:
+                self._writers -= 1
+        except Exception as error:
+            self._metrics.failed(_reason(error))
+            raise
+        self._metrics.answered(time.monotonic() - begun, turn - begun)
+        yield writing.answer
 
     def swap(self, version: Version) -> None:
         """From now on `version` answers; the old one answers what it accepted, and goes."""
@@ -159,6 +178,12 @@ def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predi
         predictor.close()
         raise
     return predictor
+
+
+def _reason(error: Exception) -> str:
+    """What a failure is counted as."""
+    kinds = {QueueFull: "full", Late: "late", DataError: "input"}
+    return next((name for kind, name in kinds.items() if isinstance(error, kind)), "error")
 
 
 def _expire(job: Job) -> None:

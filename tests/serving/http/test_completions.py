@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -34,6 +35,52 @@ def test_a_completion_is_the_predictors_own(client, expected):
     assert read >= 5
     one = client.post(PATH, json=body()).json()
     assert [choice["text"] for choice in one["choices"]] == [expected[0].text]
+
+
+def events(client, **more):
+    """What a stream sends, but for its end."""
+    answer = client.post(PATH, json=body(stream=True, **more))
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    *sent, last, nothing = answer.text.split("\n\n")
+    assert (last, nothing) == ("data: [DONE]", "")
+    return [json.loads(event.removeprefix("data: ")) for event in sent]
+
+
+def test_a_stream_gives_the_same_text_in_pieces(client, expected):
+    *pieces, last = events(client)
+    assert 1 < len(pieces) <= expected[0].tokens  # special tokens have no text
+    assert "".join(event["choices"][0]["text"] for event in pieces) == expected[0].text
+    assert {event["choices"][0]["finish_reason"] for event in pieces} == {None}
+    assert last["choices"][0]["finish_reason"] == "length"
+    assert len({event["id"] for event in [*pieces, last]}) == 1
+    usage = events(client, stream_options={"include_usage": True})[-1]["usage"]
+    assert usage == client.post(PATH, json=body()).json()["usage"]
+    drawn = {"temperature": 1.5, "seed": 3, "max_tokens": 20}
+    text = client.post(PATH, json=body(**drawn)).json()["choices"][0]["text"]
+    assert "".join(e["choices"][0]["text"] for e in events(client, **drawn)) == text
+
+
+def test_many_streams_beside_other_requests(client, expected):
+    def ask(i):
+        if i % 2:
+            return client.post(PATH, json=body()).json()["choices"][0]["text"]
+        return "".join(event["choices"][0]["text"] for event in events(client))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(ask, range(32))) == {expected[0].text}
+
+
+def test_a_stream_that_breaks_says_so_in_place_of_its_end(client, monkeypatch):
+    def fail(self, prompt, **options):
+        yield "a"
+        raise RuntimeError("the plot")
+
+    monkeypatch.setattr("optkit.serving.predictor.Predictor.generate", fail)
+    answer = client.post(PATH, json=body(stream=True))
+    first, last, _ = answer.text.split("\n\n")
+    assert '"text": "a"' in first
+    assert json.loads(last.removeprefix("data: ")) == {"error": "The server failed to answer."}
 
 
 def test_the_other_protocols_give_the_same_text(client, expected):
@@ -78,7 +125,8 @@ def test_requests_with_other_options_share_no_batch(client):
         {"max_tokens": 257},
         {"temperature": -1},
         {"top_p": 0},
-        {"stream": True},
+        {"stream": True, "prompt": PROMPTS},
+        {"stream": True, "prompt": "good " * 200},
         {"n": 2},
         {"stop": ["x"]},
         {"prompt": []},
