@@ -33,10 +33,11 @@ from pathlib import Path
 from typing import Any
 
 import optkit
-from optkit.artifact import Artifact, write_json
+from optkit.artifact import Artifact
 from optkit.bench.environment import describe
 from optkit.data import Data
 from optkit.demo import encoder_folder
+from optkit.files import write_json
 from optkit.session import infer_all, open_session
 from optkit.task import Columns, Task, open_task
 

@@ -26,10 +26,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, library_versions, write_json
+from optkit.artifact import Artifact, library_versions
 from optkit.bench.environment import describe
 from optkit.data import Data
 from optkit.demo import encoder_folder
+from optkit.files import write_json
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.task import open_task

@@ -15,10 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, library_versions, write_json
+from optkit.artifact import Artifact, library_versions
 from optkit.bench.accuracy import paired_drop
 from optkit.checkpoint import fetch
 from optkit.data import Data
+from optkit.files import write_json
 from optkit.process import Child
 from optkit.session import infer_all, open_session
 from optkit.task import Columns, open_task

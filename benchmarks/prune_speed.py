@@ -29,7 +29,7 @@ from typing import Any
 
 from prune_distill import CHECKPOINTS, HERE, ROOT, SHARED, THREADS
 
-from optkit.artifact import Artifact, library_versions, write_json
+from optkit.artifact import Artifact, library_versions
 from optkit.bench.batches import Item
 from optkit.bench.environment import describe
 from optkit.bench.latency import measure
@@ -37,6 +37,7 @@ from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.worker import Worker
 from optkit.data import Data
 from optkit.evaluation import latencies
+from optkit.files import write_json
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.process import Child

@@ -19,9 +19,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from optkit.artifact import Artifact, write_json
+from optkit.artifact import Artifact
 from optkit.bench.accuracy import paired_drop
 from optkit.data import Data
+from optkit.files import write_json
 from optkit.session import infer_all, open_session
 from optkit.task import Columns, open_task
 

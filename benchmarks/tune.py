@@ -25,11 +25,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, library_versions, write_json
+from optkit.artifact import Artifact, library_versions
 from optkit.bench.accuracy import paired_drop
 from optkit.bench.environment import describe
 from optkit.data import Data
 from optkit.demo import encoder_folder
+from optkit.files import write_json
 from optkit.session import infer_all, open_session
 from optkit.task import Columns, open_task
 

@@ -23,10 +23,11 @@ from typing import Any
 
 from finetune_speed import ratio, timed_finetune
 
-from optkit.artifact import copy_side_files, read_json, write_json
+from optkit.artifact import copy_side_files
 from optkit.bench.environment import describe
 from optkit.demo import encoder_folder
 from optkit.errors import DataError
+from optkit.files import read_json, write_json
 from optkit.trainer.settings import FinetuneSettings
 
 FILE = Path(__file__).parent / "results" / "two_processes.json"

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from optkit._version import __version__
-from optkit.errors import CheckpointError, OutputError
+from optkit.errors import CheckpointError
+from optkit.files import is_inside, read_json, sha256, write_json
 
 MANIFEST = "optkit.json"
 SCHEMA = "optkit.artifact/1"
@@ -167,55 +166,6 @@ def seal(
     return Artifact(folder, manifest)
 
 
-@contextmanager
-def staged(final: Path, force: bool = False) -> Iterator[Path]:
-    """A temporary folder that becomes `final` when the block ends well, and vanishes otherwise.
-
-    Raises OutputError when `final` exists and `force` is false, or when the disk is full.
-    """
-    final = Path(final)
-    check_free(final, force)
-    partial = final.with_name(f".{final.name}.partial-{os.getpid()}")
-    try:
-        with writing(final):
-            final.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            yield partial
-            if final.exists():
-                old = final.with_name(f".{final.name}.old-{os.getpid()}")
-                final.rename(old)
-                partial.rename(final)
-                shutil.rmtree(old)
-            else:
-                partial.rename(final)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the system's refusals (disk full, no permission) into an OutputError about `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"Could not write {str(path)!r}: {error.strerror or error}.",
-            hint="Check free space and permissions, then run the same command again: it resumes.",
-        ) from error
-
-
-def check_free(final: Path, force: bool = False) -> None:
-    """Raise OutputError where `final` cannot become a new folder."""
-    if final.exists() and not final.is_dir():
-        raise OutputError(f"Expected a folder for the output, received the file {str(final)!r}.")
-    if final.exists() and any(final.iterdir()) and not force:
-        raise OutputError(
-            f"The output folder {str(final)!r} exists.",
-            hint="Give another --out, or --force to replace it.",
-        )
-
-
 def relocated(artifact: Artifact, path: Path) -> Artifact:
     """The same artifact after its folder was renamed to `path`."""
     return replace(artifact, path=path)
@@ -253,11 +203,6 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def reader_file(folder: Path) -> Path | None:
     """What turns raw inputs, texts or images, into the model's."""
     files = (folder / name for name in ("tokenizer.json", "preprocessor_config.json"))
@@ -268,44 +213,6 @@ def position_count(config: dict[str, Any]) -> int | None:
     """How many positions a model has, by its config.json; None where it states no limit."""
     found = (config.get(key) for key in ("max_position_embeddings", "n_positions"))  # the second: GPT-2
     return next((n for n in found if isinstance(n, int) and n > 0), None)
-
-
-def is_inside(file: Path, folder: Path) -> bool:
-    """Whether `file`, links followed, lies inside of `folder`."""
-    return file.resolve().is_relative_to(folder.resolve())
-
-
-def read_json(file: Path, error: type[Exception]) -> dict[str, Any]:
-    value = _parse(file, error)
-    if not isinstance(value, dict):
-        raise error(f"Expected an object in {str(file)!r}, received a {type(value).__name__}.")
-    return value
-
-
-def json_list(file: Path, error: type[Exception]) -> list[dict[str, Any]]:
-    """A JSON file that holds a list of objects."""
-    value = _parse(file, error)
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise error(f"Expected a list of objects in {str(file)!r}, received a {type(value).__name__}.")
-    return value
-
-
-def _parse(file: Path, error: type[Exception]) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as reason:
-        raise error(f"{str(file)!r} is not valid JSON: {reason}.") from reason
-
-
-def write_json(file: Path, value: Any) -> None:
-    write_text(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write so that a reader never sees half of it."""
-    temporary = file.with_name(f".{file.name}.partial-{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
 
 
 def _read_manifest(file: Path) -> dict[str, Any]:

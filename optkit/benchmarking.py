@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, check_free, library_versions, staged
+from optkit.artifact import Artifact, library_versions
 from optkit.bench.accuracy import load_outputs
 from optkit.bench.environment import describe, nodes_of, standing_doubts, thread_count, usable
 from optkit.bench.plan import Plan, Shape
@@ -22,6 +22,7 @@ from optkit.data import Data
 from optkit.errors import CheckpointError, DataError, PassError, RecipeError, WorkerError
 from optkit.evaluation import Evaluator, failed_row, padding, plain_row
 from optkit.examples import EncodedSet
+from optkit.files import check_free, staged
 from optkit.report.model import Report, Row
 from optkit.scenarios import Scenarios, fill_in
 from optkit.targets import target_of

@@ -11,22 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import (
-    MANIFEST,
-    REPORTS,
-    check_free,
-    library_versions,
-    read_json,
-    staged,
-    write_json,
-    writing,
-)
+from optkit.artifact import MANIFEST, REPORTS, library_versions
 from optkit.bench.environment import describe, has_vnni, standing_doubts, thread_count, usable_cores
 from optkit.bench.plan import PRECISE, Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import DataError, OptkitError
 from optkit.evaluation import Evaluator, padding
+from optkit.files import check_free, read_json, staged, write_json, writing
 from optkit.loop import Loop
 from optkit.passes.base import Pass
 from optkit.recipe import Recipe

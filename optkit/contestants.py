@@ -19,13 +19,12 @@ from optkit.artifact import (
     library_versions,
     position_count,
     reader_file,
-    sha256,
-    write_json,
 )
 from optkit.bench.plan import Candidate
 from optkit.checkpoint import fetch
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
+from optkit.files import sha256, write_json
 from optkit.session import DEFAULT_RUNTIME, known_runtimes
 
 #: Random examples, and the longest of them, where there is no data.

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from optkit import images
-from optkit.artifact import sha256
 from optkit.errors import DataError, did_you_mean
+from optkit.files import sha256
 
 _READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 _SPLIT_NAMES = {

@@ -12,10 +12,10 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import read_json
 from optkit.compression import compress
 from optkit.demo_data import write_docstrings
 from optkit.errors import MissingDependency, OutputError
+from optkit.files import read_json
 from optkit.process import Child
 from optkit.recipe import Recipe
 from optkit.report.model import Report

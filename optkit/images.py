@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import sha256
 from optkit.errors import DataError
+from optkit.files import sha256
 
 #: Endings of files that are read as images.
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")

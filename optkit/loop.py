@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, library_versions, read_json, reader_file, sha256, write_json
+from optkit.artifact import Artifact, library_versions, reader_file
 from optkit.bench.accuracy import load_outputs
 from optkit.bench.plan import Candidate
 from optkit.bench.roofline import Peak
@@ -24,6 +24,7 @@ from optkit.data import Data
 from optkit.errors import OptkitError, PassError, WorkerError
 from optkit.evaluation import Evaluator, failed_row
 from optkit.fallback import Ranked, search
+from optkit.files import read_json, sha256, write_json
 from optkit.passes.base import Pass, make
 from optkit.process import Child
 from optkit.recipe import Recipe

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import read_json
 from optkit.errors import CheckpointError, DataError, MissingDependency
 from optkit.examples import EncodedSet
+from optkit.files import read_json
 
 _FILE = "preprocessor_config.json"
 #: Steps that change the pixels and are not done here.

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import json_list, read_json
 from optkit.errors import CheckpointError
+from optkit.files import json_list, read_json
 
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 #: The name of the vector among a model's outputs, as sentence-transformers calls it.

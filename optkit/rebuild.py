@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from optkit.artifact import Artifact, relocated, seal, staged
+from optkit.artifact import Artifact, relocated, seal
 from optkit.data import Data
 from optkit.errors import CheckpointError
+from optkit.files import staged
 from optkit.passes.base import make
 from optkit.passes.context import make_context
 from optkit.passes.tensorrt import ENGINE_FILE, INSPECTOR_FILE, TensorRT, last_build

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import position_count, read_json
+from optkit.artifact import position_count
 from optkit.errors import CheckpointError, DataError
 from optkit.examples import EncodedSet
+from optkit.files import read_json
 
 #: transformers writes this when a tokenizer has no stated limit.
 _NO_LIMIT = 1_000_000

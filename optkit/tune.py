@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, check_free, staged, writing
+from optkit.artifact import Artifact
 from optkit.data import Data
 from optkit.errors import RecipeError, WorkerError
+from optkit.files import check_free, staged, writing
 from optkit.process import Child
 from optkit.task import Columns
 from optkit.trainer.settings import FinetuneSettings

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
-from optkit import artifact as module
-from optkit.artifact import MANIFEST, Artifact, check_free, seal, staged
-from optkit.errors import CheckpointError, OutputError
+from optkit.artifact import MANIFEST, Artifact, seal
+from optkit.errors import CheckpointError
+from optkit.files import staged
 
 
 def test_a_plain_checkpoint_is_an_artifact_without_lineage(checkpoint):
@@ -88,34 +87,3 @@ def test_a_manifest_of_another_schema_is_refused(tmp_path):
     (tmp_path / MANIFEST).write_text(json.dumps({"schema": "optkit.artifact/99"}))
     with pytest.raises(CheckpointError, match="Expected schema"):
         Artifact.open(tmp_path)
-
-
-def test_nothing_is_left_when_the_block_fails(tmp_path):
-    with pytest.raises(ValueError, match="boom"), staged(tmp_path / "out") as folder:
-        (folder / "half").write_text("x")
-        raise ValueError("boom")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_existing_folder_is_kept_without_force(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old").write_text("x")
-    with pytest.raises(OutputError, match="exists"):
-        check_free(tmp_path / "out")
-    with staged(tmp_path / "out", force=True) as folder:
-        (folder / "new").write_text("y")
-    assert os.listdir(tmp_path / "out") == ["new"]
-
-
-def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path):
-    with pytest.raises(OutputError, match="No space left"), staged(tmp_path / "out"):
-        raise OSError(28, "No space left on device")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_json_is_replaced_whole_or_not_at_all(tmp_path):
-    file = tmp_path / "x.json"
-    module.write_json(file, {"a": 1})
-    with pytest.raises(TypeError):
-        module.write_json(file, {"a": object()})
-    assert json.loads(file.read_text()) == {"a": 1}

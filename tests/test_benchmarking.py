@@ -7,13 +7,14 @@ import sys
 
 import pytest
 
-from optkit.artifact import MANIFEST, Artifact, read_json, write_json
+from optkit.artifact import MANIFEST, Artifact
 from optkit.bench.scenarios import SCENARIOS
 from optkit.benchmarking import benchmark
 from optkit.checkpoint import fetch
 from optkit.contestants import open_contestant, synthetic
 from optkit.data import Data
 from optkit.errors import CheckpointError, DataError, OutputError, RecipeError, WorkerError
+from optkit.files import read_json, write_json
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.report.model import Report, render

@@ -33,7 +33,7 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import MANIFEST, SCHEMA, write_json
+from optkit.artifact import MANIFEST, SCHEMA
 from optkit.bench.accuracy import load_outputs
 from optkit.bench.environment import describe
 from optkit.bench.latency import measure, speedup
@@ -42,6 +42,7 @@ from optkit.bench.roofline import count, graph_of
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.evaluation import Evaluator
+from optkit.files import write_json
 from optkit.process import Child
 from optkit.task import Columns, open_task
 

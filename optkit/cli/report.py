@@ -63,8 +63,8 @@ def merge(
     out: Annotated[Path, typer.Option(help="The report.json to write.")],
 ) -> None:
     """Put the rows of several reports into one."""
-    from optkit.artifact import writing
     from optkit.comparison import merge as run
+    from optkit.files import writing
     from optkit.report.model import Report
 
     merged = run([Report.load(file) for file in reports])

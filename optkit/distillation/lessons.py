@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import write_json
 from optkit.distillation.view import Seen, View
 from optkit.examples import EncodedSet
+from optkit.files import write_json
 
 #: Larger than this, or than half of the free disk, and the teacher runs in every epoch.
 MOST_BYTES = 12 << 30
@@ -59,8 +59,8 @@ class Stored:
     def __call__(self, indices: Sequence[int], feeds: dict[str, Any]) -> Seen:
         import torch
 
-        from optkit.artifact import read_json
         from optkit.errors import PassError
+        from optkit.files import read_json
 
         if self._open is None:
             shape = read_json(self.folder / "done.json", PassError)

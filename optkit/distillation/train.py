@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import writing
 from optkit.checkpoint import model_inputs, model_outputs
 from optkit.distillation.fake_int8 import fake_int8
 from optkit.distillation.goal import Goal
 from optkit.distillation.lessons import Lessons, Stored, taught
 from optkit.errors import PassError
 from optkit.examples import EncodedSet
+from optkit.files import writing
 from optkit.session import Feeds, Session, TensorSpec, infer_all
 from optkit.task import Labelled, Task
 from optkit.trainer.distributed import World

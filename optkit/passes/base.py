@@ -22,9 +22,10 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, ClassVar
 
-from optkit.artifact import Artifact, relocated, seal, staged
+from optkit.artifact import Artifact, relocated, seal
 from optkit.errors import PassError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
+from optkit.files import staged
 from optkit.task import Labelled, Task
 
 

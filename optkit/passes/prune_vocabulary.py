@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from optkit.artifact import Artifact, read_json, write_json
+from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, DataError, RecipeError
+from optkit.files import read_json, write_json
 from optkit.passes.base import Pass, PassContext, param
 
 #: Settings in which ids of tokens stand.

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from optkit.artifact import Artifact, write_text
+from optkit.artifact import Artifact
 from optkit.cuda.probe import Gpu
 from optkit.errors import CheckpointError, PassError
+from optkit.files import write_text
 from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.trt import library as trt_library

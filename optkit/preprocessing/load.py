@@ -12,9 +12,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import sha256
 from optkit.data import Data
 from optkit.errors import DataError
+from optkit.files import sha256
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conll", ".txt")
 _NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",

@@ -20,8 +20,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import check_free, staged, write_json, write_text, writing
 from optkit.errors import DataError, WorkerError
+from optkit.files import check_free, staged, write_json, write_text, writing
 from optkit.preprocessing.check import flaw
 from optkit.preprocessing.load import BadRow, Source, sources
 from optkit.preprocessing.report import Tally, markdown

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import read_json, write_text
 from optkit.errors import DataError, RecipeError
+from optkit.files import read_json, write_text
 
 SCHEMA = "optkit.report/1"
 

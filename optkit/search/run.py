@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import MANIFEST, Artifact, check_free, writing
+from optkit.artifact import MANIFEST, Artifact
 from optkit.bench.environment import thread_count
 from optkit.bench.plan import Plan, Shape
 from optkit.checkpoint import fetch
@@ -17,6 +17,7 @@ from optkit.compression import choose, conclude
 from optkit.data import Data
 from optkit.errors import GateFailed, RecipeError, did_you_mean
 from optkit.evaluation import Evaluator
+from optkit.files import check_free, writing
 from optkit.gate import Gate
 from optkit.recipe import Recipe
 from optkit.report.model import Report

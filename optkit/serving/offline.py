@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, read_json, sha256, write_json, writing
+from optkit.artifact import Artifact
 from optkit.errors import DataError, OutputError, RecipeError
+from optkit.files import read_json, sha256, write_json, writing
 from optkit.serving import inputs, outputs
 from optkit.serving.inputs import Chunk
 from optkit.serving.predictor import Predictor, load

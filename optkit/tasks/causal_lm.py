@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from optkit.artifact import Artifact, read_json
+from optkit.artifact import Artifact
 from optkit.data import column
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet, Windows
+from optkit.files import read_json
 from optkit.generation import Generation, generate
 from optkit.likelihood import NONE, OUTPUT, TARGETS
 from optkit.session import Session

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import read_json
 from optkit.errors import PassError
+from optkit.files import read_json
 from optkit.trainer.distributed import World
 from optkit.trainer.settings import OPTIMIZERS, FinetuneSettings
 

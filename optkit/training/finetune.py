@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import Artifact, check_free, copy_side_files, seal, staged, write_text, writing
+from optkit.artifact import Artifact, copy_side_files, seal
 from optkit.checkpoint import fetch, model_inputs
 from optkit.data import Data
 from optkit.errors import CheckpointError, RecipeError
+from optkit.files import check_free, staged, write_text, writing
 from optkit.task import Columns, Labelled, Task
 from optkit.text import pad_token
 from optkit.trainer.adapters import adapt

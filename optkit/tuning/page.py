@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optkit.artifact import read_json, write_json, write_text
 from optkit.errors import OptkitError
+from optkit.files import read_json, write_json, write_text
 from optkit.report.charts import parts
 from optkit.report.charts.figures import DASH, number
 from optkit.tuning import charts

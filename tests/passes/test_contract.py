@@ -8,8 +8,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from optkit.artifact import sha256
 from optkit.errors import RecipeError
+from optkit.files import sha256
 from optkit.passes.base import apply, known_passes
 from optkit.session import infer_all, open_session
 from optkit.task import Columns, open_task

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, is_inside
+from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, DataError
+from optkit.files import is_inside
 from optkit.serving.http.batcher import Batcher
 from optkit.serving.http.metrics import ModelMetrics
 from optkit.serving.http.queue import Job, Late, QueueFull, WaitingLine

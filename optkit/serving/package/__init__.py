@@ -11,8 +11,9 @@ import shutil
 from importlib import import_module
 from pathlib import Path
 
-from optkit.artifact import Artifact, staged
+from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
+from optkit.files import staged
 
 FORMATS = ("docker", "triton", "wheel", "zip")
 

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from optkit.errors import OutputError
+from optkit.files import check_free, staged, write_json
+
+
+def test_nothing_is_left_when_the_block_fails(tmp_path):
+    with pytest.raises(ValueError, match="boom"), staged(tmp_path / "out") as folder:
+        (folder / "half").write_text("x")
+        raise ValueError("boom")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_kept_without_force(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("x")
+    with pytest.raises(OutputError, match="exists"):
+        check_free(tmp_path / "out")
+    with staged(tmp_path / "out", force=True) as folder:
+        (folder / "new").write_text("y")
+    assert os.listdir(tmp_path / "out") == ["new"]
+
+
+def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path):
+    with pytest.raises(OutputError, match="No space left"), staged(tmp_path / "out"):
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_is_replaced_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "x.json"
+    write_json(file, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(file, {"a": object()})
+    assert json.loads(file.read_text()) == {"a": 1}
