@@ -163,7 +163,7 @@ def test_the_server_scenario_finds_a_rate(fake, data, monkeypatch):
 
 
 def test_a_bound_that_nothing_holds_is_said(fake, data, monkeypatch):
-    monkeypatch.setattr("optkit.scenarios.SHORT_TRIAL", 0.1)
+    monkeypatch.setattr("optkit.scenarios.rules.trial_seconds", lambda rate, seconds, full: 0.2)
     found = benchmark(
         [fake("slow", delay_ms=5)], data=data, scenarios=Scenarios(("server",), p99_ms=0.5), plan=QUICK
     )
