@@ -144,10 +144,10 @@ def test_the_report_says_how_much_is_padding(finished):
 def test_the_fastest_at_each_shape_is_named(finished):
     report = finished[1]
     assert [x["shape"] for x in report.winners] == ["1xdata", "2x16"]
+    # By chance INT8 of a tiny model is slower than fp32, and does not pass.
+    passed = [r for r in report.rows[2:] if r.verdict == "passed"] or report.rows[2:]
     for x in report.winners:
-        best = min(
-            r.at(*((1, "data") if x["shape"] == "1xdata" else (2, 16))).p50_ms for r in report.rows[2:]
-        )
+        best = min(r.at(*((1, "data") if x["shape"] == "1xdata" else (2, 16))).p50_ms for r in passed)
         assert x["p50_ms"] == pytest.approx(best, abs=1e-3)
         assert f"{x['shape']}: {x['row']}".replace("-", "-") in (finished[0] / "report.html").read_text()
 

@@ -32,6 +32,8 @@ PATH = "/v1/completions"
 MAX_TOKENS, TEMPERATURE = 16, 1.0
 #: OpenAI's words for how a text ended.
 ENDS = {"end": "stop", "length": "length"}
+#: One server-sent event, as OpenAPI 3.2 describes an item of a stream.
+EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
 
 
 class Choice(BaseModel):
@@ -94,7 +96,7 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
         body,
         list(known.values()),
         response_model=Completions,
-        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": {"text/event-stream": {"schema": EVENT}}}},
     )
     async def completions(request: Request) -> Response:
         timeout_s = timeout_of(request, settings.timeout_s)
