@@ -195,13 +195,18 @@ def _given(**values: Any) -> dict[str, Any]:
 def choose(rows: list[Row], leaves: list[str], shapes: tuple[str, ...] = ()) -> Row | None:
     """The fastest candidate that passed; when none did, the one with the best score.
 
-    Fastest on the data's own lengths, or, where `shapes` were asked for, in the geometric mean over them.
+    Fastest on the data's own lengths; those whose intervals meet there are told apart by the geometric mean
+    over all shapes, which alone decides where `shapes` were asked for.
     """
     candidates = [r for r in rows if r.name in leaves and r.verdict in ("passed", "failed")]
     passed = [r for r in candidates if r.verdict == "passed"]
-    if passed:
-        return max(passed, key=lambda r: _speed(r) if shapes else r.speedup.value if r.speedup else 0.0)
-    return max(candidates, key=lambda r: r.score, default=None)
+    if not passed:
+        return max(candidates, key=lambda r: r.score, default=None)
+    if not shapes:
+        first = max(passed, key=lambda r: r.speedup.value if r.speedup else 0.0)
+        least = first.speedup.low if first.speedup else 0.0
+        passed = [r for r in passed if r is first or (r.speedup and r.speedup.high >= least)]
+    return max(passed, key=_speed)
 
 
 def _speed(row: Row) -> float:

@@ -20,7 +20,7 @@ from optkit.errors import DataError, OutputError
 from optkit.gate import Gate
 from optkit.passes.base import make
 from optkit.recipe import Recipe
-from optkit.report.model import Interval, Report, Row, render
+from optkit.report.model import Interval, Latency, Report, Row, render
 from optkit.runtime_search import Found
 
 QUICK = {"shapes": ("1xdata", "2x16"), "rounds": 2, "processes": 1, "threads": 1}
@@ -355,6 +355,21 @@ def row(name: str, score: float, speed: float, verdict: str) -> Row:
 def test_the_fastest_that_passed_is_chosen():
     rows = [row("a", 0.9, 2, "passed"), row("b", 0.8, 3, "passed"), row("c", 0.5, 9, "failed")]
     assert choose(rows, ["a", "b", "c"]).name == "b"
+
+
+def test_what_own_lengths_do_not_tell_apart_all_shapes_do():
+    def timed(name: str, own: tuple[float, float, float], batch: float) -> Row:
+        found = row(name, 0.9, 2, "passed")
+        found.speedup = Interval(*own)
+        speeds = {(1, "data"): own[0], (8, 128): batch}
+        found.latency = [Latency(*shape, 1.0, 1.0, 1.0, [], Interval(x, x, x)) for shape, x in speeds.items()]
+        return found
+
+    rows = [timed("a", (3.0, 2.7, 3.3), 2.0), timed("b", (2.9, 2.6, 3.2), 4.0)]
+    assert choose(rows, ["a", "b"]).name == "b"
+    rows[1].speedup = Interval(2.5, 2.4, 2.6)
+    assert choose(rows, ["a", "b"]).name == "a"
+    assert choose(rows, ["a", "b"], ("1xdata", "8x128")).name == "b"
 
 
 def test_when_none_passed_the_best_score_is_chosen():
