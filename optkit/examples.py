@@ -7,6 +7,7 @@ all runtimes see identical inputs, and no work is spent on padding: batches hold
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -128,11 +129,17 @@ class EncodedSet:
         }
 
     def save(self, file: Path) -> None:
-        """Write as .npz: per input one flat array and the lengths. No pickle."""
+        """Write as .npz, so that a reader never sees half of it: per input one flat array and the lengths.
+
+        No pickle.
+        """
         flat = {f"data:{n}": np.concatenate(rows) for n, rows in self.arrays.items() if rows}
         pads = {f"pad:{n}": np.array(self.pad.get(n, 0)) for n in self.arrays}
         cuts = _stored(self.windows) if self.windows else {}
-        np.savez(file, lengths=self.lengths, truncated=np.array(self.truncated), **flat, **pads, **cuts)  # type: ignore[arg-type]
+        part = file.with_name(f".{file.name}.partial-{os.getpid()}")
+        with part.open("wb") as stream:
+            np.savez(stream, lengths=self.lengths, truncated=np.array(self.truncated), **flat, **pads, **cuts)  # type: ignore[arg-type]
+        part.replace(file)
 
     @classmethod
     def load(cls, file: Path) -> EncodedSet:

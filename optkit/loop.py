@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import resource
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -66,6 +65,7 @@ class Loop:
     _baseline: Outputs | None = None
     _named: dict[str, str] = field(default_factory=dict)
     _hopeless: set[str] = field(default_factory=set)  # trials that missed the score: nobody asks how fast
+    _examples: dict[str, str] = field(default_factory=dict)  # sha256 of a tokenizer → what it encoded
     _tuned: str = ""
 
     def all(self) -> None:
@@ -234,16 +234,16 @@ class Loop:
     def _own_examples(self, artifact: Artifact) -> str | None:
         """The examples as `artifact` reads them; None where it reads them as the checkpoint does."""
         own, first = reader_file(artifact.path), reader_file(self.checkpoint.path)
-        if own is None or first is None or sha256(own) == sha256(first):
+        if own is None or first is None or (reader := sha256(own)) == sha256(first):
             return None
-        task, labelled = self.evaluator.task, self.evaluator.labelled
-        encoded = open_task(artifact, task.name, task.metric).encode(labelled.inputs)
-        file = self.work / f"examples-{encoded.digest()[:12]}.npz"
-        if not file.exists():
-            part = file.with_name(f"{os.getpid()}-{file.name}")  # another process may want it too
-            encoded.save(part)
-            part.replace(file)
-        return str(file)
+        if reader not in self._examples:
+            task, labelled = self.evaluator.task, self.evaluator.labelled
+            encoded = open_task(artifact, task.name, task.metric).encode(labelled.inputs)
+            file = self.work / f"examples-{encoded.digest()[:12]}.npz"
+            if not file.exists():
+                encoded.save(file)
+            self._examples[reader] = str(file)
+        return self._examples[reader]
 
     def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
         """Add the row of `candidate`, without latency: from an earlier run, or by answering now."""

@@ -107,7 +107,7 @@ def _flags(cpuinfo: str) -> set[str]:
 
 def has_bf16() -> bool:
     """Whether the processor multiplies bf16 numbers by itself."""
-    return bool(set(describe()["isa"]) & {"avx512_bf16", "amx_bf16", "bf16"})
+    return bool(_flags(read("/proc/cpuinfo")) & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def nodes_of(cores: set[int]) -> set[int]:

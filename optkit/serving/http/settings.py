@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optkit.bench.environment import usable_cores
 from optkit.errors import RecipeError
 
 #: The environment variables that hold the settings of a worker process, and the API key.
@@ -79,8 +80,7 @@ class ServeSettings:
     @property
     def runtime_options(self) -> dict[str, Any]:
         """What `load` is given beside the manifest's own settings."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        share = max(1, cores // (self.streams * self.workers))
+        share = max(1, usable_cores() // (self.streams * self.workers))
         threads = self.threads or (share if self.streams * self.workers > 1 else None)
         return {**({"threads": threads} if threads else {}), **self.options}
 
