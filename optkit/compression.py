@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from optkit.artifact import MANIFEST, REPORTS, library_versions
 from optkit.bench.environment import describe, has_vnni, standing_doubts, thread_count, usable_cores
 from optkit.bench.plan import PRECISE, Plan, Shape
 from optkit.checkpoint import fetch
+from optkit.choice import winners
 from optkit.data import Data
 from optkit.errors import DataError, OptkitError
 from optkit.evaluation import Evaluator, padding
@@ -137,7 +137,7 @@ def conclude(
     recipe, examples, split, work = run.recipe, run.data, run.split, run.work
     model_task, labelled = run.evaluator.task, run.evaluator.labelled
     threads = run.evaluator.plan.threads or usable_cores()
-    chosen = choose(run.rows, run.leaves, shapes)
+    chosen = run.choose(shapes)
     passed = chosen is not None and chosen.verdict == "passed"
     options: dict[str, Any] = {}
     if tune_runtime and chosen is not None:
@@ -190,43 +190,6 @@ def conclude(
 def _given(**values: Any) -> dict[str, Any]:
     """What was asked for: None leaves a default as it is."""
     return {name: value for name, value in values.items() if value is not None}
-
-
-def choose(rows: list[Row], leaves: list[str], shapes: tuple[str, ...] = ()) -> Row | None:
-    """The fastest candidate that passed; when none did, the one with the best score.
-
-    Fastest on the data's own lengths; those whose intervals meet there are told apart by the geometric mean
-    over all shapes, which alone decides where `shapes` were asked for.
-    """
-    candidates = [r for r in rows if r.name in leaves and r.verdict in ("passed", "failed")]
-    passed = [r for r in candidates if r.verdict == "passed"]
-    if not passed:
-        return max(candidates, key=lambda r: r.score, default=None)
-    if not shapes:
-        first = max(passed, key=lambda r: r.speedup.value if r.speedup else 0.0)
-        least = first.speedup.low if first.speedup else 0.0
-        passed = [r for r in passed if r is first or (r.speedup and r.speedup.high >= least)]
-    return max(passed, key=_speed)
-
-
-def _speed(row: Row) -> float:
-    """Geometric mean of the speedups over all shapes measured."""
-    ratios = [x.speedup.value for x in row.latency if x.speedup and x.speedup.value > 0]
-    return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else 0.0
-
-
-def winners(rows: list[Row], leaves: list[str]) -> list[dict[str, Any]]:
-    """The fastest candidate at each shape, of those that passed (of all, where none did)."""
-    candidates = [r for r in rows if r.name in leaves and r.verdict in ("passed", "failed")]
-    candidates = [r for r in candidates if r.verdict == "passed"] or candidates
-    found = []
-    for shape in [(x.batch, x.tokens) for x in rows[0].latency]:
-        timed = [(x.p50_ms, row) for row in candidates if (x := row.at(*shape))]
-        if timed:
-            p50, row = min(timed, key=lambda pair: pair[0])
-            name = f"{shape[0]}x{shape[1]}"
-            found.append({"shape": name, "row": row.name, "runtime": row.runtime, "p50_ms": round(p50, 4)})
-    return found
 
 
 def _doubts(run: Loop, recipe: Recipe) -> list[str]:

@@ -17,8 +17,10 @@ from typing import Any
 
 from optkit.artifact import Artifact, library_versions, reader_file
 from optkit.bench.accuracy import load_outputs
+from optkit.bench.latency import Measurement
 from optkit.bench.plan import Candidate
 from optkit.bench.roofline import Peak
+from optkit.choice import choose, tied_in
 from optkit.data import Data
 from optkit.errors import OptkitError, PassError, WorkerError
 from optkit.evaluation import Evaluator, failed_row
@@ -26,6 +28,7 @@ from optkit.fallback import Ranked, search
 from optkit.files import read_json, sha256, write_json
 from optkit.passes.base import Pass, make
 from optkit.process import Child
+from optkit.ranking import ranked
 from optkit.recipe import Recipe
 from optkit.report.model import Row, row_from_dict
 from optkit.session import DEFAULT_RUNTIME
@@ -57,6 +60,7 @@ class Loop:
     peak_rss_bytes: int = 0
     doubts: list[str] = field(default_factory=list)
     noise: dict[str, float | None] = field(default_factory=dict)
+    measured: Measurement | None = None
     peaks: Peak | None = None
     trace: list[str] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
@@ -106,6 +110,11 @@ class Loop:
         for row in self.rows:
             self._judge(row)
             self.listen({"event": "row", "row": row})
+
+    def choose(self, shapes: tuple[str, ...]) -> Row | None:
+        """The candidate that `optkit.choice.choose` takes, after `conclude`."""
+        tied = tied_in(self.measured) if self.measured else lambda a, b: False
+        return choose(self.rows, self.leaves, shapes, tied)
 
     def _attempt(self, chain: tuple[Pass, ...], root: str) -> OptkitError | None:
         """Run one chain. A candidate that fails gets an error row, and the others go on."""
@@ -171,36 +180,20 @@ class Loop:
         return Artifact.open(folder) if folder and folder.exists() else None
 
     def _ranked(self, step: Pass, source: Artifact, made: Artifact | None) -> list[Ranked]:
-        """The multiplies that `step` rounds: how far each moves the outputs, by a scan of `source`, and the
-        time that INT8 saves it in `made`. From an earlier run, where there was one."""
-        file = self.work / f"sensitivity-{_hash(source.fingerprint(), _spec(step))}.json"
-        if not file.exists():
-            self._begin("sensitivity scan")
-            threads = self.evaluator.plan.threads
-            with Child("optkit.passes.worker", threads=threads) as child:
-                ranked = child.call(
-                    "scan",
-                    listener=self.listen,
-                    parameters=step.parameters(),
-                    source=str(source.path),
-                    task=self.evaluator.task.name,
-                    data=self.data.name,
-                    columns=asdict(self.columns),
-                    threads=threads,
-                )
-            times = [self._kernel_times(artifact) for artifact in (source, made) if artifact]
-            saved = {n: us - times[-1][n] for n, us in times[0].items() if made and n in times[-1]}
-            write_json(file, {"ranked": ranked, "saved_us": saved})
-        found = read_json(file, OptkitError)
-        return [Ranked(name, distance, found["saved_us"].get(name)) for name, distance in found["ranked"]]
-
-    def _kernel_times(self, artifact: Artifact) -> dict[str, float]:
-        """Node → microseconds in ONNX Runtime, on an example of median length."""
-        threads = self.evaluator.plan.threads
-        with Child("optkit.bench.probe", threads=threads) as child:
-            encoded = self._own_examples(artifact) or str(self.evaluator.encoded_file)
-            options = {"threads": threads}
-            return child.call("kernel_times", artifact=str(artifact.path), encoded=encoded, options=options)
+        """The multiplies that `step` rounds; the scan of an earlier run is not made again."""
+        self._begin("sensitivity scan")
+        return ranked(
+            step,
+            source,
+            made,
+            self.work / f"sensitivity-{_hash(source.fingerprint(), _spec(step))}.json",
+            self._own_examples(source) or str(self.evaluator.encoded_file),
+            self.data,
+            self.columns,
+            self.evaluator.task.name,
+            self.evaluator.plan.threads,
+            self.listen,
+        )
 
     def _apply(self, step: Pass, source: Artifact, key: str) -> Artifact:
         """The result of `step`, made in a process of its own unless an earlier run left it."""
@@ -276,7 +269,7 @@ class Loop:
         self.listen({"event": "step", "name": "latency, all side by side", "index": 0, "total": 0})
         whole = [row for row in self.rows if row.verdict != "error" and row.name not in self._hopeless]
         names = {row.name for row in whole}
-        measured = self.evaluator.time(whole, [c for c in self.candidates if c.name in names])
+        measured = self.measured = self.evaluator.time(whole, [c for c in self.candidates if c.name in names])
         self.doubts, self.noise = list(measured.doubts), measured.noise
         self.peaks, impossible = self.evaluator.roofline(whole)
         self.doubts += impossible

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 import optkit
-from optkit.compression import choose, compress
+from optkit.compression import compress
 from optkit.errors import DataError, OutputError
 from optkit.gate import Gate
 from optkit.passes.base import make
 from optkit.recipe import Recipe
-from optkit.report.model import Interval, Latency, Report, Row, render
+from optkit.report.model import Report, render
 from optkit.runtime_search import Found
 
 QUICK = {"shapes": ("1xdata", "2x16"), "rounds": 2, "processes": 1, "threads": 1}
@@ -346,39 +346,6 @@ def test_a_candidate_that_fails_has_an_error_row_and_the_others_finish(
     assert "code -9" in failed.reasons[0]
     assert report.chosen == "quantize-static"
     assert "quantize-dynamic" in (out / "report.html").read_text()
-
-
-def row(name: str, score: float, speed: float, verdict: str) -> Row:
-    return Row(name, name, "fake", "int8", 1, score, 0, 1, [], Interval(speed, speed, speed), 1, 0, verdict)
-
-
-def test_the_fastest_that_passed_is_chosen():
-    rows = [row("a", 0.9, 2, "passed"), row("b", 0.8, 3, "passed"), row("c", 0.5, 9, "failed")]
-    assert choose(rows, ["a", "b", "c"]).name == "b"
-
-
-def test_what_own_lengths_do_not_tell_apart_all_shapes_do():
-    def timed(name: str, own: tuple[float, float, float], batch: float) -> Row:
-        found = row(name, 0.9, 2, "passed")
-        found.speedup = Interval(*own)
-        speeds = {(1, "data"): own[0], (8, 128): batch}
-        found.latency = [Latency(*shape, 1.0, 1.0, 1.0, [], Interval(x, x, x)) for shape, x in speeds.items()]
-        return found
-
-    rows = [timed("a", (3.0, 2.7, 3.3), 2.0), timed("b", (2.9, 2.6, 3.2), 4.0)]
-    assert choose(rows, ["a", "b"]).name == "b"
-    rows[1].speedup = Interval(2.5, 2.4, 2.6)
-    assert choose(rows, ["a", "b"]).name == "a"
-    assert choose(rows, ["a", "b"], ("1xdata", "8x128")).name == "b"
-
-
-def test_when_none_passed_the_best_score_is_chosen():
-    rows = [row("a", 0.7, 2, "failed"), row("b", 0.6, 3, "failed"), row("fp32", 0.9, 1, "baseline")]
-    assert choose(rows, ["a", "b"]).name == "a"
-
-
-def test_an_error_is_never_chosen():
-    assert choose([row("a", 0.7, 2, "error")], ["a"]) is None
 
 
 def _children_of(pid: int) -> list[int]:

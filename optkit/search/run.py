@@ -13,7 +13,7 @@ from optkit.artifact import MANIFEST, Artifact
 from optkit.bench.environment import thread_count
 from optkit.bench.plan import Plan, Shape
 from optkit.checkpoint import fetch
-from optkit.compression import choose, conclude
+from optkit.compression import conclude
 from optkit.data import Data
 from optkit.errors import GateFailed, RecipeError, did_you_mean
 from optkit.evaluation import Evaluator
@@ -186,7 +186,7 @@ class _Study:
         loop.recipe = Recipe(chain, self.gate)
         with locked(timing_turn()):
             loop.conclude()
-        chosen = choose(loop.rows, loop.leaves, shapes)
+        chosen = loop.choose(shapes)
         if chosen is not None:
             loop.recipe = Recipe(chains[chosen.name], self.gate)
         source = str(self.shared["checkpoint"].path)
