@@ -215,6 +215,13 @@ def position_count(config: dict[str, Any]) -> int | None:
     return next((n for n in found if isinstance(n, int) and n > 0), None)
 
 
+def longest_input(config: dict[str, Any]) -> int | None:
+    """The most tokens that any model with this config.json takes: two positions less than it has, which
+    RoBERTa keeps to itself. None where it states no limit."""
+    positions = position_count(config)
+    return max(1, positions - 2) if positions is not None else None
+
+
 def _read_manifest(file: Path) -> dict[str, Any]:
     manifest = read_json(file, CheckpointError)
     if manifest.get("schema") != SCHEMA:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import Artifact, position_count
+from optkit.artifact import Artifact, longest_input
 from optkit.bench import neighbours
 from optkit.bench.accuracy import load_outputs, paired_drop, paired_drop_of
 from optkit.bench.batches import ALL_EXAMPLES, padding_share, parts_of
@@ -170,7 +170,7 @@ class Evaluator:
                     options={**threads, **candidate.options},
                     encoded=candidate.encoded or str(self.encoded_file),
                     out=folder,
-                    longest=_longest(Artifact.open(candidate.artifact)),
+                    longest=longest_input(Artifact.open(candidate.artifact).config),
                 )
             found = {n: load_outputs(Path(folder) / f"{n}.npz") for n in ("alone", "padded", "batched")}
         whole = self.labelled.encoded.windows is None or self.task.generates
@@ -207,12 +207,6 @@ class Evaluator:
             for i, x, y in zip(changed, old, new)
         ]
         return sorted(flips, key=lambda flip: -flip["candidate_confidence"])[:MAX_FLIPS]
-
-
-def _longest(artifact: Artifact) -> int | None:
-    """The model's most tokens; a little is left for the positions that RoBERTa reserves."""
-    positions = position_count(artifact.config)
-    return max(1, positions - 2) if positions is not None else None
 
 
 def plain_row(candidate: Candidate) -> Row:

@@ -16,6 +16,8 @@ from typing import Any
 from optkit.bench.latency import Measurement, measure, speedup
 from optkit.bench.plan import Candidate, Plan
 
+#: Tokens to whose multiples lengths are rounded up (`optkit.bucketed`); only ragged shapes feel it.
+BUCKETS = (8, 16)
 #: Runtime → setting → values that are tried beside the one in force. Thread counts come from the plan.
 SETTINGS: dict[str, dict[str, tuple[Any, ...]]] = {
     "onnxruntime": {
@@ -24,8 +26,14 @@ SETTINGS: dict[str, dict[str, tuple[Any, ...]]] = {
         "arena": (True, False),
         "optimization": ("all", "extended"),
         "prepacking": (True, False),
+        "bucket": BUCKETS,
     },
-    "openvino": {"threads": (), "hint": ("LATENCY", "THROUGHPUT"), "hyper_threading": (True, False)},
+    "openvino": {
+        "threads": (),
+        "hint": ("LATENCY", "THROUGHPUT"),
+        "hyper_threading": (True, False),
+        "bucket": BUCKETS,
+    },
 }
 #: What is in force where nothing is said.
 DEFAULTS = {
@@ -35,6 +43,7 @@ DEFAULTS = {
     "prepacking": True,
     "hint": "LATENCY",
     "hyper_threading": False,
+    "bucket": 1,
 }
 Measure = Callable[[Sequence[Candidate], Path, Plan], Measurement]
 

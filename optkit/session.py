@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit import likelihood
-from optkit.artifact import Artifact
+from optkit.artifact import Artifact, longest_input
 from optkit.errors import MissingDependency, OptkitError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 
@@ -128,7 +128,8 @@ def known_runtimes() -> list[str]:
 def open_session(artifact: Artifact, runtime: str | None = None, **options: Any) -> Session:
     """Load `artifact` in `runtime` (default: the manifest's, else the format's own).
 
-    `options` override the runtime options stored in the manifest (for example `threads`).
+    `options` override the runtime options stored in the manifest (for example `threads`). Every runtime
+    takes `bucket`: batches are padded to a multiple of so many tokens (`optkit.bucketed`).
     Raises RecipeError for an unknown runtime and MissingDependency for an absent package.
     """
     stored = artifact.manifest.get("runtime") or {}
@@ -139,7 +140,11 @@ def open_session(artifact: Artifact, runtime: str | None = None, **options: Any)
         raise MissingDependency.of(*_NEEDS[name])
     if name == stored.get("name"):
         options = {**stored.get("options", {}), **options}
-    return import_module(f"optkit.runtimes.{name}").open_session(artifact, **options)
+    bucket = options.pop("bucket", None)
+    session = import_module(f"optkit.runtimes.{name}").open_session(artifact, **options)
+    if bucket in (None, 1):
+        return session
+    return import_module("optkit.bucketed").Bucketed(session, bucket, longest_input(artifact.config))
 
 
 def infer_all(

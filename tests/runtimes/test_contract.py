@@ -45,12 +45,19 @@ def engine(checkpoint, data, tmp_path, monkeypatch):
 
 
 @pytest.fixture(params=RUNTIMES)
-def session(request, artifacts):
+def runtime_artifact(request, artifacts):
+    """The runtime's name, and what it serves."""
     if request.param == "tensorrt":
         artifacts = {**artifacts, "tensorrt": request.getfixturevalue("engine")}
     if request.param not in artifacts:
         pytest.skip(f"{request.param} is not installed")
-    with open_session(artifacts[request.param], request.param) as session:
+    return request.param, artifacts[request.param]
+
+
+@pytest.fixture
+def session(runtime_artifact):
+    runtime, artifact = runtime_artifact
+    with open_session(artifact, runtime) as session:
         yield session
 
 
@@ -100,13 +107,24 @@ def test_closing_twice_is_fine(session):
     session.close()
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_threads_can_be_set(runtime, artifacts, request):
-    if runtime == "tensorrt":
-        artifacts = {**artifacts, "tensorrt": request.getfixturevalue("engine")}
-    if runtime not in artifacts:
-        pytest.skip(f"{runtime} is not installed")
-    with open_session(artifacts[runtime], runtime, threads=1) as session:
+def test_a_bucket_pads_and_changes_no_answer(runtime_artifact, encoded):
+    runtime, artifact = runtime_artifact
+    with open_session(artifact, runtime) as plain, open_session(artifact, runtime, bucket=8) as padded:
+        for size in (1, 3):
+            for name, rows in infer_all(plain, encoded, size, 512).items():
+                others = infer_all(padded, encoded, size, 512)[name]
+                for row, other in zip(rows, others, strict=True):
+                    np.testing.assert_allclose(row, other, atol=1e-4)
+
+
+def test_a_bucket_below_one_token_is_refused(artifacts):
+    with pytest.raises(RecipeError, match="bucket"):
+        open_session(artifacts["fake"], "fake", bucket=0)
+
+
+def test_threads_can_be_set(runtime_artifact):
+    runtime, artifact = runtime_artifact
+    with open_session(artifact, runtime, threads=1) as session:
         assert session.inputs
 
 
