@@ -230,6 +230,26 @@ def peers_made() -> str:
     return "\n".join(lines)
 
 
+def serve() -> str:
+    """Answers per second of each server over the rounds."""
+    lines = ["| server | answers per second, median | range | p50, ms | p99, ms |"]
+    lines.append("| --- | ---: | ---: | ---: | ---: |")
+    for x in results("serve_compare")["servers"]:
+        rates = x["per_second"]
+        lines.append(
+            f"| {x['name']} | {x['median_per_second']:.0f} | {min(rates):.0f}–{max(rates):.0f} "
+            f"| {x['p50_ms']:.0f} | {x['p99_ms']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def serve_ratios() -> str:
+    lines = ["| answers per second of | over those of | times [95%] |", "| --- | --- | ---: |"]
+    for x in results("serve_compare")["ratios"]:
+        lines.append(f"| {x['of']} | {x['to']} | {x['ratio']:.2f} [{x['low']:.2f}, {x['high']:.2f}] |")
+    return "\n".join(lines)
+
+
 #: Names of steps in the table `prune`.
 _STEPS = {
     "prune": "kprune, no training",
@@ -252,6 +272,8 @@ TABLES = {
     "peers-made": peers_made,
     "finetune": finetune,
     "wnut17": wnut17,
+    "serve": serve,
+    "serve-ratios": serve_ratios,
 }
 
 

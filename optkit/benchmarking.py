@@ -20,9 +20,10 @@ from optkit.bench.scenarios import MIN_SECONDS, SHAPES
 from optkit.contestants import Contestant, open_contestant, synthetic
 from optkit.data import Data
 from optkit.errors import CheckpointError, DataError, PassError, RecipeError, WorkerError
-from optkit.evaluation import Evaluator, failed_row, padding, plain_row
+from optkit.evaluation import Evaluator, failed_row, plain_row
 from optkit.examples import EncodedSet
 from optkit.files import check_free, staged
+from optkit.latencies import padding
 from optkit.report.model import Report, Row
 from optkit.scenarios import Scenarios, fill_in
 from optkit.targets import target_of

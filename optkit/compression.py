@@ -17,8 +17,9 @@ from optkit.checkpoint import fetch
 from optkit.choice import winners
 from optkit.data import Data
 from optkit.errors import DataError, OptkitError
-from optkit.evaluation import Evaluator, padding
+from optkit.evaluation import Evaluator
 from optkit.files import check_free, read_json, staged, write_json, writing
+from optkit.latencies import padding
 from optkit.loop import Loop
 from optkit.passes.base import Pass
 from optkit.recipe import Recipe
@@ -178,6 +179,7 @@ def conclude(
         trace=run.trace,
         winners=winners(run.rows, run.leaves),
         seconds=round(time.monotonic() - begun, 1),
+        measuring_seconds=round(run.measuring_seconds, 1),
         peak_rss_bytes=run.peak_rss_bytes,
     )
     for row in run.rows:

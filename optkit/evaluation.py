@@ -8,34 +8,31 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from optkit.artifact import Artifact, longest_input
+from optkit.artifact import Artifact, longest_input, reader_file
 from optkit.bench import neighbours
 from optkit.bench.accuracy import load_outputs, paired_drop, paired_drop_of
-from optkit.bench.batches import ALL_EXAMPLES, padding_share, parts_of
 from optkit.bench.environment import has_bf16, usable_cores
-from optkit.bench.latency import Measured, Measurement, measure, speedup
+from optkit.bench.latency import Measurement, measure
 from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.roofline import Peak, Work, as_precision, bound_ms
-from optkit.bench.stats import design_effect, percentile
 from optkit.errors import OptkitError
-from optkit.examples import EncodedSet
+from optkit.files import sha256
+from optkit.latencies import ANSWERED_AT_ONCE, TOKEN_BUDGET, latencies
 from optkit.process import Child
-from optkit.report.model import Interval, Latency, Row
-from optkit.task import Labelled, Outputs, Task
+from optkit.report.model import Interval, Row
+from optkit.task import Labelled, Outputs, Task, open_task
 
 #: The scenario that the headline speedup and the gate speak of: one text at a time, real lengths.
 HEADLINE = Shape(1, "data")
 #: Flips kept per row, the most confident first.
 MAX_FLIPS = 200
-#: Batches in which the whole split is answered: examples, and token slots.
-ANSWERED_AT_ONCE, TOKEN_BUDGET = 32, 4096
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -53,6 +50,19 @@ class Evaluator:
     plan: Plan
     listener: Listener = field(default=lambda event: None)
     target: str = "cpu"
+
+    def examples_for(self, artifact: Artifact, checkpoint: Artifact) -> str | None:
+        """A file of the examples as `artifact` reads them; None where it reads as `checkpoint` does."""
+        own, first = reader_file(artifact.path), reader_file(checkpoint.path)
+        if own is None or first is None or (reader := sha256(own)) == sha256(first):
+            return None
+        file = self.encoded_file.with_name(
+            f"examples-{reader[:12]}-{self.labelled.encoded.digest()[:12]}.npz"
+        )
+        if not file.exists():
+            task = open_task(artifact, self.task.name, self.task.metric)
+            task.encode(self.labelled.inputs).save(file)
+        return str(file)
 
     def outputs(self, candidate: Candidate, file: Path) -> int:
         """Write raw outputs for every example to `file`; the peak memory of the process, in bytes."""
@@ -239,73 +249,8 @@ def failed_row(name: str, error: OptkitError | None) -> Row:
     )
 
 
-def padding(encoded: EncodedSet) -> dict[str, float] | None:
-    """The share of token slots that is padding where the whole set is answered: `by_length`, in the batches
-    that `infer_all` and `optkit.load` build, and `as_it_comes`, in equal batches of the data's own order.
-
-    None for inputs of one size, such as images.
-    """
-    if not encoded.ragged:
-        return None
-    in_order = np.split(np.arange(len(encoded)), range(ANSWERED_AT_ONCE, len(encoded), ANSWERED_AT_ONCE))
-    by_length = encoded.batches(ANSWERED_AT_ONCE, TOKEN_BUDGET)
-    shares = {"by_length": by_length, "as_it_comes": in_order}
-    return {name: round(padding_share(encoded.lengths, parts), 4) for name, parts in shares.items()}
-
-
-def latencies(mine: Measured, first: Measured | None, encoded: EncodedSet) -> list[Latency]:
-    """Samples per shape of `encoded` with their percentiles, and the ratio to `first` measured beside it."""
-    found = []
-    for shape, draws in mine.samples.items():
-        flat = [[x for visit in draw for x in visit] for draw in draws if draw]
-        if not flat:
-            continue
-        every = np.concatenate(flat)
-        visits = [visit for draw in draws for visit in draw]
-        p50, p90, p99 = (_interval(every, visits, q) for q in (50, 90, 99))
-        batch = min(len(encoded), ALL_EXAMPLES) if shape.tokens == "all" else shape.batch
-        found.append(
-            Latency(
-                batch,
-                shape.tokens,
-                p50.value,
-                p90.value,
-                p99.value,
-                [[round(x, 4) for x in draw] for draw in flat],
-                _ratio(first, mine, shape),
-                per_second=round(batch * 1000 / (float(every.mean()) if not shape.fixed else p50.value), 2),
-                p50=p50,
-                p90=p90,
-                p99=p99,
-                padding=_padding(encoded, shape, mine.offline_batch),
-            )
-        )
-    return found
-
-
-def _padding(encoded: EncodedSet, shape: Shape, offline_batch: int | None) -> float | None:
-    """The share of padding at a shape of the data's own lengths; None at a fixed one."""
-    if isinstance(shape.tokens, int) or not encoded.ragged:
-        return None
-    parts = parts_of(shape.tokens, encoded.lengths, shape.batch, offline_batch or 1)
-    return round(padding_share(encoded.lengths, parts), 4)
-
-
-def _interval(samples: np.ndarray, visits: list[list[float]], q: float) -> Interval:
-    found = percentile(samples, q, design_effect(visits, q))
-    return Interval(found.value, *(x if isfinite(x) else nan for x in (found.low, found.high)))
-
-
 def outcomes_text(outcomes: np.ndarray | None) -> str:
     """Right or wrong as a 1 or a 0 per example; "" for anything else, such as a share of a token overlap."""
     if outcomes is None or not np.isin(outcomes, (0, 1)).all():
         return ""
     return "".join("1" if right else "0" for right in outcomes)
-
-
-def _ratio(first: Measured | None, mine: Measured, shape: Shape) -> Interval | None:
-    """None for the baseline itself, and where one of the two has no whole round at this shape."""
-    if first is None or first.error or mine.error:
-        return None
-    ratio = speedup(first, mine, shape)
-    return Interval(ratio.value, ratio.low, ratio.high)

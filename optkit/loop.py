@@ -10,12 +10,13 @@ import hashlib
 import json
 import math
 import resource
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, library_versions, reader_file
+from optkit.artifact import Artifact, library_versions
 from optkit.bench.accuracy import load_outputs
 from optkit.bench.latency import Measurement
 from optkit.bench.plan import Candidate
@@ -25,7 +26,7 @@ from optkit.data import Data
 from optkit.errors import OptkitError, PassError, WorkerError
 from optkit.evaluation import Evaluator, failed_row
 from optkit.fallback import Ranked, search
-from optkit.files import read_json, sha256, write_json
+from optkit.files import read_json, write_json
 from optkit.passes.base import Pass, make
 from optkit.process import Child
 from optkit.ranking import ranked
@@ -33,7 +34,7 @@ from optkit.recipe import Recipe
 from optkit.report.model import Row, row_from_dict
 from optkit.session import DEFAULT_RUNTIME
 from optkit.targets import EAGER, eager_options, tuned
-from optkit.task import Columns, Outputs, open_task
+from optkit.task import Columns, Outputs
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -61,6 +62,7 @@ class Loop:
     doubts: list[str] = field(default_factory=list)
     noise: dict[str, float | None] = field(default_factory=dict)
     measured: Measurement | None = None
+    measuring_seconds: float = 0.0
     peaks: Peak | None = None
     trace: list[str] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
@@ -69,7 +71,6 @@ class Loop:
     _baseline: Outputs | None = None
     _named: dict[str, str] = field(default_factory=dict)
     _hopeless: set[str] = field(default_factory=set)  # trials that missed the score: nobody asks how fast
-    _examples: dict[str, str] = field(default_factory=dict)  # sha256 of a tokenizer → what it encoded
     _tuned: str = ""
 
     def all(self) -> None:
@@ -105,8 +106,10 @@ class Loop:
 
     def conclude(self) -> None:
         """Time, probe and judge every row."""
+        begun = time.monotonic()
         self._time()
         self._probe()
+        self.measuring_seconds = time.monotonic() - begun
         for row in self.rows:
             self._judge(row)
             self.listen({"event": "row", "row": row})
@@ -187,7 +190,7 @@ class Loop:
             source,
             made,
             self.work / f"sensitivity-{_hash(source.fingerprint(), _spec(step))}.json",
-            self._own_examples(source) or str(self.evaluator.encoded_file),
+            self.evaluator.examples_for(source, self.checkpoint) or str(self.evaluator.encoded_file),
             self.data,
             self.columns,
             self.evaluator.task.name,
@@ -221,22 +224,8 @@ class Loop:
 
     def _candidate(self, title: str, artifact: Artifact) -> Candidate:
         """`artifact` in its format's runtime; with examples of its own where a pass changed the tokenizer."""
-        examples = self._own_examples(artifact)
+        examples = self.evaluator.examples_for(artifact, self.checkpoint)
         return Candidate(title, str(artifact.path), DEFAULT_RUNTIME[artifact.format], encoded=examples)
-
-    def _own_examples(self, artifact: Artifact) -> str | None:
-        """The examples as `artifact` reads them; None where it reads them as the checkpoint does."""
-        own, first = reader_file(artifact.path), reader_file(self.checkpoint.path)
-        if own is None or first is None or (reader := sha256(own)) == sha256(first):
-            return None
-        if reader not in self._examples:
-            task, labelled = self.evaluator.task, self.evaluator.labelled
-            encoded = open_task(artifact, task.name, task.metric).encode(labelled.inputs)
-            file = self.work / f"examples-{encoded.digest()[:12]}.npz"
-            if not file.exists():
-                encoded.save(file)
-            self._examples[reader] = str(file)
-        return self._examples[reader]
 
     def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
         """Add the row of `candidate`, without latency: from an earlier run, or by answering now."""

@@ -106,7 +106,8 @@ def main(checkpoint: str, data: str, artifact: str, work: str = "work/peers", *p
     folder.mkdir(parents=True, exist_ok=True)
     for phase in phases or ("make", "score", "time"):
         if phase == "make":
-            save(folder, "make", {n: prepare(n, p, checkpoint, data, folder) for n, p in PEERS.items()})
+            made = {n: prepare(n, p, checkpoint, data, folder) for n, p in PEERS.items()}
+            save(folder, "make", {"optkit": of_optkit(artifact), **made})
             continue
         made = json.loads((folder / "make.json").read_text(encoding="utf-8"))
         sys.path += [m["beside"] for m in made.values() if m.get("beside")]
@@ -116,7 +117,7 @@ def main(checkpoint: str, data: str, artifact: str, work: str = "work/peers", *p
             *(
                 Candidate(name, m["model"], PEERS[name].runtime, PEERS[name].options)
                 for name, m in made.items()
-                if m["error"] is None
+                if name in PEERS and m["error"] is None
             ),
         ]
         save(folder, phase, {"score": score, "time": race}[phase](candidates, checkpoint, data, folder))
@@ -131,6 +132,19 @@ def main(checkpoint: str, data: str, artifact: str, work: str = "work/peers", *p
 
 def save(folder: Path, phase: str, found: dict[str, Any]) -> None:
     (folder / f"{phase}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def of_optkit(artifact: str) -> dict[str, Any]:
+    """What `optkit compress --int8` took for all its models and scores when it made `artifact`; no timing."""
+    report = json.loads((Path(artifact) / "report.json").read_text(encoding="utf-8"))
+    rows = [row for row in report["rows"] if row["parent"]]
+    return {
+        "models": [row["name"] for row in rows],
+        "chosen": report["chosen"],
+        "seconds": round(report["seconds"] - report["measuring_seconds"], 1),
+        "peak_rss_bytes": report["peak_rss_bytes"],
+        "error": None,
+    }
 
 
 def prepare(name: str, peer: Peer, checkpoint: str, data: str, work: Path) -> dict[str, Any]:

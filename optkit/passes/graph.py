@@ -157,6 +157,17 @@ def fold_transposed_weights(model: Any) -> int:
     return len(folded)
 
 
+def symmetric_scales(weight: np.ndarray, axis: int | None, largest: float = 127.0) -> np.ndarray:
+    """The step of symmetric rounding to values of at most `largest`: one per index of `axis` (None: one in
+    all), in a shape that divides `weight`. A row of zeros has a tiny one.
+
+    >>> symmetric_scales(np.array([[1.0, -127.0], [0.5, 254.0]]), 0).tolist()
+    [[1.0], [2.0]]
+    """
+    others = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
+    return np.maximum(np.abs(weight).max(axis=others, keepdims=axis is not None), 1e-12) / largest
+
+
 def drop_unused_initializers(model: Any) -> None:
     used = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
     kept = [t for t in model.graph.initializer if t.name in used]

@@ -36,7 +36,7 @@ def quantize_embeddings(model: Any) -> list[str]:
         name, out = node.input[0], node.output[0]
         if name not in replaced:
             values = numpy_helper.to_array(table).astype(np.float32)
-            scales = np.maximum(np.abs(values).max(axis=1, keepdims=True), 1e-12) / 127
+            scales = graph.symmetric_scales(values, 0)
             rounded = np.clip(np.rint(values / scales), -127, 127).astype(np.int8)
             model.graph.initializer.append(numpy_helper.from_array(rounded, f"{name}_int8"))
             model.graph.initializer.append(

@@ -164,8 +164,7 @@ def _quantize_weight(model: Any, tensor: Any, axis: int | None, kind: str) -> An
     from onnx import helper, numpy_helper
 
     values, name, largest = numpy_helper.to_array(tensor).astype(np.float32), tensor.name, LARGEST[kind]
-    reach = np.abs(values).max() if axis is None else np.abs(values).max(axis=1 - axis, keepdims=True)
-    scales = np.maximum(reach, 1e-8) / largest
+    scales = graph.symmetric_scales(values, axis, largest)
     scaled = np.clip(values / scales, -largest, largest)
     stored = (np.rint(scaled) if kind == "int8" else scaled).astype(_numpy(kind))
     scales = np.asarray(scales, dtype=np.float32).reshape(() if axis is None else -1)

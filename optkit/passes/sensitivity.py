@@ -106,8 +106,7 @@ def _put_switches(model: Any, names: Sequence[str], ranges: dict[str, Range]) ->
 
 def _rounded(node: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """INT8 values and one scale per output channel."""
-    rows = 1 if graph.is_transposed(node) else 0
-    scales = np.maximum(np.abs(weight).max(axis=rows, keepdims=True), 1e-12) / 127
+    scales = graph.symmetric_scales(weight, 0 if graph.is_transposed(node) else 1)
     return np.rint(weight / scales).astype(np.int8), scales.reshape(-1).astype(np.float32)
 
 

@@ -200,6 +200,7 @@ def _reproduce(report: Report) -> str:
         "source": report.source,
         **{f"data {key}": value for key, value in report.data.items()},
         "took": f"{figures.number(report.seconds or None)} s",
+        "of that, timing": f"{figures.number(report.measuring_seconds or None)} s",
         "peak memory": figures.megabytes(report.peak_rss_bytes, " MB"),
         "schema": report.schema,
     }

@@ -131,7 +131,8 @@ class Report:
     `by_length`, `as_it_comes`). `gate`: `max_drop`, `relative`, `min_speedup`, `conditions` (in words),
     `passed`. `chosen` is the name of a row, or None. `doubts` are warnings about the measurement. `winners`
     names the fastest candidate at each shape: `shape`, `row`, `runtime`, `p50_ms`. `trace` says what the
-    accuracy-aware search tried, in order.
+    accuracy-aware search tried, in order. `seconds` are those of the whole command; `measuring_seconds` the
+    part that timed and probed what the rest had made and scored.
     """
 
     task: str
@@ -147,6 +148,7 @@ class Report:
     command: str = ""
     created: str = ""
     seconds: float = 0.0
+    measuring_seconds: float = 0.0
     peak_rss_bytes: int = 0
     doubts: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
