@@ -26,8 +26,10 @@ def trainer_class() -> Any:
     Its own sampler groups by the batch of one process, so that two processes would train in another order.
     """
     import torch
+    from safetensors.torch import save_file
     from transformers import Trainer
     from transformers.trainer_pt_utils import LengthGroupedSampler
+    from transformers.utils import SAFE_WEIGHTS_NAME
 
     class Grouped(LengthGroupedSampler):
         """The order of an epoch follows from seed and epoch alone: a resumed run continues it."""
@@ -68,6 +70,29 @@ def trainer_class() -> Any:
                 new = {id(p) for n, p in names if n.replace("_fsdp_wrapped_module.", "") in self._new}
                 speed_up(optimizer, new, self._new_rate)
             return optimizer
+
+        def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+            """A checkpoint whose weights have the names of the modules.
+
+            `save_pretrained` writes them by the names of the hub, which for some models (ViT) are others, and
+            the Trainer reads them back by those of the modules and leaves out what it does not find.
+            """
+            super()._save(output_dir, state_dict)
+            file = Path(output_dir or self.args.output_dir) / SAFE_WEIGHTS_NAME
+            if self.args.should_save and file.exists():  # not the adapter of a LoRA, nor shards
+                weights = state_dict or self.accelerator.unwrap_model(self.model).state_dict()
+                whole = {name: w.detach().cpu().clone().contiguous() for name, w in weights.items()}
+                save_file(whole, file, metadata={"format": "pt"})
+
+        def _issue_warnings_after_load(self, load_result: Any) -> None:
+            """Raises PassError where a checkpoint is not that of this model: a warning would be lost."""
+            wrong = [*load_result.missing_keys, *load_result.unexpected_keys]
+            if wrong:
+                raise PassError(
+                    "Expected a checkpoint with the weights of this model, received another one: "
+                    f"{len(wrong)} names differ, such as {wrong[0]!r}.",
+                    hint=f"Delete {self.args.output_dir!r} and run the command again: it starts anew.",
+                )
 
     return GroupedTrainer
 

@@ -7,10 +7,11 @@ import json
 import datasets
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from optkit import load
 from optkit.artifact import Artifact
-from optkit.errors import DataError
+from optkit.errors import DataError, PassError
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.session import infer_all, open_session
@@ -39,6 +40,44 @@ def test_a_vit_learns_digits(tmp_path):
     assert [open_task(made).labels[i] for i in (0, 9)] == ["0", "9"]
     assert (made.path / "preprocessor_config.json").exists()
     assert score_of(made, data, "test") > 0.6  # 0.1 by chance
+
+
+def test_a_vit_resumes_to_the_same_weights(tmp_path):
+    """Its weights have other names on disk than in memory; read by the wrong ones, nothing is read."""
+    data = digits_data(tmp_path / "data", train=480, test=64)
+    source = vit(tmp_path / "start", labels=("x", "y"))
+    settings = FinetuneSettings(epochs=3, batch=32, learning_rate=2e-3)
+    whole = finetune(source, data, tmp_path / "whole", settings)
+
+    def stop_late(text, fraction):
+        if fraction and fraction > 0.7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(source, data, tmp_path / "again", settings, progress=stop_late)
+    again = finetune(source, data, tmp_path / "again", settings)
+    assert again.manifest["files"]["model.safetensors"] == whole.manifest["files"]["model.safetensors"]
+    notes = whole.lineage[-1]["notes"]
+    assert score_of(whole, data, "validation") == pytest.approx(notes["score"], abs=1e-6)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    data = digits_data(tmp_path / "data", train=480, test=64)
+    source = vit(tmp_path / "start", labels=("x", "y"))
+    settings = FinetuneSettings(epochs=2, batch=32)
+
+    def damage(text, fraction):
+        if fraction and fraction > 0.6:
+            (work,) = tmp_path.glob(".out.work*")
+            for file in work.glob("checkpoint-*/model.safetensors"):
+                save_file({"another": np.zeros(1, dtype=np.float32)}, file)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(source, data, tmp_path / "out", settings, progress=damage)
+    with pytest.raises(PassError, match="another one") as raised:
+        finetune(source, data, tmp_path / "out", settings)
+    assert "Delete" in raised.value.hint
 
 
 def test_embeddings_learn_a_similarity(tmp_path):
