@@ -86,6 +86,20 @@ def test_an_excluded_operator_stays_in_float(exported, context, tmp_path):
     assert count[1] == count[0] - 1
 
 
+def test_attention_is_rounded_only_where_it_is_asked_for(exported, context, tmp_path):
+    """Four products of two activations in two layers; NNCF rounds both inputs of the scores."""
+    counts = {
+        rounded: apply(
+            make("open-vino-int8", {"samples": 8, "attention": rounded}),
+            exported,
+            tmp_path / f"{rounded}",
+            context,
+        ).lineage[-1]["notes"]["quantized_operators"]["MatMul"]
+        for rounded in (False, True)
+    }
+    assert counts[True] >= counts[False] + 2
+
+
 def test_a_misspelt_exclusion_gets_the_nearest_name(exported, context, tmp_path):
     with pytest.raises(RecipeError, match="No operator is called"):
         apply(make("open-vino-int8", {"exclude": ["no"]}), exported, tmp_path / "x", context)
