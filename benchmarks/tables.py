@@ -139,6 +139,25 @@ def prune() -> str:
     return "\n".join(lines)
 
 
+def prune_others() -> str:
+    """Banking77 and WNUT-17 pruned and distilled, against their unpruned models."""
+    found = results("prune_distill")
+    lines = ["| data, removed | what | validation, change [95%] | test, change [95%] | time, memory |"]
+    lines.append("| --- | --- | ---: | ---: | ---: |")
+    for key, cell in found["cells"].items():
+        name, share, step = key.split(":")
+        if name == "sst2":
+            continue
+        cells = [
+            f"{cell[split]['score']:.4f}, {change(cell[split]['drop'])}" for split in ("validation", "test")
+        ]
+        lines.append(
+            f"| {name}, {float(share):.0%} | {_STEPS.get(step, step)} | {' | '.join(cells)} "
+            f"| {cell['seconds']:.0f} s, {cell['peak_rss_bytes'] / 1e9:.1f} GB |"
+        )
+    return "\n".join(lines)
+
+
 def prune_speed() -> str:
     """Median ms and factor over torch fp32 of each INT8 model, by shape."""
     rows = results("prune_speed")["sst2"]["rows"]
@@ -267,6 +286,7 @@ TABLES = {
     "gpu-precisions": gpu_precisions,
     "int8-accuracy": int8_accuracy,
     "prune": prune,
+    "prune-others": prune_others,
     "prune-speed": prune_speed,
     "peers": peers,
     "peers-made": peers_made,
