@@ -19,9 +19,9 @@ What happened, on a quiet machine: the prediction failed. `optkit compress --int
 the data's own lengths, where it is as fast as the best peer (1.01 [0.89, 1.14]); at 128 tokens it loses to
 OpenVINO with NNCF, by 11% at batch 1 and by 29% at batch 32. Geometric mean over the shapes 0.87, goal 1.2.
 Since then candidates that own lengths do not tell apart are told apart by all shapes. That chose OpenVINO in
-a second run: 1.08 to 1.11 times the best peer from 32 tokens on, 0.80 on own lengths, 1.02 in the mean (a third
-run: 1.02 again). Before the fourth NNCF was told to leave the products inside attention in float, expecting 5
-to 10% at short texts: 1.04 at 1x16, 1.13 at 1x32, 0.93 on own lengths, 1.08 in the mean.
+a second run: 1.08 to 1.11 times the best peer from 32 tokens on, 0.80 on own lengths, 1.02 in the mean (a
+third run: 1.02 again). Before the fourth NNCF was told to leave the products inside attention in float,
+expecting 5 to 10% at short texts: 1.04 at 1x16, 1.13 at 1x32, 0.93 on own lengths, 1.08 in the mean.
 An earlier, disturbed run with a static model made by hand had said 1.06. Olive fuses attention (its workflow
 calls ONNX Runtime's optimizer for transformers), which was not expected; neural-compressor loses 10 points
 on validation; optimum-onnx cannot quantize what its own O2 wrote.
