@@ -1,13 +1,11 @@
 """`Loop`: run a pass, score its result, save; then time everything side by side.
 
-Each step's artifact and score lie in a work folder, under names that hash everything they depend on,
-so that the same command run again goes on where it was interrupted.
+Each step's artifact and score lie in a work folder (`optkit.work`), so that the same command run again
+goes on where it was interrupted.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import resource
 import time
@@ -35,6 +33,7 @@ from optkit.report.model import Row, row_from_dict
 from optkit.session import DEFAULT_RUNTIME
 from optkit.targets import EAGER, eager_options, tuned
 from optkit.task import Columns, Outputs
+from optkit.work import digest, key_after, peak_file, spec, step_folder
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -85,7 +84,7 @@ class Loop:
 
     def baselines(self, chains: list[tuple[Pass, ...]]) -> str:
         """Score the baselines; the key that names of everything made from the checkpoint hash."""
-        root = _hash(
+        root = digest(
             self.checkpoint.fingerprint(),
             self.data.fingerprint(self.split),
             len(self.evaluator.labelled.references),
@@ -94,8 +93,8 @@ class Loop:
         )
         self._tuned, passes = tuned(self.recipe.target)
         second = tuple(make(*one) for one in passes)
-        distinct = {_hash(*map(_spec, chain[: i + 1])) for chain in chains for i in range(len(chain))}
-        self._total = 2 + len(distinct - {_hash(*map(_spec, second))})
+        distinct = {digest(*map(spec, chain[: i + 1])) for chain in chains for i in range(len(chain))}
+        self._total = 2 + len(distinct - {digest(*map(spec, second))})
         options = eager_options(self.recipe.target)
         if self.trust_remote_code:
             options["trust_remote_code"] = True
@@ -133,7 +132,7 @@ class Loop:
         """Run the passes of `chain` that have not run yet, and score each result."""
         artifact, key, parent = self.checkpoint, root, EAGER
         for step in chain:
-            key = self._key(key, step)
+            key = key_after(key, step)
             if key not in self._named:
                 title = name or self._unique(step.name())
                 self._begin(title)
@@ -141,7 +140,7 @@ class Loop:
                 made = self._apply(step, artifact, key)
                 self._score(self._candidate(title, made), key, made, parent)
                 self._named[key] = title
-            artifact, parent = Artifact.open(self._folder(step, key)), self._named[key]
+            artifact, parent = Artifact.open(step_folder(self.work, step, key)), self._named[key]
         if leaf:
             self.leaves.append(parent)
 
@@ -164,7 +163,7 @@ class Loop:
         def rank(step: Pass) -> list[Ranked]:
             return self._ranked(step, source, self._made((*before, step), root))
 
-        tried, leaf = len(self.leaves), self._named.get(self._key_of(static, root))
+        tried, leaf = len(self.leaves), self._named.get(key_after(root, *static))
         score = self._score_of(leaf) if leaf else -math.inf
         self.trace += search(static[-1], score, needed, attempt, rank)
         best = max(self.leaves, key=self._score_of)
@@ -179,7 +178,7 @@ class Loop:
 
     def _made(self, chain: tuple[Pass, ...], root: str) -> Artifact | None:
         """What `chain` made; None where it failed."""
-        folder = self._folder(chain[-1], self._key_of(chain, root)) if chain else None
+        folder = step_folder(self.work, chain[-1], key_after(root, *chain)) if chain else None
         return Artifact.open(folder) if folder and folder.exists() else None
 
     def _ranked(self, step: Pass, source: Artifact, made: Artifact | None) -> list[Ranked]:
@@ -189,7 +188,7 @@ class Loop:
             step,
             source,
             made,
-            self.work / f"sensitivity-{_hash(source.fingerprint(), _spec(step))}.json",
+            self.work / f"sensitivity-{digest(source.fingerprint(), spec(step))}.json",
             self.evaluator.examples_for(source, self.checkpoint) or str(self.evaluator.encoded_file),
             self.data,
             self.columns,
@@ -200,7 +199,7 @@ class Loop:
 
     def _apply(self, step: Pass, source: Artifact, key: str) -> Artifact:
         """The result of `step`, made in a process of its own unless an earlier run left it."""
-        folder = self._folder(step, key)
+        folder = step_folder(self.work, step, key)
         if folder.exists():
             self.listen({"event": "note", "text": f"{step.name()}: done before, not run again"})
             return Artifact.open(folder)
@@ -219,7 +218,7 @@ class Loop:
                 trust_remote_code=self.trust_remote_code,
                 origin=str(self.checkpoint.path),
             )
-        write_json(_peak_file(folder), done)
+        write_json(peak_file(folder), done)
         return Artifact.open(folder)
 
     def _candidate(self, title: str, artifact: Artifact) -> Candidate:
@@ -229,7 +228,7 @@ class Loop:
 
     def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
         """Add the row of `candidate`, without latency: from an earlier run, or by answering now."""
-        settings = _hash(key, self.evaluator.task.metric)
+        settings = digest(key, self.evaluator.task.metric)
         file, outputs = self.work / f"row-{settings}.json", self.work / f"outputs-{settings}.npz"
         if parent is None:
             self._begin(candidate.name)
@@ -242,8 +241,8 @@ class Loop:
             if parent is not None:
                 made = artifact.lineage[-1]
                 row.notes, row.seconds = made["notes"], made["seconds"]
-                if _peak_file(artifact.path).exists():  # not where a run ended between pass and note
-                    noted = read_json(_peak_file(artifact.path), OptkitError)
+                if peak_file(artifact.path).exists():  # not where a run ended between pass and note
+                    noted = read_json(peak_file(artifact.path), OptkitError)
                     row.pass_peak_rss_bytes = noted["peak_rss_bytes"]
             write_json(file, asdict(row))
         if self._baseline is None:
@@ -296,31 +295,6 @@ class Loop:
             }
         )
 
-    def _key_of(self, chain: tuple[Pass, ...], root: str) -> str:
-        for step in chain:
-            root = self._key(root, step)
-        return root
-
-    def _key(self, key: str, step: Pass) -> str:
-        """The key of what `step` makes from what `key` names."""
-        return _hash(key, _spec(step))
-
-    def _folder(self, step: Pass, key: str) -> Path:
-        return self.work / f"{step.name()}-{key}"
-
     def _unique(self, name: str) -> str:
         taken = {row.name for row in self.rows}
         return next(n for n in (name, *(f"{name}-{i}" for i in range(2, 1000))) if n not in taken)
-
-
-def _peak_file(folder: Path) -> Path:
-    """Where the peak memory of the pass that made `folder` is noted, for a run that resumes."""
-    return folder.with_name(f"{folder.name}.peak.json")
-
-
-def _spec(step: Pass) -> dict[str, Any]:
-    return {"pass": step.name(), **step.parameters()}
-
-
-def _hash(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]

@@ -18,6 +18,7 @@ from optkit.report.model import Interval, Row
 from optkit.targets import EAGER
 from optkit.tuning.storage import locked
 from optkit.tuning.study import Objective
+from optkit.work import key_after, step_folder
 
 #: What may be made small beside the score, and how it is shown.
 COSTS = {
@@ -39,10 +40,8 @@ class TrialLoop(Loop):
         Raises TrialPruned after the last training pass where the gate is out of reach: what follows
         does not raise the score.
         """
-        keys = [root]
-        for step in chain:
-            keys.append(self._key(keys[-1], step))
-        last = self._folder(chain[-1], keys[-1])
+        keys = [key_after(root, *chain[:i]) for i in range(len(chain) + 1)]
+        last = step_folder(self.work, chain[-1], keys[-1])
         artifact, parent = self.checkpoint, EAGER
         if not last.exists():
             for step, key, then in zip(chain, keys[1:], (*chain[1:], None)):
@@ -77,7 +76,7 @@ class TrialLoop(Loop):
         return self.recipe.gate.allowed_drop(self.rows[0].score)
 
     def _apply(self, step: Pass, source: Artifact, key: str) -> Artifact:
-        with locked(self.work / f"{step.name()}-{key}"):  # another process may be at it
+        with locked(step_folder(self.work, step, key)):  # another process may be at it
             return super()._apply(step, source, key)
 
     def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:

@@ -1,0 +1,40 @@
+"""Names in a work folder: each hashes all that its content depends on.
+
+The same command run again therefore finds what an interrupted one left, and a changed one does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from optkit.passes.base import Pass
+
+
+def digest(*parts: Any) -> str:
+    """Twelve hexadecimal digits that stand for `parts` (anything JSON writes; else its `str`)."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def spec(step: Pass) -> dict[str, Any]:
+    """`step` as a name hashes it: its own and every parameter."""
+    return {"pass": step.name(), **step.parameters()}
+
+
+def key_after(key: str, *chain: Pass) -> str:
+    """The key of what `chain` makes from what `key` names."""
+    for step in chain:
+        key = digest(key, spec(step))
+    return key
+
+
+def step_folder(work: Path, step: Pass, key: str) -> Path:
+    """Where the artifact with the key `key`, which `step` made last, lies."""
+    return work / f"{step.name()}-{key}"
+
+
+def peak_file(folder: Path) -> Path:
+    """Where the peak memory of the pass that made `folder` is noted, for a run that resumes."""
+    return folder.with_name(f"{folder.name}.peak.json")
