@@ -74,6 +74,7 @@ CANDIDATES: dict[str, tuple[str | None, dict[str, Any]]] = {
     },
     "static, feed-forward only": (_STATIC, {"scope": "ffn"}),
     "openvino": ("open-vino-int8", {}),
+    "openvino, attention too": ("open-vino-int8", {"attention": True}),
 }
 
 

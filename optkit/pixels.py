@@ -21,6 +21,8 @@ _FILE = "preprocessor_config.json"
 #: Steps that change the pixels and are not done here.
 _UNKNOWN_STEPS = ("do_pad", "do_flip_channel_order", "do_thumbnail", "do_align_long_axis", "do_reduce_labels")
 _MEAN = _STD = [0.5, 0.5, 0.5]  # ViTImageProcessor's own defaults
+#: The most pixels of an image, as it comes and resized: a few bytes of PNG can stand for gigabytes.
+MOST_PIXELS = 50_000_000
 
 
 class PixelEncoder:
@@ -55,7 +57,9 @@ class PixelEncoder:
         s = self._settings
         image = _open(item, place).convert("L" if self.channels == 1 else "RGB")
         if s.get("do_resize", True):
-            image = _resized(image, s.get("size", {"height": 224, "width": 224}), int(s.get("resample", 2)))
+            target = _target(image.size, s.get("size", {"height": 224, "width": 224}))
+            _refuse_too_large(target, place)
+            image = image.resize(target, resample=int(s.get("resample", 2)))
         values = np.asarray(image)
         if s.get("do_center_crop", False):
             values = _cropped(values, _pair(s.get("crop_size", 224)))
@@ -102,6 +106,7 @@ def _open(item: Any, place: int) -> Any:
         raise DataError(f"Expected an image or its path at position {place}, received {type(item).__name__}.")
     try:
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as opened:
+            _refuse_too_large(opened.size, place)  # known before anything is decoded
             opened.load()
             return opened
     except (OSError, ValueError, Image.DecompressionBombError) as reason:
@@ -109,20 +114,26 @@ def _open(item: Any, place: int) -> Any:
         raise DataError(f"Cannot read an image from {shown} at position {place}: {reason}.") from reason
 
 
-def _resized(image: Any, size: Any, resample: int) -> Any:
-    """To `size` (height and width), or so that the shorter edge has `shortest_edge` pixels."""
+def _refuse_too_large(size: tuple[int, int], place: int) -> None:
+    if size[0] * size[1] > MOST_PIXELS:
+        raise DataError(
+            f"Expected an image of at most {MOST_PIXELS:,} pixels at position {place}, as it is and resized, "
+            f"received {size[0]} x {size[1]}.",
+            hint="Make it smaller, or cut the long edge.",
+        )
+
+
+def _target(given: tuple[int, int], size: Any) -> tuple[int, int]:
+    """(width, height): `size`'s own, or so that the shorter edge of `given` gets `shortest_edge` pixels."""
     if isinstance(size, dict) and "shortest_edge" in size:
         if "longest_edge" in size:
             raise CheckpointError(f"{_FILE} bounds the longest edge too, which optkit does not do.")
-        shortest, (width, height) = int(size["shortest_edge"]), image.size
+        shortest, (width, height) = int(size["shortest_edge"]), given
         if width <= height:
-            target = shortest, int(shortest * height / width)
-        else:
-            target = int(shortest * width / height), shortest
-    else:
-        high, wide = _pair(size)
-        target = wide, high
-    return image.resize(target, resample=resample)
+            return shortest, int(shortest * height / width)
+        return int(shortest * width / height), shortest
+    high, wide = _pair(size)
+    return wide, high
 
 
 def _cropped(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

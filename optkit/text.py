@@ -92,7 +92,8 @@ class TextEncoder:
 
         Of a pair only the second text is cut, and the first is repeated. A window is an `Encoding`
         of the tokenizers library, with character offsets and sequence ids. `truncated` is 0: no token
-        is lost. Raises DataError where the first text of a pair leaves no room for the second.
+        is lost. Raises DataError where the first text of a pair leaves the second less than `2 * stride`
+        tokens: windows that advance by less than they share would grow in number without bound.
         """
         pairs = bool(texts) and not isinstance(texts[0], str)
         if pairs:
@@ -122,9 +123,9 @@ class TextEncoder:
         special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
         for i, encoding in enumerate(self._tokenizer.encode_batch(firsts, add_special_tokens=False)):
             room = self.max_length - special - len(encoding.ids)
-            if room <= stride or encoding.overflowing:
+            if room < 2 * stride or encoding.overflowing:
                 raise DataError(
-                    f"Expected a first text that leaves more than {stride} of {self.max_length} tokens for "
+                    f"Expected a first text that leaves {2 * stride} of {self.max_length} tokens for "
                     f"the second, received one of {len(encoding.ids)} tokens or more at position {i}.",
                     hint="Shorten it, or allow longer inputs (max_length).",
                 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
@@ -126,3 +127,16 @@ def test_a_missing_file_is_named(tmp_path):
 def test_an_array_of_floats_is_refused(encoder):
     with pytest.raises(DataError, match="array of bytes"):
         encoder({"image_size": 32}, {"size": 32}).encode([np.zeros((32, 32, 3), dtype=np.float32)])
+
+
+def test_an_image_that_would_fill_the_memory_is_refused(encoder):
+    """Under a kilobyte of PNG: 3 billion pixels once its shorter edge is 224."""
+    thin = io.BytesIO()
+    Image.new("1", (1, 65_000)).save(thin, "PNG")
+    model = encoder({"image_size": 224, "num_channels": 3}, {"size": {"shortest_edge": 224}})
+    with pytest.raises(DataError, match="at most 50,000,000 pixels at position 0.*received 224 x 14560000"):
+        model.encode([thin.getvalue()])
+    bomb = io.BytesIO()
+    Image.new("1", (10_000, 6_000)).save(bomb, "PNG")
+    with pytest.raises(DataError, match="received 10000 x 6000"):
+        model.encode([bomb.getvalue()])

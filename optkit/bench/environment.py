@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -80,7 +81,23 @@ def usable() -> set[int]:
 
 
 def usable_cores() -> int:
-    return len(usable())
+    """How many cores' worth of time this process has: fewer than it may run on under a limit."""
+    cores, limit = len(usable()), cpu_limit()
+    return cores if limit is None else max(1, min(cores, math.ceil(limit)))
+
+
+def cpu_limit() -> float | None:
+    """The CPUs' worth of time that this process's control group may use; None without a limit.
+
+    Inside of a container the group's own files lie at the root. Source: the kernel's documentation of
+    cgroup v2 (`cpu.max`) and v1 (`cpu.cfs_quota_us`).
+    """
+    quota, _, period = read("/sys/fs/cgroup/cpu.max").strip().partition(" ")
+    if not period:
+        quota, period = (read(f"/sys/fs/cgroup/cpu/cpu.cfs_{x}_us").strip() for x in ("quota", "period"))
+    if not (quota.isdigit() and period.isdigit() and int(period)):
+        return None  # "max", "-1" or no such file
+    return int(quota) / int(period)
 
 
 def thread_count(asked: int | None) -> int:

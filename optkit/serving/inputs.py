@@ -40,10 +40,13 @@ def plan(file: Path, size: int) -> list[Chunk]:
     if not file.is_file():
         raise DataError(f"Expected a file of inputs, received {str(file)!r}, which does not exist.")
     if file.suffix == ".parquet":
-        count = _parquet().ParquetFile(file).metadata.num_rows
+        count = _open_parquet(file).metadata.num_rows
         starts = [(first, first, min(size, count - first)) for first in range(0, count, size)]
     else:
-        starts = list(_line_starts(file, size))
+        try:
+            starts = list(_line_starts(file, size))
+        except OSError as reason:
+            raise DataError(f"Cannot read {str(file)!r}: {reason.strerror or reason}.") from reason
     if not starts:
         raise DataError(f"Expected inputs in {str(file)!r}, which is empty.")
     return [Chunk(i, first, rows, start) for i, (first, start, rows) in enumerate(starts)]
@@ -116,7 +119,7 @@ def _parse(file: Path, raw: bytes, number: int) -> Any:
 
 def _parquet_rows(file: Path, chunk: Chunk) -> list[dict[str, Any]]:
     """The rows of the groups that the chunk touches, one group in memory at a time."""
-    table, first, rows = _parquet().ParquetFile(file), 0, []
+    table, first, rows = _open_parquet(file), 0, []
     for group in range(table.num_row_groups):
         count = table.metadata.row_group(group).num_rows
         low, high = max(chunk.first, first), min(chunk.first + chunk.rows, first + count)
@@ -126,9 +129,13 @@ def _parquet_rows(file: Path, chunk: Chunk) -> list[dict[str, Any]]:
     return rows
 
 
-def _parquet() -> Any:
+def _open_parquet(file: Path) -> Any:
     try:
+        import pyarrow
         import pyarrow.parquet
     except ImportError as reason:
         raise MissingDependency.of("pyarrow", "parquet") from reason
-    return pyarrow.parquet
+    try:
+        return pyarrow.parquet.ParquetFile(file)
+    except (pyarrow.ArrowException, OSError) as reason:
+        raise DataError(f"Cannot read {str(file)!r} as Parquet: {reason}.") from reason

@@ -117,9 +117,10 @@ def answer_chunk(predictor: Predictor, job: Job, chunk: Chunk) -> int:
     found = [_input(predictor.task, job, number, row) for number, row in rows]
     try:
         answers = predictor.predict([item for item, _ in found])
-    except DataError as error:
-        lines = f"rows {chunk.first + 1} to {chunk.first + chunk.rows}"
-        raise DataError(f"{lines} of {job.input!r}: {error}", hint=error.hint) from error
+    except DataError:
+        for (number, _), (item, _) in zip(rows, found):
+            _refuse(predictor.task, job, number, item)
+        raise
     records = []
     for (number, _), (_, kept), answer in zip(rows, found, answers):
         described = predictor.task.describe(answer)
@@ -168,7 +169,7 @@ def _kinds(job: Job, records: list[dict[str, Any]]) -> dict[str, str]:
     if not file.exists():
         if not records:
             raise DataError(f"Expected inputs in the first {job.chunk} lines, received blank ones.")
-        write_json(file, outputs.kinds_of(records[0]))
+        write_json(file, outputs.kinds_of(records))
     return read_json(file, OutputError)
 
 
@@ -189,12 +190,30 @@ def _input(task: Any, job: Job, number: int, row: Any) -> tuple[Any, dict[str, A
         if job.pair_column:
             names.append(inputs.text_column(row, job.pair_column))
             item = (item, row[names[1]])
+    where = f"row {number + 1} of {job.input!r}"
     for value in item if isinstance(item, tuple) else (item,):
         if not isinstance(value, (str, list)):
-            raise DataError(
-                f"Expected a text in row {number + 1} of {job.input!r}, received {type(value).__name__}."
-            )
+            raise DataError(f"Expected a text in {where}, received {type(value).__name__}.")
+        if isinstance(value, str) and not _is_unicode(value):
+            raise DataError(f"Expected a text in {where}, received half of a surrogate pair.")
     absent = [name for name in job.keep if name not in row]
     if absent:
-        raise DataError(f"Row {number + 1} of {job.input!r} has no column {absent[0]!r}.")
-    return item, {name: row[name] for name in job.keep or names}
+        raise DataError(f"R{where[1:]} has no column {absent[0]!r}.")
+    return item, {name: outputs.plain(row[name]) for name in job.keep or names}
+
+
+def _is_unicode(text: str) -> bool:
+    """False where JSON's escapes left half of a pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refuse(task: Any, job: Job, number: int, item: Any) -> None:
+    """Raise DataError with the row's number where `item` is what the task does not take."""
+    try:
+        task.encode([item])
+    except DataError as error:
+        raise DataError(f"Row {number + 1} of {job.input!r}: {error}", hint=error.hint) from error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from optkit.errors import MissingDependency
+from optkit.errors import MissingDependency, OptkitError
 from optkit.serving.inputs import Chunk
 from optkit.serving.offline import Job, answer_chunk
 
@@ -44,13 +45,31 @@ def answer_chunks(job: Job, chunks: list[Chunk]) -> Iterator[int]:
         data = ray.data.from_items([asdict(chunk) for chunk in chunks], override_num_blocks=len(chunks))
         done = data.map_batches(
             Answerer,
-            fn_constructor_args=(asdict(job),),
+            fn_constructor_args=(_anywhere(job),),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
             num_cpus=job.threads or 1,
             batch_size=1,
         )
-        for row in done.iter_rows():
-            yield int(row["rows"])
+        try:
+            for row in done.iter_rows():
+                yield int(row["rows"])
+        except Exception as error:  # Ray wraps what an actor raised, more than once
+            raise _own(error) or error from None
     finally:
         if started:
             ray.shutdown()
+
+
+def _anywhere(job: Job) -> dict[str, Any]:
+    """`job` for actors, which were started in another folder: whole paths."""
+    paths = {name: str(Path(getattr(job, name)).absolute()) for name in ("path", "input", "output")}
+    if not Path(job.path).exists():  # a hub name
+        del paths["path"]
+    return {**asdict(job), **paths}
+
+
+def _own(error: BaseException | None) -> OptkitError | None:
+    """The error of optkit's that lies under Ray's."""
+    while error is not None and not isinstance(error, OptkitError):
+        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+    return error

@@ -6,13 +6,15 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from optkit.errors import DataError, MissingDependency, RecipeError
 
 KINDS = (".jsonl", ".parquet")
-#: Types of Parquet columns by what the first row holds; anything else is kept as JSON text.
+#: Types of Parquet columns by their first value; anything else is kept as JSON text.
 _ARROW = {bool: "bool_", int: "int64", float: "float64", str: "string"}
 
 
@@ -24,9 +26,26 @@ def check(file: Path) -> None:
         _arrow()
 
 
-def kinds_of(row: dict[str, Any]) -> dict[str, str]:
-    """Column → kind of an output row: a scalar's type, `vector`, `scores` or `json`. Decided once per job."""
-    return {name: _kind(value) for name, value in row.items()}
+def plain(value: Any) -> Any:
+    """`value` as both formats hold it: dates, times and decimals, which JSON lacks, as text.
+
+    Raises RecipeError for bytes.
+    """
+    if isinstance(value, (date, time, Decimal)):
+        return value.isoformat() if not isinstance(value, Decimal) else str(value)
+    if isinstance(value, bytes):
+        raise RecipeError("Expected columns of text and numbers in --keep, received one of bytes.")
+    return value
+
+
+def kinds_of(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Column → kind: a scalar's type, `vector`, `scores` or `json`, by its first value in `rows` that is
+    not null (`str` where there is none). Decided once per job."""
+    found = {}
+    for name in rows[0]:
+        value = next((row[name] for row in rows if row.get(name) is not None), "")
+        found[name] = _kind(value)
+    return found
 
 
 def write_part(file: Path, rows: Sequence[dict[str, Any]], kinds: dict[str, str]) -> None:
@@ -88,7 +107,7 @@ def _column(pyarrow: Any, rows: Sequence[dict[str, Any]], name: str, kind: str) 
         return pyarrow.array(values, arrow)
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as reason:
         raise DataError(
-            f"The column {name!r} held {kind} in the first row and something else later: {reason}.",
+            f"The column {name!r} held {kind} in the first rows and something else later: {reason}.",
             hint="Write .jsonl, which takes rows of any kind, or leave the column out of --keep.",
         ) from reason
 

@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from optkit.bench.environment import describe, has_vnni, standing_doubts, thread_count, usable_cores
+from optkit.bench.environment import (
+    cpu_limit,
+    describe,
+    has_vnni,
+    standing_doubts,
+    thread_count,
+    usable_cores,
+)
 from optkit.errors import RecipeError
 
 
@@ -68,3 +75,21 @@ def test_threads_are_one_per_core_unless_fewer_are_asked_for():
     assert thread_count(1) == 1
     with pytest.raises(RecipeError, match=f"at most {usable_cores()} threads.*received 999"):
         thread_count(999)
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_a_containers_limit_bounds_the_cores(monkeypatch, files, limit):
+    root = "/sys/fs/cgroup/"
+    monkeypatch.setattr("optkit.bench.environment.read", lambda f: files.get(f.removeprefix(root), ""))
+    monkeypatch.setattr("optkit.bench.environment.usable", lambda: {0, 1, 2, 3})
+    assert cpu_limit() == limit
+    assert usable_cores() == {1.5: 2, 0.5: 1, None: 4}[limit]

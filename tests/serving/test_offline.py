@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import date
+from decimal import Decimal
 from importlib.util import find_spec
 
 import pytest
@@ -138,6 +140,8 @@ def test_an_output_is_not_replaced_unasked(model, source, tmp_path):
         ('{"body": "a"}\n', "Expected a column text or"),
         ("[1]\n", "line 1"),
         ('{"text": 3}\n', "row 1 .*received int"),
+        ('{"text": "a"}\n{"text": "bad \\ud83d"}\n', "row 2 .*half of a surrogate pair"),
+        ('{"text": "a"}\n\n{"text": ["a", "b", "c"]}\n', "Row 3 .*at position 0"),
         ("", "empty"),
     ],
 )
@@ -197,6 +201,46 @@ def test_a_large_file_is_cut_without_reading_it_into_memory(tmp_path, monkeypatc
     chunks = inputs.plan(file, 1000)  # blocks of 1 MiB end inside of lines
     assert [c.rows for c in chunks] == [1000, 1000, 1000, 1]
     assert inputs.read(file, chunks[-1]) == [(3000, "y" * 999)]
+
+
+@needs_arrow
+def test_columns_that_are_kept_arrive_as_they_were(model, tmp_path):
+    """A null in the first row decides no kind, and what JSON lacks becomes text."""
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = {
+        "text": ["a film", "dull"],
+        "kind": [None, "abc"],
+        "when": [date(2026, 1, 2), None],
+        "price": [Decimal("1.50"), Decimal(2)],
+    }
+    source = tmp_path / "in.parquet"
+    parquet.write_table(pyarrow.table(columns), source)
+    for name in ("out.parquet", "out.jsonl"):
+        predict_file(job(model, source, tmp_path / name, keep=("kind", "when", "price")))
+    for found in (parquet.read_table(tmp_path / "out.parquet").to_pylist(), lines(tmp_path / "out.jsonl")):
+        assert [row["kind"] for row in found] == [None, "abc"]
+        assert [row["when"] for row in found] == ["2026-01-02", None]
+        assert [row["price"] for row in found] == ["1.50", "2.00"]
+    parquet.write_table(pyarrow.table({**columns, "raw": [b"1", b"2"]}), source)
+    with pytest.raises(RecipeError, match="one of bytes"):
+        predict_file(job(model, source, tmp_path / "raw.jsonl", keep=("raw",)))
+
+
+@needs_arrow
+def test_what_is_no_parquet_is_said(model, tmp_path):
+    (tmp_path / "in.parquet").write_bytes(b"text\n")
+    with pytest.raises(DataError, match="as Parquet"):
+        predict_file(job(model, tmp_path / "in.parquet", tmp_path / "out.jsonl"))
+
+
+def test_an_error_on_ray_is_the_one_from_here(model, source, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="ray is not installed (extra ray)")
+    source.write_text(source.read_text() + '{"text": 3}\n')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="row 54 .*received int"):
+        predict_file(Job(str(model), "in.jsonl", "out.jsonl", chunk=10, threads=1), ray=True)
 
 
 def test_ray_gives_the_same_bytes(model, source, tmp_path):

@@ -172,10 +172,40 @@ def test_the_configuration_is_valid_in_tritons_own_schema(task, tmp_path):
         ("input_ids", module.TYPE_INT64, [-1]),
         ("attention_mask", module.TYPE_INT64, [-1]),
     ]
+    if task == "token-classification":
+        assert list(configs) == ["small-tensors"]  # entities need offsets, which tensors do not carry
+        return
     text = configs["small"]
     assert (text.backend, text.input[0].data_type) == ("python", module.TYPE_STRING)
-    names = [o.name for o in text.output]
-    assert names == (["logits", "label", "score"] if task == "text-classification" else ["logits"])
+    assert [o.name for o in text.output] == ["logits", "label", "score"]
+
+
+def test_a_language_model_is_refused_by_triton(tmp_path, monkeypatch):
+    model = artifact(tmp_path / "m")
+    monkeypatch.setattr(
+        "optkit.serving.package.triton.open_task", lambda _: types.SimpleNamespace(name="causal-lm")
+    )
+    with pytest.raises(RecipeError, match="cache lives between calls"):
+        package(model, "triton", tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_image_model_brings_what_decodes_images(tmp_path):
+    model = artifact(tmp_path / "m", "image-classification")
+    package(model, "docker", tmp_path / "image", name="small")
+    pins = (tmp_path / "image" / "requirements.txt").read_text().lower()
+    assert "pillow==" in pins
+    package(model, "wheel", tmp_path / "wheel", name="small")
+    (wheel,) = (tmp_path / "wheel").iterdir()
+    with zipfile.ZipFile(wheel) as archive:
+        assert b"Requires-Dist: optkit[images]>=" in archive.read("small-1.dist-info/METADATA")
+
+
+@pytest.mark.parametrize("name", ["3d-model", "class", "optkit"])
+def test_a_wheel_has_a_name_that_python_imports(name, model, tmp_path):
+    with pytest.raises(RecipeError, match="can import"):
+        package(model, "wheel", tmp_path / "o", name=name)
+    assert not (tmp_path / "o").exists()
 
 
 class Triton(types.ModuleType):
@@ -256,6 +286,17 @@ def test_several_requests_become_one_call_and_each_gets_its_own_answers(triton, 
     scores = [*first.tensors["score"].value[:, 0], second.tensors["score"].value[0, 0]]
     assert scores == pytest.approx([answer.score for answer in expected], abs=1e-5)
     assert first.tensors["logits"].value.shape == (2, 2)
+
+
+def test_a_text_is_prepared_as_the_embedding_model_asks(triton):
+    """Its prompt before it, its case: what sentence-transformers does before the tokenizer."""
+    fake, model = triton
+    model.settings |= {"prompt": "query: ", "lowercase": True}
+    seen = []
+    real = model.tokenizer
+    model.tokenizer = types.SimpleNamespace(encode_batch=lambda t: seen.extend(t) or real.encode_batch(t))
+    model.execute([request(fake, "A Film")])
+    assert seen == ["query: a film"]
 
 
 def test_an_error_of_the_graph_reaches_every_request(triton):

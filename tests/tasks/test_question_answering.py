@@ -100,3 +100,12 @@ def test_other_bad_inputs(task):
     assert task.from_line("who\tthe film") == ("who", "the film")
     with pytest.raises(DataError, match="a tab"):
         task.from_line("who")
+
+
+def test_a_long_question_cannot_multiply_the_windows(task):
+    """Each window advances by at least the quarter that two of them share, or the question is refused."""
+    context = "good " * 600
+    encoded = task.encode([("bad " * 29, context)])
+    assert len(encoded.lengths) <= 600 / 16 + 1
+    with pytest.raises(DataError, match="leaves 32 of 64 tokens for the second, received one of 30 tokens"):
+        task.encode([("bad " * 30, context)])

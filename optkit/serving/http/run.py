@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from contextlib import ExitStack
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,10 @@ def serve(settings: ServeSettings) -> None:
     # Uvicorn raises a signal again once it has shut down in order; that one ends nothing.
     previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        with tempfile.TemporaryDirectory(prefix="optkit-metrics-") as folder:
-            if settings.workers > 1:
-                os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        with ExitStack() as stack:
+            if settings.workers > 1:  # one process writes nothing: its root may be read-only
+                folder = tempfile.TemporaryDirectory(prefix="optkit-metrics-")
+                os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(folder)
             uvicorn.run("optkit.serving.http.app:from_environment", **_options(settings))
     except SystemExit as end:
         if end.code:

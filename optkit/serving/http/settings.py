@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from optkit.bench.environment import usable_cores
+from optkit.bench.environment import usable, usable_cores
 from optkit.errors import RecipeError
 
 #: The environment variables that hold the settings of a worker process, and the API key.
@@ -81,7 +81,8 @@ class ServeSettings:
     def runtime_options(self) -> dict[str, Any]:
         """What `load` is given beside the manifest's own settings."""
         share = max(1, usable_cores() // (self.streams * self.workers))
-        threads = self.threads or (share if self.streams * self.workers > 1 else None)
+        # Left to itself, a runtime starts a thread for every core it sees, whatever the container's limit.
+        threads = self.threads or (share if share < len(usable()) else None)
         return {**({"threads": threads} if threads else {}), **self.options}
 
     @property

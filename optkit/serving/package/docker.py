@@ -7,7 +7,7 @@ from pathlib import Path
 from optkit._version import __version__
 from optkit.artifact import Artifact
 from optkit.serving.package import copy_artifact
-from optkit.serving.package.requirements import own_files, pinned, runtime_of
+from optkit.serving.package.requirements import extras_of, own_files, pinned, runtime_of
 from optkit.serving.package.wheel import write_wheel
 
 _DOCKERFILE = """\
@@ -47,7 +47,7 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     points = "[console_scripts]\noptkit = optkit.cli:main\n"
     write_wheel(folder / "wheels", "optkit", __version__, files, metadata, points)
     copy_artifact(artifact, folder / "model")
-    extras = {"serve", *({runtime} if runtime in ("openvino", "tensorrt") else ())}
+    extras = {"serve", *extras_of(artifact)}
     wanted = [line for line in pinned(extras) if not line.startswith("nncf")]  # makes INT8, serves nothing
     (folder / "requirements.txt").write_text("\n".join(wanted) + "\n", encoding="utf-8")
     (folder / ".dockerignore").write_text("**/report.*\n", encoding="utf-8")
@@ -60,4 +60,5 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
         python="3.12",
     )
     (folder / "Dockerfile").write_text(text, encoding="utf-8")
-    return f"docker build -t {name}:{version} OUT && docker run --read-only -p 8000:8000 {name}:{version}"
+    tag = f"{name}:{version}"
+    return f"docker build -t {tag} OUT && docker run --read-only --tmpfs /tmp -p 8000:8000 {tag}"

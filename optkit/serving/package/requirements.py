@@ -12,6 +12,8 @@ from optkit.session import DEFAULT_RUNTIME
 
 #: Runtime → the extra that brings it.
 _EXTRAS = {"openvino": "openvino", "tensorrt": "tensorrt", "torch": "compress"}
+#: Task → the extra that its inputs need.
+_TASK_EXTRAS = {"image-classification": "images"}
 
 
 def runtime_of(artifact: Artifact) -> str:
@@ -19,10 +21,10 @@ def runtime_of(artifact: Artifact) -> str:
     return str(stored.get("name") or DEFAULT_RUNTIME[artifact.format])
 
 
-def extra_of(artifact: Artifact) -> str:
-    """`[openvino]` or whatever else the artifact's runtime needs; "" for the base install."""
-    extra = _EXTRAS.get(runtime_of(artifact))
-    return f"[{extra}]" if extra else ""
+def extras_of(artifact: Artifact) -> list[str]:
+    """The extras that the artifact's runtime and task need; none for the base install."""
+    runtime, task = _EXTRAS.get(runtime_of(artifact)), _TASK_EXTRAS.get(artifact.task or "")
+    return [extra for extra in (runtime, task) if extra]
 
 
 def pinned(extras: set[str]) -> list[str]:

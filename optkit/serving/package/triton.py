@@ -3,7 +3,8 @@
 Two models: NAME-tensors is the graph itself, for clients that send token ids; NAME takes texts. NAME is a
 Python backend that calls NAME-tensors (business logic scripting): Triton hands it the texts of several
 requests at once, it pads them together, and calls the graph once. An ensemble could batch only texts
-that happen to have the same number of tokens.
+that happen to have the same number of tokens. Only a task whose answer is the graph's own output, or one
+label, has NAME: entities and answers need offsets and windows, which Triton's tensors do not carry.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import shutil
 from pathlib import Path
 
 from optkit.artifact import Artifact
-from optkit.errors import CheckpointError
+from optkit.errors import CheckpointError, RecipeError
 from optkit.serving.package.requirements import runtime_of
 from optkit.session import TensorSpec, open_session
-from optkit.task import open_task
+from optkit.task import Task, open_task
+from optkit.tasks.embeddings import Embeddings
 from optkit.tasks.text_classification import SINGLE, TextClassification
-from optkit.text import TextEncoder
 
 #: Artifact format → (Triton's backend, the name it wants the model file to have).
 BACKENDS = {
@@ -41,24 +42,33 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     number = version.split(".")[0]
     if number == "0":
         raise CheckpointError("Triton numbers versions from 1, received 0.", hint="Give --version 1.")
+    task = open_task(artifact)
+    if task.name == "causal-lm":
+        raise RecipeError(
+            "Expected a model that answers in one call, received causal-lm: its cache lives between calls.",
+            hint="Serve it with optkit serve, or package it for docker.",
+        )
     with open_session(artifact, runtime_of(artifact)) as session:
         inputs, outputs = session.inputs, session.outputs
     inner, outer = folder / f"{name}-tensors", folder / name
     _place(artifact, inner / number, file)
     config = tensors_config(f"{name}-tensors", backend, inputs, outputs)
     (inner / "config.pbtxt").write_text(config, encoding="utf-8")
-    if any(spec.name == "input_ids" for spec in inputs):
+    takes_text = any(spec.name == "input_ids" for spec in inputs)
+    if takes_text and isinstance(task, (TextClassification, Embeddings)):
         (outer / number).mkdir(parents=True)
         shutil.copyfile(_SCRIPT, outer / number / "model.py")
         shutil.copyfile(artifact.path / "tokenizer.json", outer / number / "tokenizer.json")
-        encoder = TextEncoder(artifact.path)
+        pooling = task.pooling if isinstance(task, Embeddings) else None
         settings = {
             "model": f"{name}-tensors",
             "inputs": [spec.name for spec in inputs],
             "outputs": [spec.name for spec in outputs],
-            "max_tokens": encoder.max_length,
-            "pad_id": encoder.pad_id,
-            "labels": _labels(artifact),
+            "max_tokens": task.encoder.max_length,
+            "pad_id": task.encoder.pad_id,
+            "prompt": pooling.prompt if pooling else "",
+            "lowercase": bool(pooling and pooling.lowercase),
+            "labels": _labels(task),
         }
         (outer / number / "settings.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
         (outer / "config.pbtxt").write_text(
@@ -122,7 +132,6 @@ def _place(artifact: Artifact, target: Path, name: str) -> None:
         shutil.copyfile(file, target / renamed)
 
 
-def _labels(artifact: Artifact) -> list[str]:
+def _labels(task: Task) -> list[str]:
     """Class names, in order, where the model picks one of them; [] otherwise."""
-    task = open_task(artifact)
     return task.labels if isinstance(task, TextClassification) and task.problem == SINGLE else []

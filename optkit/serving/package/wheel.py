@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import keyword
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from optkit._version import __version__
 from optkit.artifact import Artifact
-from optkit.serving.package.requirements import extra_of
+from optkit.errors import RecipeError
+from optkit.serving.package.requirements import extras_of
 from optkit.serving.package.zip import add
 
 _MODULE = '''"""The model {name}, version {version}; made by optkit {optkit}."""
@@ -30,7 +32,9 @@ def load(**options):
 
 
 def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
-    module, extra = name.replace("-", "_"), extra_of(artifact)
+    module, extras = name.replace("-", "_"), ",".join(extras_of(artifact))
+    if module[0].isdigit() or keyword.iskeyword(module) or module == "optkit":
+        raise RecipeError(f"Expected a name that Python can import, received {name!r}.", hint="Give --name.")
     files: dict[str, Path | bytes] = {
         f"{module}/artifact/{n}": artifact.path / n for n in ("optkit.json", *artifact.manifest["files"])
     }
@@ -39,7 +43,7 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     metadata = (
         f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         f"Summary: {artifact.task} in {artifact.precision}, made by optkit\nRequires-Python: >=3.11\n"
-        f"Requires-Dist: optkit{extra}>={__version__}\n"
+        f"Requires-Dist: optkit{f'[{extras}]' if extras else ''}>={__version__}\n"
     )
     file = write_wheel(folder, module, version, files, metadata)
     return (

@@ -38,7 +38,8 @@ class TritonPythonModel:
 
     def _infer(self, texts):
         """The outputs of all texts padded together, and an error or None."""
-        encoded = self.tokenizer.encode_batch(texts)
+        texts = [self.settings["prompt"] + text for text in texts]
+        encoded = self.tokenizer.encode_batch([t.lower() if self.settings["lowercase"] else t for t in texts])
         longest = max(len(e.ids) for e in encoded)
         shape = (len(texts), longest)
         feeds = {name: np.zeros(shape, dtype=np.int64) for name in self.settings["inputs"]}
