@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from optkit import errors
 from optkit.errors import MissingDependency, OptkitError
 from optkit.serving.inputs import Chunk
 from optkit.serving.offline import Job, answer_chunk
@@ -21,7 +23,15 @@ class Answerer:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         columns = (batch[name].tolist() for name in ("number", "first", "rows", "start"))
-        return {"rows": [answer_chunk(self._predictor, self._job, Chunk(*c)) for c in zip(*columns)]}
+        told = [self._told(Chunk(*column)) for column in zip(*columns)]
+        return {"rows": [rows for rows, _ in told], "error": [error for _, error in told]}
+
+    def _told(self, chunk: Chunk) -> tuple[int, str]:
+        """Rows and "", or an error as JSON: one that is raised here reaches the caller as text only."""
+        try:
+            return answer_chunk(self._predictor, self._job, chunk), ""
+        except OptkitError as error:
+            return 0, json.dumps([type(error).__name__, str(error), error.hint])
 
 
 def answer_chunks(job: Job, chunks: list[Chunk]) -> Iterator[int]:
@@ -50,11 +60,11 @@ def answer_chunks(job: Job, chunks: list[Chunk]) -> Iterator[int]:
             num_cpus=job.threads or 1,
             batch_size=1,
         )
-        try:
-            for row in done.iter_rows():
-                yield int(row["rows"])
-        except Exception as error:  # Ray wraps what an actor raised, more than once
-            raise _own(error) or error from None
+        for row in done.iter_rows():
+            if row["error"]:
+                name, message, hint = json.loads(row["error"])
+                raise getattr(errors, name)(message, hint=hint)
+            yield int(row["rows"])
     finally:
         if started:
             ray.shutdown()
@@ -66,10 +76,3 @@ def _anywhere(job: Job) -> dict[str, Any]:
     if not Path(job.path).exists():  # a hub name
         del paths["path"]
     return {**asdict(job), **paths}
-
-
-def _own(error: BaseException | None) -> OptkitError | None:
-    """The error of optkit's that lies under Ray's."""
-    while error is not None and not isinstance(error, OptkitError):
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
-    return error

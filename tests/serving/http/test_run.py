@@ -16,6 +16,8 @@ from contextlib import suppress
 import psutil
 import pytest
 
+from optkit.serving.http.run import serve
+from optkit.serving.http.settings import SETTINGS, ServeSettings
 from tests.serving.artifacts import artifact
 from tests.serving.http.processes import running
 
@@ -135,3 +137,17 @@ def test_a_port_that_is_taken_is_said(model):
         assert done.returncode == 1
         assert "address already in use" in done.stderr
         assert "hint" in done.stderr
+
+
+def test_one_process_needs_no_folder_to_write_to(model, monkeypatch):
+    """A container's root may be read-only, with no /tmp."""
+
+    def refuse(**_):
+        raise FileNotFoundError("No usable temporary directory found")
+
+    began = []
+    monkeypatch.setattr("optkit.serving.http.run.tempfile.TemporaryDirectory", refuse)
+    monkeypatch.setattr("uvicorn.run", lambda app, **options: began.append(options["workers"]))
+    monkeypatch.delenv(SETTINGS, raising=False)
+    serve(ServeSettings({"m": model}))
+    assert began == [1]
