@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,8 @@ class Served:
         s = self._settings
         predictor = open_predictor(self.path, s)
         longest = getattr(getattr(predictor.task, "encoder", None), "max_length", 512)
-        line = WaitingLine(s.queue, s.max_batch, s.max_tokens, s.max_delay_ms / 1000, longest)
+        delay_s = s.max_delay_ms / 1000
+        line = WaitingLine(s.queue, s.max_batch, s.max_tokens, delay_s, longest, tell=self._metrics.queued)
         batcher = Batcher(predictor, line, s.streams, self._deliver, self._metrics)
         return Version(predictor.artifact.fingerprint()[:12], predictor, line, batcher)
 
@@ -90,7 +91,6 @@ class Served:
         deadline = time.monotonic() + timeout_s
         job = Job(inputs, deadline, options, alone=drawn, future=self._loop.create_future())
         timer = self._loop.call_later(timeout_s, _expire, job)
-        self._metrics.queued(len(version.line) + len(inputs))
         try:
             version.line.put(job)  # last, as the thread that this wakes needs the interpreter to itself
             await job.future
@@ -125,7 +125,7 @@ class Served:
                 raise QueueFull(1)
             self._writers += 1
             try:
-                async with self._turns:
+                async with self._turn(timeout_s):
                     turn = time.monotonic()
                     predictor = self.current.predictor
                     writing = Writing(lambda: predictor.generate(prompt, **options), begun + timeout_s)
@@ -138,7 +138,22 @@ class Served:
             self._metrics.failed(_reason(error))
             raise
         self._metrics.answered(time.monotonic() - begun, turn - begun)
+        if self.on_answer:
+            self.on_answer([prompt], [writing.answer], options)
         yield writing.answer
+
+    @asynccontextmanager
+    async def _turn(self, timeout_s: float) -> AsyncIterator[None]:
+        """One of the streams; raises Late where none comes free in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Late("The deadline passed before the text could be begun.") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def swap(self, version: Version) -> None:
         """From now on `version` answers; the old one answers what it accepted, and goes."""

@@ -31,6 +31,17 @@ def test_the_shadow_answers_too_and_agreement_is_counted(folders, serving, tmp_p
         assert value(client, "optkit_shadow_seconds_count") == len(texts)
 
 
+def test_a_text_that_was_streamed_is_compared_too(folders, serving):
+    folder = folders["causal-lm"]
+    with serving({"m": folder}, shadow=str(folder)) as client:
+        body = {"model": "m", "prompt": "a fine film", "temperature": 0, "max_tokens": 5, "stream": True}
+        assert client.post("/v1/completions", json=body).status_code == 200
+        deadline = time.monotonic() + 20
+        while not value(client, "optkit_shadow_inputs_total") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert value(client, "optkit_shadow_agreement_total") == 1
+
+
 def test_a_shadow_that_lags_or_fails_keeps_nobody_waiting():
     dropped = []
 
