@@ -4,16 +4,16 @@ Run: python benchmarks/predict_file.py memory [LINES]     (1,000,000; the input 
      python benchmarks/predict_file.py kill [LINES]       (100,000)
      python benchmarks/predict_file.py rate [LINES]       (40,000; on a quiet machine)
 Each part writes its own key of benchmarks/results/predict_file.json. The model is models/sst2-int8, made by
-benchmarks/sst2_int8.py. `rate` compares with the bare runtime: the model's own alone on the same batches, tokens
-made beforehand and answers thrown away, so that what is missing to 100% is reading, tokenizing,
+benchmarks/sst2_int8.py. `rate` compares with the bare runtime: the model's own alone on the same batches,
+tokens made beforehand and answers thrown away, so that what is missing to 100% is reading, tokenizing,
 decoding and writing. Runs of the two alternate, each in a process of its own.
 
 Written before the run: memory is flat after the first chunks (within 5% between the first and the last
 fifth of the run); `optkit predict` reaches 85% of the bare runtime; after two kills the output has the
 same bytes as one that nobody disturbed.
 
-After (INT8 in OpenVINO): `memory` on a million lines, 1,644 of them a second: 647 MB in the median of the first
-fifth, 658 in the last one's, 662 at the most. `rate` on 40,000: 91% of the bare runtime in the median (77% to
+After (INT8 in OpenVINO): `memory` on a million lines, 1,644 of them a second: 647 MB in the median of the
+first fifth, 658 in the last one's, 662 at the most. `rate` on 40,000: 91% of the bare runtime in the median (77% to
 91%), 93% of the runtime with its tokenizer. `kill` on 100,000: the same bytes, in both formats.
 """
 

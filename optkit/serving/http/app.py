@@ -19,12 +19,12 @@ from optkit.serving.http import completions, embeddings, infer, page, predict
 from optkit.serving.http.body import Body
 from optkit.serving.http.errors import HANDLED, handle
 from optkit.serving.http.gate import Gate
-from optkit.serving.http.hotswap import Watcher
+from optkit.serving.http.hotswap import Watcher, signature
 from optkit.serving.http.logs import log, set_up
 from optkit.serving.http.metrics import Metrics
-from optkit.serving.http.served import Served, open_predictor
+from optkit.serving.http.served import Served, check_options
 from optkit.serving.http.settings import SETTINGS, ServeSettings
-from optkit.serving.http.shadow import Shadow
+from optkit.serving.http.shadow import Shadow, open_shadow
 
 
 def from_environment() -> Gate:
@@ -41,13 +41,15 @@ def make_app(settings: ServeSettings) -> Gate:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
+        check_options(settings)
+        seen = {name: signature(Path(path)) for name, path in settings.models.items()}
         models = [Served(n, p, settings, metrics.of(n), loop) for n, p in settings.models.items()]
         closing: list[Callable[[], None]] = [served.close for served in models]
         if settings.shadow:
             shadow = _shadow(settings, models[0], metrics)
             closing.append(shadow.close)
         if settings.watch_s:
-            watcher = Watcher(models, settings.watch_s, metrics, _on(loop, Served.swap))
+            watcher = Watcher(models, seen, settings.watch_s, metrics, _on(loop, Served.swap))
             closing.insert(0, watcher.close)
         _add_routes(app, models, settings, gate)
         log("info", "ready", models={m.name: m.current.name for m in models})
@@ -99,8 +101,7 @@ def _add_routes(app: FastAPI, models: list[Served], settings: ServeSettings, gat
 
 
 def _shadow(settings: ServeSettings, served: Served, metrics: Metrics) -> Shadow:
-    predictor = open_predictor(Path(settings.shadow or ""), settings, threads=1)
-    shadow = Shadow(predictor, metrics.of(served.name))
+    shadow = Shadow(open_shadow(settings, served.task.name), metrics.of(served.name))
     served.on_answer = shadow.compare
     return shadow
 

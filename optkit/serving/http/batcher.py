@@ -37,7 +37,6 @@ class Batcher:
 
     def _run(self) -> None:
         while (batch := self._line.take()) is not None:
-            self._metrics.queued(len(self._line))
             begun = time.monotonic()
             for item in batch:
                 item.job.begun = item.job.begun or begun

@@ -3,11 +3,17 @@
 A head has a largest size and a longest time: without them one client could keep a connection open for ever,
 or fill the memory with one header. A request that would find no room is answered with 429 at its head, before
 there is a task or a body of it: at three times the capacity that is two requests of three.
+
+A body that nobody waited for is read and dropped behind its answer, so that the next request is found where
+it begins. A connection that ends within a body is shut on this side first: closing it would reset it, and the
+answer could be lost on its way (RFC 9112, section 9.6).
 """
 
 from __future__ import annotations
 
+import json
 from asyncio import Transport
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -17,9 +23,12 @@ from optkit.serving.http.errors import BUSY
 #: Bytes of request line and headers, and seconds until they are complete.
 MAX_HEAD = 65_536
 HEAD_S = 10.0
-#: Longest body that is skipped behind a 429; a longer one ends its connection, in the ordinary way.
+#: How long a client may go on sending behind the end of its connection.
+LINGER_S = 5.0
+#: Longest body behind a 429 at the head; a request with a longer one goes the ordinary way.
 MAX_SKIPPED = 65_536
 _BUSY_HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nretry-after: " % len(BUSY)
+_REFUSED_HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
 
 
 class Connection(HttpToolsProtocol):
@@ -28,17 +37,20 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._head = self._requests = 0
-        self._skipping = False
+        self._skipping = self._lingering = False
+        self._seen_by_cycles = _Seen(transport, self._end)
         self._timer: Any = None
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
         if self._timer is None and (self.cycle is None or self.cycle.response_complete):
             self._expect_head()  # the next request of a connection that was kept
         if self._timer is not None:
             self._head += len(data)
         super().data_received(data)
-        if self._timer is not None and self._head > MAX_HEAD and not self.transport.is_closing():
+        if self._timer is not None and self._head > MAX_HEAD and not self._skipping:
             self.send_400_response("The request's head is too large.")
 
     def on_headers_complete(self) -> None:
@@ -51,6 +63,7 @@ class Connection(HttpToolsProtocol):
         else:
             self._head_is_there()
             super().on_headers_complete()
+            self.cycle.transport = self._seen_by_cycles  # type: ignore[assignment]
             if self._is_last():
                 self.cycle.keep_alive = False  # uvicorn says so in the answer
 
@@ -72,6 +85,26 @@ class Connection(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._owes_body() and not self._lingering and not self.transport.is_closing():
+            self._skipping = True
+            self._expect_head()  # for the body that is skipped
+            if self.expect_100_continue:  # the client may send it or not; nobody knows where it would end
+                self._linger()
+
+    def send_400_response(self, msg: str) -> None:
+        """As every other error: JSON, and counted."""
+        if self.transport.is_closing() or self._lingering:
+            return
+        if not self._skipping:  # a request that is answered gets no second answer
+            self.app.responded("", "", 400)
+            self.transport.write(_refused(self.server_state.default_headers, msg))
+        if self.cycle is None or self.cycle.response_complete:
+            self._linger()
+        else:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_there()
@@ -97,7 +130,26 @@ class Connection(HttpToolsProtocol):
         parts = [STATUS_LINE[429], *general, _BUSY_HEAD, b"%d\r\n\r\n" % seconds, BUSY]
         self.transport.write(b"".join(parts))
 
+    def _owes_body(self) -> bool:
+        """Whether the client is within the body of a request that is answered."""
+        return self.cycle is not None and self.cycle.response_complete and self.cycle.more_body
+
+    def _end(self) -> None:
+        """For a cycle that ends the connection."""
+        if self._owes_body():
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        self._lingering = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._head_is_there()
+        self._timer = self.loop.call_later(LINGER_S, self.transport.close)
+
     def _expect_head(self) -> None:
+        self._head_is_there()
         self._head = 0
         self._timer = self.loop.call_later(HEAD_S, self._too_slow)
 
@@ -109,5 +161,18 @@ class Connection(HttpToolsProtocol):
     def _too_slow(self) -> None:
         if self._skipping:
             self.transport.close()
-        elif not self.transport.is_closing():
+        else:
             self.send_400_response("The request's head came too slowly.")
+
+
+class _Seen:
+    """The transport as a request's cycle sees it: the connection decides how it ends."""
+
+    def __init__(self, transport: Transport, close: Callable[[], None]) -> None:
+        self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
+
+
+def _refused(headers: list[tuple[bytes, bytes]], message: str) -> bytes:
+    body = json.dumps({"error": message}).encode()
+    general = [b"%s: %s\r\n" % header for header in headers]
+    return b"".join([STATUS_LINE[400], *general, _REFUSED_HEAD % len(body), body])

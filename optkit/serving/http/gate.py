@@ -17,6 +17,7 @@ from starlette.requests import Request
 from optkit.serving.http.errors import BUSY, answer_to
 from optkit.serving.http.logs import log
 from optkit.serving.http.metrics import Metrics
+from optkit.serving.http.queue import QueueFull
 from optkit.serving.http.routes import Way
 from optkit.serving.http.settings import ServeSettings
 from optkit.serving.http.tracing import TRACING
@@ -28,18 +29,20 @@ OPEN = ("/v2/health/live", "/v2/health/ready", "/", "/docs", "/page.js", "/page.
 class Gate:
     """ASGI. `draining` ends connections with their answer; `ways` are the paths that lead to models.
 
-    A connection ends after `requests_per_connection`, unless that is None.
+    A connection ends after `requests_per_connection`, unless that is None. Each model says whether it has
+    room, by what waits for it. A request waits once its body is there: until then it takes no room but that
+    of its bytes, which all unfinished bodies share.
     """
 
     def __init__(self, app: Callable, settings: ServeSettings, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
         self._key = (settings.api_key or "").encode()
         self._max_body, self._timeout_s = settings.max_body, settings.timeout_s
-        self._most = settings.queue + settings.streams * settings.max_batch
+        self._unfinished = 0  # bytes of bodies that are not whole yet
+        self._most_unfinished = (settings.queue + settings.streams * settings.max_batch) * settings.max_body
         self._log = settings.log_requests
         # Clients that connect at once often meet the same worker; later the idle one is the first to accept.
         self.requests_per_connection = 100 if settings.workers > 1 else None
-        self.under_way = 0
         self.draining = False
         self.ways: dict[str, Way] = {}
 
@@ -58,9 +61,7 @@ class Gate:
             await self._with_body(scope, headers, receive, counted)
 
     def turn_away(self, path: str) -> int | None:
-        """Whole seconds until there may be room for a request with a body; None where there is."""
-        if self.under_way >= self._most:
-            return 1
+        """Whole seconds until there may be room for a request at `path`; None where there is."""
         way = self.ways.get(path)
         return way.turn_away() if way else None
 
@@ -86,12 +87,15 @@ class Gate:
         if seconds is not None:
             await refuse(send, 429, BUSY, [(b"retry-after", b"%d" % seconds)])
             return
-        self.under_way += 1
         try:
             async with asyncio.timeout(self._timeout_s):
                 body = await self._body(receive)
         except TimeoutError:
             await refuse(send, 408, "The body came too slowly.", [(b"connection", b"close")])
+        except QueueFull as full:
+            way = self.ways.get(scope["path"])
+            seconds = way.refuse() if way else full.retry_after_s
+            await refuse(send, 429, BUSY, [(b"retry-after", b"%d" % seconds), (b"connection", b"close")])
         else:
             if body is None:
                 message = f"A body may have {self._max_body} bytes."
@@ -99,8 +103,6 @@ class Gate:
             else:
                 with TRACING.span(f"{scope['method']} {scope['path']}", headers):
                     await self._answer(scope, _replay(body, receive), send)
-        finally:
-            self.under_way -= 1
 
     async def _answer(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
         """By the way to a model where the path is one, else by the application."""
@@ -115,19 +117,26 @@ class Gate:
         await response(scope, receive, send)
 
     async def _body(self, receive: Callable) -> bytes | None:
-        """All of it; None where it is too large."""
+        """All of it; None where it is too large. Raises QueueFull where too much of others is unfinished."""
         parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return b"".join(parts)
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self._max_body:
-                return None
-            if not message.get("more_body"):
-                return b"".join(parts)
+        size = counted = 0
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return b"".join(parts)
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > self._max_body:
+                    return None
+                if not message.get("more_body"):
+                    return b"".join(parts)
+                self._unfinished += size - counted
+                counted = size
+                if self._unfinished > self._most_unfinished:
+                    raise QueueFull(1)
+        finally:
+            self._unfinished -= counted
 
     def _counted(self, scope: dict[str, Any], send: Callable) -> Callable:
         async def counting(message: dict[str, Any]) -> None:

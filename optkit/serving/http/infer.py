@@ -61,6 +61,8 @@ class Output(BaseModel):
 
 def body_of(served: Served, settings: ServeSettings) -> Body:
     text: Any = Annotated[str, StringConstraints(max_length=settings.max_text)]
+    if any(field.binary for field in served.task.takes):
+        text = str  # an image in base64 is bounded by the body; `examples` bounds the texts beside it
     values: Any = Annotated[list[text], Field(max_length=settings.max_inputs)]
     nested: Any = Annotated[list[values], Field(max_length=settings.max_inputs)]
     sizes: Any = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=4)]
@@ -159,7 +161,8 @@ def _add(routes: Routes, served: Served, body: Body, settings: ServeSettings, ve
         wanted, raw = await _read(request, body)
         columns = _columns(wanted, raw, settings)
         options = options_among(generation, wanted.parameters) if served.task.generates else {}
-        answers, version = await served.answer(examples(served.task, columns), timeout_s, options)
+        inputs = examples(served.task, columns, settings.max_text)
+        answers, version = await served.answer(inputs, timeout_s, options)
         return _answer(wanted, tensors(served.task, answers), served.name, version)
 
 
@@ -195,8 +198,6 @@ def _columns(wanted: Any, raw: bytes, settings: ServeSettings) -> dict[str, list
             raise DataError(f"The shape {tensor.shape} does not fit the {len(values)} elements received.")
         if not 0 < count <= settings.max_inputs:
             raise DataError(f"Expected 1 to {settings.max_inputs} elements, received {count}.")
-        if any(len(value) > 4 * settings.max_text for value in values):
-            raise DataError(f"A text may have {settings.max_text} characters.")
         if tensor.name in columns:
             raise DataError("Two tensors have the same name.")
         columns[tensor.name] = values

@@ -69,7 +69,10 @@ class Item:
 
 
 class WaitingLine:
-    """Thread-safe. At most `capacity` inputs wait; `take` gives batches to the threads that answer."""
+    """Thread-safe. At most `capacity` inputs wait; `take` gives batches to the threads that answer.
+
+    `tell` is called with how many wait, whenever that changes.
+    """
 
     def __init__(
         self,
@@ -79,9 +82,11 @@ class WaitingLine:
         max_delay_s: float,
         longest: int = 512,
         clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[int], None] = lambda waiting: None,
     ) -> None:
         self.capacity, self.max_batch, self.max_tokens = capacity, max_batch, max_tokens
         self.max_delay_s, self._longest, self._clock = max_delay_s, longest, clock
+        self._tell = tell
         self._items: list[Item] = []
         self._changed = threading.Condition()
         self._company = False
@@ -109,6 +114,7 @@ class WaitingLine:
             if len(self._items) + len(items) > self.capacity:
                 raise QueueFull(self.retry_after_s())
             self._items += items
+            self._tell(len(self._items))
             self._changed.notify()
 
     def take(self) -> list[Item] | None:
@@ -126,6 +132,7 @@ class WaitingLine:
                     break
                 self._changed.wait(wait)
             batch = self._pick()
+            self._tell(len(self._items))
             self._company = len({id(item.job) for item in batch}) > 1
             if self._items:
                 self._changed.notify()
@@ -174,6 +181,7 @@ class WaitingLine:
             self._items = [
                 x for x in self._items if not (x.job.abandoned or x.job.error or x.job.deadline <= now)
             ]
+            self._tell(len(self._items))
 
 
 def _size(item: Any) -> int:

@@ -29,8 +29,10 @@ class Way:
 
     def turn_away(self) -> int | None:
         """Whole seconds until there may be room, where no model has any; None where there is."""
-        if not all(model.full for model in self.models):
-            return None
+        return self.refuse() if all(model.full for model in self.models) else None
+
+    def refuse(self) -> int:
+        """Count a request that finds no room; when to come back, in seconds."""
         return min(model.turn_away() for model in self.models)
 
 

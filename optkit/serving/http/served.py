@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact
-from optkit.errors import CheckpointError, DataError
+from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.files import is_inside
 from optkit.serving.http.batcher import Batcher
 from optkit.serving.http.metrics import ModelMetrics
@@ -21,6 +21,7 @@ from optkit.serving.http.settings import ServeSettings
 from optkit.serving.http.streaming import Writing
 from optkit.serving.http.tracing import TRACING
 from optkit.serving.predictor import Predictor, load
+from optkit.session import chosen_runtime, runtime_settings
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Version:
     predictor: Predictor
     line: WaitingLine
     batcher: Batcher
+
+    def same_as(self, other: Version) -> bool:
+        """Whether it would answer as `other` does: the same files in the same runtime with its settings."""
+        mine, others = (x.predictor.artifact.manifest.get("runtime") for x in (self, other))
+        return self.name == other.name and mine == others
 
     def close(self) -> None:
         """Answer what waits, then free the model."""
@@ -74,7 +80,8 @@ class Served:
         s = self._settings
         predictor = open_predictor(self.path, s)
         longest = getattr(getattr(predictor.task, "encoder", None), "max_length", 512)
-        line = WaitingLine(s.queue, s.max_batch, s.max_tokens, s.max_delay_ms / 1000, longest)
+        delay_s = s.max_delay_ms / 1000
+        line = WaitingLine(s.queue, s.max_batch, s.max_tokens, delay_s, longest, tell=self._metrics.queued)
         batcher = Batcher(predictor, line, s.streams, self._deliver, self._metrics)
         return Version(predictor.artifact.fingerprint()[:12], predictor, line, batcher)
 
@@ -90,7 +97,6 @@ class Served:
         deadline = time.monotonic() + timeout_s
         job = Job(inputs, deadline, options, alone=drawn, future=self._loop.create_future())
         timer = self._loop.call_later(timeout_s, _expire, job)
-        self._metrics.queued(len(version.line) + len(inputs))
         try:
             version.line.put(job)  # last, as the thread that this wakes needs the interpreter to itself
             await job.future
@@ -125,7 +131,7 @@ class Served:
                 raise QueueFull(1)
             self._writers += 1
             try:
-                async with self._turns:
+                async with self._turn(timeout_s):
                     turn = time.monotonic()
                     predictor = self.current.predictor
                     writing = Writing(lambda: predictor.generate(prompt, **options), begun + timeout_s)
@@ -138,7 +144,22 @@ class Served:
             self._metrics.failed(_reason(error))
             raise
         self._metrics.answered(time.monotonic() - begun, turn - begun)
+        if self.on_answer:
+            self.on_answer([prompt], [writing.answer], options)
         yield writing.answer
+
+    @asynccontextmanager
+    async def _turn(self, timeout_s: float) -> AsyncIterator[None]:
+        """One of the streams; raises Late where none comes free in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Late("The deadline passed before the text could be begun.") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def swap(self, version: Version) -> None:
         """From now on `version` answers; the old one answers what it accepted, and goes."""
@@ -158,7 +179,8 @@ class Served:
 def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predictor:
     """Load a folder for serving: nothing in it may point outside, every file is as it was written.
 
-    It answers once here: first answers are slow, and a model that cannot answer shows itself.
+    It answers once here: first answers are slow, and a model that cannot answer shows itself. Of the
+    settings' options it takes those that its runtime has; `check_options` refuses those that none has.
     """
     artifact = Artifact.open(path)
     for file in path.rglob("*"):
@@ -167,7 +189,8 @@ def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predi
                 f"{file.relative_to(path).as_posix()!r} in {str(path)!r} points outside of its folder.",
                 hint="Put the file itself there: a server reads nothing but the folders it was given.",
             )
-    options = {**settings.runtime_options, **changes}
+    known = runtime_settings(chosen_runtime(artifact, settings.runtime))
+    options = {k: v for k, v in {**settings.runtime_options, **changes}.items() if k in known}
     if settings.streams > 1 and (settings.runtime or artifact.format) == "openvino":
         options.setdefault("streams", settings.streams)
         options["threads"] = options.get("threads", 1) * settings.streams  # of all streams together
@@ -179,6 +202,20 @@ def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predi
         predictor.close()
         raise
     return predictor
+
+
+def check_options(settings: ServeSettings) -> None:
+    """Raises RecipeError for an option of runtimes that no model's runtime has, nor the shadow's."""
+    runtimes = [chosen_runtime(Artifact.open(path), settings.runtime) for path in settings.models.values()]
+    if settings.shadow:
+        runtimes.append(chosen_runtime(Artifact.open(settings.shadow)))
+    known = frozenset().union(*map(runtime_settings, runtimes))
+    for option in settings.options:
+        if option not in known:
+            raise RecipeError(
+                f"Expected a setting of {', '.join(sorted(set(runtimes)))} in --option, received {option!r}.",
+                hint=did_you_mean(option, known),
+            )
 
 
 def _reason(error: Exception) -> str:

@@ -28,9 +28,9 @@ class ServeSettings:
 
     `streams` batches run at once; each has `threads` threads (None: the cores shared out evenly).
     A batch has at most `max_batch` inputs and `max_tokens` tokens, and waits at most `max_delay_ms` to
-    fill while others are being answered. `queue` inputs may wait; more get 429. `timeout_s` bounds a
-    request. `max_body` is in bytes, `max_text` in characters, `max_inputs` counts a request's inputs,
-    `max_new_tokens` what a language model may be asked to write behind each of them.
+    fill while others are being answered. `queue` inputs may wait for each model; more get 429. `timeout_s`
+    bounds a request. `max_body` is in bytes, `max_text` in characters, `max_inputs` counts a request's
+    inputs, `max_new_tokens` what a language model may be asked to write behind each of them.
     `watch_s` is how often folders are looked at for a new version (0: never). On SIGTERM connections
     are still answered for `drain_s`, each for the last time.
     """

@@ -58,15 +58,18 @@ def outputs_of(task: Task) -> list[dict[str, Any]]:
     return [_described(field) for field in task.gives()]
 
 
-def examples(task: Task, columns: dict[str, list[Any]]) -> list[Any]:
-    """Inputs for `predict` from the tensors of a request, by name. Raises DataError."""
+def examples(task: Task, columns: dict[str, list[Any]], max_text: int) -> list[Any]:
+    """Inputs for `predict` from the tensors of a request, by name.
+
+    Raises DataError, also for a text of more than `max_text` characters.
+    """
     needed = [field.name for field in task.takes if field.required]
     if set(needed) - set(columns) or set(columns) - {field.name for field in task.takes}:
         raise DataError(f"Expected the inputs {needed}, received {sorted(columns)[:8]}.")
     if len({len(values) for values in columns.values()}) != 1:
         raise DataError("Expected inputs of one length.")
     given = [field for field in task.takes if field.name in columns]
-    parts = [columns[f.name] if f.binary else [_text(x) for x in columns[f.name]] for f in given]
+    parts = [columns[f.name] if f.binary else [_text(x, max_text) for x in columns[f.name]] for f in given]
     return [task.from_fields(row) for row in zip(*parts)]
 
 
@@ -100,15 +103,16 @@ def _described(field: Field) -> dict[str, Any]:
     return {"name": field.name, "datatype": field.datatype, "shape": [-1, *field.shape]}
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, bytes):
+def _text(value: Any, longest: int) -> str:
+    if not isinstance(value, (str, bytes)):
         raise DataError(f"Expected texts in a BYTES tensor, received a {type(value).__name__}.")
     try:
-        return value.decode("utf-8")
+        text = value if isinstance(value, str) else value.decode("utf-8")
     except UnicodeDecodeError:
         raise DataError("Expected texts in UTF-8 in a BYTES tensor.") from None
+    if len(text) > longest:
+        raise DataError(f"Expected a text of at most {longest} characters, received one of {len(text)}.")
+    return text
 
 
 def b64(array: np.ndarray) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -81,6 +84,27 @@ def test_a_stream_that_breaks_says_so_in_place_of_its_end(client, monkeypatch):
     first, last, _ = answer.text.split("\n\n")
     assert '"text": "a"' in first
     assert json.loads(last.removeprefix("data: ")) == {"error": "The server failed to answer."}
+
+
+def test_a_deadline_holds_while_a_stream_waits_for_its_turn(client, monkeypatch):
+    begun, release = threading.Event(), threading.Event()
+
+    def hold(self, prompt, **options):
+        yield "a"
+        begun.set()
+        release.wait(10)
+        return SimpleNamespace(finished="end", prompt_tokens=1, tokens=1)
+
+    monkeypatch.setattr("optkit.serving.predictor.Predictor.generate", hold)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(client.post, PATH, json=body(stream=True))
+        assert begun.wait(10)
+        asked = time.monotonic()
+        late = client.post(PATH, json=body(stream=True), headers={"x-timeout-ms": "100"})
+        assert (late.status_code, time.monotonic() - asked < 5) == (504, True)
+        release.set()
+        assert "[DONE]" in first.result().text
+    assert client.post(PATH, json=body(stream=True)).status_code == 200  # the turn came back
 
 
 def test_the_other_protocols_give_the_same_text(client, expected):

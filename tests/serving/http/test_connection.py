@@ -24,6 +24,9 @@ class App:
     def __init__(self) -> None:
         self.seconds: int | None = None
         self.codes: list[int] = []
+        #: What is answered without a look at the body, and the headers of that answer.
+        self.refusal: int | None = None
+        self.extra: list[tuple[bytes, bytes]] = []
 
     def turn_away(self, path):
         assert path == "/v1/models/m:predict"
@@ -33,6 +36,11 @@ class App:
         self.codes.append(code)
 
     async def __call__(self, scope, receive, send):
+        if self.refusal is not None:
+            headers = [(b"content-length", b"2"), *self.extra]
+            await send({"type": "http.response.start", "status": self.refusal, "headers": headers})
+            await send({"type": "http.response.body", "body": b"no"})
+            return
         body, more = b"", True
         while more:
             message = await receive()
@@ -174,13 +182,19 @@ def test_slow_and_endless_heads_are_ended(monkeypatch):
 
     async def slow(app, client):
         await client.send(b"POST / HTTP/1.1\r\nx: ")
-        assert (await client.answer())[::2] == (400, b"The request's head came too slowly.")
+        code, headers, said = await client.answer()
+        assert (code, json.loads(said)) == (400, {"error": "The request's head came too slowly."})
+        assert headers["content-type"] == "application/json"
+        assert await client.ended()
+        assert app.codes == [400]
 
     async def endless(app, client):
-        await client.send(b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000)
+        await client.send(b"GET / HTTP/1.1\r\nx: " + b"a" * 500_000)
         code, _, said = await client.answer()
         assert code == 400
-        assert said
+        assert json.loads(said)["error"]
+        assert await client.ended()
+        assert app.codes == [400]
 
     async def slow_body_of_a_refused_request(app, client):
         app.seconds = 1
@@ -190,3 +204,76 @@ def test_slow_and_endless_heads_are_ended(monkeypatch):
 
     for talk in (slow, endless, slow_body_of_a_refused_request):
         converse(talk)
+
+
+@pytest.mark.parametrize("size", [1_000, 200_000])
+def test_a_body_that_comes_after_its_refusal_is_skipped_and_the_connection_stays_in_step(size, monkeypatch):
+    monkeypatch.setattr(connection, "HEAD_S", 0.2)
+
+    async def talk(app, client):
+        app.refusal = 401
+        request = post(b"x" * size)
+        await client.send(request[:-size])
+        assert (await client.answer())[::2] == (401, b"no")
+        await client.send(request[-size:])
+        await asyncio.sleep(0.4)  # nothing is sent that nobody asked for
+        app.refusal = None
+        await client.send(post())
+        assert (await client.answer())[::2] == (200, b"30")
+        assert await client.ended()  # after the time that an idle connection is kept
+
+    converse(talk)
+
+
+@pytest.mark.parametrize("head", [[], ["expect: 100-continue"]])
+def test_a_body_that_never_comes_ends_its_connection(head, monkeypatch):
+    monkeypatch.setattr(connection, "HEAD_S", 0.1)
+
+    async def talk(app, client):
+        app.refusal = 401
+        await client.send(post(b"x" * 1_000, *head)[:-1_000])
+        assert (await client.answer())[::2] == (401, b"no")
+        assert await client.ended()
+
+    converse(talk)
+
+
+def test_a_broken_body_behind_its_refusal_gets_no_second_answer():
+    async def talk(app, client):
+        app.refusal = 401
+        await client.send(post(b"1").replace(b"content-length: 1", b"transfer-encoding: chunked")[:-1])
+        assert (await client.answer())[::2] == (401, b"no")
+        await client.send(b"no chunk\r\n")
+        assert await client.ended()
+
+    assert converse(talk).codes == []
+
+
+def test_an_answer_that_ends_its_connection_arrives_though_the_body_is_still_sent():
+    """Closing at once would reset the connection, and the answer could be lost on its way."""
+
+    async def talk(app, client):
+        app.refusal, app.extra = 413, [(b"connection", b"close")]
+        request = post(b"x" * 2_000_000)
+        await client.send(request[:1_000])
+        await asyncio.sleep(0.05)
+        await client.send(request[1_000:])
+        assert (await client.answer())[::2] == (413, b"no")
+        assert await client.ended()
+
+    converse(talk)
+
+
+def test_who_goes_on_sending_behind_an_end_is_closed(monkeypatch):
+    monkeypatch.setattr(connection, "LINGER_S", 0.1)
+
+    async def talk(app, client):
+        app.refusal, app.extra = 413, [(b"connection", b"close")]
+        await client.send(post().replace(b"content-length: 30", b"content-length: 1000000000"))
+        assert (await client.answer())[0] == 413
+        with pytest.raises(ConnectionError):
+            for _ in range(200):
+                await client.send(b"x" * 1_000)
+                await asyncio.sleep(0.01)
+
+    converse(talk)

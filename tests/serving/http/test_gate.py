@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -57,6 +60,75 @@ def test_a_full_queue_says_when_to_come_back(fake):
         assert all(int(a.headers["retry-after"]) >= 1 for a in answers if a.status_code == 429)
         assert codes.count(200) >= 4
         assert client.post(PATH, json=BODY).status_code == 200  # and it is itself again
+
+
+def test_a_model_without_room_turns_nobody_away_from_another(folders, serving):
+    models = dict.fromkeys(("a", "b"), folders["text-classification"])
+    limits = {"queue": 4, "max_batch": 2, "max_inputs": 4}
+    stop, codes = threading.Event(), []
+
+    def ask():
+        while not stop.is_set():
+            codes.append(client.post("/v1/models/a:predict", json=BODY).status_code)
+
+    with serving(models, runtime="fake", options={"delay_ms": 20}, **limits) as client:
+        clients = [threading.Thread(target=ask) for _ in range(16)]
+        for thread in clients:
+            thread.start()
+        found = [client.post("/v1/models/b:predict", json=BODY).status_code for _ in range(20)]
+        stop.set()
+        for thread in clients:
+            thread.join()
+        text = client.get("/metrics").text
+    assert found == [200] * 20
+    refused = codes.count(429)
+    assert refused
+    assert f'optkit_failures_total{{model="a",reason="full"}} {refused}.0' in text
+    assert 'optkit_failures_total{model="b"' not in text
+
+
+@contextmanager
+def slow_bodies(client, number, part=b""):
+    """So many requests of which the head and a part of the body have come; the codes that they got."""
+    codes = []
+
+    async def send(message):
+        codes.append(message.get("status"))
+
+    async def begin():
+        left = [{"type": "http.request", "body": part, "more_body": True}]
+
+        async def receive():
+            return left.pop() if left else await asyncio.Event().wait()
+
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": PATH, "headers": headers}
+        await client.gate(scope, receive, send)
+
+    waiting = [client.portal.start_task_soon(begin) for _ in range(number)]
+    client.portal.call(asyncio.sleep, 0.05)
+    try:
+        yield codes
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def test_requests_whose_bodies_have_not_come_take_no_room_from_others(fake):
+    with fake({}, queue=4, max_batch=2, max_inputs=4) as client, slow_bodies(client, 20) as codes:
+        assert [client.post(PATH, json=BODY).status_code for _ in range(5)] == [200] * 5
+        assert codes == []
+
+
+def test_what_has_come_of_unfinished_bodies_is_bounded(fake):
+    with fake({}, queue=4, max_batch=2, max_inputs=4, max_body=1000) as client:
+        with slow_bodies(client, 9, b"x" * 1000) as codes:  # room for six of the largest
+            assert [code for code in codes if code] == [429] * 3
+            assert client.post(PATH, json=BODY).status_code == 200
+            assert 'optkit_failures_total{model="m",reason="full"} 3.0' in client.get("/metrics").text
+        client.portal.call(asyncio.sleep, 0.05)
+        with slow_bodies(client, 6, b"x" * 1000) as codes:
+            assert codes == []
 
 
 def test_more_inputs_than_there_is_room_for_are_refused_whole(fake):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 import json
 import struct
 
@@ -83,6 +85,40 @@ def test_raw_tensors_as_tritons_client_sends_them(client, folders):
     assert parts["label"] == raw(*(a.label for a in expected))
     scores = np.frombuffer(parts["scores"], "<f4").reshape(3, 2)
     assert scores == pytest.approx(np.array([list(a.scores.values()) for a in expected]), abs=1e-4)
+
+
+def as_raw(name, content):
+    """The body of a request with one raw tensor, and its headers."""
+    size = {"binary_data_size": len(content)}
+    entry = {"name": name, "shape": [1], "datatype": "BYTES", "parameters": size}
+    head = json.dumps({"inputs": [entry]}).encode()
+    return head + content, {"inference-header-content-length": str(len(head))}
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [("a" * 100_000, 200), ("é" * 100_000, 200), ("a" * 100_001, 422), ("é" * 100_001, 422)]
+)
+def test_a_text_may_have_so_many_characters_in_either_form(client, text, code):
+    assert client.post(f"{PATH}/infer", json={"inputs": [tensor("text", text)]}).status_code == code
+    content, headers = as_raw("text", raw(text))
+    answer = client.post(f"{PATH}/infer", content=content, headers=headers)
+    assert answer.status_code == code, answer.text
+    assert code == 200 or "100001" in answer.text
+
+
+def test_an_image_may_be_as_large_as_the_body(client):
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (700, 700), dtype=np.uint8)).save(file, "png")
+    assert 400_000 < file.tell() < 600_000
+    path = "/v2/models/image-classification/infer"
+    text = base64.b64encode(file.getvalue()).decode()
+    answer = client.post(path, json={"inputs": [tensor("image", text)]})
+    assert answer.status_code == 200, answer.text
+    content, headers = as_raw("image", struct.pack("<I", file.tell()) + file.getvalue())
+    answer = client.post(path, content=content, headers=headers)
+    assert answer.status_code == 200, answer.text
 
 
 def test_only_the_outputs_asked_for(client):

@@ -11,8 +11,8 @@ from optkit.runtimes.fake import ManualClock
 from optkit.serving.http.queue import Job, QueueFull, WaitingLine
 
 
-def line(clock=None, capacity=100, max_batch=4, max_tokens=1000, max_delay_s=0.0) -> WaitingLine:
-    return WaitingLine(capacity, max_batch, max_tokens, max_delay_s, clock=clock or ManualClock())
+def line(clock=None, capacity=100, max_batch=4, max_tokens=1000, max_delay_s=0.0, **more) -> WaitingLine:
+    return WaitingLine(capacity, max_batch, max_tokens, max_delay_s, clock=clock or ManualClock(), **more)
 
 
 def texts(batch) -> list[str]:
@@ -73,6 +73,22 @@ def test_late_and_abandoned_requests_cost_no_work():
     gone.abandoned = True
     clock.advance(2)
     assert texts(waiting.take()) == ["here"]
+
+
+def test_it_tells_how_many_wait_whenever_that_changes():
+    told, clock = [], ManualClock()
+    waiting = line(clock, capacity=3, max_batch=2, tell=told.append)
+    waiting.put(Job(["a", "b", "c"]))
+    with pytest.raises(QueueFull):
+        waiting.put(Job(["d"]))
+    waiting.take()
+    assert told == [3, 1]
+    waiting.take()
+    waiting.put(Job(["late"], deadline=1.0))
+    clock.advance(2)
+    waiting.close()
+    assert waiting.take() is None
+    assert told == [3, 1, 0, 1, 0]
 
 
 def test_one_client_never_waits_for_company():

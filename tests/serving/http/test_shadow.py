@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import json
 import re
 import time
 from types import SimpleNamespace
 
+import pytest
+
 from optkit import load
+from optkit.errors import RecipeError
+from optkit.serving.http.run import serve
+from optkit.serving.http.settings import ServeSettings
 from optkit.serving.http.shadow import LAG, Shadow
 from tests.serving.artifacts import TEXTS, artifact
 
@@ -29,6 +35,35 @@ def test_the_shadow_answers_too_and_agreement_is_counted(folders, serving, tmp_p
             time.sleep(0.01)
         assert value(client, "optkit_shadow_agreement_total") == expected
         assert value(client, "optkit_shadow_seconds_count") == len(texts)
+
+
+def test_a_text_that_was_streamed_is_compared_too(folders, serving):
+    folder = folders["causal-lm"]
+    with serving({"m": folder}, shadow=str(folder)) as client:
+        body = {"model": "m", "prompt": "a fine film", "temperature": 0, "max_tokens": 5, "stream": True}
+        assert client.post("/v1/completions", json=body).status_code == 200
+        deadline = time.monotonic() + 20
+        while not value(client, "optkit_shadow_inputs_total") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert value(client, "optkit_shadow_agreement_total") == 1
+
+
+def test_a_shadow_runs_in_its_own_runtime(folders, serving, tmp_path):
+    model, other = folders["text-classification"], artifact(tmp_path / "other")
+    manifest = json.loads((other / "optkit.json").read_text())
+    (other / "optkit.json").write_text(json.dumps({**manifest, "runtime": {"name": "fake"}}))
+    settings = {"runtime": "onnxruntime", "options": {"spinning": False}}
+    with serving({"m": model}, shadow=str(other), **settings) as client:
+        assert client.post("/v1/models/m:predict", json={"instances": ["a"]}).status_code == 200
+
+
+def test_a_shadow_for_another_task_is_refused(folders, serving):
+    shadow = str(folders["embeddings"])
+    with pytest.raises(RecipeError, match="shadow for text-classification"):
+        with serving({"m": folders["text-classification"]}, shadow=shadow):
+            pass
+    with pytest.raises(RecipeError, match="is for embeddings"):
+        serve(ServeSettings({"m": str(folders["text-classification"])}, shadow=shadow))
 
 
 def test_a_shadow_that_lags_or_fails_keeps_nobody_waiting():

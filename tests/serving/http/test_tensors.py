@@ -50,13 +50,15 @@ def test_a_task_of_ones_own_says_how_it_travels():
     assert [entry["name"] for entry in inputs_of(task)] == ["query", "passage"]
     assert outputs_of(task)[2] == {"name": "places", "datatype": "INT32", "shape": [-1, 2]}
     columns = {"passage": [b"p", "q"], "query": ["a", "b"], "picture": [b"\xff", b""]}
-    assert examples(task, columns) == [("a", "p", b"\xff"), ("b", "q", b"")]
+    assert examples(task, columns, 1) == [("a", "p", b"\xff"), ("b", "q", b"")]
     fit, why, places = tensors(task, [0.25, 0.75])
     assert (fit.shape, fit.values()) == ([2], [0.25, 0.75])
     assert why.values() == ["0.2", "0.8"]
     assert (places.shape, places.raw()) == ([2, 2], b"".join(n.to_bytes(4, "little") for n in (0, 1, 0, 1)))
     with pytest.raises(DataError, match="query"):
-        examples(task, {"text": ["a"]})
+        examples(task, {"text": ["a"]}, 1)
+    with pytest.raises(DataError, match="at most 1 characters, received one of 2"):
+        examples(task, columns | {"query": ["a", "bb"]}, 1)
 
 
 def test_its_json_is_held_to_the_servers_limits():
