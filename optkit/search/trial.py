@@ -12,6 +12,7 @@ from optuna import TrialPruned
 
 from optkit.artifact import Artifact
 from optkit.bench.plan import Candidate
+from optkit.errors import CheckpointError, DataError, PassError, WorkerError
 from optkit.loop import Loop
 from optkit.passes.base import Pass
 from optkit.report.model import Interval, Row
@@ -108,7 +109,11 @@ class Outcome:
 
 
 def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], objective: str, trial: Any) -> list[float]:
-    """[score, cost] of `chain`; how it came about is left in the trial's notes, its gate as a constraint."""
+    """[score, cost] of `chain`; how it came about is left in the trial's notes, its gate as a constraint.
+
+    Raises PassError where a pass refuses the model or the data: the fault of this chain, which others need
+    not share. What is wrong with the checkpoint itself is raised as it is.
+    """
     root = loop.baselines([chain])
     steps = [step.name() for step in chain]
     title = f"trial {trial.number}"
@@ -121,6 +126,8 @@ def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], objective: str, trial: A
             NOTES, Outcome(row.score, None, row.drop, False, Path(row.artifact).name, steps).to_dict()
         )
         raise
+    except (CheckpointError, DataError) as error:  # a pass that does not suit this model or its data
+        raise PassError(str(error), hint=error.hint) from error
     doubts = loop.time_beside_fp32(row) if objective == "latency" else []
     cost = _cost(row, objective)
     drop, allowed = loop.rows[0].score - row.score, loop.allowed
@@ -142,8 +149,6 @@ def timing_turn() -> Path:
 
 def _cost(row: Row, objective: str) -> float:
     if objective == "latency":
-        from optkit.errors import WorkerError
-
         if row.speedup is None:
             raise WorkerError(f"{row.name} could not be timed: {'; '.join(row.reasons) or 'no samples'}.")
         return 1 / row.speedup.value

@@ -14,7 +14,7 @@ import pytest
 
 from optkit import load
 from optkit.artifact import MANIFEST, Artifact
-from optkit.errors import OutputError, RecipeError
+from optkit.errors import CheckpointError, OutputError, RecipeError
 from optkit.gate import Gate
 from optkit.search.run import choose_finalists, search
 from optkit.tuning.results import StudyResult, TrialResult
@@ -161,6 +161,38 @@ def test_a_hopeless_trial_is_stopped_before_it_is_quantized(checkpoint, data, tm
         "the score of prune drops by 0.3000, at least 0.2000; allowed is 0.1000" in text for text in notes
     )
     assert all(t.notes["notes"]["steps"][0] == "prune" for t in result.trials if t.state == "stopped early")
+
+
+def test_a_pass_that_does_not_suit_the_model_fails_its_trial_and_the_others_go_on(
+    make_checkpoint, data, tmp_path
+):
+    """`prune-width` refuses a DeBERTa with a CheckpointError, whose trial alone it is to end."""
+    result, report = search(
+        make_checkpoint("deberta-v2"),
+        data=data,
+        out=tmp_path / "out",
+        space=("prune-width=true,false", "quantize=none"),
+        gate=LENIENT,
+        trials=2,
+        objective="size",
+        **QUICK,
+    )
+    ended = {t.parameters["prune-width"]: (t.state, t.error) for t in result.trials}
+    assert ended[False] == ("complete", "")
+    assert ended[True][0] == "failed"
+    assert "Cannot cut the hidden dimension of DebertaV2" in ended[True][1]
+    assert report.chosen is not None
+
+
+def test_what_all_trials_share_ends_the_study(checkpoint, data, tmp_path, monkeypatch):
+    from optkit.search.trial import TrialLoop
+
+    def broken(self, chains):
+        raise CheckpointError("The weights are damaged.")
+
+    monkeypatch.setattr(TrialLoop, "baselines", broken)
+    with pytest.raises(CheckpointError, match="damaged"):
+        search(checkpoint, data=data, out=tmp_path / "out", space=SPACE, trials=1, **QUICK)
 
 
 def test_a_study_of_another_gate_is_refused_and_nothing_is_touched(searched, checkpoint, data):
