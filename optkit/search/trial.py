@@ -12,7 +12,9 @@ from optuna import TrialPruned
 
 from optkit.artifact import Artifact
 from optkit.bench.plan import Candidate
+from optkit.choice import choose, tied_in
 from optkit.errors import CheckpointError, DataError, PassError, WorkerError
+from optkit.gate import Gate
 from optkit.loop import Loop
 from optkit.passes.base import Pass
 from optkit.report.model import Interval, Row
@@ -27,13 +29,18 @@ COSTS = {
     "size": Objective("size", False, "MB"),
     "memory": Objective("peak memory", False, "MB"),
 }
+#: Sizes and peaks that are this much apart count as equal, and the faster model is taken.
+ALIKE = 0.01
 #: A trial's attribute: what its run left about itself.
 NOTES = "notes"
 
 
+@dataclass
 class TrialLoop(Loop):
     """A `Loop` whose work folder many trials and processes share: a step that one of them made is there
-    for all."""
+    for all. `objective` is what to make small within the gate."""
+
+    objective: str = "latency"
 
     def candidate(self, chain: tuple[Pass, ...], root: str, title: str) -> Row:
         """Run `chain`, and score its result as the row `title`.
@@ -63,6 +70,24 @@ class TrialLoop(Loop):
             shown = f"{row.drop.value:.4f}, at least {row.drop.low:.4f}"
             what = row.name.rpartition(": ")[2]
             raise TrialPruned(f"the score of {what} drops by {shown}; allowed is {allowed:.4f}")
+
+    def require_invariance(self, row: Row) -> None:
+        """TrialPruned where answers of `row` depend on their batch and the gate refuses that."""
+        if not self.recipe.gate.batch_invariant:
+            return
+        self._probe()
+        for reason in Gate(max_drop=None, batch_invariant=True).reasons(row, self.rows[0]):
+            raise TrialPruned(reason)
+
+    def choose(self, shapes: tuple[str, ...]) -> Row | None:
+        """Of the candidates that passed, the smallest by `objective`; of those within `ALIKE` the fastest."""
+        passed = [r for r in self.rows if r.name in self.leaves and r.verdict == "passed"]
+        if self.objective == "latency" or not passed:
+            return super().choose(shapes)
+        most = min(_cost(r, self.objective) for r in passed) * (1 + ALIKE)
+        near = [r.name for r in passed if _cost(r, self.objective) <= most]
+        tied = tied_in(self.measured) if self.measured else lambda a, b: False
+        return choose(self.rows, near, shapes, tied)
 
     def time_beside_fp32(self, row: Row) -> list[str]:
         """Fill in the latency of `row` and of the fp32 graph, measured side by side; the doubts."""
@@ -108,7 +133,7 @@ class Outcome:
         return asdict(self)
 
 
-def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], objective: str, trial: Any) -> list[float]:
+def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], trial: Any) -> list[float]:
     """[score, cost] of `chain`; how it came about is left in the trial's notes, its gate as a constraint.
 
     Raises PassError where a pass refuses the model or the data: the fault of this chain, which others need
@@ -120,6 +145,7 @@ def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], objective: str, trial: A
     try:
         row = loop.candidate(chain, root, title)
         loop.require_hope(row)
+        loop.require_invariance(row)
     except TrialPruned:
         row = loop.rows[-1]
         trial.set_user_attr(
@@ -128,8 +154,8 @@ def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], objective: str, trial: A
         raise
     except (CheckpointError, DataError) as error:  # a pass that does not suit this model or its data
         raise PassError(str(error), hint=error.hint) from error
-    doubts = loop.time_beside_fp32(row) if objective == "latency" else []
-    cost = _cost(row, objective)
+    doubts = loop.time_beside_fp32(row) if loop.objective == "latency" else []
+    cost = _cost(row, loop.objective)
     drop, allowed = loop.rows[0].score - row.score, loop.allowed
     if allowed is not None:
         trial.set_constraint("drop", drop - allowed)

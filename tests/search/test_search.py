@@ -16,9 +16,8 @@ from optkit import load
 from optkit.artifact import MANIFEST, Artifact
 from optkit.errors import CheckpointError, OutputError, RecipeError
 from optkit.gate import Gate
-from optkit.search.run import choose_finalists, search
-from optkit.tuning.results import StudyResult, TrialResult
-from optkit.tuning.study import Objective
+from optkit.search import finalists
+from optkit.search.run import search
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"shapes": ("1xdata",), "rounds": 1, "processes": 1, "threads": 1, "sampler": "grid"}
@@ -195,6 +194,60 @@ def test_what_all_trials_share_ends_the_study(checkpoint, data, tmp_path, monkey
         search(checkpoint, data=data, out=tmp_path / "out", space=SPACE, trials=1, **QUICK)
 
 
+def test_where_the_front_misses_the_gate_the_next_best_is_measured(checkpoint, data, tmp_path, monkeypatch):
+    """INT8 is smallest and, here, never passes: something that no trial can know."""
+    reasons, notes = Gate.reasons, []
+
+    def never_int8(self, row, first, tuned=None):
+        return [*reasons(self, row, first), *(["no INT8"] if row.precision == "int8" else [])]
+
+    monkeypatch.setattr(Gate, "reasons", never_int8)
+    monkeypatch.setattr(finalists, "FINALISTS", 1)
+    out = tmp_path / "out"
+    listener = lambda e: notes.append(e.get("text", ""))  # noqa: E731
+    result, report = search(
+        checkpoint,
+        data=data,
+        out=out,
+        space=SPACE[-1:],
+        gate=LENIENT,
+        trials=2,
+        objective="size",
+        listener=listener,
+        **QUICK,
+    )
+    by_scheme = {t.parameters["quantize"]: t.number for t in result.trials}
+    assert report.gate["passed"]
+    assert report.chosen.startswith(f"trial {by_scheme[None]}:")
+    assert [r.name for r in report.rows[2:]] == [report.chosen]
+    assert "none of these passed the gate; the next best are measured" in notes
+    said = f"Measured before it, these missed the gate: {by_scheme['quantize-dynamic']}."
+    assert said in (out / "study.html").read_text()
+
+
+def test_a_trial_whose_answers_depend_on_their_batch_is_stopped_where_the_gate_asks(
+    checkpoint, data, tmp_path, monkeypatch
+):
+    from optkit.evaluation import Evaluator
+
+    found = {"invariant": False, "largest_difference": 0.2, "flipped": 1, "examples": 40}
+    monkeypatch.setattr(Evaluator, "probe", lambda self, candidate: {"neighbours": found})
+    result, report = search(
+        checkpoint,
+        data=data,
+        out=tmp_path / "out",
+        space=SPACE[-1:],
+        gate=Gate(max_drop=0.5, relative=False, batch_invariant=True),
+        trials=2,
+        objective="size",
+        **QUICK,
+    )
+    ended = {t.parameters["quantize"]: t.state for t in result.trials}
+    assert ended == {None: "complete", "quantize-dynamic": "stopped early"}
+    assert report.gate["passed"]
+    assert [r.precision for r in report.rows[2:]] == ["fp32"]
+
+
 def test_a_study_of_another_gate_is_refused_and_nothing_is_touched(searched, checkpoint, data):
     out = searched[0]
     before = sorted(p.name for p in out.iterdir())
@@ -243,24 +296,3 @@ def test_kill_9_and_two_processes_finish_it_together(checkpoint, data, tmp_path)
     sizes = {t["parameters"]["quantize"]: t["values"][1] for t in stored["trials"]}
     assert sizes["quantize-dynamic"] < sizes[None], "MB"
     Artifact.open(tmp_path / "out").verify()
-
-
-def test_finalists_are_the_cheapest_that_pass_else_the_best_score():
-    def trial(number, score, cost, feasible=True, state="complete"):
-        notes = {"notes": {"score": score, "feasible": feasible}}
-        return TrialResult(number, state, {}, [score, cost] if cost else [], {}, 1.0, "", notes=notes)
-
-    def numbers(trials, best):
-        objectives = [Objective("accuracy", True), Objective("time", False)]
-        return [
-            t.number
-            for t in choose_finalists(
-                StudyResult("s", "u", "tpe", "gate", objectives, {}, {}, trials, best, {})
-            )
-        ]
-
-    fine = [trial(0, 0.9, 3.0), trial(1, 0.8, 1.0, False), trial(2, 0.88, 2.0)]
-    assert numbers(fine, [0, 1, 2]) == [2, 0]
-    poor = [trial(0, 0.5, 1.0, False), trial(1, 0.6, None, False, "stopped early")]
-    assert numbers(poor, [0]) == [1]
-    assert numbers([], []) == []
