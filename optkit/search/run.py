@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from optkit.recipe import Recipe
 from optkit.report.model import Report, Row
 from optkit.search.chain import EXPORT, ask_chain, chain_of, check_space, default_space
 from optkit.search.finalists import rounds_of, title_of
+from optkit.search.models import delete
 from optkit.search.trial import COSTS, NOTES, TrialLoop, run_chain, timing_turn
 from optkit.targets import EAGER
 from optkit.task import Columns, open_task
@@ -35,6 +36,8 @@ from optkit.tuning.study import Objective, open_study
 from optkit.tuning.worker import Worker, is_finished
 
 Listener = Callable[[dict[str, Any]], None]
+#: How the names of models begin that stay, so that more trials need not train them again.
+DEAR = "distill-"
 
 
 def search(
@@ -125,7 +128,8 @@ def search(
         *(opened, url, sampler, "gate", objectives, wanted, {**facts, "data": examples.name}, command)
     )
     with locked(folder / "finish"):
-        if page.finished_since(out, name, shown(url), begun_at):  # by another process of this study
+        complete = len(result.complete)
+        if page.finished_since(out, name, shown(url), begun_at, complete):  # by another process of this study
             return result, Report.load(out / "report.json")
         again = page.is_of(out, name, shown(url))
         report = run.confirm(result, out, begun, tuple(shapes or ()), force or again, command)
@@ -154,13 +158,13 @@ class _Study:
         self.sweep()
         chain = chain_of(parameters)
         plan = replace(self.evaluator.plan, shapes=self.evaluator.plan.shapes[:1], redraws=0)
-        loop = TrialLoop(
+        with TrialLoop(
             recipe=Recipe(chain, self.gate),
             evaluator=replace(self.evaluator, plan=plan),
             objective=self.objective,
             **{**self.shared, "listen": self._less},
-        )
-        return run_chain(loop, chain, trial)
+        ) as loop:
+            return run_chain(loop, chain, trial)
 
     def confirm(
         self, result: StudyResult, out: Path, begun: float, shapes: tuple[str, ...], force: bool, command: str
@@ -172,23 +176,25 @@ class _Study:
             raise GateFailed(
                 f"No trial made a model ({result.count()}).", hint=f"See {self.folder / page.PAGE}."
             )
-        measured, chosen = [], None
-        for finalists in rounds:
-            measured.append((loop := self._side_by_side(finalists), finalists))
-            chosen = loop.choose(shapes)
-            if chosen is not None and chosen.verdict == "passed":
-                break
-            if finalists is not rounds[-1]:
-                text = "none of these passed the gate; the next best are measured"
-                self.shared["listen"]({"event": "note", "text": text})
-        else:  # nothing passed: the best score is better than none
-            loop, finalists = max(measured, key=lambda pair: _best_score(pair[0].choose(shapes)))
-            chosen = loop.choose(shapes)
-        named = {title_of(t): t for t in finalists}
-        if chosen is not None:
-            loop.recipe = Recipe(chain_of(named[chosen.name].parameters), self.gate)
-        source = str(self.shared["checkpoint"].path)
-        report = conclude(loop, source, out, shapes, begun, force, keep_steps=True, command=command)
+        with ExitStack() as used:
+            measured = []
+            for finalists in rounds:
+                loop = used.enter_context(self._side_by_side(finalists))
+                measured.append((loop, finalists))
+                chosen = loop.choose(shapes)
+                if chosen is not None and chosen.verdict == "passed":
+                    break
+                if finalists is not rounds[-1]:
+                    text = "none of these passed the gate; the next best are measured"
+                    self.shared["listen"]({"event": "note", "text": text})
+            else:  # nothing passed: the best score is better than none
+                loop, finalists = max(measured, key=lambda pair: _best_score(pair[0].choose(shapes)))
+                chosen = loop.choose(shapes)
+            named = {title_of(t): t for t in finalists}
+            if chosen is not None:
+                loop.recipe = Recipe(chain_of(named[chosen.name].parameters), self.gate)
+            source = str(self.shared["checkpoint"].path)
+            report = conclude(loop, source, out, shapes, begun, force, keep_steps=True, command=command)
         sentence = f"No trial passed the gate ({report.gate['conditions']})."
         if report.chosen and report.gate["passed"]:
             sentence = f"Trial {named[report.chosen].number} is chosen: {named[report.chosen].said}."
@@ -198,36 +204,40 @@ class _Study:
             page.save(result, place, sentence)
         return report
 
-    def _side_by_side(self, finalists: list[TrialResult]) -> TrialLoop:
+    @contextmanager
+    def _side_by_side(self, finalists: list[TrialResult]) -> Iterator[TrialLoop]:
         """Both baselines and the models of `finalists`, measured over all shapes and judged by the gate."""
         chains = {title_of(t): chain_of(t.parameters) for t in finalists}
         chain = next(iter(chains.values()))
         # Nothing is hopeless here: a model that misses the gate is better than none.
         lenient = Recipe(chain, replace(self.gate, max_drop=None))
         loop = TrialLoop(recipe=lenient, evaluator=self.evaluator, objective=self.objective, **self.shared)
-        root = loop.baselines(list(chains.values()))
-        self.baseline = Path(loop.candidates[1].artifact).name
-        for title, steps in chains.items():
-            loop.candidate(steps, root, title).parent = EAGER
-        loop.rows = [*loop.rows[:2], *(row for row in loop.rows[2:] if row.name in loop.leaves)]
-        loop.candidates = [c for c in loop.candidates if c.name in {row.name for row in loop.rows}]
-        loop.recipe = Recipe(chain, self.gate)
-        with locked(timing_turn()):
-            loop.conclude()
-        return loop
+        with loop:
+            root = loop.baselines(list(chains.values()))
+            self.baseline = Path(loop.candidates[1].artifact).name
+            for title, steps in chains.items():
+                loop.candidate(steps, root, title).parent = EAGER
+            loop.rows = [*loop.rows[:2], *(row for row in loop.rows[2:] if row.name in loop.leaves)]
+            loop.candidates = [c for c in loop.candidates if c.name in {row.name for row in loop.rows}]
+            loop.recipe = Recipe(chain, self.gate)
+            with locked(timing_turn()):
+                loop.conclude()
+            yield loop
 
     def sweep(self, last: bool = False) -> None:
-        """Delete the models that another trial beats; at the `last`, what trials shared too."""
+        """Delete the models that another trial beats; at the `last` all that no front needs but what training
+        made, which is dear to make again. What a process uses stays."""
         trials = [trial_result(t) for t in self.study.get_trials(deepcopy=False) if is_finished(t)]
         folders = {t.number: (t.notes.get(NOTES) or {}).get("folder", "") for t in trials}
         kept = {folders[number] for number in front(trials, self.objectives)} | {self.baseline}
         if last:
-            gone = {p.name for p in self.folder.iterdir() if (p / MANIFEST).exists()} - kept
+            found = {p.name for p in self.folder.iterdir() if (p / MANIFEST).exists()} - kept
+            gone = {name for name in found if not name.startswith(DEAR)}
         else:  # an exported graph may be what another process quantizes at this moment
             beaten = {folders[t.number] for t in trials if t.state == "complete"} - kept
             gone = {name for name in beaten if name and not name.startswith(EXPORT)}
         for name in gone:
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+            delete(self.folder / name)
 
     def _less(self, event: dict[str, Any]) -> None:
         """Trials speak through the worker; of their steps only progress is passed on."""

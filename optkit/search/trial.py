@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from optuna import TrialPruned
 
@@ -18,6 +19,7 @@ from optkit.gate import Gate
 from optkit.loop import Loop
 from optkit.passes.base import Pass
 from optkit.report.model import Interval, Row
+from optkit.search.models import in_use
 from optkit.targets import EAGER
 from optkit.tuning.storage import locked
 from optkit.tuning.study import Objective
@@ -38,9 +40,19 @@ NOTES = "notes"
 @dataclass
 class TrialLoop(Loop):
     """A `Loop` whose work folder many trials and processes share: a step that one of them made is there
-    for all. `objective` is what to make small within the gate."""
+    for all. `objective` is what to make small within the gate.
+
+    A context manager: until its end no other process deletes what it has touched.
+    """
 
     objective: str = "latency"
+    _held: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
 
     def candidate(self, chain: tuple[Pass, ...], root: str, title: str) -> Row:
         """Run `chain`, and score its result as the row `title`.
@@ -48,18 +60,22 @@ class TrialLoop(Loop):
         Raises TrialPruned after the last training pass where the gate is out of reach: what follows
         does not raise the score.
         """
-        keys = [key_after(root, *chain[:i]) for i in range(len(chain) + 1)]
-        last = step_folder(self.work, chain[-1], keys[-1])
+        keys = [key_after(root, *chain[: i + 1]) for i in range(len(chain))]
+        folders = [step_folder(self.work, step, key) for step, key in zip(chain, keys)]
+        for folder in folders:
+            self._held.enter_context(in_use(folder))
         artifact, parent = self.checkpoint, EAGER
-        if not last.exists():
-            for step, key, then in zip(chain, keys[1:], (*chain[1:], None)):
+        if not folders[-1].exists():
+            # What came before the last step that is there may have been deleted, and is not needed.
+            begin = max((i for i, folder in enumerate(folders) if folder.exists()), default=0)
+            for step, key, then in list(zip(chain, keys, (*chain[1:], None)))[begin:]:
                 self._begin(f"{title}: {step.name()}")
                 artifact = self._apply(step, artifact, key)
                 if artifact.format == "hf" and then is not None and then.produces != "hf":
                     parent = f"{title}: {step.name()}"
                     self._add(parent, key, artifact, EAGER)
                     self.require_hope(self.rows[-1])
-        self._add(title, keys[-1], Artifact.open(last), parent)
+        self._add(title, keys[-1], Artifact.open(folders[-1]), parent)
         self.leaves.append(title)
         return self.rows[-1]
 
@@ -102,7 +118,9 @@ class TrialLoop(Loop):
         return self.recipe.gate.allowed_drop(self.rows[0].score)
 
     def _apply(self, step: Pass, source: Artifact, key: str) -> Artifact:
-        with locked(step_folder(self.work, step, key)):  # another process may be at it
+        folder = step_folder(self.work, step, key)
+        self._held.enter_context(in_use(folder))
+        with locked(folder):  # another process may be at it
             return super()._apply(step, source, key)
 
     def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
