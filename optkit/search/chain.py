@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from optkit.errors import RecipeError, did_you_mean
+from optkit.artifact import Artifact
+from optkit.errors import DataError, RecipeError, did_you_mean
+from optkit.files import sha256
 from optkit.passes.base import Pass, known_passes, make
 from optkit.recipe import Recipe
 from optkit.tuning.space import Space, Value
@@ -20,6 +23,8 @@ LAST = "quantize"
 EXPORT = "export-onnx"
 #: Fields whose 0 leaves the pass out: nothing removed, nothing trained.
 SWITCHES = ("prune.share", "distill.epochs")
+#: Fields that name what is read beside the checkpoint and the data: a folder, and a file.
+TEACHER, TEXTS = "distill.teacher", "distill.unlabelled"
 #: The order of `optkit compress`. Distillation repairs what the passes before it damaged; a pass that is not
 #: named here damages too. Texts are read by other tokens once the vocabulary is cut, so that comes last.
 CUTS, AFTER = ("take-layers", "prune", "prune-width"), ("distill", "prune-vocabulary")
@@ -44,6 +49,25 @@ def check_space(space: Space) -> None:
     known = [LAST, *_training_passes()]
     known += [f"{name}.{f.name}" for name, cls in known_passes().items() for f in dataclasses.fields(cls)]
     space.check(known, _accept)
+
+
+def read_beside(space: Space) -> dict[str, str]:
+    """The teachers and files of texts that `space` names, and what is in them now.
+
+    Raises CheckpointError or DataError where one is missing.
+    """
+    found = {}
+    for name in (TEACHER, TEXTS):
+        values = space.dimensions[name].points() if name in space.dimensions else []
+        for path in (Path(str(value)) for value in values if value is not None):
+            if name == TEXTS and not path.is_file():
+                raise DataError(
+                    f"Expected {name} to be a file of texts, received {str(path)!r}.",
+                    hint="Give the path of a .txt, JSONL, CSV or Parquet file.",
+                )
+            contents = sha256(path) if name == TEXTS else Artifact.open(path).fingerprint()
+            found[f"{name} {path}"] = contents[:12]
+    return found
 
 
 def ask_chain(space: Space, trial: Any) -> dict[str, Any]:

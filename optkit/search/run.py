@@ -22,7 +22,7 @@ from optkit.files import check_free, writing
 from optkit.gate import Gate
 from optkit.recipe import Recipe
 from optkit.report.model import Report, Row
-from optkit.search.chain import EXPORT, ask_chain, chain_of, check_space, default_space
+from optkit.search.chain import EXPORT, ask_chain, chain_of, check_space, default_space, read_beside
 from optkit.search.finalists import rounds_of, title_of
 from optkit.search.models import delete
 from optkit.search.trial import COSTS, NOTES, TrialLoop, run_chain, timing_turn
@@ -76,7 +76,7 @@ def search(
     gate and is smallest by `objective` lies at `out`, with report.* (that measurement) and study.* (all
     trials). Where none passes, the best score is there, and `report.gate["passed"]` is False.
 
-    Raises RecipeError where the study was begun with another space, gate, model or data.
+    Raises RecipeError where the study was begun with another space, gate, model, data, teacher or texts.
 
     >>> search("ckpt", data="sst2", out="models/best", trials=30)  # doctest: +SKIP
     """
@@ -108,6 +108,7 @@ def search(
         "split": f"{len(evaluator.labelled.references)} examples of {split}",
         "columns": {k: v for k, v in asdict(columns).items() if v is not None},
         "gate": gate.describe(),
+        **({"teacher or texts": beside} if (beside := read_beside(wanted)) else {}),
         **({"shape": str(evaluator.plan.shapes[0])} if objective == "latency" else {}),
     }
     objectives = [Objective(evaluator.task.metric, maximize=True), COSTS[objective]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ import pytest
 
 from optkit import load
 from optkit.artifact import MANIFEST, Artifact
-from optkit.errors import CheckpointError, OutputError, RecipeError
+from optkit.errors import CheckpointError, DataError, OutputError, RecipeError
 from optkit.gate import Gate
 from optkit.search import finalists
 from optkit.search.run import search
+from optkit.tuning.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"shapes": ("1xdata",), "rounds": 1, "processes": 1, "threads": 1, "sampler": "grid"}
@@ -256,6 +258,32 @@ def test_a_study_of_another_gate_is_refused_and_nothing_is_touched(searched, che
     with pytest.raises(RecipeError, match="another space: prune.share"):
         search(checkpoint, data=data, out=out, space=("prune.share=0.1", *SPACE[1:]), gate=LENIENT, **QUICK)
     assert sorted(p.name for p in out.iterdir()) == before
+
+
+def test_a_study_of_another_teacher_or_other_texts_is_refused(checkpoint, make_checkpoint, data, tmp_path):
+    """By contents: the paths, which the space holds, are the same."""
+    teacher, texts = tmp_path / "teacher", tmp_path / "texts.txt"
+    shutil.copytree(checkpoint, teacher)
+    texts.write_text("a fine film\n")
+
+    def begin():
+        space = [f"distill.teacher={teacher}", f"distill.unlabelled={texts}", "distill.epochs=0"]
+        search(checkpoint, data=data, out=tmp_path / "out", space=space, trials=1, **QUICK)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Worker, "work", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            begin()
+    texts.write_text("a dull film\n")
+    with pytest.raises(RecipeError, match=f"another teacher or texts: distill.unlabelled {texts}="):
+        begin()
+    texts.write_text("a fine film\n")
+    shutil.copy(make_checkpoint("bert", hidden_size=16) / "config.json", teacher)
+    with pytest.raises(RecipeError, match=f"another teacher or texts: distill.teacher {teacher}="):
+        begin()
+    texts.unlink()
+    with pytest.raises(DataError, match="Expected distill.unlabelled to be a file of texts"):
+        begin()
 
 
 def test_bad_input_stops_before_any_work(checkpoint, data, tmp_path):
