@@ -42,7 +42,7 @@ def search(
 ) -> None:  # fmt: skip
     """Search a recipe: the score against latency, size or memory, within a gate.
 
-    The same command resumes, joins from another process, or goes on with more --trials. In the end the best trials are measured side by side, and the fastest that passes the gate is kept.
+    The same command resumes, joins from another process, or goes on with more --trials. In the end the best trials are measured side by side, and of those that pass the gate the one with the best objective is kept.
     """
     from optkit.cli.terminal import Terminal, require_passed
     from optkit.gate import Gate

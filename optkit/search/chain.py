@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from optkit.errors import RecipeError, did_you_mean
+from optkit.artifact import Artifact
+from optkit.errors import DataError, RecipeError, did_you_mean
+from optkit.files import sha256
 from optkit.passes.base import Pass, known_passes, make
 from optkit.recipe import Recipe
 from optkit.tuning.space import Space, Value
@@ -20,6 +23,11 @@ LAST = "quantize"
 EXPORT = "export-onnx"
 #: Fields whose 0 leaves the pass out: nothing removed, nothing trained.
 SWITCHES = ("prune.share", "distill.epochs")
+#: Fields that name what is read beside the checkpoint and the data: a folder, and a file.
+TEACHER, TEXTS = "distill.teacher", "distill.unlabelled"
+#: The order of `optkit compress`. Distillation repairs what the passes before it damaged; a pass that is not
+#: named here damages too. Texts are read by other tokens once the vocabulary is cut, so that comes last.
+CUTS, AFTER = ("take-layers", "prune", "prune-width"), ("distill", "prune-vocabulary")
 #: What is searched where nothing is asked for, beside the INT8 schemes of the installed engines.
 PRUNE_SPACE = (
     "prune.share=uniform(0,0.7,0.1)",
@@ -43,6 +51,25 @@ def check_space(space: Space) -> None:
     space.check(known, _accept)
 
 
+def read_beside(space: Space) -> dict[str, str]:
+    """The teachers and files of texts that `space` names, and what is in them now.
+
+    Raises CheckpointError or DataError where one is missing.
+    """
+    found = {}
+    for name in (TEACHER, TEXTS):
+        values = space.dimensions[name].points() if name in space.dimensions else []
+        for path in (Path(str(value)) for value in values if value is not None):
+            if name == TEXTS and not path.is_file():
+                raise DataError(
+                    f"Expected {name} to be a file of texts, received {str(path)!r}.",
+                    hint="Give the path of a .txt, JSONL, CSV or Parquet file.",
+                )
+            contents = sha256(path) if name == TEXTS else Artifact.open(path).fingerprint()
+            found[f"{name} {path}"] = contents[:12]
+    return found
+
+
 def ask_chain(space: Space, trial: Any) -> dict[str, Any]:
     """Ask `trial` for what its chain needs: no temperature where nothing is distilled."""
     chosen: dict[str, Any] = {}
@@ -56,10 +83,10 @@ def ask_chain(space: Space, trial: Any) -> dict[str, Any]:
 
 
 def chain_of(chosen: Mapping[str, Any]) -> tuple[Pass, ...]:
-    """The passes of one trial, in their order: training passes, distillation, export, the last one.
+    """The passes of one trial, in the order of `optkit compress` whatever the order of `chosen`.
 
-    >>> [step.name() for step in chain_of({"prune.share": 0.4, "distill.epochs": 0, "quantize": "none"})]
-    ['prune', 'export-onnx']
+    >>> [step.name() for step in chain_of({"prune.share": 0.4, "take-layers.layers": 3, "quantize": None})]
+    ['take-layers', 'prune', 'export-onnx']
     """
     fields: dict[str, dict[str, Any]] = {}
     for name, value in chosen.items():
@@ -70,9 +97,8 @@ def chain_of(chosen: Mapping[str, Any]) -> tuple[Pass, ...]:
             fields.setdefault(step, {})
     absent = {n for n, v in chosen.items() if n != LAST and not v and (n in SWITCHES or "." not in n)}
     training = [name for name in fields if name in _training_passes() and not {name, _switch(name)} & absent]
-    order = sorted(training, key=lambda name: name == "distill")  # it repairs what the others damaged
     last = chosen.get(LAST)
-    names = [*order, EXPORT, *([last] if last else [])]
+    names = [*sorted(training, key=_place), EXPORT, *([last] if last else [])]
     return tuple(make(name, fields.get(name, {})) for name in names)
 
 
@@ -84,6 +110,12 @@ def _present(space: Space, chosen: Mapping[str, Any]) -> set[str]:
         if all(chosen[n] for n in switches):
             found.add(name)
     return found
+
+
+def _place(name: str) -> int:
+    """Where the training pass `name` stands in a chain."""
+    order = (*CUTS, "", *AFTER)
+    return order.index(name if name in order else "")
 
 
 def _switch(name: str) -> str:

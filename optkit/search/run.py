@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from optkit.evaluation import Evaluator
 from optkit.files import check_free, writing
 from optkit.gate import Gate
 from optkit.recipe import Recipe
-from optkit.report.model import Report
-from optkit.search.chain import EXPORT, ask_chain, chain_of, check_space, default_space
+from optkit.report.model import Report, Row
+from optkit.search.chain import EXPORT, ask_chain, chain_of, check_space, default_space, read_beside
+from optkit.search.finalists import rounds_of, title_of
+from optkit.search.models import delete
 from optkit.search.trial import COSTS, NOTES, TrialLoop, run_chain, timing_turn
 from optkit.targets import EAGER
 from optkit.task import Columns, open_task
@@ -33,8 +36,8 @@ from optkit.tuning.study import Objective, open_study
 from optkit.tuning.worker import Worker, is_finished
 
 Listener = Callable[[dict[str, Any]], None]
-#: Trials of the front that are measured side by side in the end, the fastest that pass first.
-FINALISTS = 5
+#: How the names of models begin that stay, so that more trials need not train them again.
+DEAR = "distill-"
 
 
 def search(
@@ -69,11 +72,11 @@ def search(
     model and the installed engines. `objective` is latency, size or memory. `trials` counts the
     finished trials over all processes and runs; the same call resumes or joins, a larger number goes on.
     A trial's latency is a ratio to the fp32 graph measured beside it; in the end the trials that no other
-    beats are measured side by side once more, and the fastest that passes the gate lies at `out`, with
-    report.* (that measurement) and study.* (all trials). Where none passes, the best score is there, and
-    `report.gate["passed"]` is False.
+    beats, and where none of them passes the next best, are measured side by side once more. What passes the
+    gate and is smallest by `objective` lies at `out`, with report.* (that measurement) and study.* (all
+    trials). Where none passes, the best score is there, and `report.gate["passed"]` is False.
 
-    Raises RecipeError where the study was begun with another space, gate, model or data.
+    Raises RecipeError where the study was begun with another space, gate, model, data, teacher or texts.
 
     >>> search("ckpt", data="sst2", out="models/best", trials=30)  # doctest: +SKIP
     """
@@ -105,6 +108,7 @@ def search(
         "split": f"{len(evaluator.labelled.references)} examples of {split}",
         "columns": {k: v for k, v in asdict(columns).items() if v is not None},
         "gate": gate.describe(),
+        **({"teacher or texts": beside} if (beside := read_beside(wanted)) else {}),
         **({"shape": str(evaluator.plan.shapes[0])} if objective == "latency" else {}),
     }
     objectives = [Objective(evaluator.task.metric, maximize=True), COSTS[objective]]
@@ -125,7 +129,8 @@ def search(
         *(opened, url, sampler, "gate", objectives, wanted, {**facts, "data": examples.name}, command)
     )
     with locked(folder / "finish"):
-        if page.finished_since(out, name, shown(url), begun_at):  # by another process of this study
+        complete = len(result.complete)
+        if page.finished_since(out, name, shown(url), begun_at, complete):  # by another process of this study
             return result, Report.load(out / "report.json")
         again = page.is_of(out, name, shown(url))
         report = run.confirm(result, out, begun, tuple(shapes or ()), force or again, command)
@@ -154,62 +159,86 @@ class _Study:
         self.sweep()
         chain = chain_of(parameters)
         plan = replace(self.evaluator.plan, shapes=self.evaluator.plan.shapes[:1], redraws=0)
-        loop = TrialLoop(
+        with TrialLoop(
             recipe=Recipe(chain, self.gate),
             evaluator=replace(self.evaluator, plan=plan),
+            objective=self.objective,
             **{**self.shared, "listen": self._less},
-        )
-        return run_chain(loop, chain, self.objective, trial)
+        ) as loop:
+            return run_chain(loop, chain, trial)
 
     def confirm(
         self, result: StudyResult, out: Path, begun: float, shapes: tuple[str, ...], force: bool, command: str
     ) -> Report:
-        """Measure the finalists side by side, judge them by the gate, and write the chosen one to `out`."""
-        finalists = choose_finalists(result)
-        if not finalists:
+        """Measure the finalists side by side until one passes the gate, and write the chosen one to `out`."""
+        rounds = rounds_of(result)
+        if not rounds:
             page.save(result, self.folder, "No trial came to its end.")
             raise GateFailed(
                 f"No trial made a model ({result.count()}).", hint=f"See {self.folder / page.PAGE}."
             )
-        named = {_title(t): t for t in finalists}
-        chains = {title: chain_of(t.parameters) for title, t in named.items()}
-        chain = next(iter(chains.values()))
-        # Nothing is hopeless here: a model that misses the gate is better than none.
-        lenient = Recipe(chain, replace(self.gate, max_drop=None))
-        loop = TrialLoop(recipe=lenient, evaluator=self.evaluator, **self.shared)
-        root = loop.baselines(list(chains.values()))
-        self.baseline = Path(loop.candidates[1].artifact).name
-        for title, steps in chains.items():
-            loop.candidate(steps, root, title).parent = EAGER
-        loop.rows = [*loop.rows[:2], *(row for row in loop.rows[2:] if row.name in loop.leaves)]
-        loop.candidates = [c for c in loop.candidates if c.name in {row.name for row in loop.rows}]
-        loop.recipe = Recipe(chain, self.gate)
-        with locked(timing_turn()):
-            loop.conclude()
-        chosen = loop.choose(shapes)
-        if chosen is not None:
-            loop.recipe = Recipe(chains[chosen.name], self.gate)
-        source = str(self.shared["checkpoint"].path)
-        report = conclude(loop, source, out, shapes, begun, force, keep_steps=True, command=command)
+        with ExitStack() as used:
+            measured = []
+            for finalists in rounds:
+                loop = used.enter_context(self._side_by_side(finalists))
+                measured.append((loop, finalists))
+                chosen = loop.choose(shapes)
+                if chosen is not None and chosen.verdict == "passed":
+                    break
+                if finalists is not rounds[-1]:
+                    text = "none of these passed the gate; the next best are measured"
+                    self.shared["listen"]({"event": "note", "text": text})
+            else:  # nothing passed: the best score is better than none
+                loop, finalists = max(measured, key=lambda pair: _best_score(pair[0].choose(shapes)))
+                chosen = loop.choose(shapes)
+            named = {title_of(t): t for t in finalists}
+            if chosen is not None:
+                loop.recipe = Recipe(chain_of(named[chosen.name].parameters), self.gate)
+            source = str(self.shared["checkpoint"].path)
+            report = conclude(loop, source, out, shapes, begun, force, keep_steps=True, command=command)
         sentence = f"No trial passed the gate ({report.gate['conditions']})."
         if report.chosen and report.gate["passed"]:
             sentence = f"Trial {named[report.chosen].number} is chosen: {named[report.chosen].said}."
+            if missed := [str(t.number) for _, before in measured[:-1] for t in before]:
+                sentence += f" Measured before it, these missed the gate: {', '.join(missed)}."
         for place in (out, self.folder):
             page.save(result, place, sentence)
         return report
 
+    @contextmanager
+    def _side_by_side(self, finalists: list[TrialResult]) -> Iterator[TrialLoop]:
+        """Both baselines and the models of `finalists`, measured over all shapes and judged by the gate."""
+        chains = {title_of(t): chain_of(t.parameters) for t in finalists}
+        chain = next(iter(chains.values()))
+        # Nothing is hopeless here: a model that misses the gate is better than none.
+        lenient = Recipe(chain, replace(self.gate, max_drop=None))
+        loop = TrialLoop(recipe=lenient, evaluator=self.evaluator, objective=self.objective, **self.shared)
+        with loop:
+            root = loop.baselines(list(chains.values()))
+            self.baseline = Path(loop.candidates[1].artifact).name
+            for title, steps in chains.items():
+                loop.candidate(steps, root, title).parent = EAGER
+            loop.rows = [*loop.rows[:2], *(row for row in loop.rows[2:] if row.name in loop.leaves)]
+            loop.candidates = [c for c in loop.candidates if c.name in {row.name for row in loop.rows}]
+            loop.recipe = Recipe(chain, self.gate)
+            with locked(timing_turn()):
+                loop.conclude()
+            yield loop
+
     def sweep(self, last: bool = False) -> None:
-        """Delete the models that another trial beats; at the `last`, what trials shared too."""
+        """Delete the models that another trial beats; at the `last` all that no front needs but what training
+        made, which is dear to make again. What a process uses stays."""
         trials = [trial_result(t) for t in self.study.get_trials(deepcopy=False) if is_finished(t)]
         folders = {t.number: (t.notes.get(NOTES) or {}).get("folder", "") for t in trials}
         kept = {folders[number] for number in front(trials, self.objectives)} | {self.baseline}
         if last:
-            gone = {p.name for p in self.folder.iterdir() if (p / MANIFEST).exists()} - kept
+            found = {p.name for p in self.folder.iterdir() if (p / MANIFEST).exists()} - kept
+            gone = {name for name in found if not name.startswith(DEAR)}
         else:  # an exported graph may be what another process quantizes at this moment
             beaten = {folders[t.number] for t in trials if t.state == "complete"} - kept
             gone = {name for name in beaten if name and not name.startswith(EXPORT)}
         for name in gone:
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+            delete(self.folder / name)
 
     def _less(self, event: dict[str, Any]) -> None:
         """Trials speak through the worker; of their steps only progress is passed on."""
@@ -217,20 +246,8 @@ class _Study:
             self.shared["listen"](event)
 
 
-def choose_finalists(result: StudyResult) -> list[TrialResult]:
-    """Of the front what met the gate, the cheapest first; else the one trial with the best score."""
-    notes = {t.number: t.notes.get(NOTES) or {} for t in result.trials}
-    fine = [t for t in (result.trial(n) for n in result.best) if notes[t.number].get("feasible")]
-    if fine:
-        return sorted(fine, key=lambda t: t.values[1])[:FINALISTS]
-    scored = [t for t in result.trials if "score" in notes[t.number]]
-    return sorted(scored, key=lambda t: -notes[t.number]["score"])[:1]
-
-
-def _title(trial: TrialResult) -> str:
-    """As in "trial 3: prune + quantize-dynamic"."""
-    steps = [step.name() for step in chain_of(trial.parameters)]
-    return f"trial {trial.number}: {' + '.join([s for s in steps if s != EXPORT] or steps)}"
+def _best_score(chosen: Row | None) -> float:
+    return -math.inf if chosen is None else chosen.score
 
 
 def _prunable(checkpoint: Artifact) -> bool:

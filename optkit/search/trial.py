@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from optuna import TrialPruned
 
 from optkit.artifact import Artifact
 from optkit.bench.plan import Candidate
+from optkit.choice import choose, tied_in
+from optkit.errors import CheckpointError, DataError, PassError, WorkerError
+from optkit.gate import Gate
 from optkit.loop import Loop
 from optkit.passes.base import Pass
 from optkit.report.model import Interval, Row
+from optkit.search.models import in_use
 from optkit.targets import EAGER
 from optkit.tuning.storage import locked
 from optkit.tuning.study import Objective
@@ -26,13 +31,28 @@ COSTS = {
     "size": Objective("size", False, "MB"),
     "memory": Objective("peak memory", False, "MB"),
 }
+#: Sizes and peaks that are this much apart count as equal, and the faster model is taken.
+ALIKE = 0.01
 #: A trial's attribute: what its run left about itself.
 NOTES = "notes"
 
 
+@dataclass
 class TrialLoop(Loop):
     """A `Loop` whose work folder many trials and processes share: a step that one of them made is there
-    for all."""
+    for all. `objective` is what to make small within the gate.
+
+    A context manager: until its end no other process deletes what it has touched.
+    """
+
+    objective: str = "latency"
+    _held: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
 
     def candidate(self, chain: tuple[Pass, ...], root: str, title: str) -> Row:
         """Run `chain`, and score its result as the row `title`.
@@ -40,18 +60,22 @@ class TrialLoop(Loop):
         Raises TrialPruned after the last training pass where the gate is out of reach: what follows
         does not raise the score.
         """
-        keys = [key_after(root, *chain[:i]) for i in range(len(chain) + 1)]
-        last = step_folder(self.work, chain[-1], keys[-1])
+        keys = [key_after(root, *chain[: i + 1]) for i in range(len(chain))]
+        folders = [step_folder(self.work, step, key) for step, key in zip(chain, keys)]
+        for folder in folders:
+            self._held.enter_context(in_use(folder))
         artifact, parent = self.checkpoint, EAGER
-        if not last.exists():
-            for step, key, then in zip(chain, keys[1:], (*chain[1:], None)):
+        if not folders[-1].exists():
+            # What came before the last step that is there may have been deleted, and is not needed.
+            begin = max((i for i, folder in enumerate(folders) if folder.exists()), default=0)
+            for step, key, then in list(zip(chain, keys, (*chain[1:], None)))[begin:]:
                 self._begin(f"{title}: {step.name()}")
                 artifact = self._apply(step, artifact, key)
                 if artifact.format == "hf" and then is not None and then.produces != "hf":
                     parent = f"{title}: {step.name()}"
                     self._add(parent, key, artifact, EAGER)
                     self.require_hope(self.rows[-1])
-        self._add(title, keys[-1], Artifact.open(last), parent)
+        self._add(title, keys[-1], Artifact.open(folders[-1]), parent)
         self.leaves.append(title)
         return self.rows[-1]
 
@@ -62,6 +86,24 @@ class TrialLoop(Loop):
             shown = f"{row.drop.value:.4f}, at least {row.drop.low:.4f}"
             what = row.name.rpartition(": ")[2]
             raise TrialPruned(f"the score of {what} drops by {shown}; allowed is {allowed:.4f}")
+
+    def require_invariance(self, row: Row) -> None:
+        """TrialPruned where answers of `row` depend on their batch and the gate refuses that."""
+        if not self.recipe.gate.batch_invariant:
+            return
+        self._probe()
+        for reason in Gate(max_drop=None, batch_invariant=True).reasons(row, self.rows[0]):
+            raise TrialPruned(reason)
+
+    def choose(self, shapes: tuple[str, ...]) -> Row | None:
+        """Of the candidates that passed, the smallest by `objective`; of those within `ALIKE` the fastest."""
+        passed = [r for r in self.rows if r.name in self.leaves and r.verdict == "passed"]
+        if self.objective == "latency" or not passed:
+            return super().choose(shapes)
+        most = min(_cost(r, self.objective) for r in passed) * (1 + ALIKE)
+        near = [r.name for r in passed if _cost(r, self.objective) <= most]
+        tied = tied_in(self.measured) if self.measured else lambda a, b: False
+        return choose(self.rows, near, shapes, tied)
 
     def time_beside_fp32(self, row: Row) -> list[str]:
         """Fill in the latency of `row` and of the fp32 graph, measured side by side; the doubts."""
@@ -76,7 +118,9 @@ class TrialLoop(Loop):
         return self.recipe.gate.allowed_drop(self.rows[0].score)
 
     def _apply(self, step: Pass, source: Artifact, key: str) -> Artifact:
-        with locked(step_folder(self.work, step, key)):  # another process may be at it
+        folder = step_folder(self.work, step, key)
+        self._held.enter_context(in_use(folder))
+        with locked(folder):  # another process may be at it
             return super()._apply(step, source, key)
 
     def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
@@ -107,22 +151,29 @@ class Outcome:
         return asdict(self)
 
 
-def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], objective: str, trial: Any) -> list[float]:
-    """[score, cost] of `chain`; how it came about is left in the trial's notes, its gate as a constraint."""
+def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], trial: Any) -> list[float]:
+    """[score, cost] of `chain`; how it came about is left in the trial's notes, its gate as a constraint.
+
+    Raises PassError where a pass refuses the model or the data: the fault of this chain, which others need
+    not share. What is wrong with the checkpoint itself is raised as it is.
+    """
     root = loop.baselines([chain])
     steps = [step.name() for step in chain]
     title = f"trial {trial.number}"
     try:
         row = loop.candidate(chain, root, title)
         loop.require_hope(row)
+        loop.require_invariance(row)
     except TrialPruned:
         row = loop.rows[-1]
         trial.set_user_attr(
             NOTES, Outcome(row.score, None, row.drop, False, Path(row.artifact).name, steps).to_dict()
         )
         raise
-    doubts = loop.time_beside_fp32(row) if objective == "latency" else []
-    cost = _cost(row, objective)
+    except (CheckpointError, DataError) as error:  # a pass that does not suit this model or its data
+        raise PassError(str(error), hint=error.hint) from error
+    doubts = loop.time_beside_fp32(row) if loop.objective == "latency" else []
+    cost = _cost(row, loop.objective)
     drop, allowed = loop.rows[0].score - row.score, loop.allowed
     if allowed is not None:
         trial.set_constraint("drop", drop - allowed)
@@ -142,8 +193,6 @@ def timing_turn() -> Path:
 
 def _cost(row: Row, objective: str) -> float:
     if objective == "latency":
-        from optkit.errors import WorkerError
-
         if row.speedup is None:
             raise WorkerError(f"{row.name} could not be timed: {'; '.join(row.reasons) or 'no samples'}.")
         return 1 / row.speedup.value

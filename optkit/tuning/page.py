@@ -32,9 +32,13 @@ def is_of(out: Path, name: str, url: str) -> bool:
     return (found.get("name"), found.get("storage")) == (name, url)
 
 
-def finished_since(out: Path, name: str, url: str, moment: float) -> bool:
-    """Whether a run of the study left `out` later than `moment` (seconds since the epoch)."""
-    return is_of(out, name, url) and (out / JSON).stat().st_mtime > moment
+def finished_since(out: Path, name: str, url: str, moment: float, complete: int = 0) -> bool:
+    """Whether a run of the study that knew of `complete` trials left `out` later than `moment` (seconds since
+    the epoch). One that began with fewer trials may have ended while others still ran."""
+    if not is_of(out, name, url) or (out / JSON).stat().st_mtime <= moment:
+        return False
+    states = [trial["state"] for trial in read_json(out / JSON, OptkitError)["trials"]]
+    return states.count("complete") >= complete
 
 
 def render(result: StudyResult, sentence: str) -> str:

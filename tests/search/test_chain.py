@@ -59,6 +59,24 @@ def test_fields_reach_their_pass():
     assert (distill.epochs, distill.temperature) == (1.0, 4.0)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_order_is_that_of_compress_whatever_the_order_of_the_space(reverse):
+    fields = {
+        "prune-vocabulary": True,
+        "distill.epochs": 1,
+        "prune-width": True,
+        "prune.share": 0.2,
+        "take-layers.layers": 2,
+    }
+    given = list(fields) if reverse else list(fields)[::-1]
+    space = Space.parse([f"{name}={str(fields[name]).lower()}" for name in given])
+    check_space(space)
+    chosen = ask_chain(space, FixedTrial(fields))
+    order = ["take-layers", "prune", "prune-width", "distill", "prune-vocabulary", "export-onnx"]
+    assert names(chosen) == order
+    Recipe(chain_of(chosen))
+
+
 def test_a_pass_can_be_switched_by_its_name():
     space = Space.parse(["distill=true,false", "distill.epochs=2", "quantize=none"])
     check_space(space)

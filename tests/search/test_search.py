@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,11 @@ import pytest
 
 from optkit import load
 from optkit.artifact import MANIFEST, Artifact
-from optkit.errors import OutputError, RecipeError
+from optkit.errors import CheckpointError, DataError, OutputError, RecipeError
 from optkit.gate import Gate
-from optkit.search.run import choose_finalists, search
-from optkit.tuning.results import StudyResult, TrialResult
-from optkit.tuning.study import Objective
+from optkit.search import finalists
+from optkit.search.run import search
+from optkit.tuning.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"shapes": ("1xdata",), "rounds": 1, "processes": 1, "threads": 1, "sampler": "grid"}
@@ -163,6 +164,92 @@ def test_a_hopeless_trial_is_stopped_before_it_is_quantized(checkpoint, data, tm
     assert all(t.notes["notes"]["steps"][0] == "prune" for t in result.trials if t.state == "stopped early")
 
 
+def test_a_pass_that_does_not_suit_the_model_fails_its_trial_and_the_others_go_on(
+    make_checkpoint, data, tmp_path
+):
+    """`prune-width` refuses a DeBERTa with a CheckpointError, whose trial alone it is to end."""
+    result, report = search(
+        make_checkpoint("deberta-v2"),
+        data=data,
+        out=tmp_path / "out",
+        space=("prune-width=true,false", "quantize=none"),
+        gate=LENIENT,
+        trials=2,
+        objective="size",
+        **QUICK,
+    )
+    ended = {t.parameters["prune-width"]: (t.state, t.error) for t in result.trials}
+    assert ended[False] == ("complete", "")
+    assert ended[True][0] == "failed"
+    assert "Cannot cut the hidden dimension of DebertaV2" in ended[True][1]
+    assert report.chosen is not None
+
+
+def test_what_all_trials_share_ends_the_study(checkpoint, data, tmp_path, monkeypatch):
+    from optkit.search.trial import TrialLoop
+
+    def broken(self, chains):
+        raise CheckpointError("The weights are damaged.")
+
+    monkeypatch.setattr(TrialLoop, "baselines", broken)
+    with pytest.raises(CheckpointError, match="damaged"):
+        search(checkpoint, data=data, out=tmp_path / "out", space=SPACE, trials=1, **QUICK)
+
+
+def test_where_the_front_misses_the_gate_the_next_best_is_measured(checkpoint, data, tmp_path, monkeypatch):
+    """INT8 is smallest and, here, never passes: something that no trial can know."""
+    reasons, notes = Gate.reasons, []
+
+    def never_int8(self, row, first, tuned=None):
+        return [*reasons(self, row, first), *(["no INT8"] if row.precision == "int8" else [])]
+
+    monkeypatch.setattr(Gate, "reasons", never_int8)
+    monkeypatch.setattr(finalists, "FINALISTS", 1)
+    out = tmp_path / "out"
+    listener = lambda e: notes.append(e.get("text", ""))  # noqa: E731
+    result, report = search(
+        checkpoint,
+        data=data,
+        out=out,
+        space=SPACE[-1:],
+        gate=LENIENT,
+        trials=2,
+        objective="size",
+        listener=listener,
+        **QUICK,
+    )
+    by_scheme = {t.parameters["quantize"]: t.number for t in result.trials}
+    assert report.gate["passed"]
+    assert report.chosen.startswith(f"trial {by_scheme[None]}:")
+    assert [r.name for r in report.rows[2:]] == [report.chosen]
+    assert "none of these passed the gate; the next best are measured" in notes
+    said = f"Measured before it, these missed the gate: {by_scheme['quantize-dynamic']}."
+    assert said in (out / "study.html").read_text()
+
+
+def test_a_trial_whose_answers_depend_on_their_batch_is_stopped_where_the_gate_asks(
+    checkpoint, data, tmp_path, monkeypatch
+):
+    from optkit.evaluation import Evaluator
+
+    found = {"invariant": False, "largest_difference": 0.2, "flipped": 1, "examples": 40}
+    monkeypatch.setattr(Evaluator, "probe", lambda self, candidate: {"neighbours": found})
+    result, report = search(
+        checkpoint,
+        data=data,
+        out=tmp_path / "out",
+        space=SPACE[-1:],
+        gate=Gate(max_drop=0.5, relative=False, batch_invariant=True),
+        trials=2,
+        objective="size",
+        **QUICK,
+    )
+    ended = {t.parameters["quantize"]: t.state for t in result.trials}
+    assert ended == {None: "complete", "quantize-dynamic": "stopped early"}
+    assert report.gate["passed"]
+    assert [r.precision for r in report.rows[2:]] == ["fp32"]
+
+
 def test_a_study_of_another_gate_is_refused_and_nothing_is_touched(searched, checkpoint, data):
     out = searched[0]
     before = sorted(p.name for p in out.iterdir())
@@ -171,6 +258,32 @@ def test_a_study_of_another_gate_is_refused_and_nothing_is_touched(searched, che
     with pytest.raises(RecipeError, match="another space: prune.share"):
         search(checkpoint, data=data, out=out, space=("prune.share=0.1", *SPACE[1:]), gate=LENIENT, **QUICK)
     assert sorted(p.name for p in out.iterdir()) == before
+
+
+def test_a_study_of_another_teacher_or_other_texts_is_refused(checkpoint, make_checkpoint, data, tmp_path):
+    """By contents: the paths, which the space holds, are the same."""
+    teacher, texts = tmp_path / "teacher", tmp_path / "texts.txt"
+    shutil.copytree(checkpoint, teacher)
+    texts.write_text("a fine film\n")
+
+    def begin():
+        space = [f"distill.teacher={teacher}", f"distill.unlabelled={texts}", "distill.epochs=0"]
+        search(checkpoint, data=data, out=tmp_path / "out", space=space, trials=1, **QUICK)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Worker, "work", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            begin()
+    texts.write_text("a dull film\n")
+    with pytest.raises(RecipeError, match=f"another teacher or texts: distill.unlabelled {texts}="):
+        begin()
+    texts.write_text("a fine film\n")
+    shutil.copy(make_checkpoint("bert", hidden_size=16) / "config.json", teacher)
+    with pytest.raises(RecipeError, match=f"another teacher or texts: distill.teacher {teacher}="):
+        begin()
+    texts.unlink()
+    with pytest.raises(DataError, match="Expected distill.unlabelled to be a file of texts"):
+        begin()
 
 
 def test_bad_input_stops_before_any_work(checkpoint, data, tmp_path):
@@ -211,24 +324,3 @@ def test_kill_9_and_two_processes_finish_it_together(checkpoint, data, tmp_path)
     sizes = {t["parameters"]["quantize"]: t["values"][1] for t in stored["trials"]}
     assert sizes["quantize-dynamic"] < sizes[None], "MB"
     Artifact.open(tmp_path / "out").verify()
-
-
-def test_finalists_are_the_cheapest_that_pass_else_the_best_score():
-    def trial(number, score, cost, feasible=True, state="complete"):
-        notes = {"notes": {"score": score, "feasible": feasible}}
-        return TrialResult(number, state, {}, [score, cost] if cost else [], {}, 1.0, "", notes=notes)
-
-    def numbers(trials, best):
-        objectives = [Objective("accuracy", True), Objective("time", False)]
-        return [
-            t.number
-            for t in choose_finalists(
-                StudyResult("s", "u", "tpe", "gate", objectives, {}, {}, trials, best, {})
-            )
-        ]
-
-    fine = [trial(0, 0.9, 3.0), trial(1, 0.8, 1.0, False), trial(2, 0.88, 2.0)]
-    assert numbers(fine, [0, 1, 2]) == [2, 0]
-    poor = [trial(0, 0.5, 1.0, False), trial(1, 0.6, None, False, "stopped early")]
-    assert numbers(poor, [0]) == [1]
-    assert numbers([], []) == []

@@ -99,6 +99,15 @@ def test_what_is_saved_is_json(single, tmp_path):
     assert (tmp_path / page.PAGE).read_text().startswith("<!doctype html>")
 
 
+def test_a_run_of_fewer_trials_did_not_finish_for_one_of_more(single, tmp_path):
+    page.save(single, tmp_path, "Done.")
+    mine = tmp_path, single.name, single.storage
+    assert page.finished_since(*mine, 0.0, complete=10)
+    assert not page.finished_since(*mine, 0.0, complete=11)
+    assert not page.finished_since(*mine, 4e9, complete=10)
+    assert not page.finished_since(tmp_path, "other", single.storage, 0.0)
+
+
 def test_a_study_with_nothing_finished_has_a_page(tmp_path):
     study = begin(f"sqlite:///{tmp_path}/s.db")
     study.ask()
