@@ -11,6 +11,7 @@ import torch
 
 from optkit.artifact import Artifact
 from optkit.checkpoint import fetch
+from optkit.data import Data
 from optkit.distillation import loss
 from optkit.errors import DataError, PassError, RecipeError
 from optkit.passes.base import apply
@@ -101,6 +102,23 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(aware, pruned, taug
     assert len(losses) == -(-examples // 8)  # the second epoch only
 
 
+def test_what_a_kill_left_is_not_taken_up_with_another_validation_split(
+    pruned, taught, tmp_path, monkeypatch
+):
+    from dataclasses import replace
+
+    from optkit.distillation import train
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "_judged", killed)
+    for labelled in (taught.labelled, lambda split: taught.labelled("train")):
+        with pytest.raises(KeyboardInterrupt):
+            apply(Distill(**QUICK), pruned, tmp_path / "x", replace(taught, labelled=labelled))
+    assert len(list(tmp_path.glob(".distill.work-*"))) == 2
+
+
 def test_the_last_epochs_meet_the_rounding_of_int8_and_a_float_checkpoint_comes_out(
     pruned, taught, tmp_path, monkeypatch
 ):
@@ -149,8 +167,6 @@ def _counted(function, calls):
 
 
 def test_too_little_text_is_refused(checkpoint, tmp_path):
-    from optkit.data import Data
-
     for split in ("train", "validation"):
         write_jsonl(tmp_path / f"{split}.jsonl", sentences(10))
     source = fetch(checkpoint)
