@@ -18,10 +18,12 @@ from optkit.passes.base import apply
 from optkit.passes.context import make_context
 from optkit.passes.distill import Distill
 from optkit.passes.prune import Prune
+from optkit.passes.take_layers import TakeLayers
 from optkit.recipe import Recipe
 from optkit.session import infer_all, open_session
 from optkit.task import open_task
 from tests.conftest import sentences, write_jsonl
+from tests.tasks.builders import embedder
 
 QUICK = {"epochs": 2.0, "batch": 8, "learning_rate": 1e-3}
 
@@ -223,3 +225,19 @@ def test_hidden_states_leave_padding_out():
     student[1][0, 1] = 99.0  # padding
     mask = torch.tensor([[1, 0]])
     assert float(loss.hidden_states(student, teacher, mask)) == 0 + 2**2 + 4**2
+
+
+def test_a_shallow_encoder_of_texts_learns_the_vectors_of_the_whole_one(tmp_path):
+    source = fetch(embedder(tmp_path / "source", pooling={"pooling_mode": "mean"}))
+    rows = [
+        {"sentence1": a["text"], "sentence2": "a fine film", "score": i % 6}
+        for i, a in enumerate(sentences(48))
+    ]
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    own = make_context(open_task(source), Data(str(tmp_path)), origin=str(source.path))
+    shallow = apply(TakeLayers(1), source, tmp_path / "shallow", own)
+    made = apply(Distill(**QUICK), shallow, tmp_path / "x", own)
+    notes = made.lineage[-1]["notes"]
+    assert min(e["distance"] for e in notes["history"]) < notes["distance_before"]
+    assert open_task(made).name == "embeddings"
