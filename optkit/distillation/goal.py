@@ -32,7 +32,9 @@ class Goal:
     frozen: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self._outputs = list(model_outputs(self.student))
+        shapes = model_outputs(self.student)
+        self._outputs = list(shapes)
+        self._per_token = {name for name, shape in shapes.items() if "sequence" in shape}
         single = getattr(self.student.config, "problem_type", None) in (None, "single_label_classification")
         several = getattr(self.student.config, "num_labels", 1) > 1
         self._distribution = self._outputs == ["logits"] and single and several
@@ -59,10 +61,11 @@ class Goal:
         total: Any = 0.0
         for name in self._outputs:
             own, its = answer.outputs[name], told["outputs"][name]
+            counts = valid if name in self._per_token else None
             if self._distribution:
-                total = total + loss.soft_labels(own, its, self.temperature, valid)
+                total = total + loss.soft_labels(own, its, self.temperature, counts)
             else:
-                total = total + loss.values(own, its, valid)
+                total = total + loss.values(own, its, counts)
         if self.hidden:
             total = total + self.hidden * loss.hidden_states(answer.states, told["states"], valid)
         if self.relations:
