@@ -173,13 +173,13 @@ class Loop:
             self.listen({"event": "note", "text": line})
 
     def _key(self, key: str, *chain: Pass) -> str:
-        """`key_after`, which follows the splits of the data where a pass reads them."""
+        """`key_after`, which follows data and metric where a pass reads them."""
         return key_after(key, *chain, told=self._told if any(step.needs_data for step in chain) else None)
 
     @cached_property
-    def _told(self) -> dict[str, str]:
-        """What passes read of the data: all of its splits, not only the one that is scored."""
-        return {split: self.data.fingerprint(split) for split in self.data.splits}
+    def _told(self) -> list[Any]:
+        """What passes read: all splits of the data, not only the one that is scored, and the metric."""
+        return [{s: self.data.fingerprint(s) for s in self.data.splits}, self.evaluator.task.metric]
 
     def _score_of(self, name: str) -> float:
         """The score of the row `name`; below all others where it has none."""
@@ -227,6 +227,7 @@ class Loop:
                 threads=self.evaluator.plan.threads,
                 trust_remote_code=self.trust_remote_code,
                 origin=str(self.checkpoint.path),
+                metric=self.evaluator.task.metric,
             )
         write_json(peak_file(folder), done)
         return Artifact.open(folder)

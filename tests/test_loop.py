@@ -6,8 +6,10 @@ import shutil
 
 import pytest
 
+from optkit.artifact import Artifact
 from optkit.compression import compress
 from optkit.gate import Gate
+from optkit.passes.distill import Distill
 from optkit.passes.prune import Prune
 from optkit.recipe import Recipe
 from tests.conftest import sentences, write_jsonl
@@ -45,3 +47,12 @@ def test_a_pass_runs_again_where_the_training_data_has_changed(checkpoint, own_d
     notes = scored(checkpoint, own_data, tmp_path / "x", PRUNE)
     assert before not in notes
     assert "export-onnx: done before, not run again" in notes, "it does not read the training data"
+
+
+def test_the_metric_asked_for_decides_which_moment_of_the_training_stays(checkpoint, data, tmp_path):
+    steps = PRUNE, Distill(epochs=1.0, batch=32)
+    for metric in (None, "matthews"):
+        notes = scored(checkpoint, data, tmp_path / "x", *steps, metric=metric)
+        assert "distill: done before, not run again" not in notes
+    made = (tmp_path / ".x.work").glob("distill-*/optkit.json")
+    assert {Artifact.open(f.parent).lineage[-1]["notes"]["metric"] for f in made} == {"accuracy", "matthews"}

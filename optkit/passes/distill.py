@@ -105,7 +105,7 @@ class Distill(Pass):
         key = [
             *(source.fingerprint(), teacher_at.fingerprint(), self.parameters()),
             *(train.encoded.digest(), train.labels.tolist()),
-            *(validation.encoded.digest(), validation.references),
+            *(validation.encoded.digest(), validation.references, context.task.metric),
         ]
         digest = hashlib.sha256(json.dumps(key, default=_plain).encode()).hexdigest()[:12]
         work = out.parent / f".distill.work-{digest}"
