@@ -38,7 +38,7 @@ class Goal:
         single = getattr(self.student.config, "problem_type", None) in (None, "single_label_classification")
         several = getattr(self.student.config, "num_labels", 1) > 1
         self._distribution = self._outputs == ["logits"] and single and several
-        if self.labels and not self._distribution:
+        if self.labels and (self._per_token or not self._distribution):
             raise RecipeError("Expected a classifier of one label for hard labels; use labels = 0.")
         if width_of(self.student) != width_of(self.teacher):
             self.hidden = 0.0  # states of different width have no distance

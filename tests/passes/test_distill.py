@@ -23,7 +23,7 @@ from optkit.recipe import Recipe
 from optkit.session import infer_all, open_session
 from optkit.task import open_task
 from tests.conftest import sentences, write_jsonl
-from tests.tasks.builders import embedder
+from tests.tasks.builders import decoder, embedder
 
 QUICK = {"epochs": 2.0, "batch": 8, "learning_rate": 1e-3}
 
@@ -241,3 +241,24 @@ def test_a_shallow_encoder_of_texts_learns_the_vectors_of_the_whole_one(tmp_path
     notes = made.lineage[-1]["notes"]
     assert min(e["distance"] for e in notes["history"]) < notes["distance_before"]
     assert open_task(made).name == "embeddings"
+
+
+@pytest.mark.parametrize("most", [1 << 30, 0])
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_language_model_learns_the_teachers_distribution(kind, most, tmp_path, monkeypatch):
+    from optkit.distillation import lessons
+
+    monkeypatch.setattr(lessons, "MOST_ANSWERS", most)
+    source = fetch(decoder(tmp_path / "source", kind))
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / f"{split}.jsonl", [{"text": row["text"]} for row in sentences(40)])
+    own = make_context(open_task(source), Data(str(tmp_path)), origin=str(source.path))
+    student = apply(Prune(0.3, criterion="random", refit="none"), source, tmp_path / "student", own)
+    made = apply(Distill(**QUICK), student, tmp_path / "x", own)
+    notes = made.lineage[-1]["notes"]
+    assert notes["lessons"] == ("stored" if most else "live")
+    assert notes["metric"] == "neg_perplexity"
+    assert notes["score"] == max(e["score"] for e in notes["history"])
+    assert min(e["distance"] for e in notes["history"]) < notes["distance_before"]
+    with pytest.raises(RecipeError, match="labels = 0"):
+        apply(Distill(labels=1.0, **QUICK), student, tmp_path / "y", own)
