@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ class Loop:
         """Run the passes of `chain` that have not run yet, and score each result."""
         artifact, key, parent = self.checkpoint, root, EAGER
         for step in chain:
-            key = key_after(key, step)
+            key = self._key(key, step)
             if key not in self._named:
                 title = name or self._unique(step.name())
                 self._begin(title)
@@ -163,13 +164,22 @@ class Loop:
         def rank(step: Pass) -> list[Ranked]:
             return self._ranked(step, source, self._made((*before, step), root))
 
-        tried, leaf = len(self.leaves), self._named.get(key_after(root, *static))
+        tried, leaf = len(self.leaves), self._named.get(self._key(root, *static))
         score = self._score_of(leaf) if leaf else -math.inf
         self.trace += search(static[-1], score, needed, attempt, rank)
         best = max(self.leaves, key=self._score_of)
         self._hopeless = {x for x in self.leaves[tried:] if x != best and self._score_of(x) < needed}
         for line in self.trace:
             self.listen({"event": "note", "text": line})
+
+    def _key(self, key: str, *chain: Pass) -> str:
+        """`key_after`, which follows data and metric where a pass reads them."""
+        return key_after(key, *chain, told=self._told if any(step.needs_data for step in chain) else None)
+
+    @cached_property
+    def _told(self) -> list[Any]:
+        """What passes read: all splits of the data, not only the one that is scored, and the metric."""
+        return [{s: self.data.fingerprint(s) for s in self.data.splits}, self.evaluator.task.metric]
 
     def _score_of(self, name: str) -> float:
         """The score of the row `name`; below all others where it has none."""
@@ -178,7 +188,7 @@ class Loop:
 
     def _made(self, chain: tuple[Pass, ...], root: str) -> Artifact | None:
         """What `chain` made; None where it failed."""
-        folder = step_folder(self.work, chain[-1], key_after(root, *chain)) if chain else None
+        folder = step_folder(self.work, chain[-1], self._key(root, *chain)) if chain else None
         return Artifact.open(folder) if folder and folder.exists() else None
 
     def _ranked(self, step: Pass, source: Artifact, made: Artifact | None) -> list[Ranked]:
@@ -188,7 +198,7 @@ class Loop:
             step,
             source,
             made,
-            self.work / f"sensitivity-{digest(source.fingerprint(), spec(step))}.json",
+            self.work / f"sensitivity-{self._key(source.fingerprint(), step)}.json",
             self.evaluator.examples_for(source, self.checkpoint) or str(self.evaluator.encoded_file),
             self.data,
             self.columns,
@@ -217,6 +227,7 @@ class Loop:
                 threads=self.evaluator.plan.threads,
                 trust_remote_code=self.trust_remote_code,
                 origin=str(self.checkpoint.path),
+                metric=self.evaluator.task.metric,
             )
         write_json(peak_file(folder), done)
         return Artifact.open(folder)

@@ -23,10 +23,16 @@ def spec(step: Pass) -> dict[str, Any]:
     return {"pass": step.name(), **step.parameters()}
 
 
-def key_after(key: str, *chain: Pass) -> str:
-    """The key of what `chain` makes from what `key` names."""
+def key_after(key: str, *chain: Pass, told: Any = None) -> str:
+    """The key of what `chain` makes from what `key` names.
+
+    It follows the contents of what a pass reads beside its source (`Pass.reads`); `told` stands for the
+    data, which passes that need it are told of.
+    """
     for step in chain:
-        key = digest(key, spec(step))
+        shown = [told] if step.needs_data and told is not None else []
+        beside = step.reads()
+        key = digest(key, spec(step), *shown, *([beside] if beside else []))
     return key
 
 

@@ -25,6 +25,7 @@ def distill(
     quantization_aware: Annotated[float, typer.Option(metavar="EPOCHS", help="The last epochs meet INT8's rounding.")] = 0.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
     task: Annotated[str | None, typer.Option(help="What the model is for; default: from its architecture.")] = None,
+    metric: Annotated[str | None, typer.Option(help="The task's metric, which decides which moment is kept; default: its first.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads per process; default: all cores.", min=1)] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
 ) -> None:  # fmt: skip
@@ -78,6 +79,7 @@ def distill(
             columns=asdict(Columns()),
             threads=threads,
             trust_remote_code=False,
+            metric=metric,
         )
     if not first:
         return

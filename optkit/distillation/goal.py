@@ -32,11 +32,13 @@ class Goal:
     frozen: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self._outputs = list(model_outputs(self.student))
+        shapes = model_outputs(self.student)
+        self._outputs = list(shapes)
+        self._per_token = {name for name, shape in shapes.items() if "sequence" in shape}
         single = getattr(self.student.config, "problem_type", None) in (None, "single_label_classification")
         several = getattr(self.student.config, "num_labels", 1) > 1
         self._distribution = self._outputs == ["logits"] and single and several
-        if self.labels and not self._distribution:
+        if self.labels and (self._per_token or not self._distribution):
             raise RecipeError("Expected a classifier of one label for hard labels; use labels = 0.")
         if width_of(self.student) != width_of(self.teacher):
             self.hidden = 0.0  # states of different width have no distance
@@ -59,10 +61,11 @@ class Goal:
         total: Any = 0.0
         for name in self._outputs:
             own, its = answer.outputs[name], told["outputs"][name]
+            counts = valid if name in self._per_token else None
             if self._distribution:
-                total = total + loss.soft_labels(own, its, self.temperature, valid)
+                total = total + loss.soft_labels(own, its, self.temperature, counts)
             else:
-                total = total + loss.values(own, its, valid)
+                total = total + loss.values(own, its, counts)
         if self.hidden:
             total = total + self.hidden * loss.hidden_states(answer.states, told["states"], valid)
         if self.relations:

@@ -6,6 +6,7 @@ runs in every epoch takes the larger part of the time.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from optkit.checkpoint import model_outputs
 from optkit.distillation.view import Seen, View
 from optkit.examples import EncodedSet
 from optkit.files import write_json
 
 #: Larger than this, or than half of the free disk, and the teacher runs in every epoch.
 MOST_BYTES = 12 << 30
+#: The teacher's answers are held in memory: beyond this, as a language model's (a vocabulary per token)
+#: soon are, it runs in every epoch too.
+MOST_ANSWERS = 1 << 30
 #: Tokens per batch of the teacher.
 TOKENS = 4096
 
@@ -154,14 +159,26 @@ def _fits(view: View, encoded: EncodedSet, folder: Path) -> bool:
     width = view.model.config.hidden_size * len(view.states)
     if view.attention:
         width += sum(m.weight.shape[0] for m in view.attention.inputs[:3])
-    size = 2 * width * int(encoded.lengths.sum())
+    tokens, texts = int(encoded.lengths.sum()), len(encoded)
+    answers = sum(
+        4 * values_in(shape) * (tokens if "sequence" in shape else texts)
+        for shape in model_outputs(view.model).values()
+    )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return size < min(MOST_BYTES, shutil.disk_usage(folder.parent).free // 2)
+    free = shutil.disk_usage(folder.parent).free
+    return answers < MOST_ANSWERS and 2 * width * tokens + answers < min(MOST_BYTES, free // 2)
+
+
+def values_in(shape: Sequence[int | str]) -> int:
+    """The numbers in one row of an output: the product of the dimensions that are fixed.
+
+    >>> values_in(("batch", "sequence", 9))
+    9
+    """
+    return math.prod(n for n in shape if isinstance(n, int))
 
 
 def _varies(view: View, name: str) -> bool:
-    from optkit.checkpoint import model_outputs
-
     shape = model_outputs(view.model)[name]
     return len(shape) > 1 and shape[1] == "sequence"
 

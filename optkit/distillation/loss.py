@@ -30,8 +30,13 @@ def hidden_states(student: Sequence[Any], teacher: Sequence[Any], valid: Any) ->
 
 
 def values(student: Any, teacher: Any, valid: Any = None) -> Any:
-    """Mean squared error of outputs that are no distribution: scores, vectors."""
-    return _mean((student - teacher).pow(2).mean(-1), valid)
+    """Mean squared error of outputs that are no distribution: scores, vectors.
+
+    With `valid` (batch, tokens) they are (batch, tokens) or (batch, tokens, values), and padding is left out.
+    """
+    apart = (student - teacher).pow(2)
+    one_each = valid is not None and apart.shape == valid.shape
+    return _mean(apart if one_each else apart.mean(-1), valid)
 
 
 def relations(student: Sequence[Any], teacher: Sequence[Any], valid: Any) -> Any:

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from optkit import likelihood
 from optkit.checkpoint import model_inputs, model_outputs
 from optkit.distillation.fake_int8 import fake_int8
 from optkit.distillation.goal import Goal
-from optkit.distillation.lessons import Lessons, Stored, taught
+from optkit.distillation.lessons import Lessons, Stored, taught, values_in
 from optkit.errors import PassError
 from optkit.examples import EncodedSet
 from optkit.files import writing
@@ -26,6 +27,8 @@ from optkit.trainer.setup import Progress, arguments, callbacks, last_checkpoint
 
 #: At most this many steps between two looks at the validation split, and two checkpoints.
 STEPS = 500
+#: Numbers of an output that are held at once: a language model's batch answers with a vocabulary per token.
+MOST_VALUES = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ def distill(
 def answers(model: Any, encoded: EncodedSet) -> dict[str, list[np.ndarray]]:
     """The outputs of a torch module for every example."""
     model.eval()
-    return infer_all(_Module(model), encoded, 64, 8192)
+    per_token = max(values_in(shape) for shape in model_outputs(model).values())
+    return infer_all(_Module(model), encoded, 64, min(8192, MOST_VALUES // per_token))
 
 
 def _judged(
@@ -132,7 +136,7 @@ def _judged(
 ) -> dict[str, float]:
     """Score, distance to the teacher's answers (mean square), and the number that the choice goes by."""
     found = answers(student, validation.encoded)
-    names = list(model_outputs(student))
+    names = [name for name in (*model_outputs(student), likelihood.OUTPUT) if name in found]
     apart = [((a - b) ** 2).mean() for n in names for a, b in zip(found[n], wanted[n]) if a.size]
     score, distance = float(task.score(task.answers(found), validation.references)), float(np.mean(apart))
     if not math.isfinite(distance):

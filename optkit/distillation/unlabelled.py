@@ -12,14 +12,20 @@ from optkit.errors import DataError
 COLUMNS = ("text", "sentence", "tokens", "words", "review", "content", "question", "sentence1")
 
 
+def there(file: str) -> Path:
+    """The path of `file`. Raises DataError where there is none."""
+    path = Path(file)
+    if not path.is_file():
+        raise DataError(f"Expected a file of texts, received {file!r}, which does not exist.")
+    return path
+
+
 def read(file: str) -> list[Any]:
     """The texts in `file`: lines of a .txt, else the first column of `COLUMNS`; empty ones are left out.
 
     A row may also be a list of words. Raises DataError for a file that is missing, empty or of another kind.
     """
-    path = Path(file)
-    if not path.is_file():
-        raise DataError(f"Expected a file of texts, received {file!r}, which does not exist.")
+    path = there(file)
     if path.suffix == ".txt":
         try:
             found: list[Any] = path.read_text(encoding="utf-8").splitlines()

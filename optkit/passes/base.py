@@ -95,6 +95,14 @@ class Pass(ABC):
         """What `runtime` is opened with, kept in the manifest."""
         return {}
 
+    def reads(self) -> dict[str, str]:
+        """What it reads beside its source and the data → a fingerprint of the contents.
+
+        What an earlier run left is taken up again only where they are the same. Raises an OptkitError where
+        something is missing.
+        """
+        return {}
+
     @abstractmethod
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         """Write the result's files into `out`, an empty folder; `source` is never changed.

@@ -16,6 +16,7 @@ from optkit import kv_cache
 from optkit.errors import PassError
 from optkit.examples import EncodedSet
 from optkit.passes import graph
+from optkit.pruning.surgery import CONFIG_KEY
 from optkit.session import Session
 
 #: Tokens of each example that the graph is compared with torch on: its logits hold a vocabulary per token.
@@ -27,7 +28,7 @@ def export(model: Any, file: Path, opset: int) -> None:
     import torch
     from transformers import DynamicCache
 
-    layers, heads, size = cache_shape(model.config)
+    heads, size = cache_shape(model.config)
 
     class Cached(torch.nn.Module):
         """Flat tensors in and out: the exporter knows nothing of transformers' cache classes."""
@@ -56,8 +57,8 @@ def export(model: Any, file: Path, opset: int) -> None:
     ids = torch.ones(batch, new, dtype=torch.int64)
     mask = torch.ones(batch, before + new, dtype=torch.int64)
     places = torch.arange(before, before + new).repeat(batch, 1)
-    past = [torch.zeros(batch, heads, before, size) for _ in range(2 * layers)]
-    inputs, outputs = kv_cache.tensor_names(layers)
+    past = [torch.zeros(batch, n, before, size) for n in heads for _ in ("key", "value")]
+    inputs, outputs = kv_cache.tensor_names(len(heads))
     dim, anything = torch.export.Dim, torch.export.Dim.DYNAMIC
     of_batch, of_new = dim("batch", min=1, max=65536), dim("sequence", min=1, max=2**20)
     of_past = {0: of_batch, 2: dim("past", min=0, max=2**20)}
@@ -92,11 +93,12 @@ def checked(samples: EncodedSet) -> EncodedSet:
     return EncodedSet({**short.arrays, kv_cache.POSITIONS: places}, short.pad)
 
 
-def cache_shape(config: Any) -> tuple[int, int, int]:
-    """(layers, heads of keys and values, head size) of a transformers config."""
+def cache_shape(config: Any) -> tuple[list[int], int]:
+    """(heads of keys and values of each layer, head size) of a transformers config, pruned ones included."""
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return config.num_hidden_layers, getattr(config, "num_key_value_heads", None) or heads, size
+    whole = [getattr(config, "num_key_value_heads", None) or heads] * config.num_hidden_layers
+    return (getattr(config, CONFIG_KEY, None) or {}).get("heads", whole), size
 
 
 def cache_difference(session: Session, samples: EncodedSet, tolerance: float) -> float:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from optkit.artifact import Artifact
+from optkit.distillation.unlabelled import there
 from optkit.errors import CheckpointError, DataError, RecipeError
+from optkit.files import sha256
 from optkit.passes.base import Pass, PassContext, param
 
 #: Fewer training examples than this teach nothing that lasts.
@@ -61,6 +63,15 @@ class Distill(Pass):
                 f"{self.quantization_aware:g}."
             )
 
+    def reads(self) -> dict[str, str]:
+        """The teacher's files and the `unlabelled` one. Raises CheckpointError, DataError."""
+        found = {}
+        if self.teacher is not None:
+            found["teacher"] = Artifact.open(self.teacher).fingerprint()
+        if self.unlabelled is not None:
+            found["unlabelled"] = sha256(there(self.unlabelled))
+        return found
+
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         from optkit.checkpoint import load_model, save_model
         from optkit.distillation.goal import Goal
@@ -91,8 +102,12 @@ class Distill(Pass):
             seed=self.seed,
             precision=self.mixed_precision.replace("no", "fp32"),
         )
-        key = [source.fingerprint(), teacher_at.fingerprint(), self.parameters(), train.encoded.digest()]
-        digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
+        key = [
+            *(source.fingerprint(), teacher_at.fingerprint(), self.parameters()),
+            *(train.encoded.digest(), train.labels.tolist()),
+            *(validation.encoded.digest(), validation.references, context.task.metric),
+        ]
+        digest = hashlib.sha256(json.dumps(key, default=_plain).encode()).hexdigest()[:12]
         work = out.parent / f".distill.work-{digest}"
         notes = distill(
             *(goal, train, validation, context.task, settings, work, context.progress),
@@ -149,6 +164,11 @@ def check_teacher(student: Artifact, teacher: Artifact) -> None:
             "Expected a teacher with the student's tokenizer, received one with other tokens.",
             hint="Take a teacher of the same family.",
         )
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not write: numbers and arrays of numpy."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _vocabulary(artifact: Artifact) -> Any:

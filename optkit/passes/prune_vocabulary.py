@@ -40,6 +40,12 @@ class PruneVocabulary(Pass):
         from optkit.checkpoint import load_model, save_model
         from optkit.pruning import vocabulary
 
+        if context.task.generates:
+            raise RecipeError(
+                "Expected a model that reads texts, received a language model, which writes them: with "
+                "another vocabulary its perplexity per token cannot be compared any more.",
+                hint="Leave prune-vocabulary out.",
+            )
         tokenizer = read_json(source.path / "tokenizer.json", CheckpointError)
         before = vocabulary.vocabulary(tokenizer)
         used = _ids(context, "train")

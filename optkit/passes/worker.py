@@ -36,11 +36,15 @@ class PassWorker:
         threads: int | None,
         trust_remote_code: bool,
         origin: str | None = None,
+        metric: str | None = None,
     ) -> dict[str, Any]:
-        """Run pass `step` on the artifact at `source` into `final`; gives its peak memory in bytes."""
+        """Run pass `step` on the artifact at `source` into `final`; gives its peak memory in bytes.
+
+        `metric` is what a pass that trains chooses by; None: the task's first.
+        """
         artifact = Artifact.open(source)
         context = make_context(
-            open_task(artifact, task),
+            open_task(artifact, task, metric),
             Data(data) if data else None,
             Columns(**columns),
             lambda text, fraction: self.emit(text=text, fraction=fraction),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from optkit.pruning.layout import sublayers
+from optkit.pruning.layout import base_of, sublayers
 from optkit.pruning.surgery import CONFIG_KEY, record
 
 #: Attributes of a layer's modules in which decoders keep its number, for the cache.
@@ -21,9 +21,8 @@ def keep_layers(model: Any, keep: Sequence[int]) -> None:
 
     places = sublayers(model)
     layers = [place.layer for place in places if place.kind == "heads"]
-    parent = getattr(model, model.base_model_prefix, model)
     path = places[0].layout.layers
-    parent.set_submodule(path, torch.nn.ModuleList([layers[i] for i in keep]))
+    base_of(model).set_submodule(path, torch.nn.ModuleList([layers[i] for i in keep]))
     for number, i in enumerate(keep):
         for module in layers[i].modules():
             for name in _NUMBERS:

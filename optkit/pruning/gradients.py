@@ -11,11 +11,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from optkit.errors import PassError
+from optkit.pooling import OUTPUT
 from optkit.pruning.layout import Sublayer
 from optkit.pruning.masks import masked
 
 #: Softens the model's answers, so that examples it is sure of count too (as in K-prune).
 TEMPERATURE = 2.0
+#: Outputs that are scores; the last two have one per token. Else those that are vectors, the first there is.
+_LOGITS = ("logits", "start_logits", "end_logits")
+_VECTORS = (OUTPUT, "last_hidden_state")
 
 
 def mask_gradients(
@@ -82,11 +86,12 @@ def _direction(outputs: Any, attention_mask: Any, generator: Any) -> Any:
     """The outputs along a random direction, a number."""
     import torch
 
-    names = [n for n in ("logits", "start_logits", "end_logits") if getattr(outputs, n, None) is not None]
+    names = [n for n in _LOGITS if outputs.get(n) is not None]
     total: Any = 0.0
-    for name in names or ["last_hidden_state"]:
-        values = getattr(outputs, name)
-        if attention_mask is not None and values.shape[:2] == attention_mask.shape:
+    for name in names or [n for n in _VECTORS if n in outputs][:1]:
+        values = outputs[name]
+        per_token = values.dim() > 2 or name in _LOGITS[1:]
+        if per_token and attention_mask is not None and values.shape[:2] == attention_mask.shape:
             values = values * attention_mask.reshape(*attention_mask.shape, *[1] * (values.dim() - 2))
         noise = torch.randint(0, 2, values.shape, generator=generator) * 2.0 - 1.0
         if names and values.shape[-1] > 1:

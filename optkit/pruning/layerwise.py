@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from optkit.errors import CheckpointError
-from optkit.pruning.layout import Sublayer
+from optkit.pruning.layout import Sublayer, base_of
 
 
 @dataclass
@@ -31,7 +31,7 @@ def streams(model: Any, places: Sequence[Sublayer], batches: Sequence[dict[str, 
     """Each batch as it enters the first layer."""
     import torch
 
-    if getattr(getattr(getattr(model, model.base_model_prefix, None), "encoder", None), "conv", None):
+    if getattr(getattr(base_of(model), "encoder", None), "conv", None):
         raise CheckpointError(
             f"Cannot refit {type(model).__name__}: a convolution lies between its layers.",
             hint='Use refit = "none".',

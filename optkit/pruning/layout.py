@@ -185,10 +185,14 @@ class Sublayer:
         return getattr(self.layer.get_submodule(self.core), self.layout.head_size)
 
 
+def base_of(model: Any) -> Any:
+    """The transformers model without its head; of an encoder with a pooling after it, that encoder."""
+    network = model.transformer if hasattr(model, "pooling") else model
+    return getattr(network, network.base_model_prefix, network)
+
+
 def sublayers(model: Any) -> list[Sublayer]:
     """Heads, then FFN, of each layer from the bottom. CheckpointError for an unknown architecture."""
-    if hasattr(model, "pooling"):  # an encoder with a pooling after it
-        model = model.transformer
     kind = model.config.model_type
     if kind not in LAYOUTS:
         raise CheckpointError(
@@ -199,8 +203,7 @@ def sublayers(model: Any) -> list[Sublayer]:
     if getattr(model.config, "add_cross_attention", False):
         raise CheckpointError(f"Cannot prune {type(model).__name__} with cross-attention.")
     layout = LAYOUTS[kind]
-    base = getattr(model, model.base_model_prefix, model)
-    layers = base.get_submodule(layout.layers)
+    layers = base_of(model).get_submodule(layout.layers)
     kinds: tuple[Kind, Kind] = ("heads", "ffn")
     return [Sublayer(i, kind, layer, layout) for i, layer in enumerate(layers) for kind in kinds]
 

@@ -13,7 +13,7 @@ from optkit.checkpoint import fetch
 from optkit.passes.base import apply
 from optkit.passes.prune import Prune
 
-FLAGS = "--epochs 2 --batch 16 --learning-rate 1e-3 --threads 1 --quantization-aware 1".split()  # noqa: SIM905
+FLAGS = "--epochs 2 --batch 16 --learning-rate 1e-3 --threads 1 --quantization-aware 1 --metric f1".split()  # noqa: SIM905
 
 
 def test_two_processes_have_the_loss_curve_of_one(checkpoint, context, data, tmp_path):
@@ -40,6 +40,7 @@ def test_two_processes_have_the_loss_curve_of_one(checkpoint, context, data, tmp
         assert done.stdout.count("kept:") == 1, "rank 0 alone speaks"
         notes.append(Artifact.open(tmp_path / "made" / name).lineage[-1]["notes"])
     assert [n["processes"] for n in notes] == [1, 2]
+    assert [n["metric"] for n in notes] == ["f1", "f1"]
     assert sorted(p.name for p in (tmp_path / "made").iterdir()) == ["one", "two"]
     distances = [[e["distance"] for e in n["history"]] for n in notes]
     # Hidden states are averaged over the tokens of each process, so the curves are near, not equal.

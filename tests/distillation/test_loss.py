@@ -36,3 +36,10 @@ def test_layers_are_mapped_evenly_or_as_told():
     for wrong in ((1,), (1, 7)):
         with pytest.raises(RecipeError, match="layers 1 to 6 for each"):
             _mapped(2, 6, wrong)
+
+
+def test_values_per_token_leave_padding_out_and_those_per_text_do_not():
+    student, teacher = torch.tensor([[1.0, 9.0], [2.0, 4.0]]), torch.tensor([[0.0, 0.0], [2.0, 2.0]])
+    mask = torch.tensor([[1, 0], [1, 1]])
+    assert float(loss.values(student, teacher, mask)) == pytest.approx((1 + 0 + 4) / 3)
+    assert float(loss.values(student, teacher)) == pytest.approx((1 + 81 + 0 + 4) / 4)

@@ -11,16 +11,19 @@ import torch
 
 from optkit.artifact import Artifact
 from optkit.checkpoint import fetch
+from optkit.data import Data
 from optkit.distillation import loss
 from optkit.errors import DataError, PassError, RecipeError
 from optkit.passes.base import apply
 from optkit.passes.context import make_context
 from optkit.passes.distill import Distill
 from optkit.passes.prune import Prune
+from optkit.passes.take_layers import TakeLayers
 from optkit.recipe import Recipe
 from optkit.session import infer_all, open_session
 from optkit.task import open_task
 from tests.conftest import sentences, write_jsonl
+from tests.tasks.builders import decoder, embedder
 
 QUICK = {"epochs": 2.0, "batch": 8, "learning_rate": 1e-3}
 
@@ -101,6 +104,23 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(aware, pruned, taug
     assert len(losses) == -(-examples // 8)  # the second epoch only
 
 
+def test_what_a_kill_left_is_not_taken_up_with_another_validation_split(
+    pruned, taught, tmp_path, monkeypatch
+):
+    from dataclasses import replace
+
+    from optkit.distillation import train
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "_judged", killed)
+    for labelled in (taught.labelled, lambda split: taught.labelled("train")):
+        with pytest.raises(KeyboardInterrupt):
+            apply(Distill(**QUICK), pruned, tmp_path / "x", replace(taught, labelled=labelled))
+    assert len(list(tmp_path.glob(".distill.work-*"))) == 2
+
+
 def test_the_last_epochs_meet_the_rounding_of_int8_and_a_float_checkpoint_comes_out(
     pruned, taught, tmp_path, monkeypatch
 ):
@@ -149,8 +169,6 @@ def _counted(function, calls):
 
 
 def test_too_little_text_is_refused(checkpoint, tmp_path):
-    from optkit.data import Data
-
     for split in ("train", "validation"):
         write_jsonl(tmp_path / f"{split}.jsonl", sentences(10))
     source = fetch(checkpoint)
@@ -207,3 +225,40 @@ def test_hidden_states_leave_padding_out():
     student[1][0, 1] = 99.0  # padding
     mask = torch.tensor([[1, 0]])
     assert float(loss.hidden_states(student, teacher, mask)) == 0 + 2**2 + 4**2
+
+
+def test_a_shallow_encoder_of_texts_learns_the_vectors_of_the_whole_one(tmp_path):
+    source = fetch(embedder(tmp_path / "source", pooling={"pooling_mode": "mean"}))
+    rows = [
+        {"sentence1": a["text"], "sentence2": "a fine film", "score": i % 6}
+        for i, a in enumerate(sentences(48))
+    ]
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    own = make_context(open_task(source), Data(str(tmp_path)), origin=str(source.path))
+    shallow = apply(TakeLayers(1), source, tmp_path / "shallow", own)
+    made = apply(Distill(**QUICK), shallow, tmp_path / "x", own)
+    notes = made.lineage[-1]["notes"]
+    assert min(e["distance"] for e in notes["history"]) < notes["distance_before"]
+    assert open_task(made).name == "embeddings"
+
+
+@pytest.mark.parametrize("most", [1 << 30, 0])
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_language_model_learns_the_teachers_distribution(kind, most, tmp_path, monkeypatch):
+    from optkit.distillation import lessons
+
+    monkeypatch.setattr(lessons, "MOST_ANSWERS", most)
+    source = fetch(decoder(tmp_path / "source", kind))
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / f"{split}.jsonl", [{"text": row["text"]} for row in sentences(40)])
+    own = make_context(open_task(source), Data(str(tmp_path)), origin=str(source.path))
+    student = apply(Prune(0.3, criterion="random", refit="none"), source, tmp_path / "student", own)
+    made = apply(Distill(**QUICK), student, tmp_path / "x", own)
+    notes = made.lineage[-1]["notes"]
+    assert notes["lessons"] == ("stored" if most else "live")
+    assert notes["metric"] == "neg_perplexity"
+    assert notes["score"] == max(e["score"] for e in notes["history"])
+    assert min(e["distance"] for e in notes["history"]) < notes["distance_before"]
+    with pytest.raises(RecipeError, match="labels = 0"):
+        apply(Distill(labels=1.0, **QUICK), student, tmp_path / "y", own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from optkit.errors import CheckpointError, DataError, PassError, RecipeError
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.passes.prune import Prune
+from optkit.passes.take_layers import TakeLayers
 from optkit.pruning.criteria import CRITERIA
 from optkit.pruning.surgery import CONFIG_KEY, shape_of
 from optkit.session import infer_all, open_session
 from optkit.task import open_task
 from tests.conftest import sentences, write_jsonl
+from tests.tasks.builders import embedder
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,26 @@ def test_other_encoders(kind, make_checkpoint, context, tmp_path):
     made = apply(Prune(0.5), fetch(make_checkpoint(kind)), tmp_path / "x", context)
     assert made.lineage[-1]["notes"]["flops_removed"] >= 0.5
     assert np.isfinite(logits(made, context)).all()
+
+
+@pytest.mark.parametrize(("kind", "pooling"), [("bert", {"pooling_mode": "mean"}), ("distilbert", None)])
+def test_encoders_of_texts(kind, pooling, context, tmp_path):
+    """A sentence-transformers folder, and a plain encoder: pruned, and cut to fewer layers, they embed."""
+    source = fetch(embedder(tmp_path / "source", kind, pooling))
+    own = replace(context, task=open_task(source))
+    made = apply(Prune(0.4), source, tmp_path / "pruned", own)
+    assert made.lineage[-1]["notes"]["flops_removed"] >= 0.4
+    assert made.lineage[-1]["notes"]["refitted_sublayers"] > 0
+    shallow = apply(TakeLayers(1), made, tmp_path / "shallow", own)
+    graph = apply(make("export-onnx", {}), shallow, tmp_path / "onnx", own)
+    texts = open_task(source).encode(["a fine film", "the plot is thin and dull"])
+    found = []
+    for artifact in (made, shallow, graph):
+        with open_session(artifact) as session:
+            found.append(np.stack(infer_all(session, texts, 8, 512)["sentence_embedding"]))
+    assert np.isfinite(found[0]).all()
+    np.testing.assert_allclose(found[1], found[2], atol=1e-4)
+    assert (made.path / "modules.json").exists() is (graph.path / "modules.json").exists() is bool(pooling)
 
 
 def test_the_refit_comes_nearer_to_the_unpruned_model(checkpoint, context, tmp_path):

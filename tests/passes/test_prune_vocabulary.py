@@ -20,6 +20,7 @@ from optkit.recipe import Recipe
 from optkit.session import infer_all, open_session
 from optkit.task import open_task
 from tests.conftest import WORDS, write_jsonl
+from tests.tasks.builders import decoder
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +96,9 @@ def test_compress_scores_it_on_texts_as_its_own_tokenizer_reads_them(checkpoint,
     row = report.row("prune-vocabulary")
     assert (row.agreement, row.score) == (1.0, report.baseline.score)
     assert all(other.verdict != "error" for other in report.rows)
+
+
+def test_a_language_model_is_refused(few_data, tmp_path):
+    source = fetch(decoder(tmp_path / "lm"))
+    with pytest.raises(RecipeError, match="perplexity per token cannot be compared"):
+        apply(PruneVocabulary(), source, tmp_path / "x", make_context(open_task(source), Data(few_data)))

@@ -12,12 +12,14 @@ import pytest
 
 from optkit import load
 from optkit.bench.roofline import count
-from optkit.checkpoint import fetch, load_model
+from optkit.checkpoint import fetch, load_model, save_model
 from optkit.errors import DataError, RecipeError
 from optkit.generation import Generation, generate
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.passes.graph import load_graph
+from optkit.pruning.layout import sublayers
+from optkit.pruning.surgery import cut, record
 from optkit.session import infer_all, open_session
 from optkit.task import Columns, infer_task, open_task
 from tests.tasks.builders import decoder
@@ -263,3 +265,20 @@ def test_agreement_is_the_ratio_of_perplexities(task):
     assert task.agreement(a, a) == 1
     assert task.agreement(a, b) == pytest.approx((1 + np.exp(-1)) / 2)
     assert task.score(a, [2, 2]) == pytest.approx(-np.exp(6 / 4))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("attention", ["fused", "plain"])
+def test_a_pruned_model_generates_the_same_text_from_its_graph(kind, attention, tmp_path):
+    """Its layers have different numbers of heads, and so has the cache."""
+    source = fetch(decoder(tmp_path / "hf", kind))
+    network = load_model(source)
+    cut(sublayers(network)[0], [1])
+    record(network)
+    save_model(network, source, tmp_path / "pruned")
+    graph = export(tmp_path / "pruned", tmp_path / "onnx", attention=attention)
+    whole = {"gpt2": 4, "llama": 2}[kind]
+    with load(graph.path) as one, load(tmp_path / "pruned") as other:
+        assert one.predict(PROMPTS, max_new_tokens=24) == other.predict(PROMPTS, max_new_tokens=24)
+        pasts = [x.shape[1] for x in one._session._inputs if x.name.startswith("past_key_values.")]
+    assert pasts == [1, 1, whole, whole]

@@ -1,0 +1,30 @@
+"""The loss of a whole batch: nothing to learn for a student that answers as its teacher does."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from optkit.checkpoint import model_inputs
+from optkit.distillation.goal import Goal
+from optkit.distillation.lessons import taught
+
+
+@pytest.mark.parametrize("auto", ["AutoModelForQuestionAnswering", "AutoModelForTokenClassification"])
+def test_padding_is_left_out_of_answers_per_token(auto, checkpoint, context, tmp_path):
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(str(checkpoint))
+    model = getattr(transformers, auto).from_config(config).eval()
+    goal = Goal(copy.deepcopy(model), model, hidden=0.0)
+    encoded, names = context.encoded("train", 12), model_inputs(model)
+    lessons = taught(goal.teacher_view, encoded, names, tmp_path / "s")
+    batch = encoded.batch(np.arange(12))
+    assert not batch["attention_mask"].all(), "texts of different lengths"
+    feeds = {n: torch.from_numpy(batch[n]) for n in names}
+    with torch.inference_mode():
+        found, _ = goal.loss(goal.student, feeds, vars(lessons(range(12), feeds)), None)
+    assert float(found) < 1e-8

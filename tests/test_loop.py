@@ -1,0 +1,58 @@
+"""What an interrupted run leaves is taken up again only where nothing that it was made from has changed."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from optkit.artifact import Artifact
+from optkit.compression import compress
+from optkit.gate import Gate
+from optkit.passes.distill import Distill
+from optkit.passes.prune import Prune
+from optkit.recipe import Recipe
+from tests.conftest import sentences, write_jsonl
+
+QUICK = {"shapes": ("1xdata",), "rounds": 1, "processes": 1, "threads": 1}
+PRUNE = Prune(0.5, criterion="random", refit="none")
+
+
+def scored(checkpoint, data, out, *steps, **options):
+    """Run a chain until it would be timed; the notes."""
+    notes = []
+
+    def listen(event):
+        if event["event"] == "note":
+            notes.append(event["text"])
+        if event["event"] == "step" and event["name"].startswith("latency"):
+            raise KeyboardInterrupt
+
+    recipe = Recipe.of(steps, Gate(max_drop=None))
+    with pytest.raises(KeyboardInterrupt):
+        compress(checkpoint, recipe, data=data, out=out, listener=listen, **QUICK, **options)
+    return notes
+
+
+@pytest.fixture
+def own_data(data, tmp_path):
+    return shutil.copytree(data, tmp_path / "data")
+
+
+def test_a_pass_runs_again_where_the_training_data_has_changed(checkpoint, own_data, tmp_path):
+    before = "prune: done before, not run again"
+    assert before not in scored(checkpoint, own_data, tmp_path / "x", PRUNE)
+    assert before in scored(checkpoint, own_data, tmp_path / "x", PRUNE)
+    write_jsonl(own_data / "train.jsonl", sentences(64, seed=7))
+    notes = scored(checkpoint, own_data, tmp_path / "x", PRUNE)
+    assert before not in notes
+    assert "export-onnx: done before, not run again" in notes, "it does not read the training data"
+
+
+def test_the_metric_asked_for_decides_which_moment_of_the_training_stays(checkpoint, data, tmp_path):
+    steps = PRUNE, Distill(epochs=1.0, batch=32)
+    for metric in (None, "matthews"):
+        notes = scored(checkpoint, data, tmp_path / "x", *steps, metric=metric)
+        assert "distill: done before, not run again" not in notes
+    made = (tmp_path / ".x.work").glob("distill-*/optkit.json")
+    assert {Artifact.open(f.parent).lineage[-1]["notes"]["metric"] for f in made} == {"accuracy", "matthews"}
