@@ -122,8 +122,7 @@ def open_kind(name: str | None, rows: Any, columns: Columns) -> tuple[str, Kind]
     if not kind.fits(rows, columns):
         raise DataError(
             f"Cannot tell which column holds the label; columns: {', '.join(have)}.",
-            hint="Name it with --label-column. Texts from which nothing is to be predicted are for a decoder: "
-            "--task causal-lm.",
+            hint="Name it with --label-column. Texts without labels are for a decoder: --task causal-lm.",
         )
     return last, kind
 

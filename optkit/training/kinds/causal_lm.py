@@ -38,8 +38,8 @@ class CausalLMKind(Kind):
         network = super().network(source, config, load)
         if _looks_ahead(network):
             raise CheckpointError(
-                f"Expected a decoder for causal-lm, received an encoder ({type(network).__name__}): its tokens "
-                "see those behind them.",
+                f"Expected a decoder for causal-lm, received an encoder ({type(network).__name__}): its "
+                "tokens see those behind them.",
                 hint="Give a decoder such as GPT-2; to classify texts, name the label with --label-column.",
             )
         return network
