@@ -20,8 +20,9 @@ from optkit.trainer.settings import FinetuneSettings
 from optkit.tuning import page
 from optkit.tuning.results import StudyResult, collect
 from optkit.tuning.space import Space, Value
-from optkit.tuning.storage import locked, shown
+from optkit.tuning.storage import locked, place_of, shown
 from optkit.tuning.study import Objective, open_study
+from optkit.work import digest
 
 #: What is searched where nothing is asked for.
 SPACE = (
@@ -83,9 +84,9 @@ def tune(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     opened = open_study(url, name, wanted, objectives, facts, sampler, pruner, math.ceil(most), seed)
-    run = _Trials(
-        opened, str(source.path), str(data), task, columns, folder, listener or (lambda event: None)
-    )
+    key = digest(place_of(url, folder), name, facts)
+    listen = listener or (lambda event: None)
+    run = _Trials(opened, str(source.path), str(data), task, columns, folder, key, listen)
 
     from optkit.tuning.worker import Worker
 
@@ -99,7 +100,10 @@ def tune(
 
 @dataclass
 class _Trials:
-    """Runs trials, each in a process of its own; on disk only the best trial's checkpoint stays."""
+    """Runs trials, each in a process of its own; on disk only the best trial's checkpoint stays.
+
+    `key` stands for the study and what it was begun with: several may share one `folder`.
+    """
 
     study: Any
     model: str
@@ -107,12 +111,13 @@ class _Trials:
     task: str
     columns: Columns
     folder: Path
+    key: str
     listen: Listener
 
     def one(self, trial: Any, parameters: dict[str, Any]) -> Sequence[float]:
         """Fine-tune with `parameters`; the best epoch's score. Raises TrialPruned where it is hopeless."""
         self.sweep()
-        out, settings = self.place(trial.number), replace(FinetuneSettings(), **parameters)
+        out, settings = self.place(trial), replace(FinetuneSettings(), **parameters)
         if out.exists():  # its process ended between the checkpoint and the note of it
             return [Artifact.open(out).lineage[-1]["notes"]["score"]]
         with Child("optkit.training.worker", timeout_s=7 * 86400) as child:
@@ -151,14 +156,16 @@ class _Trials:
         complete = [t for t in done if t.state.name == "COMPLETE"]
         best = max(complete, key=lambda t: (t.value, -t.number), default=None)
         for trial in done:
-            place = self.place(trial.number)
+            place = self.place(trial)
             if trial is not best:
                 shutil.rmtree(place, ignore_errors=True)
             for rest in self.folder.glob(f".{place.name}.*"):
                 shutil.rmtree(rest, ignore_errors=True)
 
-    def place(self, number: int) -> Path:
-        return self.folder / f"trial-{number:04d}"
+    def place(self, trial: Any) -> Path:
+        """Where the checkpoint of `trial` (Optuna's) lies; another study's never lies there."""
+        settings = {**asdict(FinetuneSettings()), **trial.params}
+        return self.folder / f"trial-{trial.number:04d}-{digest(self.key, settings)}"
 
 
 def _accept(name: str, value: Value) -> None:
@@ -189,7 +196,7 @@ def _finish(result: StudyResult, run: _Trials, out: Path, force: bool) -> None:
         f"Trial {best.number} is the best: {result.objectives[0].name} {best.values[0]:.4f}, {best.said}."
     )
     page.save(result, run.folder, sentence)
-    place = run.place(best.number)
+    place = run.place(run.study.trials[best.number])
     if not place.exists():
         text = f"the best trial, {best.number}, ran elsewhere ({best.where}): its checkpoint is there"
         return run.listen({"event": "note", "text": text})

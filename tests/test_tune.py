@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,7 +60,8 @@ def test_the_best_checkpoint_is_kept_and_answers(tuned):
 def test_the_others_weights_are_gone(tuned):
     out, _, result, _ = tuned
     folder = out.with_name("best.study")
-    assert [p.name for p in folder.glob("trial-*")] == [f"trial-{result.best[0]:04d}"]
+    (kept,) = folder.glob("trial-*")
+    assert kept.name.startswith(f"trial-{result.best[0]:04d}-")
     assert not list(folder.glob(".trial-*"))
 
 
@@ -94,6 +96,35 @@ def test_a_changed_space_or_other_data_is_refused(tuned, checkpoint, learnable, 
     with pytest.raises(RecipeError, match="another data: train="):
         tune(checkpoint, tmp_path, out, FAST)
     assert Artifact.open(out).verify() is None, "nothing was touched"
+
+
+@pytest.mark.parametrize("other", ["name", "storage"])
+def test_a_second_study_with_the_same_out_takes_nothing_from_the_first(
+    checkpoint, learnable, tmp_path, other
+):
+    out, space = tmp_path / "out", ["learning_rate={}", "epochs=1", "max_length=16"]
+    first = tune(checkpoint, learnable, out, [space[0].format(1e-2), *space[1:]], trials=1)
+    before = Artifact.open(out)
+    given = {"study": "b"} if other == "name" else {"storage": f"sqlite:///{tmp_path / 'b.db'}"}
+    slow = [space[0].format(1e-9), *space[1:]]
+    result = tune(checkpoint, learnable, out, slow, trials=1, force=True, **given)
+    step = Artifact.open(out).lineage[-1]
+    assert (
+        step["parameters"]["learning_rate"]
+        == result.trial(result.best[0]).parameters["learning_rate"]
+        == 1e-9
+    )
+    assert step["notes"]["score"] == result.trial(result.best[0]).values[0]
+    assert Artifact.open(out).fingerprint() != before.fingerprint()
+    again = tune(checkpoint, learnable, out, [space[0].format(1e-2), *space[1:]], trials=1, force=True)
+    assert again.best == first.best
+    assert Artifact.open(out).fingerprint() == before.fingerprint(), "the first study kept its checkpoint"
+
+
+def test_a_study_that_was_moved_finds_its_checkpoint(tuned, checkpoint, learnable, tmp_path):
+    shutil.copytree(tuned[0].with_name("best.study"), tmp_path / "best.study")
+    tune(checkpoint, learnable, tmp_path / "best", FAST, trials=3, sampler="random")
+    assert Artifact.open(tmp_path / "best").fingerprint() == Artifact.open(tuned[0]).fingerprint()
 
 
 def test_an_output_of_something_else_is_refused(checkpoint, learnable, tmp_path):
@@ -134,7 +165,7 @@ def test_kill_9_and_the_same_command_resumes(checkpoint, learnable, tmp_path):
     command += ["--out", str(tmp_path / "out"), "--trials", "2", "--sampler", "random", "--seed", "7"]
     command += [word for text in FAST for word in ("--space", text)]
     process = subprocess.Popen(command, cwd=Path(__file__).resolve().parents[1])
-    while not list((tmp_path / "out.study").glob(".trial-0001.work-*/checkpoint-*")):
+    while not list((tmp_path / "out.study").glob(".trial-0001-*.work-*/checkpoint-*")):
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,17 @@ def shown(url: str) -> str:
     head, at, tail = url.rpartition("@")
     scheme, slashes, user = head.partition("://")
     return f"{scheme}{slashes}{user.partition(':')[0]}:***@{tail}" if at and ":" in user else url
+
+
+def place_of(url: str, folder: Path) -> str:
+    """What tells the storage at `url` from others, without its password; a file by its way from `folder`,
+    so that both can be moved together.
+
+    >>> place_of("sqlite:///models/best.study/study.db", Path("models/best.study"))
+    'sqlite:///study.db'
+    """
+    start = next((s for s in (_SQLITE, _JOURNAL) if url.startswith(s)), None)
+    return shown(url) if start is None else start + os.path.relpath(url.removeprefix(start), folder)
 
 
 @contextmanager
