@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+from optkit.task import BETWEEN
+
 #: Upper ends of the bins of the histogram of lengths, in words (white space between), and the rest.
 BINS = (8, 16, 32, 64, 128, 256, 512)
 EXAMPLES = 20
@@ -41,7 +43,7 @@ class Tally:
         if other != label:
             self.conflicting += 1
             if len(self.conflicts) < EXAMPLES:
-                self.conflicts.append({"text": text[:200], "labels": [other, label]})
+                self.conflicts.append({"text": text.replace("\0", BETWEEN)[:200], "labels": [other, label]})
         return True
 
     def add(self, text: str, split: str, labels: list[str]) -> None:

@@ -34,7 +34,7 @@ from optkit.text import TextEncoder
 
 #: Rows per shard: what one process holds at a time, and what a kill costs.
 SHARD = 1000
-VERSION = 2
+VERSION = 3
 
 
 def preprocess(
@@ -119,7 +119,7 @@ def _shards(
 def _sound(source: Source, settings: Settings, tally: Tally) -> Iterator[dict[str, Any]]:
     """The rows that can be read; more bad ones than allowed are an error that names the line."""
     for number, row in source.read():
-        reason = str(row) if isinstance(row, BadRow) else flaw(row, settings.text)
+        reason = str(row) if isinstance(row, BadRow) else flaw(row, settings)
         if isinstance(row, BadRow) or reason:
             if len(tally.skipped) >= settings.skip_bad:
                 raise DataError(
@@ -145,13 +145,14 @@ def _kept(
         with shard.open(encoding="utf-8") as lines:
             for line in lines:
                 row = json.loads(line)
-                place, same = content(row, settings)
-                if not place.strip():
+                texts, same = content(row, settings)
+                place = position("\0".join(texts), settings.seed)
+                if not all(text.strip() for text in texts):
                     if tally:
                         tally.empty += 1
                     if settings.drop_empty:
                         continue
-                where = split or split_of(position(place, settings.seed), settings.shares)
+                where = split or split_of(place, settings.shares)
                 if tally and tally.seen(same, where, str(row.get(settings.label or "", ""))):
                     if settings.drop_duplicates:
                         continue
@@ -160,7 +161,7 @@ def _kept(
                     if digest in done:
                         continue
                     done.add(digest)
-                yield row, place, where
+                yield row, texts, place, where
 
 
 def _write(
@@ -170,20 +171,23 @@ def _write(
     chosen: Iterator[str] | None = None
     if divide and settings.stratify:
         places, labels, done = [], [], set[bytes]()
-        for row, place, _ in _kept(next(iter(shards.values())), "", settings, None, done):
-            places.append(position(place, settings.seed))
+        for row, _, place, _ in _kept(next(iter(shards.values())), "", settings, None, done):
+            places.append(place)
             labels.append(str(row.get(settings.label or "", "")))
         chosen = iter(stratified(places, labels, settings.shares))
     names = _label_names(shards, settings) if settings.encode_labels else {}
     with ExitStack() as stack:
         streams: dict[str, Any] = {}
         for name, parts in shards.items():
-            for row, place, where in _kept(parts, "" if divide else name, settings, tally, set()):
+            for row, texts, _, where in _kept(parts, "" if divide else name, settings, tally, set()):
                 split = next(chosen) if chosen else where
                 label = row.get(settings.label) if settings.label else None
                 found = row.get("tags", [] if label is None else [label])
-                tally.add(place, split, [str(x) for x in found])
-                if encoder and encoder.encode([place]).truncated:
+                tally.add(" ".join(texts), split, [str(x) for x in found])
+                if (
+                    encoder
+                    and encoder.encode([(texts[0], texts[1]) if len(texts) > 1 else texts[0]]).truncated
+                ):
                     tally.truncated[split] += 1
                 if names and label is not None:
                     row = {**row, settings.label: names[str(label)]}
