@@ -64,7 +64,8 @@ def preprocess(
     with Terminal(quiet=quiet) as terminal:
         report = run(source, out, settings, processes=processes, model=model, force=force, listener=terminal)
     for split, count in report["rows"].items():
-        typer.echo(f"{split}: {count} rows")
+        missing = report["rows_without_label"].get(split)
+        typer.echo(f"{split}: {count} rows{f', {missing} of them without a label' if missing else ''}")
     typer.echo(f"report: {out / 'preprocessing.md'}")
 
 

@@ -22,7 +22,7 @@ def flaw(row: dict[str, Any], settings: Settings) -> str | None:
         return _tags(row)
     if settings.pair is not None and settings.pair not in row:
         return f"expected a column {settings.pair!r} for the second text, received {', '.join(map(str, row))}"
-    for name in (settings.text, settings.second(row)):
+    for name in filter(None, (settings.text, settings.second(row))):
         value = row.get(name)
         if value is not None and not isinstance(value, (str, int, float)):
             return f"expected text in column {name!r}, received a {type(value).__name__}"

@@ -21,6 +21,7 @@ class Tally:
     rows: Counter[str] = field(default_factory=Counter)
     labels: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     lengths: Counter[str] = field(default_factory=Counter)
+    unlabelled: Counter[str] = field(default_factory=Counter)
     empty: int = 0
     duplicates: int = 0
     between: Counter[str] = field(default_factory=Counter)
@@ -58,6 +59,7 @@ class Tally:
         return {
             "rows": dict(self.rows),
             "labels": {split: dict(sorted(found.items())) for split, found in self.labels.items()},
+            "rows_without_label": dict(self.unlabelled),
             "lengths_in_words": {name: self.lengths[name] for name in order},
             "empty_texts": self.empty,
             "duplicates": self.duplicates,

@@ -23,7 +23,9 @@ from typing import Any
 from optkit.errors import DataError, WorkerError
 from optkit.files import check_free, staged, write_json, write_text, writing
 from optkit.preprocessing.check import flaw
-from optkit.preprocessing.load import BadRow, Source, sources
+from optkit.preprocessing.labels import check, labels_of, names
+from optkit.preprocessing.lines import BadRow
+from optkit.preprocessing.load import Source, sources
 from optkit.preprocessing.report import Tally, markdown
 from optkit.preprocessing.settings import Settings
 from optkit.preprocessing.split import position, split_of, stratified
@@ -167,6 +169,8 @@ def _kept(
 def _write(
     shards: dict[str, list[Path]], folder: Path, settings: Settings, tally: Tally, encoder: TextEncoder | None
 ) -> None:
+    needed = settings.encode_labels or settings.stratify
+    numbers = names((part for parts in shards.values() for part in parts), settings) if needed else {}
     divide = len(shards) == 1 and set(shards) <= {"all", "train"}
     chosen: Iterator[str] | None = None
     if divide and settings.stratify:
@@ -175,67 +179,29 @@ def _write(
             places.append(place)
             labels.append(str(row.get(settings.label or "", "")))
         chosen = iter(stratified(places, labels, settings.shares))
-    names = _label_names(shards, settings) if settings.encode_labels else {}
     with ExitStack() as stack:
         streams: dict[str, Any] = {}
         for name, parts in shards.items():
             for row, texts, _, where in _kept(parts, "" if divide else name, settings, tally, set()):
                 split = next(chosen) if chosen else where
-                label = row.get(settings.label) if settings.label else None
-                found = row.get("tags", [] if label is None else [label])
-                tally.add(" ".join(texts), split, [str(x) for x in found])
+                found = labels_of(row, settings)
+                tally.add(" ".join(texts), split, found)
+                if settings.label and not found and "answers" not in row:
+                    tally.unlabelled[split] += 1
                 if (
                     encoder
                     and encoder.encode([(texts[0], texts[1]) if len(texts) > 1 else texts[0]]).truncated
                 ):
                     tally.truncated[split] += 1
-                if names and label is not None:
-                    row = {**row, settings.label: names[str(label)]}
+                if settings.encode_labels and "tokens" not in row and found:
+                    row = {**row, settings.label: numbers[found[0]]}
                 if split not in streams:
                     file = folder / f"{split}.jsonl"
                     streams[split] = stack.enter_context(file.open("w", encoding="utf-8"))
                 streams[split].write(json.dumps(row, ensure_ascii=False) + "\n")
-    if names:
-        write_json(folder / "labels.json", list(names))
-    _check(tally)
-
-
-def _label_names(shards: dict[str, list[Path]], settings: Settings) -> dict[str, int]:
-    """Label → number, in sorted order."""
-    found = set()
-    for parts in shards.values():
-        for shard in parts:
-            with shard.open(encoding="utf-8") as lines:
-                found |= {str(json.loads(line).get(settings.label or "")) for line in lines}
-    return {label: i for i, label in enumerate(sorted(found - {"None"}))}
-
-
-def _check(tally: Tally) -> None:
-    if not tally.rows["train"]:
-        raise DataError(
-            "No row is left for the train split.", hint="Give data with texts that are not empty."
-        )
-    train = set(tally.labels["train"])
-    if len(train) == 1:
-        raise DataError(
-            f"Expected at least two labels in train, received one only: {train.pop()!r}.",
-            hint="--no-label prepares text without labels.",
-        )
-    # Numbers with fractions are a regression, whose splits need not share values.
-    if train and not _is_regression(train):
-        for split, labels in tally.labels.items():
-            if unknown := sorted(set(labels) - train):
-                raise DataError(
-                    f"The split {split!r} has labels that train lacks: {', '.join(unknown[:5])}.",
-                    hint="Correct the labels, or divide one file with --stratify.",
-                )
-
-
-def _is_regression(labels: set[str]) -> bool:
-    try:
-        return not all(float(label).is_integer() for label in labels)
-    except ValueError:
-        return False
+    if settings.encode_labels:
+        write_json(folder / "labels.json", list(numbers))
+    check(tally)
 
 
 def _jsonl(found: list[dict[str, Any]]) -> str:

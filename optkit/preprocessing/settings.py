@@ -48,6 +48,11 @@ class Settings:
             )
         if self.shares[0] == 0:
             raise DataError("Expected a train share above 0, received 0.")
+        if self.label is None and (self.encode_labels or self.stratify):
+            flag = "--encode-labels" if self.encode_labels else "--stratify"
+            raise DataError(
+                f"Expected labels for {flag}, received --no-label.", hint="Leave one of them out."
+            )
         if self.skip_bad < 0:
             raise DataError(f"Expected --skip-bad of at least 0, received {self.skip_bad}.")
         if self.tag != "none" and self.segment == "sentences":
