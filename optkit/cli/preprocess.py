@@ -18,6 +18,9 @@ def preprocess(
     ],
     out: Annotated[Path, typer.Option(help="The folder of JSONL splits to make.")],
     text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
+    pair_column: Annotated[
+        str | None, typer.Option(help="Column of the second text; default: the names that finetune knows.")
+    ] = None,
     label_column: Annotated[str, typer.Option(help="Column of the label.")] = "label",
     no_label: Annotated[bool, typer.Option("--no-label", help="The data has no labels.")] = False,
     unescape: Annotated[bool, typer.Option("--unescape", help="Undo HTML escapes.")] = False,
@@ -56,12 +59,13 @@ def preprocess(
         raise DataError(f"Expected three shares such as 0.8,0.1,0.1, received {shares!r}.") from reason
     settings = Settings(
         text_column, None if no_label else label_column, unescape, not keep_empty, drop_duplicates,
-        segment, tag, tag_features, encode_labels, (train, validation, test), stratify, seed, skip_bad,
+        segment, tag, tag_features, encode_labels, (train, validation, test), stratify, seed, skip_bad, pair_column,
     )  # fmt: skip
     with Terminal(quiet=quiet) as terminal:
         report = run(source, out, settings, processes=processes, model=model, force=force, listener=terminal)
     for split, count in report["rows"].items():
-        typer.echo(f"{split}: {count} rows")
+        missing = report["rows_without_label"].get(split)
+        typer.echo(f"{split}: {count} rows{f', {missing} of them without a label' if missing else ''}")
     typer.echo(f"report: {out / 'preprocessing.md'}")
 
 

@@ -5,23 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from optkit import entities
+from optkit.preprocessing.settings import Settings
 
 TAGS = ("tags", "ner_tags")
 
 
-def flaw(row: dict[str, Any], text: str) -> str | None:
-    """What is wrong with `row`, in words; None where nothing is. `text` names the column of the text.
+def flaw(row: dict[str, Any], settings: Settings) -> str | None:
+    """What is wrong with `row`, in words; None where nothing is.
 
-    >>> flaw({"tokens": ["Ada", "ran"], "tags": ["O", "I-PER"]}, "text")
+    >>> flaw({"tokens": ["Ada", "ran"], "tags": ["O", "I-PER"]}, Settings())
     "the tags are not valid BIO: 'I-PER' at word 1 follows 'O'"
     """
     if isinstance(row.get("answers"), dict) and "context" in row:
         return _answers(row)
     if "tokens" in row:
         return _tags(row)
-    value = row.get(text)
-    if value is not None and not isinstance(value, (str, int, float)):
-        return f"expected text in column {text!r}, received a {type(value).__name__}"
+    if settings.pair is not None and settings.pair not in row:
+        return f"expected a column {settings.pair!r} for the second text, received {', '.join(map(str, row))}"
+    for name in filter(None, (settings.text, settings.second(row))):
+        value = row.get(name)
+        if value is not None and not isinstance(value, (str, int, float)):
+            return f"expected text in column {name!r}, received a {type(value).__name__}"
     return None
 
 

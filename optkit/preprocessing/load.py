@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -15,20 +14,13 @@ from typing import Any
 from optkit.data import Data
 from optkit.errors import DataError
 from optkit.files import sha256
+from optkit.preprocessing.delimited import comma_separated, tsv
+from optkit.preprocessing.lines import BadRow, Row, lines
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conll", ".txt")
 _NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",
           "val": "validation", "dev": "validation", "test": "test"}  # fmt: skip
 _HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?")
-Row = dict[str, Any]
-
-
-class BadRow(Exception):
-    """A line that cannot be read; `line` counts from 1."""
-
-    def __init__(self, line: int, reason: str) -> None:
-        super().__init__(reason)
-        self.line = line
 
 
 @dataclass(frozen=True)
@@ -101,24 +93,13 @@ def rows(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
     elif file.suffix == ".json":
         yield from enumerate(_squad(file), start=1)
     elif file.suffix in (".csv", ".tsv"):
-        yield from _csv(file)
+        yield from tsv(file) if file.suffix == ".tsv" else comma_separated(file)
     elif file.suffix == ".jsonl":
-        for number, line in _lines(file):
-            yield number, line if isinstance(line, BadRow) else _json(line, number)
+        for number, line in lines(file):
+            if isinstance(line, BadRow) or line.strip():
+                yield number, line if isinstance(line, BadRow) else _json(line, number)
     else:
         yield from _conll(file)
-
-
-def _lines(file: Path) -> Iterator[tuple[int, str | BadRow]]:
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                text = line.decode("utf-8")
-            except UnicodeDecodeError as reason:
-                yield number, BadRow(number, f"not UTF-8: byte 0x{line[reason.start]:02x}")
-                continue
-            if text.strip() or file.suffix != ".jsonl":
-                yield number, text.rstrip("\r\n")
 
 
 def _json(line: str, number: int) -> Row | BadRow:
@@ -129,38 +110,12 @@ def _json(line: str, number: int) -> Row | BadRow:
     return row if isinstance(row, dict) else BadRow(number, "expected an object")
 
 
-def _csv(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
-    bad: list[BadRow] = []
-
-    def texts() -> Iterator[str]:
-        for number, line in _lines(file):
-            if isinstance(line, BadRow):
-                bad.append(BadRow(number, str(line)))
-                yield "\n"
-            else:
-                yield line + "\n"
-
-    reader = csv.reader(texts(), delimiter="\t" if file.suffix == ".tsv" else ",")
-    header = next(reader, [])
-    for cells in reader:
-        while bad:
-            broken = bad.pop(0)
-            yield broken.line, broken
-        if len(cells) == len(header):
-            yield reader.line_num, dict(zip(header, cells))
-        elif cells:
-            why = f"expected {len(header)} columns, received {len(cells)}"
-            yield reader.line_num, BadRow(reader.line_num, why)
-    for broken in bad:
-        yield broken.line, broken
-
-
 def _conll(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
     """Sentences of `token … tag` lines, with an empty line after each."""
     tokens: list[str] = []
     tags: list[str] = []
     first, broken = 1, None
-    for number, line in chain(_lines(file), [(0, "")]):
+    for number, line in chain(lines(file), [(0, "")]):
         if isinstance(line, str) and (not line.strip() or line.startswith("-DOCSTART-")):
             if broken:
                 yield broken.line, broken
@@ -180,7 +135,7 @@ def _conll(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
 
 def _squad(file: Path) -> Iterator[Row]:
     try:
-        whole = json.loads(file.read_text(encoding="utf-8"))
+        whole = json.loads(file.read_text(encoding="utf-8-sig"))
         found = [
             {
                 "id": question["id"],

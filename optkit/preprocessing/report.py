@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+from optkit.task import BETWEEN
+
 #: Upper ends of the bins of the histogram of lengths, in words (white space between), and the rest.
 BINS = (8, 16, 32, 64, 128, 256, 512)
 EXAMPLES = 20
@@ -19,6 +21,7 @@ class Tally:
     rows: Counter[str] = field(default_factory=Counter)
     labels: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     lengths: Counter[str] = field(default_factory=Counter)
+    unlabelled: Counter[str] = field(default_factory=Counter)
     empty: int = 0
     duplicates: int = 0
     between: Counter[str] = field(default_factory=Counter)
@@ -41,7 +44,7 @@ class Tally:
         if other != label:
             self.conflicting += 1
             if len(self.conflicts) < EXAMPLES:
-                self.conflicts.append({"text": text[:200], "labels": [other, label]})
+                self.conflicts.append({"text": text.replace("\0", BETWEEN)[:200], "labels": [other, label]})
         return True
 
     def add(self, text: str, split: str, labels: list[str]) -> None:
@@ -56,6 +59,7 @@ class Tally:
         return {
             "rows": dict(self.rows),
             "labels": {split: dict(sorted(found.items())) for split, found in self.labels.items()},
+            "rows_without_label": dict(self.unlabelled),
             "lengths_in_words": {name: self.lengths[name] for name in order},
             "empty_texts": self.empty,
             "duplicates": self.duplicates,

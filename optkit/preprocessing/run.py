@@ -23,7 +23,9 @@ from typing import Any
 from optkit.errors import DataError, WorkerError
 from optkit.files import check_free, staged, write_json, write_text, writing
 from optkit.preprocessing.check import flaw
-from optkit.preprocessing.load import BadRow, Source, sources
+from optkit.preprocessing.labels import check, labels_of, names
+from optkit.preprocessing.lines import BadRow
+from optkit.preprocessing.load import Source, sources
 from optkit.preprocessing.report import Tally, markdown
 from optkit.preprocessing.settings import Settings
 from optkit.preprocessing.split import position, split_of, stratified
@@ -34,7 +36,7 @@ from optkit.text import TextEncoder
 
 #: Rows per shard: what one process holds at a time, and what a kill costs.
 SHARD = 1000
-VERSION = 2
+VERSION = 3
 
 
 def preprocess(
@@ -119,7 +121,7 @@ def _shards(
 def _sound(source: Source, settings: Settings, tally: Tally) -> Iterator[dict[str, Any]]:
     """The rows that can be read; more bad ones than allowed are an error that names the line."""
     for number, row in source.read():
-        reason = str(row) if isinstance(row, BadRow) else flaw(row, settings.text)
+        reason = str(row) if isinstance(row, BadRow) else flaw(row, settings)
         if isinstance(row, BadRow) or reason:
             if len(tally.skipped) >= settings.skip_bad:
                 raise DataError(
@@ -145,13 +147,14 @@ def _kept(
         with shard.open(encoding="utf-8") as lines:
             for line in lines:
                 row = json.loads(line)
-                place, same = content(row, settings)
-                if not place.strip():
+                texts, same = content(row, settings)
+                place = position("\0".join(texts), settings.seed)
+                if not all(text.strip() for text in texts):
                     if tally:
                         tally.empty += 1
                     if settings.drop_empty:
                         continue
-                where = split or split_of(position(place, settings.seed), settings.shares)
+                where = split or split_of(place, settings.shares)
                 if tally and tally.seen(same, where, str(row.get(settings.label or "", ""))):
                     if settings.drop_duplicates:
                         continue
@@ -160,78 +163,45 @@ def _kept(
                     if digest in done:
                         continue
                     done.add(digest)
-                yield row, place, where
+                yield row, texts, place, where
 
 
 def _write(
     shards: dict[str, list[Path]], folder: Path, settings: Settings, tally: Tally, encoder: TextEncoder | None
 ) -> None:
+    needed = settings.encode_labels or settings.stratify
+    numbers = names((part for parts in shards.values() for part in parts), settings) if needed else {}
     divide = len(shards) == 1 and set(shards) <= {"all", "train"}
     chosen: Iterator[str] | None = None
     if divide and settings.stratify:
         places, labels, done = [], [], set[bytes]()
-        for row, place, _ in _kept(next(iter(shards.values())), "", settings, None, done):
-            places.append(position(place, settings.seed))
+        for row, _, place, _ in _kept(next(iter(shards.values())), "", settings, None, done):
+            places.append(place)
             labels.append(str(row.get(settings.label or "", "")))
         chosen = iter(stratified(places, labels, settings.shares))
-    names = _label_names(shards, settings) if settings.encode_labels else {}
     with ExitStack() as stack:
         streams: dict[str, Any] = {}
         for name, parts in shards.items():
-            for row, place, where in _kept(parts, "" if divide else name, settings, tally, set()):
+            for row, texts, _, where in _kept(parts, "" if divide else name, settings, tally, set()):
                 split = next(chosen) if chosen else where
-                label = row.get(settings.label) if settings.label else None
-                found = row.get("tags", [] if label is None else [label])
-                tally.add(place, split, [str(x) for x in found])
-                if encoder and encoder.encode([place]).truncated:
+                found = labels_of(row, settings)
+                tally.add(" ".join(texts), split, found)
+                if settings.label and not found and "answers" not in row:
+                    tally.unlabelled[split] += 1
+                if (
+                    encoder
+                    and encoder.encode([(texts[0], texts[1]) if len(texts) > 1 else texts[0]]).truncated
+                ):
                     tally.truncated[split] += 1
-                if names and label is not None:
-                    row = {**row, settings.label: names[str(label)]}
+                if settings.encode_labels and "tokens" not in row and found:
+                    row = {**row, settings.label: numbers[found[0]]}
                 if split not in streams:
                     file = folder / f"{split}.jsonl"
                     streams[split] = stack.enter_context(file.open("w", encoding="utf-8"))
                 streams[split].write(json.dumps(row, ensure_ascii=False) + "\n")
-    if names:
-        write_json(folder / "labels.json", list(names))
-    _check(tally)
-
-
-def _label_names(shards: dict[str, list[Path]], settings: Settings) -> dict[str, int]:
-    """Label → number, in sorted order."""
-    found = set()
-    for parts in shards.values():
-        for shard in parts:
-            with shard.open(encoding="utf-8") as lines:
-                found |= {str(json.loads(line).get(settings.label or "")) for line in lines}
-    return {label: i for i, label in enumerate(sorted(found - {"None"}))}
-
-
-def _check(tally: Tally) -> None:
-    if not tally.rows["train"]:
-        raise DataError(
-            "No row is left for the train split.", hint="Give data with texts that are not empty."
-        )
-    train = set(tally.labels["train"])
-    if len(train) == 1:
-        raise DataError(
-            f"Expected at least two labels in train, received one only: {train.pop()!r}.",
-            hint="--no-label prepares text without labels.",
-        )
-    # Numbers with fractions are a regression, whose splits need not share values.
-    if train and not _is_regression(train):
-        for split, labels in tally.labels.items():
-            if unknown := sorted(set(labels) - train):
-                raise DataError(
-                    f"The split {split!r} has labels that train lacks: {', '.join(unknown[:5])}.",
-                    hint="Correct the labels, or divide one file with --stratify.",
-                )
-
-
-def _is_regression(labels: set[str]) -> bool:
-    try:
-        return not all(float(label).is_integer() for label in labels)
-    except ValueError:
-        return False
+    if settings.encode_labels:
+        write_json(folder / "labels.json", list(numbers))
+    check(tally)
 
 
 def _jsonl(found: list[dict[str, Any]]) -> str:

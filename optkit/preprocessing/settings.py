@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from optkit.errors import DataError, did_you_mean
+from optkit.tasks.text_classification import COLUMNS
 
 SEGMENTERS = ("none", "jieba", "sentences")
 
@@ -12,6 +15,8 @@ SEGMENTERS = ("none", "jieba", "sentences")
 @dataclass(frozen=True)
 class Settings:
     """`shares` are those of train, validation and test; they sum to 1. `tag` is what `open_tagger` takes.
+
+    `pair` names the column of the second text; None stands for the names that fine-tuning looks for.
 
     Raises DataError.
     """
@@ -29,6 +34,7 @@ class Settings:
     stratify: bool = False
     seed: int = 0
     skip_bad: int = 0
+    pair: str | None = None
 
     def __post_init__(self) -> None:
         if self.segment not in SEGMENTERS:
@@ -42,7 +48,29 @@ class Settings:
             )
         if self.shares[0] == 0:
             raise DataError("Expected a train share above 0, received 0.")
+        if self.label is None and (self.encode_labels or self.stratify):
+            flag = "--encode-labels" if self.encode_labels else "--stratify"
+            raise DataError(
+                f"Expected labels for {flag}, received --no-label.", hint="Leave one of them out."
+            )
         if self.skip_bad < 0:
             raise DataError(f"Expected --skip-bad of at least 0, received {self.skip_bad}.")
         if self.tag != "none" and self.segment == "sentences":
             raise DataError("Tags are of words; received segment 'sentences' with a tagger.")
+
+    def second(self, row: Mapping[str, Any]) -> str | None:
+        """The column of the second text of `row`; None where it has none.
+
+        >>> Settings().second({"text": "It rains.", "hypothesis": "It is wet.", "label": "yes"})
+        'hypothesis'
+        """
+        if self.pair is not None:
+            return self.pair
+        return next(
+            (
+                name
+                for name in COLUMNS["pair"]
+                if name in row and name not in (self.text, self.label) and isinstance(row[name], str | None)
+            ),
+            None,
+        )

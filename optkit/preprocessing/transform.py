@@ -17,10 +17,10 @@ def chunk(rows: list[dict[str, Any]], settings: Settings) -> list[dict[str, Any]
     """
     cleaned = [_cleaned(row, settings) for row in rows]
     if settings.tag != "none":
-        places = [i for i, row in enumerate(cleaned) if not _has_answers(row)]
-        items = [_taggable(cleaned[i], settings) for i in places]
-        for i, (found, tags) in zip(places, open_tagger(settings.tag)(items)):
-            cleaned[i] = _with_tags(cleaned[i], found, tags, settings)
+        places = [(i, name) for i, row in enumerate(cleaned) for name in _tagged_columns(row, settings)]
+        items = [_taggable(cleaned[i], name, settings) for i, name in places]
+        for (i, name), (found, tags) in zip(places, open_tagger(settings.tag)(items)):
+            cleaned[i] = _with_tags(cleaned[i], name, found, tags, settings)
     return cleaned
 
 
@@ -33,33 +33,56 @@ def _cleaned(row: dict[str, Any], settings: Settings) -> dict[str, Any]:
     if settings.segment == "jieba" and settings.tag != "jieba":  # which segments as it tags
         text = " ".join(words(text))
     made = {**row, settings.text: text}
+    if second := settings.second(row):
+        other = clean(str(row[second] or ""), settings.unescape)
+        in_words = settings.segment == "jieba" and not (settings.tag == "jieba" and settings.tag_features)
+        made[second] = " ".join(words(other)) if in_words else other
     return {**made, "sentences": sentences(text)} if settings.segment == "sentences" else made
 
 
-def _taggable(row: dict[str, Any], settings: Settings) -> str | list[str]:
+def _tagged_columns(row: dict[str, Any], settings: Settings) -> list[str]:
+    """A second text has tags as features only: there is one pair of columns for words and tags."""
+    if _has_answers(row):
+        return []
     if "tokens" in row:
-        return row["tokens"]
-    text = row[settings.text]
+        return ["tokens"]
+    second = settings.second(row) if settings.tag_features else None
+    return [settings.text, second] if second else [settings.text]
+
+
+def _taggable(row: dict[str, Any], name: str, settings: Settings) -> str | list[str]:
+    text = row[name]
+    if name == "tokens":
+        return text
     return text.split() if settings.segment == "jieba" and settings.tag != "jieba" else text
 
 
-def _with_tags(row: dict[str, Any], found: list[str], tags: list[str], settings: Settings) -> dict[str, Any]:
+def _with_tags(
+    row: dict[str, Any], name: str, found: list[str], tags: list[str], settings: Settings
+) -> dict[str, Any]:
     """Tags as the columns `words` and `pos` (of given tokens: `pos`), or as features in the text."""
-    if "tokens" in row:
+    if name == "tokens":
         return {**row, "pos": tags}
     if settings.tag_features:
-        return {**row, settings.text: " ".join(f"{word}/{tag}" for word, tag in zip(found, tags))}
-    text = " ".join(found) if settings.segment == "jieba" else row[settings.text]
-    return {**row, settings.text: text, "words": found, "pos": tags}
+        return {**row, name: " ".join(f"{word}/{tag}" for word, tag in zip(found, tags))}
+    text = " ".join(found) if settings.segment == "jieba" else row[name]
+    return {**row, name: text, "words": found, "pos": tags}
 
 
 def _has_answers(row: dict[str, Any]) -> bool:
     return "answers" in row and "context" in row
 
 
-def content(row: dict[str, Any], settings: Settings) -> tuple[str, str]:
-    """(what decides the split, what makes a duplicate): a SQuAD context stays in one split."""
+def content(row: dict[str, Any], settings: Settings) -> tuple[list[str], str]:
+    """(the texts, which together decide the split; what makes a duplicate).
+
+    Of a pair it is both texts; of SQuAD a context decides the split, and its questions stay together.
+    """
     if _has_answers(row):
-        return row["context"], f"{row['context']}\0{row['question']}"
-    text = " ".join(row["tokens"]) if "tokens" in row else str(row[settings.text])
-    return text, text
+        return [row["context"]], f"{row['context']}\0{row['question']}"
+    if "tokens" in row:
+        texts = [" ".join(row["tokens"])]
+    else:
+        second = settings.second(row)
+        texts = [str(row[name]) for name in (settings.text, second) if name is not None]
+    return texts, "\0".join(texts)

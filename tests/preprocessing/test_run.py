@@ -210,3 +210,45 @@ def test_a_hub_data_set_comes_with_its_splits_and_the_names_of_its_labels(tmp_pa
     assert report["rows"] == {"train": 2, "validation": 2}
     rows = [json.loads(x) for x in (tmp_path / "out" / "train.jsonl").read_text("utf-8").splitlines()]
     assert rows == [{"text": "x", "label": "good"}, {"text": "y z", "label": "bad"}]
+
+
+def pairs(folder, rows):
+    file = folder / "raw.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def test_a_pair_is_both_of_its_texts(tmp_path):
+    rows = [{"text": "p", "text_pair": f"h  {i}", "label": "abc"[i]} for i in range(3)]
+    rows.append({"text": "p ", "text_pair": "h 0", "label": "b"})
+    settings = Settings(drop_duplicates=True, shares=(1.0, 0.0, 0.0))
+    report = preprocess(pairs(tmp_path, rows), tmp_path / "out", settings)
+    assert report["rows"] == {"train": 3}
+    assert report["duplicates"] == 1
+    assert report["conflicting_labels"]["examples"] == [{"text": "p ⟂ h 0", "labels": ["a", "b"]}]
+    assert report["lengths_in_words"]["<= 8"] == 3
+    written = [json.loads(x) for x in (tmp_path / "out" / "train.jsonl").read_text("utf-8").splitlines()]
+    assert [row["text_pair"] for row in written] == ["h 0", "h 1", "h 2"]
+
+
+def test_the_second_text_has_the_names_that_finetune_knows_or_the_one_given(tmp_path):
+    rows = [{"text": "p", "hypothesis": "h  1", "other": f"o  {i}", "label": "ab"[i]} for i in range(2)]
+    file = pairs(tmp_path, rows)
+    whole = (1.0, 0.0, 0.0)
+    report = preprocess(file, tmp_path / "one", Settings(shares=whole))
+    assert report["conflicting_labels"]["count"] == 1
+    report = preprocess(file, tmp_path / "two", Settings(shares=whole, pair="other"))
+    assert report["duplicates"] == 0
+    row = json.loads((tmp_path / "two" / "train.jsonl").read_text("utf-8").splitlines()[0])
+    assert (row["hypothesis"], row["other"]) == ("h  1", "o 0")
+    with pytest.raises(
+        DataError, match="line 1: expected a column 'odd' for the second text, received text,"
+    ):
+        preprocess(file, tmp_path / "three", Settings(pair="odd"))
+
+
+def test_a_pair_without_a_second_text_is_empty(tmp_path):
+    rows = [{"text": "p", "text_pair": ["h", "", None][i % 3], "label": "ab"[i % 2]} for i in range(6)]
+    report = preprocess(pairs(tmp_path, rows), tmp_path / "out", Settings(shares=(1.0, 0.0, 0.0)))
+    assert report["empty_texts"] == 4
+    assert report["rows"] == {"train": 2}
