@@ -13,8 +13,8 @@ fifth of the run); `optkit predict` reaches 85% of the bare runtime; after two k
 same bytes as one that nobody disturbed.
 
 After (INT8 in OpenVINO): `memory` on a million lines, 1,644 of them a second: 647 MB in the median of the
-first fifth, 658 in the last one's, 662 at the most. `rate` on 40,000: 91% of the bare runtime in the median (77% to
-91%), 93% of the runtime with its tokenizer. `kill` on 100,000: the same bytes, in both formats.
+first fifth, 658 in the last one's, 662 at the most. `rate` on 40,000: 91% of the bare runtime in the median
+(77% to 91%), 93% of the runtime with its tokenizer. `kill` on 100,000: the same bytes, in both formats.
 """
 
 from __future__ import annotations
