@@ -8,7 +8,7 @@ import pytest
 
 from optkit import load
 from optkit.artifact import Artifact
-from optkit.errors import DataError, RecipeError
+from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.task import Columns, open_task
@@ -148,9 +148,27 @@ def test_texts_alone_are_for_a_language_model():
     def kind_of(**columns):
         return open_kind(None, datasets.Dataset.from_dict(columns), Columns())[0]
 
-    assert kind_of(text=["a"]) == "causal-lm"
+    assert kind_of(text=["a"]) == kind_of(content=["a"]) == "causal-lm"
     assert kind_of(text=["a"], label=["x"]) == "text-classification"
     assert kind_of(sentence=["a"], intent=["x"]) == "text-classification"
+
+
+@pytest.mark.parametrize("name", ["topic", "stars", "polarity", "rating"])
+def test_a_column_beside_the_text_that_may_be_the_label_is_asked_about(name, checkpoint, tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", [{"text": "a film", name: i % 2} for i in range(40)])
+    with pytest.raises(DataError, match=f"which column holds the label; columns: text, {name}") as found:
+        finetune(checkpoint, tmp_path / "train.jsonl", tmp_path / "out", FAST)
+    assert "--label-column" in found.value.hint
+    assert "--task causal-lm" in found.value.hint
+
+
+@pytest.mark.parametrize("task", [None, "causal-lm"])
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_an_encoder_is_no_language_model(task, kind, make_checkpoint, tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", [{"text": "a fine film"}] * 40)
+    with pytest.raises(CheckpointError, match="Expected a decoder .* received an encoder") as found:
+        finetune(make_checkpoint(kind), tmp_path / "train.jsonl", tmp_path / "out", FAST, task=task)
+    assert "--label-column" in found.value.hint
 
 
 def test_a_language_model_learns_its_text(tmp_path):

@@ -16,7 +16,7 @@ import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.checkpoint import model_outputs
-from optkit.errors import RecipeError, did_you_mean
+from optkit.errors import DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.task import Columns, Labelled, Task
 
@@ -105,7 +105,8 @@ def known_kinds() -> dict[str, str]:
 def open_kind(name: str | None, rows: Any, columns: Columns) -> tuple[str, Kind]:
     """The kind of task `name`; without a name, the first whose columns the data has.
 
-    Text classification is asked last, as any table with a text fits it.
+    Text classification is asked last, as any table with a text and a label fits it. Raises RecipeError for
+    a task that is not known, DataError where no column is known as the label.
     """
     known = known_kinds()
     if name is not None:
@@ -117,7 +118,13 @@ def open_kind(name: str | None, rows: Any, columns: Columns) -> tuple[str, Kind]
         kind = _load(known[candidate])
         if kind.fits(rows, columns):
             return candidate, kind
-    return last, _load(known[last])
+    kind, have = _load(known[last]), list(rows.column_names)
+    if not kind.fits(rows, columns):
+        raise DataError(
+            f"Cannot tell which column holds the label; columns: {', '.join(have)}.",
+            hint="Name it with --label-column. Texts without labels are for a decoder: --task causal-lm.",
+        )
+    return last, kind
 
 
 def _load(module: str) -> Kind:

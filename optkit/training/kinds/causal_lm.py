@@ -8,10 +8,10 @@ import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.data import column
+from optkit.errors import CheckpointError
 from optkit.likelihood import NONE, OUTPUT, TARGETS
 from optkit.task import Columns, Labelled, Task
 from optkit.tasks.causal_lm import COLUMNS, CausalLM
-from optkit.tasks.text_classification import COLUMNS as TEXT_COLUMNS
 from optkit.training.kinds import Kind
 
 
@@ -19,11 +19,10 @@ class CausalLMKind(Kind):
     auto_class = "AutoModelForCausalLM"
 
     def fits(self, rows: Any, columns: Columns) -> bool:
-        """Texts and nothing to predict from them."""
-        names = rows.column_names
-        there = columns.text in names if columns.text else any(n in names for n in COLUMNS)
-        labels = {*TEXT_COLUMNS["label"], *TEXT_COLUMNS["pair"]}
-        return there and columns.label is None and columns.pair is None and not labels & set(names)
+        """Texts and nothing beside them, which might be a label under any name."""
+        known = [columns.text] if columns.text else COLUMNS
+        alone = len(rows.column_names) == 1 and rows.column_names[0] in known
+        return alone and columns.label is None and columns.pair is None
 
     def config(self, rows: Any, columns: Columns) -> dict[str, Any]:
         column(rows, columns.text, COLUMNS, "text", "--text-column")
@@ -33,6 +32,17 @@ class CausalLMKind(Kind):
         task = CausalLM.from_artifact(source)
         task.encoder.truncate(max_length)
         return task
+
+    def network(self, source: Artifact, config: dict[str, Any], load: Any) -> Any:
+        """Raises CheckpointError for an encoder: it would learn to copy the token that it should predict."""
+        network = super().network(source, config, load)
+        if _looks_ahead(network):
+            raise CheckpointError(
+                f"Expected a decoder for causal-lm, received an encoder ({type(network).__name__}): its "
+                "tokens see those behind them.",
+                hint="Give a decoder such as GPT-2; to classify texts, name the label with --label-column.",
+            )
+        return network
 
     def targets(self, task: Task, labelled: Labelled) -> dict[str, list[np.ndarray]]:
         """The tokens themselves, which the model shifts by one; a token of two windows is learned once."""
@@ -51,6 +61,15 @@ class CausalLMKind(Kind):
 
     def outputs(self, network: Any) -> dict[str, tuple[int | str, ...]]:
         return {OUTPUT: ("batch", "sequence")}
+
+
+def _looks_ahead(network: Any) -> bool:
+    """Whether what the model says at a token depends on the tokens behind it."""
+    import torch
+
+    with torch.no_grad():
+        one, other = network.eval()(input_ids=torch.tensor([[1, 2, 3, 4], [1, 2, 5, 6]])).logits[:, 0]
+    return not torch.allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 KIND = CausalLMKind()

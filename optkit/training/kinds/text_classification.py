@@ -19,7 +19,8 @@ class TextClassificationKind(Kind):
     auto_class = "AutoModelForSequenceClassification"
 
     def fits(self, rows: Any, columns: Columns) -> bool:
-        return True
+        """Whether there is a label; what is read for it, `config` says."""
+        return columns.label is not None or any(n in rows.column_names for n in COLUMNS["label"])
 
     def config(self, rows: Any, columns: Columns) -> dict[str, Any]:
         labels, problem = _labels_of(rows, columns)
