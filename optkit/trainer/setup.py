@@ -183,6 +183,9 @@ def callbacks(
                 )
             progress(f"loss {float(loss):.3f}", state.global_step / max(1, state.max_steps))
 
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_log = True  # so that every step's loss is looked at before a checkpoint is kept
+
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
             evaluated(float(state.epoch), float(metrics["eval_score"]))
 

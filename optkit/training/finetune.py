@@ -16,7 +16,7 @@ import numpy as np
 from optkit.artifact import Artifact, copy_side_files, seal
 from optkit.checkpoint import fetch, model_inputs
 from optkit.data import Data
-from optkit.errors import CheckpointError, RecipeError
+from optkit.errors import CheckpointError, PassError, RecipeError
 from optkit.files import check_free, staged, write_text, writing
 from optkit.task import Columns, Labelled, Task
 from optkit.text import pad_token
@@ -39,7 +39,7 @@ __all__ = ["FinetuneSettings", "finetune"]
 
 #: TensorBoard's folder, in the checkpoint beside the weights.
 BOARD = "tensorboard"
-#: What is kept of every tenth step.
+#: What is kept of every tenth step and of each epoch's last.
 LOGGED = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
 
@@ -63,7 +63,7 @@ def finetune(
     them. `evaluated(epoch, score)` is told of each.
     The same call resumes after the last whole epoch. Under torchrun every process trains its share of
     each batch, and only rank 0 writes. Raises DataError for data with a single class, PassError when
-    the loss is no number, RecipeError for settings that do not fit the task or the machine.
+    the loss or an answer is no number, RecipeError for settings that do not fit the task or the machine.
 
     >>> finetune("all-MiniLM-L6-v2", "../shared/data/sst2", "models/sst2")  # doctest: +SKIP
     """
@@ -226,8 +226,16 @@ def _collate(kind: Kind, task: Task, network: Any, splits: tuple[Labelled, ...])
 def _answers(
     task: Task, shapes: dict[str, tuple[int | str, ...]], labelled: Labelled, predictions: Any
 ) -> np.ndarray:
-    """Per example, from the Trainer's padded outputs in the order of the rows."""
+    """Per example, from the Trainer's padded outputs in the order of the rows.
+
+    Raises PassError where they are no numbers: an update may spoil the weights behind a loss that is one.
+    """
     arrays = predictions if isinstance(predictions, tuple) else (predictions,)
+    if not all(np.isfinite(array).all() for array in arrays[: len(shapes)]):
+        raise PassError(
+            "Expected numbers as the model's answers on validation, received others: training has diverged.",
+            hint="Lower the learning rate; the same command resumes from the last whole epoch.",
+        )
     lengths = labelled.encoded.lengths
     outputs: dict[str, list[np.ndarray]] = {}
     for (name, shape), array in zip(shapes.items(), arrays):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from optkit import load
@@ -7,6 +9,7 @@ from optkit.artifact import Artifact
 from optkit.errors import DataError, OutputError, PassError, RecipeError
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests.conftest import write_jsonl
+from tests.training.conftest import learnable_sentences
 
 FAST = FinetuneSettings(epochs=3, batch=16, learning_rate=5e-3, max_length=16)
 
@@ -95,6 +98,36 @@ def test_a_loss_that_is_no_number_stops_with_step_and_epoch(checkpoint, learnabl
     with pytest.raises(PassError, match="The loss is nan at step"):
         finetune(checkpoint, learnable, tmp_path / "out", wild)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "rate", "said"),
+    [
+        (96, 32, 1e30, "The loss is nan at step"),
+        (96, 96, 1e30, "answers on validation, received others"),
+    ],
+    ids=["nine steps", "one step"],
+)
+def test_a_run_that_ends_between_two_looks_is_looked_at(
+    checkpoint, learnable, tmp_path, rows, batch, rate, said
+):
+    write_jsonl(tmp_path / "train.jsonl", learnable_sentences(rows))
+    shutil.copyfile(learnable / "validation.jsonl", tmp_path / "validation.jsonl")
+    epochs = 1 if batch == rows else 3
+    wild = FinetuneSettings(epochs=epochs, batch=batch, learning_rate=rate, warmup=0, max_length=16)
+    with pytest.raises(PassError, match=said):
+        finetune(checkpoint, tmp_path, tmp_path / "out", wild)
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out.work-*/checkpoint-*")), "no checkpoint of what diverged"
+
+
+def test_a_short_run_has_its_curves(checkpoint, learnable, tmp_path):
+    short = FinetuneSettings(epochs=2, batch=32, max_length=16)
+    made = finetune(checkpoint, learnable, tmp_path / "out", short)
+    losses = made.lineage[-1]["notes"]["losses"]
+    assert [x["step"] for x in losses] == [5, 10], "each epoch's end, and every tenth step"
+    assert all({"loss", "learning_rate", "grad_norm"} <= set(x) for x in losses)
+    assert (made.path / "training.html").read_text(encoding="utf-8").count("<svg") == 4
 
 
 @pytest.mark.parametrize(
