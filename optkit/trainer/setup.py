@@ -13,6 +13,7 @@ import numpy as np
 from optkit.errors import PassError
 from optkit.files import read_json
 from optkit.trainer.distributed import World
+from optkit.trainer.patience import early_stopping
 from optkit.trainer.settings import OPTIMIZERS, FinetuneSettings
 
 Progress = Callable[[str, float | None], None]
@@ -70,6 +71,13 @@ def trainer_class() -> Any:
                 new = {id(p) for n, p in names if n.replace("_fsdp_wrapped_module.", "") in self._new}
                 speed_up(optimizer, new, self._new_rate)
             return optimizer
+
+        def _run_epoch(self, *args: Any, **settings: Any) -> None:
+            """Nothing, where a run is over that was killed before its result lay in place."""
+            if self.state.global_step >= self.state.max_steps:
+                self.control.should_training_stop = True
+            if not self.control.should_training_stop:
+                super()._run_epoch(*args, **settings)
 
         def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
             """A checkpoint whose weights have the names of the modules.
@@ -169,7 +177,7 @@ def callbacks(
     """The watch over loss and score; early stopping with `patience`; with `board`, a folder, TensorBoard's
     events where it is installed.
     """
-    from transformers import EarlyStoppingCallback, TrainerCallback
+    from transformers import TrainerCallback
 
     class Watch(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
@@ -191,7 +199,7 @@ def callbacks(
 
     found: list[Any] = [Watch()]
     if settings.patience is not None:
-        found.append(EarlyStoppingCallback(settings.patience))
+        found.append(early_stopping(settings.patience))
     if board is not None and World.current().is_first and find_spec("tensorboard"):
         from torch.utils.tensorboard import SummaryWriter
         from transformers.integrations import TensorBoardCallback

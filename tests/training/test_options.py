@@ -115,6 +115,30 @@ def test_patience_ends_the_run(checkpoint, tmp_path):
     assert len(made.lineage[-1]["notes"]["history"]) < 9
 
 
+@pytest.mark.parametrize("moment", ["before its last epoch is kept", "when it is saved"])
+@pytest.mark.parametrize("asked", [{"epochs": 9, "patience": 2}, {"epochs": 2.5}], ids=["patience", "part"])
+def test_a_killed_run_ends_where_an_uninterrupted_one_does(checkpoint, tmp_path, monkeypatch, asked, moment):
+    rows = [{"text": "a film", "label": "ab"[i % 2]} for i in range(64)]  # nothing to learn
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    whole = finetune(checkpoint, tmp_path, tmp_path / "whole", settings(**asked))
+    looks = len(whole.lineage[-1]["notes"]["history"])
+
+    def killed(epoch, *_):
+        if moment == "when it is saved" or epoch > looks - 1:
+            raise KeyboardInterrupt
+
+    hears = {"evaluated": killed} if moment != "when it is saved" else {}
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        if not hears:
+            patched.setattr("optkit.training.finetune.staged", killed)
+        finetune(checkpoint, tmp_path, tmp_path / "out", settings(**asked), **hears)
+    again = finetune(checkpoint, tmp_path, tmp_path / "out", settings(**asked))
+    assert again.lineage[-1]["notes"]["history"] == whole.lineage[-1]["notes"]["history"]
+    assert again.lineage[-1]["notes"]["losses"] == whole.lineage[-1]["notes"]["losses"]
+    assert again.manifest["files"]["model.safetensors"] == whole.manifest["files"]["model.safetensors"]
+
+
 def test_adapters_train_in_place_of_the_weights_and_are_merged(checkpoint, learnable, tmp_path):
     pytest.importorskip("peft")
     asked = settings(epochs=3, lora=2, learning_rate=2e-2)
