@@ -74,8 +74,7 @@ class ImageClassification(TextClassification):
     def read(self, rows: Any, columns: Columns) -> Labelled:
         name = column(rows, columns.text, COLUMNS["image"], "image", "--text-column")
         label = column(rows, columns.label, COLUMNS["label"], "label", "--label-column")
-        names = getattr(rows.features.get(label), "names", None)
-        references = [self._reference(v, i, names) for i, v in enumerate(rows[label])]
+        references = self.references(rows, label)
         inputs = list(rows[name])
         sources = [x if isinstance(x, str) else f"image {i}" for i, x in enumerate(inputs)]
         paths = inputs if all(isinstance(x, str) for x in inputs) else []

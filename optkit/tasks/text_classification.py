@@ -101,10 +101,16 @@ class TextClassification(Task):
         label = column(rows, columns.label, COLUMNS["label"], "label", "--label-column")
         first = _texts(rows, text)
         inputs: list[Any] = list(zip(first, _texts(rows, pair))) if pair else first
-        names = getattr(rows.features.get(label), "names", None)
-        references = [self._reference(v, i, names) for i, v in enumerate(rows[label])]
+        references = self.references(rows, label)
         sources = [x if isinstance(x, str) else BETWEEN.join(x) for x in inputs]
         return Labelled(self.encode(inputs), references, sources, inputs)
+
+    def references(self, rows: Any, name: str) -> list[Any]:
+        """The labels in column `name` as indices, 0/1 flags, or values. DataError names the row."""
+        values, names = list(rows[name]), label_names(rows, name)
+        if self.problem == MULTI and not names and self._are_flags(values, name):
+            return [[int(v) for v in value] for value in values]
+        return [self._reference(v, i, names) for i, v in enumerate(values)]
 
     def decode(self, outputs: Outputs) -> list[Classification]:
         logits = np.stack(list(outputs["logits"])).astype(np.float64)
@@ -192,13 +198,38 @@ class TextClassification(Task):
             return self._flags(value, row, names)
         return self._index(value, row, names)
 
+    def _are_flags(self, values: list[Any], name: str) -> bool:
+        """Whether the lists hold a 0/1 flag per label, not labels: as [0, 1] may be both, all rows decide.
+
+        Raises DataError where they do not.
+        """
+        lists = [v for v in values if isinstance(v, (list, tuple))]
+        found = [v for value in lists for v in value]
+        if len(lists) < len(values) or not found or not all(v in (0, 1) for v in found):
+            return False
+        count = len(self.labels)
+        odd = next((row for row, value in enumerate(lists) if len(value) != count), None)
+        twice = any(len(set(value)) < len(value) for value in lists)
+        if odd is None and (twice or not all(type(v) is int for v in found) or (count == 1 and 1 in found)):
+            return True
+        if odd is not None and not twice:
+            return False
+        if odd is not None:
+            raise DataError(
+                f"Expected {count} flags, one per label, in column {name!r}, row {odd}, received "
+                f"{lists[odd]!r}."
+            )
+        raise DataError(
+            f"Cannot tell whether the lists in column {name!r} hold a flag per label or the labels' numbers: "
+            f"{lists[0]!r} may be both in all {len(lists)} rows.",
+            hint=f"Write labels by name ({', '.join(self.labels)}), or flags as true and false.",
+        )
+
     def _flags(self, value: Any, row: int, names: list[str] | None) -> list[int]:
         if not isinstance(value, (list, tuple)):
             raise DataError(
                 f"Expected a list of labels in row {row} (the model is multi-label), received {value!r}."
             )
-        if len(value) == len(self.labels) and all(v in (0, 1, 0.0, 1.0) for v in value):
-            return [int(v) for v in value]
         wanted = {self._index(v, row, names) for v in value}
         return [int(i in wanted) for i in range(len(self.labels))]
 
@@ -225,6 +256,13 @@ class TextClassification(Task):
             f"{', '.join(self.labels[:10])}{' ...' if len(self.labels) > 10 else ''}.",
             hint=did_you_mean(str(value), self.labels),
         )
+
+
+def label_names(rows: Any, name: str) -> list[str] | None:
+    """Names of the labels where column `name` holds indices into them, one or a list in each row."""
+    feature = rows.features.get(name)
+    feature = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
+    return getattr(feature, "names", None)
 
 
 def _labels(config: dict[str, Any]) -> list[str]:

@@ -117,6 +117,43 @@ def test_multi_label(make_task):
     assert task.score(task.answers(outputs), read.references) == pytest.approx(4 / 5)
 
 
+@pytest.mark.parametrize(
+    ("count", "label", "wanted"),
+    [
+        (2, [[0, 1], [0]], [[1, 1], [1, 0]]),
+        (2, [[0, 1], []], [[1, 1], [0, 0]]),
+        (2, [[0, 1], [0, 0]], [[0, 1], [0, 0]]),
+        (2, [[1, 0], [1, 1]], [[1, 0], [1, 1]]),
+        (2, [[False, True], [True, False]], [[0, 1], [1, 0]]),
+        (2, [[0.0, 1.0]], [[0, 1]]),
+        (3, [[0, 1], [1]], [[1, 1, 0], [0, 1, 0]]),
+        (3, [[0, 1, 0], [1, 0, 0]], [[0, 1, 0], [1, 0, 0]]),
+        (1, [[0], [1]], [[0], [1]]),
+    ],
+)
+def test_flags_and_indices_are_told_apart_by_all_rows(make_task, count, label, wanted):
+    task = make_task("abc"[:count], problem_type="multi_label_classification")
+    assert task.read(table(text=["x"] * len(label), label=label), Columns()).references == wanted
+
+
+@pytest.mark.parametrize("label", [[[0, 1]], [[0, 1], [1, 0]]])
+def test_what_may_be_flags_or_indices_is_not_guessed(make_task, label):
+    task = make_task(("a", "b"), problem_type="multi_label_classification")
+    with pytest.raises(DataError, match="a flag per label or the labels' numbers") as found:
+        task.read(table(text=["x"] * len(label), label=label), Columns())
+    assert "by name (a, b)" in found.value.hint
+    with pytest.raises(DataError, match="Expected 2 flags, one per label, in column 'label', row 1"):
+        task.read(table(text=["x", "y"], label=[[0, 0], [1]]), Columns())
+
+
+def test_lists_of_class_labels_keep_their_names(make_task):
+    task = make_task(("b", "a"), problem_type="multi_label_classification")
+    names = datasets.ClassLabel(names=["a", "b"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.List(names)})
+    rows = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [[0, 1], [1]]}, features=features)
+    assert task.read(rows, Columns()).references == [[1, 1], [1, 0]]
+
+
 def test_regression(make_task):
     task = make_task(("value",))
     assert (task.problem, task.metric) == ("regression", "spearman")

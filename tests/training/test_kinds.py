@@ -100,6 +100,17 @@ def test_numbers_are_ordered_by_size_and_flags_are_counted():
     assert labels_of("text-classification", text=["a", "b"], label=[[2], [10, 0]]) == ["0", "2", "10"]
 
 
+def test_lists_of_class_labels_keep_their_names():
+    import datasets
+
+    names = datasets.ClassLabel(names=["joy", "anger"])
+    features = datasets.Features({"text": datasets.Value("string"), "labels": datasets.List(names)})
+    rows = datasets.Dataset.from_dict({"text": ["x", "y"], "labels": [[0, 1], [1]]}, features=features)
+    config = open_kind("text-classification", None, Columns())[1].config(rows, Columns())
+    assert list(config["id2label"].values()) == ["joy", "anger"]
+    assert config["problem_type"] == "multi_label_classification"
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
