@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from optkit.files import check_free, staged, write_text, writing
 from optkit.task import Columns, Labelled, Task
 from optkit.text import pad_token
 from optkit.trainer.adapters import adapt
+from optkit.trainer.batches import MASS, Rows, mass, places
 from optkit.trainer.distributed import World
 from optkit.trainer.settings import FinetuneSettings
 from optkit.trainer.setup import (
@@ -86,7 +86,8 @@ def finetune(
     validation = kind.prepared(goal.read(examples.split("validation"), columns))
     new: set[str] = set()
     network = kind.network(source, config, _loader(source, new))
-    loss = _loss(kind, goal, train, network, settings)
+    weights, soft = _weights(kind, goal, train, settings), settings.label_smoothing
+    loss = class_loss(network, weights, soft) if weights is not None or soft else None
     merge = adapt(network, kind.backbone(network), settings.lora) if settings.lora else lambda: None
     prints = [source.fingerprint(), *(examples.fingerprint(split) for split in ("train", "validation"))]
     key = [prints, asdict(settings), asdict(columns), name, config]
@@ -101,9 +102,9 @@ def finetune(
         trainer = trainer_class()(
             model=network,
             args=arguments(settings, work, world),
-            train_dataset=_rows(train, 0),
-            eval_dataset=_rows(validation, 1),
-            data_collator=_collate(kind, goal, network, (train, validation)),
+            train_dataset=Rows(train.encoded.lengths.tolist(), 0),
+            eval_dataset=Rows(validation.encoded.lengths.tolist(), 1),
+            data_collator=_collate(kind, goal, network, (train, validation), weights),
             preprocess_logits_for_metrics=kind.reduced,
             compute_metrics=lambda p: {"score": goal.score(answered(p[0]), validation.references)},
             compute_loss_func=loss,
@@ -151,10 +152,8 @@ def finetune(
     return Artifact.open(out)
 
 
-def _loss(
-    kind: Kind, task: Task, train: Labelled, network: Any, settings: FinetuneSettings
-) -> Callable[..., Any] | None:
-    """The loss where the model's own is not the one asked for. Raises RecipeError."""
+def _weights(kind: Kind, task: Task, train: Labelled, settings: FinetuneSettings) -> np.ndarray | None:
+    """The classes' weights in the loss, where they are asked for. Raises RecipeError where there are none."""
     balanced = settings.class_weights == "balanced"
     if not balanced and not settings.label_smoothing:
         return None
@@ -164,7 +163,7 @@ def _loss(
         raise RecipeError(f"{asked} is for one class per example or word, which this data does not have.")
     # As scikit-learn's "balanced"; a class that train lacks weighs nothing.
     weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)) * (counts > 0)
-    return class_loss(network, weights if balanced else None, settings.label_smoothing)
+    return weights if balanced else None
 
 
 def _loader(source: Artifact, new: set[str]) -> Any:
@@ -199,26 +198,23 @@ def _loader(source: Artifact, new: set[str]) -> Any:
     return load
 
 
-def _rows(labelled: Labelled, split: int) -> Any:
-    """A data set for the Trainer: the place of each encoded row, and lengths to group by."""
-    import datasets
-
-    lengths = labelled.encoded.lengths.tolist()
-    index = list(range(len(lengths)))
-    return datasets.Dataset.from_dict({"split": [split] * len(index), "index": index, "length": lengths})
-
-
-def _collate(kind: Kind, task: Task, network: Any, splits: tuple[Labelled, ...]) -> Any:
+def _collate(
+    kind: Kind, task: Task, network: Any, splits: tuple[Labelled, ...], weights: np.ndarray | None
+) -> Any:
+    """Of the first split, which is trained on, batches have a mass; `weights` are those of the classes."""
     import torch
 
     names = model_inputs(network)
     targets = [kind.targets(task, labelled) for labelled in splits]
 
-    def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-        split = items[0]["split"]
-        batch = kind.collate(splits[split].encoded, targets[split], [item["index"] for item in items])
+    def collate(items: list[dict[str, int]]) -> dict[str, Any]:
+        split, found = items[0]["split"], places(items)
+        batch = kind.collate(splits[split].encoded, targets[split], found or [0])
         wanted = {*names, *targets[split]}
-        return {name: torch.from_numpy(value) for name, value in batch.items() if name in wanted}
+        made = {name: torch.from_numpy(value) for name, value in batch.items() if name in wanted}
+        if split == 0:
+            made[MASS] = mass(len(found), batch.get("labels"), weights) if found else 0.0
+        return made
 
     return collate
 
