@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from optkit.trainer.setup import (
     last_checkpoint,
     trainer_class,
 )
+from optkit.trainer.sharded import whole_weights
 from optkit.training.kinds import Kind, open_kind
 from optkit.training.page import PAGE, render
 
@@ -85,10 +87,14 @@ def finetune(
     train = kind.prepared(goal.read(rows, columns))
     validation = kind.prepared(goal.read(examples.split("validation"), columns))
     new: set[str] = set()
-    network = kind.network(source, config, _loader(source, new))
+
+    def start() -> tuple[Any, Callable[[], None]]:
+        made = kind.network(source, config, _loader(source, new))
+        return made, adapt(made, kind.backbone(made), settings.lora) if settings.lora else lambda: None
+
+    network, merge = start()
     weights, soft = _weights(kind, goal, train, settings), settings.label_smoothing
     loss = class_loss(network, weights, soft) if weights is not None or soft else None
-    merge = adapt(network, kind.backbone(network), settings.lora) if settings.lora else lambda: None
     prints = [source.fingerprint(), *(examples.fingerprint(split) for split in ("train", "validation"))]
     key = [prints, asdict(settings), asdict(columns), name, config]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
@@ -118,9 +124,9 @@ def finetune(
         if type(goal).table is not Task.table:  # of the best epoch, which may lie before a resumed run
             predictions = trainer.predict(trainer.eval_dataset).predictions
             table = [asdict(x) for x in goal.table(answered(predictions), validation.references)]
-        if settings.fsdp:
-            network.load_state_dict(trainer.accelerator.get_state_dict(trainer.model_wrapped))
-    merge()
+        if settings.fsdp and (found := whole_weights(trainer.model_wrapped)):
+            network, merge = start()
+            network.load_state_dict(found)
     logged = trainer.state.log_history
     step = {
         "pass": "finetune",
@@ -140,6 +146,7 @@ def finetune(
         "seconds": round(time.monotonic() - begun, 3),
     }
     if world.is_first:
+        merge()
         with staged(out, force) as folder:
             kind.save(network, folder)
             copy_side_files(source.path, folder, but=("config.json",))
