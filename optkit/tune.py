@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact
+from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import RecipeError, WorkerError
 from optkit.files import check_free, staged, writing
@@ -55,6 +56,7 @@ def tune(
 ) -> StudyResult:
     """Search `space` over the fields of `FinetuneSettings`; the best trial's checkpoint lies at `out`.
 
+    `model` is what `finetune` takes, a folder or a hub name, and so is `data`.
     `space` as `Space.parse` takes it; a field that is not in it keeps its default. `trials` counts the
     finished trials of the study over all processes and runs: the same call resumes, and a larger number
     goes on. `storage` is a URL that processes and machines can share (default: a SQLite file in the
@@ -71,7 +73,7 @@ def tune(
     folder = out.with_name(f"{out.name}.study")
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
     check_free(out, force or page.is_of(out, name, shown(url)))
-    source, examples = Artifact.open(model), Data(str(data))
+    source, examples = fetch(model), Data(str(data))
     metric, task = _metric(source, examples, columns, task)
     facts = {
         "task": task,

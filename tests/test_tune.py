@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from optkit import load
 from optkit.artifact import Artifact
+from optkit.cli import app
 from optkit.errors import DataError, OutputError, RecipeError
 from optkit.tune import tune
 from tests.conftest import sentences, write_jsonl
@@ -146,6 +148,22 @@ def test_bad_data_and_names_stop_before_any_trial(checkpoint, learnable, tmp_pat
     with pytest.raises(RecipeError, match="epochs cannot be 'many'"):
         tune(checkpoint, learnable, tmp_path / "out", ["epochs=many"])
     assert [p.name for p in tmp_path.iterdir()] == ["train.jsonl"]
+
+
+def test_a_hub_name_is_taken_as_finetune_takes_it(checkpoint, learnable, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("optkit.checkpoint._download", lambda name: asked.append(name) or checkpoint)
+    tune("owner/name", learnable, tmp_path / "out", ["epochs=1", "max_length=16"], trials=1, sampler="random")
+    assert asked == ["owner/name"]
+    assert Artifact.open(tmp_path / "out").lineage[-1]["parameters"]["model"] == str(checkpoint)
+
+
+def test_a_name_that_is_neither_folder_nor_on_the_hub_stops_before_any_trial(learnable, tmp_path):
+    command = ["tune", "nobody/nothing", "--data", str(learnable), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code
+    assert "could not be had from the hub" in str(done.exception or done.output)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_hopeless_trial_is_stopped_after_an_epoch(checkpoint, learnable, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import typer
 
 
 def tune(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A pretrained encoder's folder.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A pretrained model's folder, or a hub name.")],
     data: Annotated[str, typer.Option(help="Folder of train/validation files, one file, or a hub data set.")],
     out: Annotated[Path, typer.Option(help="The folder for the best checkpoint.")],
     space: Annotated[

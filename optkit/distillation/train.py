@@ -21,6 +21,7 @@ from optkit.examples import EncodedSet
 from optkit.files import writing
 from optkit.session import Feeds, Session, TensorSpec, infer_all
 from optkit.task import Labelled, Task
+from optkit.trainer.batches import MASS, SHARE, Rows, mass, places, shared
 from optkit.trainer.distributed import World
 from optkit.trainer.settings import FinetuneSettings
 from optkit.trainer.setup import Progress, arguments, callbacks, last_checkpoint, trainer_class
@@ -87,8 +88,8 @@ def distill(
         trainer = _trainer_class()(
             model=student,
             args=set_up,
-            train_dataset=_rows(train.encoded),
-            eval_dataset=_rows(validation.encoded),
+            train_dataset=Rows(train.encoded.lengths.tolist()),
+            eval_dataset=Rows(validation.encoded.lengths.tolist(), 1),
             data_collator=_collate(train, names, lessons),
             callbacks=callbacks(settings, lambda text, done: progress(text, 0.3 + 0.7 * (done or 0.0))),
         )
@@ -182,6 +183,7 @@ def _trainer_class() -> Any:
         control: Any
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+            share = inputs.pop(SHARE)
             model.eval()  # the teacher answers without dropout; noise would be one more thing to learn
             with fake_int8(self.goal.student, on=self.is_int8):
                 found, answer = self.goal.loss(model, **inputs)
@@ -191,6 +193,7 @@ def _trainer_class() -> Any:
                     f"epoch {self.state.epoch:.2f}.",
                     hint=f"Lower the learning rate. The checkpoints before lie in {self.args.output_dir!r}.",
                 )
+            found = shared(found, answer, share)
             return (found, answer) if return_outputs else found
 
         @property
@@ -208,21 +211,16 @@ def _trainer_class() -> Any:
     return DistillTrainer
 
 
-def _rows(encoded: EncodedSet) -> Any:
-    import datasets
-
-    lengths = encoded.lengths.tolist()
-    return datasets.Dataset.from_dict({"index": list(range(len(lengths))), "length": lengths})
-
-
 def _collate(train: Texts, names: list[str], lessons: Lessons) -> Callable[[list[dict[str, int]]], Any]:
     import torch
 
     def collate(items: list[dict[str, int]]) -> dict[str, Any]:
-        indices = [item["index"] for item in items]
+        found = places(items)
+        indices = found or [0]
         batch = train.encoded.batch(np.array(indices))
         feeds = {name: torch.from_numpy(batch[name]) for name in names}
         told = lessons(indices, feeds)
-        return {"feeds": feeds, "told": vars(told), "labels": torch.from_numpy(train.labels[indices])}
+        labels = torch.from_numpy(train.labels[indices])
+        return {"feeds": feeds, "told": vars(told), "labels": labels, MASS: mass(len(found))}
 
     return collate

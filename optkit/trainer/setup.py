@@ -12,6 +12,7 @@ import numpy as np
 
 from optkit.errors import PassError
 from optkit.files import read_json
+from optkit.trainer.batches import MASS, SHARE, grouped, shared
 from optkit.trainer.distributed import World
 from optkit.trainer.patience import early_stopping
 from optkit.trainer.settings import OPTIMIZERS, FinetuneSettings
@@ -22,27 +23,14 @@ Evaluated = Callable[[float, float], None]
 
 
 def trainer_class() -> Any:
-    """The Trainer, whose batches hold neighbours in length and depend on the whole batch only.
+    """The Trainer, whose steps depend on the whole batch only, in however many parts it is computed.
 
-    Its own sampler groups by the batch of one process, so that two processes would train in another order.
+    It trains on `Rows`, and its collator puts the `MASS` of each batch beside the model's inputs.
     """
     import torch
     from safetensors.torch import save_file
     from transformers import Trainer
-    from transformers.trainer_pt_utils import LengthGroupedSampler
     from transformers.utils import SAFE_WEIGHTS_NAME
-
-    class Grouped(LengthGroupedSampler):
-        """The order of an epoch follows from seed and epoch alone: a resumed run continues it."""
-
-        seed, epoch = 0, 0
-
-        def set_epoch(self, epoch: int) -> None:
-            self.epoch = epoch
-
-        def __iter__(self) -> Any:
-            self.generator.manual_seed(self.seed + self.epoch)
-            return super().__iter__()
 
     class GroupedTrainer(Trainer):
         """`new` names the weights that learn `new_rate` times as fast as the others."""
@@ -52,16 +40,33 @@ def trainer_class() -> Any:
         ) -> None:
             self._new, self._new_rate = new, new_rate
             super().__init__(*args, **settings)
-            # Classification heads take the count of targets and ignore it: the Trainer would then
-            # multiply their loss by the number of processes, and not divide it by accumulated parts.
-            self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = False
+            # The Trainer's own scaling counts targets: not their weights, and most heads ignore the count.
+            self.model_accepts_loss_kwargs, self.loss_is_scaled_for_ga = False, True
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             rows = train_dataset if train_dataset is not None else self.train_dataset
-            whole = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-            sampler = Grouped(whole, lengths=list(rows["length"]), generator=torch.Generator())
-            sampler.seed = self.args.seed
-            return sampler
+            parts = self.args.train_batch_size * self.args.world_size
+            whole = parts * self.args.gradient_accumulation_steps
+            return grouped(rows, whole, parts if self.args.world_size > 1 else 1, self.args.seed)
+
+        def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list, None]:
+            """The parts of one step, each with its `SHARE`; gradients are then the mean over processes."""
+            batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+            masses = [batch.pop(MASS) for batch in batches]
+            total: Any = sum(masses)
+            if self.args.world_size > 1:
+                total = self.accelerator.reduce(torch.tensor(total, device=device), "sum")
+            for batch, mass in zip(batches, masses):
+                batch[SHARE] = mass * self.args.world_size / total if mass else None
+            return batches, None
+
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            share = inputs.pop(SHARE, 1.0)  # in evaluation there is none
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+            loss = shared(loss, outputs, share)
+            return (loss, outputs) if return_outputs else loss
 
         def create_optimizer(self, model: Any = None) -> Any:
             first = self.optimizer is None
@@ -72,12 +77,12 @@ def trainer_class() -> Any:
                 speed_up(optimizer, new, self._new_rate)
             return optimizer
 
-        def _run_epoch(self, **settings: Any) -> None:
+        def _run_epoch(self, *args: Any, **settings: Any) -> None:
             """Nothing, where a run is over that was killed before its result lay in place."""
             if self.state.global_step >= self.state.max_steps:
                 self.control.should_training_stop = True
             if not self.control.should_training_stop:
-                super()._run_epoch(**settings)
+                super()._run_epoch(*args, **settings)
 
         def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
             """A checkpoint whose weights have the names of the modules.
@@ -119,7 +124,7 @@ def arguments(settings: FinetuneSettings, folder: Path, world: World) -> Any:
     from transformers import TrainingArguments
 
     gpu = torch.cuda.is_available()
-    return TrainingArguments(
+    made = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=world.share(settings),
@@ -137,6 +142,7 @@ def arguments(settings: FinetuneSettings, folder: Path, world: World) -> Any:
         seed=settings.seed,
         use_cpu=not gpu,
         ddp_backend=("nccl" if gpu else "gloo") if world.size > 1 else None,
+        average_tokens_across_devices=False,  # it multiplies a loss that is no sum over tokens
         ddp_find_unused_parameters=world.size > 1,  # BERT's pooler has no gradient in some tasks
         remove_unused_columns=False,
         eval_strategy="epoch",
@@ -151,6 +157,8 @@ def arguments(settings: FinetuneSettings, folder: Path, world: World) -> Any:
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
+    made._n_gpu = min(made.n_gpu, 1)  # or one process takes all GPUs, and a batch on each
+    return made
 
 
 def last_checkpoint(folder: Path) -> str | None:

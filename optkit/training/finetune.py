@@ -21,6 +21,7 @@ from optkit.files import check_free, staged, write_text, writing
 from optkit.task import Columns, Labelled, Task
 from optkit.text import pad_token
 from optkit.trainer.adapters import adapt
+from optkit.trainer.batches import MASS, Rows, mass, places
 from optkit.trainer.distributed import World
 from optkit.trainer.settings import FinetuneSettings
 from optkit.trainer.setup import (
@@ -32,6 +33,7 @@ from optkit.trainer.setup import (
     last_checkpoint,
     trainer_class,
 )
+from optkit.trainer.sharded import whole_weights
 from optkit.training.kinds import Kind, open_kind
 from optkit.training.page import PAGE, render
 
@@ -85,9 +87,14 @@ def finetune(
     train = kind.prepared(goal.read(rows, columns))
     validation = kind.prepared(goal.read(examples.split("validation"), columns))
     new: set[str] = set()
-    network = kind.network(source, config, _loader(source, new))
-    loss = _loss(kind, goal, train, network, settings)
-    merge = adapt(network, kind.backbone(network), settings.lora) if settings.lora else lambda: None
+
+    def start() -> tuple[Any, Callable[[], None]]:
+        made = kind.network(source, config, _loader(source, new))
+        return made, adapt(made, kind.backbone(made), settings.lora) if settings.lora else lambda: None
+
+    network, merge = start()
+    weights, soft = _weights(kind, goal, train, settings), settings.label_smoothing
+    loss = class_loss(network, weights, soft) if weights is not None or soft else None
     prints = [source.fingerprint(), *(examples.fingerprint(split) for split in ("train", "validation"))]
     key = [prints, asdict(settings), asdict(columns), name, config]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
@@ -101,9 +108,9 @@ def finetune(
         trainer = trainer_class()(
             model=network,
             args=arguments(settings, work, world),
-            train_dataset=_rows(train, 0),
-            eval_dataset=_rows(validation, 1),
-            data_collator=_collate(kind, goal, network, (train, validation)),
+            train_dataset=Rows(train.encoded.lengths.tolist(), 0),
+            eval_dataset=Rows(validation.encoded.lengths.tolist(), 1),
+            data_collator=_collate(kind, goal, network, (train, validation), weights),
             preprocess_logits_for_metrics=kind.reduced,
             compute_metrics=lambda p: {"score": goal.score(answered(p[0]), validation.references)},
             compute_loss_func=loss,
@@ -117,9 +124,9 @@ def finetune(
         if type(goal).table is not Task.table:  # of the best epoch, which may lie before a resumed run
             predictions = trainer.predict(trainer.eval_dataset).predictions
             table = [asdict(x) for x in goal.table(answered(predictions), validation.references)]
-        if settings.fsdp:
-            network.load_state_dict(trainer.accelerator.get_state_dict(trainer.model_wrapped))
-    merge()
+        if settings.fsdp and (found := whole_weights(trainer.model_wrapped)):
+            network, merge = start()
+            network.load_state_dict(found)
     logged = trainer.state.log_history
     step = {
         "pass": "finetune",
@@ -139,6 +146,7 @@ def finetune(
         "seconds": round(time.monotonic() - begun, 3),
     }
     if world.is_first:
+        merge()
         with staged(out, force) as folder:
             kind.save(network, folder)
             copy_side_files(source.path, folder, but=("config.json",))
@@ -151,10 +159,8 @@ def finetune(
     return Artifact.open(out)
 
 
-def _loss(
-    kind: Kind, task: Task, train: Labelled, network: Any, settings: FinetuneSettings
-) -> Callable[..., Any] | None:
-    """The loss where the model's own is not the one asked for. Raises RecipeError."""
+def _weights(kind: Kind, task: Task, train: Labelled, settings: FinetuneSettings) -> np.ndarray | None:
+    """The classes' weights in the loss, where they are asked for. Raises RecipeError where there are none."""
     balanced = settings.class_weights == "balanced"
     if not balanced and not settings.label_smoothing:
         return None
@@ -164,7 +170,7 @@ def _loss(
         raise RecipeError(f"{asked} is for one class per example or word, which this data does not have.")
     # As scikit-learn's "balanced"; a class that train lacks weighs nothing.
     weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)) * (counts > 0)
-    return class_loss(network, weights if balanced else None, settings.label_smoothing)
+    return weights if balanced else None
 
 
 def _loader(source: Artifact, new: set[str]) -> Any:
@@ -199,26 +205,23 @@ def _loader(source: Artifact, new: set[str]) -> Any:
     return load
 
 
-def _rows(labelled: Labelled, split: int) -> Any:
-    """A data set for the Trainer: the place of each encoded row, and lengths to group by."""
-    import datasets
-
-    lengths = labelled.encoded.lengths.tolist()
-    index = list(range(len(lengths)))
-    return datasets.Dataset.from_dict({"split": [split] * len(index), "index": index, "length": lengths})
-
-
-def _collate(kind: Kind, task: Task, network: Any, splits: tuple[Labelled, ...]) -> Any:
+def _collate(
+    kind: Kind, task: Task, network: Any, splits: tuple[Labelled, ...], weights: np.ndarray | None
+) -> Any:
+    """Of the first split, which is trained on, batches have a mass; `weights` are those of the classes."""
     import torch
 
     names = model_inputs(network)
     targets = [kind.targets(task, labelled) for labelled in splits]
 
-    def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-        split = items[0]["split"]
-        batch = kind.collate(splits[split].encoded, targets[split], [item["index"] for item in items])
+    def collate(items: list[dict[str, int]]) -> dict[str, Any]:
+        split, found = items[0]["split"], places(items)
+        batch = kind.collate(splits[split].encoded, targets[split], found or [0])
         wanted = {*names, *targets[split]}
-        return {name: torch.from_numpy(value) for name, value in batch.items() if name in wanted}
+        made = {name: torch.from_numpy(value) for name, value in batch.items() if name in wanted}
+        if split == 0:
+            made[MASS] = mass(len(found), batch.get("labels"), weights) if found else 0.0
+        return made
 
     return collate
 

@@ -17,7 +17,7 @@ from optkit.training.finetune import finetune
 from tests.conftest import sentences, write_jsonl
 from tests.training.conftest import learnable_sentences
 
-FLAGS = "--epochs 8 --batch 16 --learning-rate 1e-3 --max-length 16 --seed 0".split()  # noqa: SIM905
+FLAGS = "--epochs 8 --batch 16 --learning-rate 1e-3 --max-length 16 --seed 0 --class-weights balanced".split()  # noqa: SIM905
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
@@ -26,16 +26,37 @@ def test_a_batch_that_cannot_be_shared_is_refused():
     assert World(0, 2).share(FinetuneSettings(batch=16, accumulate=4)) == 2
 
 
-def test_parts_of_a_batch_train_as_the_whole(make_checkpoint, tmp_path):
+def weighted(count):
+    """One label is rare, so that parts of a batch hold unlike weights."""
+    return [row | {"label": "rare" if i % 7 == 0 else "usual"} for i, row in enumerate(sentences(count))]
+
+
+def words(count):
+    """Long texts and short ones: parts of a batch hold unlike numbers of targets, and the last one none."""
+    found = [row["text"].split()[: 2 + 9 * (i % 2)] for i, row in enumerate(sentences(count - 1))]
+    rows = [{"tokens": text, "tags": ["x" if w == "good" else "y" for w in text]} for text in found]
+    return [*rows, {"tokens": ["\u200b"], "tags": ["y"]}]
+
+
+@pytest.mark.parametrize(
+    ("make_rows", "asked"),
+    [(sentences, {}), (weighted, {"class_weights": "balanced"}), (words, {})],
+    ids=["plain", "weighted", "tokens"],
+)
+def test_parts_of_a_batch_train_as_the_whole(make_checkpoint, tmp_path, make_rows, asked):
+    """The last batch of 173 rows is short."""
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     checkpoint = make_checkpoint("bert", **still)
-    write_jsonl(tmp_path / "train.jsonl", sentences(160))
-    losses = []
-    for name, parts in (("one", 1), ("parts", 2)):
-        settings = FinetuneSettings(epochs=2, batch=16, learning_rate=1e-3, max_length=16, accumulate=parts)
-        made = finetune(checkpoint, tmp_path / "train.jsonl", tmp_path / name, settings)
-        losses.append([x["loss"] for x in made.lineage[-1]["notes"]["losses"]])
-    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+    write_jsonl(tmp_path / "train.jsonl", make_rows(173))
+    write_jsonl(tmp_path / "validation.jsonl", make_rows(30))
+    curves = []
+    for name, parts in (("one", 1), ("parts", 4)):
+        settings = FinetuneSettings(
+            epochs=2, batch=16, learning_rate=1e-3, max_length=16, accumulate=parts, **asked
+        )
+        made = finetune(checkpoint, tmp_path, tmp_path / name, settings)
+        curves.append([x[n] for x in made.lineage[-1]["notes"]["losses"] for n in ("loss", "grad_norm")])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-3)
 
 
 ONE = [sys.executable, "-m"]
@@ -44,12 +65,15 @@ TWO = [*ONE, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "
 
 @pytest.fixture(scope="module")
 def job(make_checkpoint, tmp_path_factory):
-    """Folder, (start, name) → command, environment. Two processes do not share 41 sentences evenly."""
+    """Folder, (start, name) → command, environment. Neither 41 sentences nor 167 are shared evenly (of the
+    last batch one process has none), and parts of a batch hold unlike weights of classes."""
     folder = tmp_path_factory.mktemp("job")
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # dropout differs per process
     checkpoint = make_checkpoint("bert", **still)
-    for split, count in (("train", 160), ("validation", 41)):
-        write_jsonl(folder / f"{split}.jsonl", learnable_sentences(count))
+    for split, count in (("train", 167), ("validation", 41)):
+        rows = enumerate(learnable_sentences(3 * count))
+        kept = [row for i, row in rows if row["label"] == "positive" or i % 4 == 0]
+        write_jsonl(folder / f"{split}.jsonl", kept[:count])
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -89,11 +113,12 @@ def test_two_processes_have_the_loss_curve_of_one(job, two):
     notes = [Artifact.open(folder / "one").lineage[-1]["notes"], made.lineage[-1]["notes"]]
     assert [n["processes"] for n in notes] == [1, 2]
     assert sorted(p.name for p in folder.iterdir()) == ["one", "two"]
-    steps, losses = zip(
-        *[([x["step"] for x in n["losses"]], [x["loss"] for x in n["losses"]]) for n in notes]
+    steps, losses, norms = (
+        [[x[name] for x in n["losses"]] for n in notes] for name in ("step", "loss", "grad_norm")
     )
     assert steps[0] == steps[1]
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+    assert norms[0] == pytest.approx(norms[1], rel=0.02, abs=1e-3)
     scores = [[e["score"] for e in n["history"]] for n in notes]
     assert scores[0] == scores[1], "41 examples are not split evenly, and counted once"
     assert (scores[0][0] * 41) == pytest.approx(round(scores[0][0] * 41))

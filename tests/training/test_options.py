@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -198,6 +200,28 @@ def test_sharding_is_refused_where_there_is_nothing_to_shard_over(checkpoint, le
         World(0, 2).check(FinetuneSettings(fsdp=True))
     with pytest.raises(RecipeError, match="in one process"):
         finetune(checkpoint, learnable, tmp_path / "out", settings(fsdp=True))
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_what_was_sharded_is_written_from_a_whole_network(checkpoint, learnable, tmp_path, monkeypatch, rank):
+    """As if over GPUs: the network that was trained keeps no weights of its own behind `whole_weights`."""
+    if rank:
+        pytest.importorskip("peft")
+    from optkit.training import finetune as module
+
+    def taken(network):
+        found = {name: w.clone() for name, w in network.state_dict().items()}
+        for w in network.state_dict().values():
+            w.zero_()
+        return found
+
+    plain = module.arguments
+    whole = finetune(checkpoint, learnable, tmp_path / "whole", settings(lora=rank))
+    monkeypatch.setattr(World, "check", lambda *_: None)
+    monkeypatch.setattr(module, "arguments", lambda s, *rest: plain(replace(s, fsdp=False), *rest))
+    monkeypatch.setattr(module, "whole_weights", taken)
+    made = finetune(checkpoint, learnable, tmp_path / "sharded", settings(lora=rank, fsdp=True))
+    assert made.manifest["files"]["model.safetensors"] == whole.manifest["files"]["model.safetensors"]
 
 
 def test_a_name_that_is_neither_folder_nor_on_the_hub_is_refused(learnable, tmp_path):

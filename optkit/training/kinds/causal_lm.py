@@ -20,9 +20,9 @@ class CausalLMKind(Kind):
 
     def fits(self, rows: Any, columns: Columns) -> bool:
         """Texts and nothing beside them, which might be a label under any name."""
-        (name, *others) = rows.column_names
-        there = name == columns.text if columns.text else name in COLUMNS
-        return there and not others and columns.label is None and columns.pair is None
+        known = [columns.text] if columns.text else COLUMNS
+        alone = len(rows.column_names) == 1 and rows.column_names[0] in known
+        return alone and columns.label is None and columns.pair is None
 
     def config(self, rows: Any, columns: Columns) -> dict[str, Any]:
         column(rows, columns.text, COLUMNS, "text", "--text-column")
