@@ -1,6 +1,6 @@
 """From the names of a space to a chain of passes.
 
-PASS.FIELD      a field of a pass, such as prune.share; 0 in prune.share or distill.epochs leaves it out
+PASS.FIELD      a field of a pass, such as prune.share; 0 in one of SWITCHES leaves its pass out
 PASS            true or false: whether that pass is there at all
 quantize        the last pass: an INT8 scheme with its engine, or none (fp32 in ONNX Runtime)
 """
@@ -21,13 +21,15 @@ from optkit.tuning.space import Space, Value
 
 LAST = "quantize"
 EXPORT = "export-onnx"
-#: Fields whose 0 leaves the pass out: nothing removed, nothing trained.
-SWITCHES = ("prune.share", "distill.epochs")
+#: Fields whose 0 leaves the pass out: nothing removed, nothing trained, all layers kept.
+SWITCHES = ("prune.share", "distill.epochs", "take-layers.layers")
 #: Fields that name what is read beside the checkpoint and the data: a folder, and a file.
 TEACHER, TEXTS = "distill.teacher", "distill.unlabelled"
 #: The order of `optkit compress`. Distillation repairs what the passes before it damaged; a pass that is not
 #: named here damages too. Texts are read by other tokens once the vocabulary is cut, so that comes last.
 CUTS, AFTER = ("take-layers", "prune", "prune-width"), ("distill", "prune-vocabulary")
+#: A model of fewer layers is not made shallower unless it is asked for.
+FEWEST_LAYERS = 4
 #: What is searched where nothing is asked for, beside the INT8 schemes of the installed engines.
 PRUNE_SPACE = (
     "prune.share=uniform(0,0.7,0.1)",
@@ -38,10 +40,14 @@ PRUNE_SPACE = (
 )
 
 
-def default_space(prunable: bool) -> list[str]:
-    """Pruning and distillation where the model can be pruned, and every INT8 scheme that can be made here."""
+def default_space(prunable: bool, depth: int = 0) -> list[str]:
+    """Pruning and distillation where the model can be pruned, and every INT8 scheme that can be made here.
+
+    `depth` is the number of its layers; with enough of them fewer layers are searched too.
+    """
     schemes = dict.fromkeys(chain[-1].name() for chain in Recipe.int8().chains())
-    return [*(PRUNE_SPACE if prunable else ()), f"{LAST}={','.join(['none', *schemes])}"]
+    layers = [f"take-layers.layers=0,{depth // 2},{round(depth * 2 / 3)}"] if depth >= FEWEST_LAYERS else []
+    return [*((*PRUNE_SPACE, *layers) if prunable else ()), f"{LAST}={','.join(['none', *schemes])}"]
 
 
 def check_space(space: Space) -> None:
@@ -71,12 +77,16 @@ def read_beside(space: Space) -> dict[str, str]:
 
 
 def ask_chain(space: Space, trial: Any) -> dict[str, Any]:
-    """Ask `trial` for what its chain needs: no temperature where nothing is distilled."""
+    """Ask `trial` for what its chain needs: no temperature where nothing is distilled, and layers left out
+    only where it is (`compress --layers` needs `--distill`), or where the space says nothing of it."""
     chosen: dict[str, Any] = {}
     names = list(space.dimensions)
     first = [n for n in names if n == LAST or n in SWITCHES or "." not in n]
+    first.sort(key=lambda name: name.startswith("take-layers"))
     for name in [*first, *(n for n in names if n not in first)]:
         step = name.partition(".")[0]
+        if step == "take-layers" and "distill" not in _present(space, chosen):
+            continue
         if name in first or step == EXPORT or step == chosen.get(LAST) or step in _present(space, chosen):
             chosen[name] = space.dimensions[name].suggest(trial, name)
     return chosen
@@ -107,7 +117,7 @@ def _present(space: Space, chosen: Mapping[str, Any]) -> set[str]:
     found = set()
     for name in _training_passes():
         switches = [n for n in (name, _switch(name)) if n in space.dimensions]
-        if all(chosen[n] for n in switches):
+        if all(chosen.get(n) for n in switches):
             found.add(name)
     return found
 

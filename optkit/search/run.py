@@ -90,7 +90,7 @@ def search(
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
     check_free(out, force or page.is_of(out, name, shown(url)))
     checkpoint = fetch(source)
-    wanted = Space.parse(default_space(_prunable(checkpoint)) if space is None else space)
+    wanted = Space.parse(default_space(_prunable(checkpoint), _depth(checkpoint)) if space is None else space)
     check_space(wanted)
     evaluator, examples = _evaluator(
         checkpoint,
@@ -254,6 +254,12 @@ def _prunable(checkpoint: Artifact) -> bool:
     from optkit.pruning.layout import LAYOUTS
 
     return checkpoint.config.get("model_type") in LAYOUTS
+
+
+def _depth(checkpoint: Artifact) -> int:
+    """The number of layers; 0 where config.json does not say it."""
+    named = (checkpoint.config.get(name) for name in ("num_hidden_layers", "n_layers", "n_layer"))
+    return next((depth for depth in named if depth), 0)
 
 
 def _evaluator(

@@ -86,12 +86,38 @@ def test_a_pass_can_be_switched_by_its_name():
     assert names(off) == ["export-onnx"]
 
 
-@pytest.mark.parametrize("prunable", [True, False])
-def test_the_default_space_is_valid(prunable):
-    space = Space.parse(default_space(prunable))
+@pytest.mark.parametrize(
+    ("values", "steps"),
+    [
+        ({"distill.epochs": 1, "take-layers.layers": 3}, ["take-layers", "distill"]),
+        ({"distill.epochs": 1, "take-layers.layers": 0}, ["distill"]),
+        ({"distill.epochs": 0, "take-layers.layers": 3}, []),
+    ],
+)
+def test_layers_are_left_out_only_where_it_is_distilled(values, steps):
+    space = Space.parse(["take-layers.layers=0,3", "distill.epochs=0,1"])
+    check_space(space)
+    chosen = ask_chain(space, FixedTrial(values))
+    assert names(chosen) == [*steps, "export-onnx"]
+    assert ("take-layers.layers" in chosen) == (values["distill.epochs"] > 0)
+
+
+@pytest.mark.parametrize("form", ["take-layers=true", "take-layers.layers=3"])
+def test_where_the_space_says_nothing_of_distillation_layers_are_left_out_too(form):
+    name, _, value = form.partition("=")
+    chosen = ask_chain(Space.parse([form]), FixedTrial({name: {"true": True}.get(value, 3)}))
+    assert names(chosen) == ["take-layers", "export-onnx"]
+
+
+@pytest.mark.parametrize(("prunable", "depth"), [(True, 0), (True, 3), (True, 4), (True, 12), (False, 12)])
+def test_the_default_space_is_valid(prunable, depth):
+    space = Space.parse(default_space(prunable, depth))
     check_space(space)
     assert "quantize-dynamic" in str(space.dimensions["quantize"])
     assert ("prune.share" in space.dimensions) == prunable
+    assert ("take-layers.layers" in space.dimensions) == (prunable and depth >= 4)
+    if prunable and depth == 12:
+        assert space.dimensions["take-layers.layers"].choices == (0, 6, 8)
 
 
 @pytest.mark.parametrize(
