@@ -16,17 +16,23 @@ def flaw(row: dict[str, Any], settings: Settings) -> str | None:
     >>> flaw({"tokens": ["Ada", "ran"], "tags": ["O", "I-PER"]}, Settings())
     "the tags are not valid BIO: 'I-PER' at word 1 follows 'O'"
     """
-    if isinstance(row.get("answers"), dict) and "context" in row:
+    if has_answers(row):
         return _answers(row)
     if "tokens" in row:
         return _tags(row)
-    if settings.pair is not None and settings.pair not in row:
-        return f"expected a column {settings.pair!r} for the second text, received {', '.join(map(str, row))}"
+    for name, flag in ((settings.text, "--text-column"), (settings.pair, "--pair-column")):
+        if name is not None and name not in row:
+            return f"expected a column {name!r} ({flag}), received {', '.join(map(str, row))}"
     for name in filter(None, (settings.text, settings.second(row))):
         value = row.get(name)
         if value is not None and not isinstance(value, (str, int, float)):
             return f"expected text in column {name!r}, received a {type(value).__name__}"
     return None
+
+
+def has_answers(row: dict[str, Any]) -> bool:
+    """Whether this is a row of SQuAD."""
+    return "answers" in row and "context" in row
 
 
 def _tags(row: dict[str, Any]) -> str | None:
@@ -48,8 +54,19 @@ def _tags(row: dict[str, Any]) -> str | None:
 
 
 def _answers(row: dict[str, Any]) -> str | None:
-    texts, starts = row["answers"].get("text"), row["answers"].get("answer_start")
+    for name in ("context", "question"):
+        if not isinstance(row.get(name), str):
+            return f"expected text in column {name!r}, received {row.get(name)!r:.50}"
+    answers = row["answers"] if isinstance(row["answers"], dict) else {}
+    texts, starts = answers.get("text"), answers.get("answer_start")
     if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
         return "expected as many texts as starts in column 'answers'"
-    found = all(row["context"][start : start + len(text)] == text for text, start in zip(texts, starts))
+    if not all(isinstance(start, int) and not isinstance(start, bool) for start in starts):
+        return f"expected whole numbers as answer_start, received {starts!r:.50}"
+    if not all(isinstance(text, str) for text in texts):
+        return f"expected texts in column 'answers', received {texts!r:.50}"
+    found = all(
+        text and start >= 0 and row["context"][start : start + len(text)] == text
+        for text, start in zip(texts, starts)
+    )
     return None if found else f"the answer of question {row.get('id')!r} is not found in its context"

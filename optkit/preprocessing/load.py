@@ -16,10 +16,12 @@ from optkit.errors import DataError
 from optkit.files import sha256
 from optkit.preprocessing.delimited import comma_separated, tsv
 from optkit.preprocessing.lines import BadRow, Row, lines
+from optkit.preprocessing.squad import questions
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conll", ".txt")
 _NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",
           "val": "validation", "dev": "validation", "test": "test"}  # fmt: skip
+_UNITS = {".json": "question", ".parquet": "row"}
 _HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?")
 
 
@@ -27,12 +29,13 @@ _HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?")
 class Source:
     """One split as it comes: a file, or a split of a hub data set.
 
-    `name` is for messages, `digest` stands for the content.
+    `name` and `unit` (what numbers count) are for messages, `digest` stands for the content.
     """
 
     name: str
     digest: str
     read: Callable[[], Iterator[tuple[int, Row | BadRow]]]
+    unit: str = "line"
 
 
 def sources(source: str | Path) -> dict[str, Source]:
@@ -62,14 +65,16 @@ def sources(source: str | Path) -> dict[str, Source]:
         if file.stat().st_size == 0:
             raise DataError(f"{str(file)!r} is empty.", hint="Give data with at least one example.")
     return {
-        split: Source(str(file), file.suffix + sha256(file), partial(rows, file))
+        split: Source(
+            str(file), file.suffix + sha256(file), partial(rows, file), _UNITS.get(file.suffix, "line")
+        )
         for split, file in found.items()
     }
 
 
 def _hub_source(data: Data, split: str) -> Source:
     table = data.whole(split)
-    return Source(f"{data.name}, {split}", table._fingerprint, partial(_named, table))
+    return Source(f"{data.name}, {split}", table._fingerprint, partial(_named, table), "row")
 
 
 def _named(table: Any) -> Iterator[tuple[int, Row]]:
@@ -80,7 +85,7 @@ def _named(table: Any) -> Iterator[tuple[int, Row]]:
 
 
 def rows(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
-    """(line, row) for each row; a line that cannot be read comes as a BadRow, and reading goes on."""
+    """(number, row) for each row; what cannot be read comes as a BadRow, and reading goes on."""
     if file.suffix == ".parquet":
         import pyarrow.parquet as parquet
 
@@ -91,7 +96,7 @@ def rows(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
                     number += 1
                     yield number, row
     elif file.suffix == ".json":
-        yield from enumerate(_squad(file), start=1)
+        yield from enumerate(questions(file), start=1)
     elif file.suffix in (".csv", ".tsv"):
         yield from tsv(file) if file.suffix == ".tsv" else comma_separated(file)
     elif file.suffix == ".jsonl":
@@ -107,6 +112,8 @@ def _json(line: str, number: int) -> Row | BadRow:
         row = json.loads(line)
     except json.JSONDecodeError as reason:
         return BadRow(number, f"{reason.msg} at column {reason.colno}")
+    except (ValueError, RecursionError) as reason:  # a number of too many digits, brackets too deep
+        return BadRow(number, str(reason))
     return row if isinstance(row, dict) else BadRow(number, "expected an object")
 
 
@@ -131,26 +138,3 @@ def _conll(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
             continue
         tokens.append(cells[0])
         tags.append(cells[-1])
-
-
-def _squad(file: Path) -> Iterator[Row]:
-    try:
-        whole = json.loads(file.read_text(encoding="utf-8-sig"))
-        found = [
-            {
-                "id": question["id"],
-                "title": article.get("title", ""),
-                "context": paragraph["context"],
-                "question": question["question"],
-                "answers": {
-                    "text": [a["text"] for a in question["answers"]],
-                    "answer_start": [a["answer_start"] for a in question["answers"]],
-                },
-            }
-            for article in whole["data"]
-            for paragraph in article["paragraphs"]
-            for question in paragraph["qas"]
-        ]
-    except (ValueError, KeyError, TypeError) as reason:
-        raise DataError(f"{str(file)!r} is not SQuAD JSON: {type(reason).__name__}: {reason}.") from reason
-    yield from found

@@ -22,7 +22,7 @@ from typing import Any
 
 from optkit.errors import DataError, WorkerError
 from optkit.files import check_free, staged, write_json, write_text, writing
-from optkit.preprocessing.check import flaw
+from optkit.preprocessing.check import flaw, has_answers
 from optkit.preprocessing.labels import check, labels_of, names
 from optkit.preprocessing.lines import BadRow
 from optkit.preprocessing.load import Source, sources
@@ -123,18 +123,12 @@ def _sound(source: Source, settings: Settings, tally: Tally) -> Iterator[dict[st
     for number, row in source.read():
         reason = str(row) if isinstance(row, BadRow) else flaw(row, settings)
         if isinstance(row, BadRow) or reason:
-            if len(tally.skipped) >= settings.skip_bad:
+            if (count := len(tally.skipped)) >= settings.skip_bad:
                 raise DataError(
-                    f"{source.name!r} has a corrupt line {number}: {reason}.",
-                    hint=f"Correct it, or leave such lines out with --skip-bad {len(tally.skipped) + 1}.",
+                    f"{source.name!r} has a corrupt {source.unit} {number}: {reason}.",
+                    hint=f"Correct it, or leave such {source.unit}s out with --skip-bad {count + 1}.",
                 )
             tally.skipped.append({"file": Path(source.name).name, "line": number, "reason": reason})
-        elif "answers" not in row and "tokens" not in row and settings.text not in row:
-            raise DataError(
-                f"Expected a column {settings.text!r} in {source.name!r}, "
-                f"received {', '.join(map(str, row))}.",
-                hint="Name it with --text-column.",
-            )
         else:
             yield row
 
@@ -186,7 +180,10 @@ def _write(
                 split = next(chosen) if chosen else where
                 found = labels_of(row, settings)
                 tally.add(" ".join(texts), split, found)
-                if settings.label and not found and "answers" not in row:
+                if has_answers(row):
+                    if not row["answers"]["text"]:
+                        tally.unanswered[split] += 1
+                elif settings.label and not found:
                     tally.unlabelled[split] += 1
                 if (
                     encoder
