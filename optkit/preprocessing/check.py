@@ -7,8 +7,6 @@ from typing import Any
 from optkit import entities
 from optkit.preprocessing.settings import Settings
 
-TAGS = ("tags", "ner_tags")
-
 
 def flaw(row: dict[str, Any], settings: Settings) -> str | None:
     """What is wrong with `row`, in words; None where nothing is.
@@ -19,7 +17,7 @@ def flaw(row: dict[str, Any], settings: Settings) -> str | None:
     if has_answers(row):
         return _answers(row)
     if "tokens" in row:
-        return _tags(row)
+        return _tags(row, settings)
     for name, flag in ((settings.text, "--text-column"), (settings.pair, "--pair-column")):
         if name is not None and name not in row:
             return f"expected a column {name!r} ({flag}), received {', '.join(map(str, row))}"
@@ -35,22 +33,20 @@ def has_answers(row: dict[str, Any]) -> bool:
     return "answers" in row and "context" in row
 
 
-def _tags(row: dict[str, Any]) -> str | None:
+def _tags(row: dict[str, Any], settings: Settings) -> str | None:
     words = row["tokens"]
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         return "expected a list of words in column 'tokens'"
-    for name in TAGS:
-        tags = row.get(name)
-        if tags is None:
-            continue
-        if not isinstance(tags, list) or len(tags) != len(words):
-            received = len(tags) if isinstance(tags, list) else type(tags).__name__
-            return f"expected {len(words)} tags in column {name!r}, one per word, received {received}"
-        bio = all(isinstance(tag, str) and (tag == "O" or tag[:2] in ("B-", "I-")) for tag in tags)
-        problem = entities.fault(tags) if bio else None
-        if problem:
-            return f"the tags are not valid BIO: {problem}"
-    return None
+    name = settings.labelled(row)
+    if name is None:
+        return None
+    tags = row[name]
+    if not isinstance(tags, list) or len(tags) != len(words):
+        received = len(tags) if isinstance(tags, list) else type(tags).__name__
+        return f"expected {len(words)} tags in column {name!r}, one per word, received {received}"
+    bio = all(isinstance(tag, str) and (tag == "O" or tag[:2] in ("B-", "I-")) for tag in tags)
+    problem = entities.fault(tags) if bio else None
+    return f"the tags are not valid BIO: {problem}" if problem else None
 
 
 def _answers(row: dict[str, Any]) -> str | None:

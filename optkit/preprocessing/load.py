@@ -79,22 +79,32 @@ def _hub_source(data: Data, split: str) -> Source:
 
 def _named(table: Any) -> Iterator[tuple[int, Row]]:
     """Rows of a `datasets.Dataset`, with the names of labels that are kept as numbers."""
-    names = {n: f.names for n, f in table.features.items() if getattr(f, "names", None)}
+    names = _class_names(table.features)
     for number, row in enumerate(table, start=1):
-        yield number, {n: names[n][v] if n in names and v >= 0 else v for n, v in row.items()}
+        yield number, _with_names(row, names)
+
+
+def _class_names(features: Any) -> dict[str, list[str]]:
+    """Column → names of its classes, for a class per row and for lists of classes."""
+    found = {name: getattr(getattr(f, "feature", f), "names", None) for name, f in features.items()}
+    return {name: names for name, names in found.items() if names}
+
+
+def _with_names(row: Row, names: dict[str, list[str]]) -> Row:
+    return {n: _name(value, names[n]) if n in names else value for n, value in row.items()}
+
+
+def _name(value: Any, names: list[str]) -> Any:
+    """None where the number is -1, which stands for no label on the hub."""
+    if isinstance(value, list):
+        return [_name(x, names) for x in value]
+    return names[value] if value is not None and value >= 0 else None
 
 
 def rows(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
     """(number, row) for each row; what cannot be read comes as a BadRow, and reading goes on."""
     if file.suffix == ".parquet":
-        import pyarrow.parquet as parquet
-
-        with parquet.ParquetFile(file) as table:
-            number = 0
-            for batch in table.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
+        yield from _parquet(file)
     elif file.suffix == ".json":
         yield from enumerate(questions(file), start=1)
     elif file.suffix in (".csv", ".tsv"):
@@ -105,6 +115,22 @@ def rows(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
                 yield number, line if isinstance(line, BadRow) else _json(line, number)
     else:
         yield from _conll(file)
+
+
+def _parquet(file: Path) -> Iterator[tuple[int, Row]]:
+    import pyarrow.parquet as parquet
+
+    with parquet.ParquetFile(file) as table:
+        names: dict[str, list[str]] = {}
+        if b"huggingface" in (table.schema_arrow.metadata or {}):
+            import datasets
+
+            names = _class_names(datasets.Features.from_arrow_schema(table.schema_arrow))
+        number = 0
+        for batch in table.iter_batches(batch_size=1024):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, _with_names(row, names)
 
 
 def _json(line: str, number: int) -> Row | BadRow:

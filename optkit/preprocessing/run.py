@@ -23,7 +23,7 @@ from typing import Any
 from optkit.errors import DataError, WorkerError
 from optkit.files import check_free, staged, write_json, write_text, writing
 from optkit.preprocessing.check import flaw, has_answers
-from optkit.preprocessing.labels import check, labels_of, names
+from optkit.preprocessing.labels import as_one, check, groups, labels_of, names
 from optkit.preprocessing.lines import BadRow
 from optkit.preprocessing.load import Source, sources
 from optkit.preprocessing.report import Tally, markdown
@@ -149,7 +149,7 @@ def _kept(
                     if settings.drop_empty:
                         continue
                 where = split or split_of(place, settings.shares)
-                if tally and tally.seen(same, where, str(row.get(settings.label or "", ""))):
+                if tally and tally.seen(same, where, as_one(row, settings)):
                     if settings.drop_duplicates:
                         continue
                 elif not tally and settings.drop_duplicates:
@@ -171,27 +171,27 @@ def _write(
         places, labels, done = [], [], set[bytes]()
         for row, _, place, _ in _kept(next(iter(shards.values())), "", settings, None, done):
             places.append(place)
-            labels.append(str(row.get(settings.label or "", "")))
-        chosen = iter(stratified(places, labels, settings.shares))
+            labels.append(labels_of(row, settings) or [])
+        chosen = iter(stratified(places, groups(labels), settings.shares))
     with ExitStack() as stack:
         streams: dict[str, Any] = {}
         for name, parts in shards.items():
             for row, texts, _, where in _kept(parts, "" if divide else name, settings, tally, set()):
                 split = next(chosen) if chosen else where
                 found = labels_of(row, settings)
-                tally.add(" ".join(texts), split, found)
+                tally.add(" ".join(texts), split, found or [])
                 if has_answers(row):
                     if not row["answers"]["text"]:
                         tally.unanswered[split] += 1
-                elif settings.label and not found:
+                elif settings.label and found is None:
                     tally.unlabelled[split] += 1
                 if (
                     encoder
                     and encoder.encode([(texts[0], texts[1]) if len(texts) > 1 else texts[0]]).truncated
                 ):
                     tally.truncated[split] += 1
-                if settings.encode_labels and "tokens" not in row and found:
-                    row = {**row, settings.label: numbers[found[0]]}
+                if settings.encode_labels and found:
+                    row = {**row, str(settings.label): numbers[found[0]]}
                 if split not in streams:
                     file = folder / f"{split}.jsonl"
                     streams[split] = stack.enter_context(file.open("w", encoding="utf-8"))
