@@ -45,7 +45,8 @@ def groups(labels: Sequence[Sequence[str]]) -> list[str]:
 def names(shards: Iterable[Path], settings: Settings) -> dict[str, int]:
     """Label → number, in sorted order (numbers by size).
 
-    Raises DataError where no row has a label, and for --encode-labels where a row has a list of them.
+    Raises DataError where no row has a label, and for --encode-labels where a row has a list of them, or
+    where they are a regression's numbers.
     """
     found: set[str] = set()
     received: list[str] = []
@@ -64,6 +65,12 @@ def names(shards: Iterable[Path], settings: Settings) -> dict[str, int]:
             f"Expected labels in column {settings.label!r} for {flag}, "
             f"received no label; columns: {', '.join(received)}.",
             hint="Name the column with --label-column.",
+        )
+    if settings.encode_labels and _is_regression(found):
+        raise DataError(
+            "Expected classes for --encode-labels, received numbers with fractions in column "
+            f"{settings.label!r}.",
+            hint="Leave the flag out: optkit finetune learns numbers as they are.",
         )
     by_size = all(label.isdecimal() for label in found)
     return {label: i for i, label in enumerate(sorted(found, key=int if by_size else None))}
@@ -104,6 +111,7 @@ def _plain(value: Any) -> str:
 
 
 def _is_regression(labels: set[str]) -> bool:
+    """Whether these are numbers, some with a fraction."""
     try:
         return not all(float(label).is_integer() for label in labels)
     except ValueError:

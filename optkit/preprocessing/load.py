@@ -16,6 +16,7 @@ from optkit.errors import DataError
 from optkit.files import sha256
 from optkit.preprocessing.delimited import comma_separated, tsv
 from optkit.preprocessing.lines import BadRow, Row, lines
+from optkit.preprocessing.numbers import reader_of
 from optkit.preprocessing.squad import questions
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conll", ".txt")
@@ -29,13 +30,26 @@ _HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?")
 class Source:
     """One split as it comes: a file, or a split of a hub data set.
 
-    `name` and `unit` (what numbers count) are for messages, `digest` stands for the content.
+    `name` and `unit` (what numbers count) are for messages, `digest` stands for the content; `untyped`
+    says that every value is text.
     """
 
     name: str
     digest: str
     read: Callable[[], Iterator[tuple[int, Row | BadRow]]]
     unit: str = "line"
+    untyped: bool = False
+
+    def rows(self, label: str | None) -> Iterator[tuple[int, Row | BadRow]]:
+        """(number, row) for each row; an untyped source is read twice, to know what its column `label` is."""
+        if not self.untyped or label is None:
+            yield from self.read()
+            return
+        read = reader_of(row[label] for _, row in self.read() if not isinstance(row, BadRow) and label in row)
+        for number, row in self.read():
+            if not isinstance(row, BadRow) and label in row:
+                row = {**row, label: read(row[label])}
+            yield number, row
 
 
 def sources(source: str | Path) -> dict[str, Source]:
@@ -66,7 +80,11 @@ def sources(source: str | Path) -> dict[str, Source]:
             raise DataError(f"{str(file)!r} is empty.", hint="Give data with at least one example.")
     return {
         split: Source(
-            str(file), file.suffix + sha256(file), partial(rows, file), _UNITS.get(file.suffix, "line")
+            str(file),
+            file.suffix + sha256(file),
+            partial(rows, file),
+            _UNITS.get(file.suffix, "line"),
+            file.suffix in (".csv", ".tsv"),
         )
         for split, file in found.items()
     }

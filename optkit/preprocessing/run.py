@@ -120,7 +120,7 @@ def _shards(
 
 def _sound(source: Source, settings: Settings, tally: Tally) -> Iterator[dict[str, Any]]:
     """The rows that can be read; more bad ones than allowed are an error that names the line."""
-    for number, row in source.read():
+    for number, row in source.rows(settings.label):
         reason = str(row) if isinstance(row, BadRow) else flaw(row, settings)
         if isinstance(row, BadRow) or reason:
             if (count := len(tally.skipped)) >= settings.skip_bad:
