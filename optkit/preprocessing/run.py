@@ -19,14 +19,17 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unicodedata import unidata_version
 
 from optkit.errors import DataError, WorkerError
-from optkit.files import check_free, staged, write_json, write_text, writing
+from optkit.files import check_free, sha256, staged, write_json, write_text, writing
 from optkit.preprocessing.check import flaw, has_answers
 from optkit.preprocessing.labels import as_one, check, groups, labels_of, names
 from optkit.preprocessing.lines import BadRow
 from optkit.preprocessing.load import Source, sources
 from optkit.preprocessing.report import Tally, markdown
+from optkit.preprocessing.result import REPORT, checksums, up_to_date
+from optkit.preprocessing.segment import jieba_version
 from optkit.preprocessing.settings import Settings
 from optkit.preprocessing.split import position, split_of, stratified
 from optkit.preprocessing.taggers import open_tagger
@@ -52,14 +55,23 @@ def preprocess(
     """Write JSONL splits and a report to the folder `out`; the report.
 
     A source with several splits keeps them; one file, or a train split alone, is divided. Raises
-    DataError that names file and line of bad input; then nothing lies under `out`.
+    DataError that names file and line of bad input; then nothing lies under `out`. Where `out` holds the
+    result of the same input and settings already, nothing is done, unless `force`.
     """
     out, encoder = Path(out), TextEncoder(Path(model)) if model else None
-    check_free(out, force)
+    if not (out / REPORT).exists():
+        check_free(out, force)
     found = sources(source)
-    tagger = open_tagger(settings.tag).digest if settings.tag != "none" else ""
-    key = [VERSION, SHARD, asdict(settings), tagger, *((n, x.digest) for n, x in sorted(found.items()))]
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+    digest = _digest(
+        *(VERSION, SHARD, unidata_version, asdict(settings), _tools(settings)),
+        *((name, split.digest) for name, split in sorted(found.items())),
+    )
+    limit = (sha256(Path(model) / "tokenizer.json"), encoder.max_length) if model and encoder else ()
+    key = _digest(digest, *limit)
+    if not force and (report := up_to_date(out, key)):
+        listener({"event": "step", "name": f"{out} is up to date"})
+        return report
+    check_free(out, force)
     work = out.parent / f".{out.name}.work"
     for old in work.glob("*") if work.exists() else ():
         if old.name != digest:
@@ -75,7 +87,8 @@ def preprocess(
     with staged(out, force) as folder:
         _write(shards, folder, settings, tally, encoder)
         report = {"source": str(source), "settings": asdict(settings), **tally.to_dict()}
-        write_json(folder / "preprocessing.json", report)
+        report |= {"key": key, "files": checksums(folder)}
+        write_json(folder / REPORT, report)
         write_text(folder / "preprocessing.md", markdown(report))
     shutil.rmtree(work, ignore_errors=True)
     return report
@@ -199,6 +212,16 @@ def _write(
     if settings.encode_labels:
         write_json(folder / "labels.json", list(numbers))
     check(tally)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _tools(settings: Settings) -> list[str]:
+    """What stands for the tagger and the segmenter that are used."""
+    tagger = open_tagger(settings.tag).digest if settings.tag != "none" else ""
+    return [tagger, jieba_version() if "jieba" in (settings.tag, settings.segment) else ""]
 
 
 def _jsonl(found: list[dict[str, Any]]) -> str:
