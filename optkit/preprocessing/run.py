@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import unidata_version
 
+from optkit.data import CLASSES
 from optkit.errors import DataError, WorkerError
 from optkit.files import check_free, sha256, staged, write_json, write_text, writing
 from optkit.preprocessing.check import flaw, has_answers
@@ -39,7 +40,7 @@ from optkit.text import TextEncoder
 
 #: Rows per shard: what one process holds at a time, and what a kill costs.
 SHARD = 1000
-VERSION = 3
+VERSION = 4
 
 
 def preprocess(
@@ -210,7 +211,7 @@ def _write(
                     streams[split] = stack.enter_context(file.open("w", encoding="utf-8"))
                 streams[split].write(json.dumps(row, ensure_ascii=False) + "\n")
     if settings.encode_labels:
-        write_json(folder / "labels.json", list(numbers))
+        write_json(folder / CLASSES, {settings.label: list(numbers)})
     check(tally)
 
 

@@ -4,9 +4,12 @@ import json
 
 import pytest
 
+from optkit.data import Data
 from optkit.errors import DataError
 from optkit.preprocessing.run import preprocess
 from optkit.preprocessing.settings import Settings
+from optkit.task import Columns
+from optkit.training.kinds.text_classification import KIND
 
 WHOLE = (1.0, 0.0, 0.0)
 
@@ -44,7 +47,18 @@ def test_none_is_a_name_as_any_other(tmp_path):
     rows = [{"text": str(i), "label": label} for i, label in enumerate(["None", None, "a"])]
     _, found = prepared(tmp_path, rows, encode_labels=True)
     assert [row["label"] for row in found] == [0, None, 1]
-    assert json.loads((tmp_path / "out" / "labels.json").read_text(encoding="utf-8")) == ["None", "a"]
+    assert json.loads((tmp_path / "out" / "labels.json").read_text(encoding="utf-8")) == {
+        "label": ["None", "a"]
+    }
+
+
+def test_fine_tuning_knows_the_names_of_encoded_labels(tmp_path):
+    rows = [{"text": str(i), "kind": label} for i, label in enumerate(["bad", "fine", "good", "bad"])]
+    prepared(tmp_path, rows, encode_labels=True, label="kind")
+    columns, found = Columns(label="kind"), Data(str(tmp_path / "out")).whole("train")
+    config = KIND.config(found, columns)
+    assert list(config["id2label"].values()) == ["bad", "fine", "good"]
+    assert found["kind"] == [0, 1, 2, 0]
 
 
 def splits(folder, **rows):
