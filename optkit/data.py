@@ -24,6 +24,8 @@ _SPLIT_NAMES = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
+#: Beside the files of a folder: column → names of its classes, which the rows have as numbers.
+CLASSES = "labels.json"
 #: Share of the training split that stands in for a missing validation split.
 HELD_OUT = 0.1
 _SHARD = re.compile(r"[-_.]\d{5}-of-\d{5}$")
@@ -176,7 +178,35 @@ def _read(files: list[Path]) -> Any:
             f"Cannot read {names[0]!r} as {reader}: {str(cause).splitlines()[0][:300]}",
             hint="Every line needs the same columns with the same types.",
         ) from reason
+    rows = _with_classes(rows, files[0].parent / CLASSES)
     return images.located(rows, files[0].parent) if len(rows) else rows
+
+
+def _with_classes(rows: Any, file: Path) -> Any:
+    """`rows` with columns of numbers as classes, where `file` names them. Raises DataError.
+
+    Another file of this name, which holds no list of names for such a column, changes nothing.
+    """
+    try:
+        named = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return rows
+    for name, names in named.items() if isinstance(named, dict) else ():
+        feature = rows.features.get(name)
+        whole = str(getattr(feature, "dtype", "")).startswith("int") and not hasattr(feature, "names")
+        if not isinstance(names, list) or not whole:
+            continue
+        import datasets
+
+        highest = max((value for value in rows[name] if value is not None), default=0)
+        if highest >= len(names):
+            raise DataError(
+                f"Expected numbers below {len(names)} in column {name!r}, since {str(file)!r} has so many "
+                f"names, received {highest}.",
+                hint="Correct the labels or the names, or take the file away: then labels are numbers.",
+            )
+        rows = rows.cast_column(name, datasets.ClassLabel(names=list(map(str, names))))
+    return rows
 
 
 def _check_text(file: Path) -> None:

@@ -107,3 +107,22 @@ def test_a_wrong_column_gets_the_nearest_name(data):
 def test_a_name_that_is_neither_path_nor_data_set():
     with pytest.raises(DataError, match="hub data set"):
         _ = Data("no such/thing/here").splits
+
+
+def test_numbers_whose_names_lie_beside_them_are_classes(tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", [{"text": "x", "label": 1, "n": 7}, {"text": "y", "label": None}])
+    names = tmp_path / "labels.json"
+    names.write_text('{"label": ["bad", "good"], "text": ["x"], "other": "n"}', encoding="utf-8")
+    rows = Data(str(tmp_path)).whole("train")
+    assert rows.features["label"].names == ["bad", "good"]
+    assert list(rows["label"]) == [1, None]
+    names.write_text('{"label": ["bad"]}', encoding="utf-8")
+    with pytest.raises(DataError, match="numbers below 1 in column 'label'.*received 1"):
+        Data(str(tmp_path)).whole("train")
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"label": 3}'])
+def test_another_file_called_labels_json_changes_nothing(tmp_path, text):
+    write_jsonl(tmp_path / "train.jsonl", [{"text": "x", "label": 1}])
+    (tmp_path / "labels.json").write_text(text, encoding="utf-8")
+    assert Data(str(tmp_path)).whole("train").features["label"].dtype == "int64"

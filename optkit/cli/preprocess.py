@@ -64,8 +64,16 @@ def preprocess(
     with Terminal(quiet=quiet) as terminal:
         report = run(source, out, settings, processes=processes, model=model, force=force, listener=terminal)
     for split, count in report["rows"].items():
-        missing = report["rows_without_label"].get(split)
-        typer.echo(f"{split}: {count} rows{f', {missing} of them without a label' if missing else ''}")
+        typer.echo(f"{split}: {count} rows")
+        for what, found in (
+            ("rows without a label", report["rows_without_label"]),
+            (
+                "questions without an answer, which optkit finetune refuses",
+                report["questions_without_answer"],
+            ),
+        ):
+            if found.get(split):
+                typer.echo(f"{split}: {found[split]} {what}")
     typer.echo(f"report: {out / 'preprocessing.md'}")
 
 

@@ -7,8 +7,6 @@ from typing import Any
 from optkit import entities
 from optkit.preprocessing.settings import Settings
 
-TAGS = ("tags", "ner_tags")
-
 
 def flaw(row: dict[str, Any], settings: Settings) -> str | None:
     """What is wrong with `row`, in words; None where nothing is.
@@ -16,12 +14,13 @@ def flaw(row: dict[str, Any], settings: Settings) -> str | None:
     >>> flaw({"tokens": ["Ada", "ran"], "tags": ["O", "I-PER"]}, Settings())
     "the tags are not valid BIO: 'I-PER' at word 1 follows 'O'"
     """
-    if isinstance(row.get("answers"), dict) and "context" in row:
+    if has_answers(row):
         return _answers(row)
     if "tokens" in row:
-        return _tags(row)
-    if settings.pair is not None and settings.pair not in row:
-        return f"expected a column {settings.pair!r} for the second text, received {', '.join(map(str, row))}"
+        return _tags(row, settings)
+    for name, flag in ((settings.text, "--text-column"), (settings.pair, "--pair-column")):
+        if name is not None and name not in row:
+            return f"expected a column {name!r} ({flag}), received {', '.join(map(str, row))}"
     for name in filter(None, (settings.text, settings.second(row))):
         value = row.get(name)
         if value is not None and not isinstance(value, (str, int, float)):
@@ -29,27 +28,41 @@ def flaw(row: dict[str, Any], settings: Settings) -> str | None:
     return None
 
 
-def _tags(row: dict[str, Any]) -> str | None:
+def has_answers(row: dict[str, Any]) -> bool:
+    """Whether this is a row of SQuAD."""
+    return "answers" in row and "context" in row
+
+
+def _tags(row: dict[str, Any], settings: Settings) -> str | None:
     words = row["tokens"]
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         return "expected a list of words in column 'tokens'"
-    for name in TAGS:
-        tags = row.get(name)
-        if tags is None:
-            continue
-        if not isinstance(tags, list) or len(tags) != len(words):
-            received = len(tags) if isinstance(tags, list) else type(tags).__name__
-            return f"expected {len(words)} tags in column {name!r}, one per word, received {received}"
-        bio = all(isinstance(tag, str) and (tag == "O" or tag[:2] in ("B-", "I-")) for tag in tags)
-        problem = entities.fault(tags) if bio else None
-        if problem:
-            return f"the tags are not valid BIO: {problem}"
-    return None
+    name = settings.labelled(row)
+    if name is None:
+        return None
+    tags = row[name]
+    if not isinstance(tags, list) or len(tags) != len(words):
+        received = len(tags) if isinstance(tags, list) else type(tags).__name__
+        return f"expected {len(words)} tags in column {name!r}, one per word, received {received}"
+    bio = all(isinstance(tag, str) and (tag == "O" or tag[:2] in ("B-", "I-")) for tag in tags)
+    problem = entities.fault(tags) if bio else None
+    return f"the tags are not valid BIO: {problem}" if problem else None
 
 
 def _answers(row: dict[str, Any]) -> str | None:
-    texts, starts = row["answers"].get("text"), row["answers"].get("answer_start")
+    for name in ("context", "question"):
+        if not isinstance(row.get(name), str):
+            return f"expected text in column {name!r}, received {row.get(name)!r:.50}"
+    answers = row["answers"] if isinstance(row["answers"], dict) else {}
+    texts, starts = answers.get("text"), answers.get("answer_start")
     if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
         return "expected as many texts as starts in column 'answers'"
-    found = all(row["context"][start : start + len(text)] == text for text, start in zip(texts, starts))
+    if not all(isinstance(start, int) and not isinstance(start, bool) for start in starts):
+        return f"expected whole numbers as answer_start, received {starts!r:.50}"
+    if not all(isinstance(text, str) for text in texts):
+        return f"expected texts in column 'answers', received {texts!r:.50}"
+    found = all(
+        text and start >= 0 and row["context"][start : start + len(text)] == text
+        for text, start in zip(texts, starts)
+    )
     return None if found else f"the answer of question {row.get('id')!r} is not found in its context"

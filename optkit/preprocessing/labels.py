@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,52 @@ from optkit.preprocessing.report import Tally
 from optkit.preprocessing.settings import Settings
 
 
-def labels_of(row: dict[str, Any], settings: Settings) -> list[str]:
-    """The labels of a row by name; none where it has none."""
-    if "tokens" in row and "tags" in row:
-        return [str(tag) for tag in row["tags"]]
-    label = row.get(settings.label) if settings.label else None
-    return [] if label is None else [str(label)]
+def labels_of(row: dict[str, Any], settings: Settings) -> list[str] | None:
+    """The labels of a row by name: one, several, or a tag per word; None where it has none.
+
+    >>> labels_of({"text": "x", "label": 1.0}, Settings())
+    ['1']
+    """
+    name = settings.labelled(row) if settings.label else None
+    if name is None:
+        return None
+    value = row[name]
+    return [_plain(x) for x in (value if isinstance(value, list) else [value])]
+
+
+def as_one(row: dict[str, Any], settings: Settings) -> str:
+    """All labels of a row as one text: equal where they are, in whatever order several come."""
+    found = labels_of(row, settings) or []
+    return " ".join(found if "tokens" in row else sorted(found))
+
+
+def groups(labels: Sequence[Sequence[str]]) -> list[str]:
+    """What to stratify each row by: its rarest label, where it has several; "" where it has none.
+
+    >>> groups([["a"], ["a", "b"], []])
+    ['a', 'b', '']
+    """
+    counts = Counter(label for found in labels for label in set(found))
+    return [min(found, key=lambda label: (counts[label], label), default="") for found in labels]
 
 
 def names(shards: Iterable[Path], settings: Settings) -> dict[str, int]:
-    """Label → number, in sorted order. Raises DataError where no row has a label."""
+    """Label → number, in sorted order (numbers by size).
+
+    Raises DataError where no row has a label, and for --encode-labels where a row has a list of them, or
+    where they are a regression's numbers.
+    """
     found: set[str] = set()
     received: list[str] = []
     for row in _rows(shards):
         received = received or list(row)
-        found.update(labels_of(row, settings))
+        found.update(labels_of(row, settings) or ())
+        name = settings.labelled(row)
+        if settings.encode_labels and name and isinstance(row[name], list):
+            raise DataError(
+                f"Expected one label per row for --encode-labels, received a list in column {name!r}.",
+                hint="Leave the flag out: optkit finetune reads lists of names.",
+            )
     if not found and received:
         flag = "--encode-labels" if settings.encode_labels else "--stratify"
         raise DataError(
@@ -34,7 +66,14 @@ def names(shards: Iterable[Path], settings: Settings) -> dict[str, int]:
             f"received no label; columns: {', '.join(received)}.",
             hint="Name the column with --label-column.",
         )
-    return {label: i for i, label in enumerate(sorted(found))}
+    if settings.encode_labels and _is_regression(found):
+        raise DataError(
+            "Expected classes for --encode-labels, received numbers with fractions in column "
+            f"{settings.label!r}.",
+            hint="Leave the flag out: optkit finetune learns numbers as they are.",
+        )
+    by_size = all(label.isdecimal() for label in found)
+    return {label: i for i, label in enumerate(sorted(found, key=int if by_size else None))}
 
 
 def check(tally: Tally) -> None:
@@ -44,6 +83,7 @@ def check(tally: Tally) -> None:
             "No row is left for the train split.", hint="Give data with texts that are not empty."
         )
     train = set(tally.labels["train"])
+    train |= {f"I-{tag[2:]}" for tag in train if tag.startswith("B-")}  # fine-tuning knows both
     if len(train) == 1:
         raise DataError(
             f"Expected at least two labels in train, received one only: {train.pop()!r}.",
@@ -65,7 +105,13 @@ def _rows(shards: Iterable[Path]) -> Iterator[dict[str, Any]]:
             yield from map(json.loads, stream)
 
 
+def _plain(value: Any) -> str:
+    """A label as fine-tuning calls it."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 def _is_regression(labels: set[str]) -> bool:
+    """Whether these are numbers, some with a fraction."""
     try:
         return not all(float(label).is_integer() for label in labels)
     except ValueError:

@@ -16,10 +16,13 @@ from optkit.errors import DataError
 from optkit.files import sha256
 from optkit.preprocessing.delimited import comma_separated, tsv
 from optkit.preprocessing.lines import BadRow, Row, lines
+from optkit.preprocessing.numbers import reader_of
+from optkit.preprocessing.squad import questions
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conll", ".txt")
 _NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",
           "val": "validation", "dev": "validation", "test": "test"}  # fmt: skip
+_UNITS = {".json": "question", ".parquet": "row"}
 _HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?")
 
 
@@ -27,12 +30,26 @@ _HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?")
 class Source:
     """One split as it comes: a file, or a split of a hub data set.
 
-    `name` is for messages, `digest` stands for the content.
+    `name` and `unit` (what numbers count) are for messages, `digest` stands for the content; `untyped`
+    says that every value is text.
     """
 
     name: str
     digest: str
     read: Callable[[], Iterator[tuple[int, Row | BadRow]]]
+    unit: str = "line"
+    untyped: bool = False
+
+    def rows(self, label: str | None) -> Iterator[tuple[int, Row | BadRow]]:
+        """(number, row) for each row; an untyped source is read twice, to know what its column `label` is."""
+        if not self.untyped or label is None:
+            yield from self.read()
+            return
+        read = reader_of(row[label] for _, row in self.read() if not isinstance(row, BadRow) and label in row)
+        for number, row in self.read():
+            if not isinstance(row, BadRow) and label in row:
+                row = {**row, label: read(row[label])}
+            yield number, row
 
 
 def sources(source: str | Path) -> dict[str, Source]:
@@ -62,36 +79,52 @@ def sources(source: str | Path) -> dict[str, Source]:
         if file.stat().st_size == 0:
             raise DataError(f"{str(file)!r} is empty.", hint="Give data with at least one example.")
     return {
-        split: Source(str(file), file.suffix + sha256(file), partial(rows, file))
+        split: Source(
+            str(file),
+            file.suffix + sha256(file),
+            partial(rows, file),
+            _UNITS.get(file.suffix, "line"),
+            file.suffix in (".csv", ".tsv"),
+        )
         for split, file in found.items()
     }
 
 
 def _hub_source(data: Data, split: str) -> Source:
     table = data.whole(split)
-    return Source(f"{data.name}, {split}", table._fingerprint, partial(_named, table))
+    return Source(f"{data.name}, {split}", table._fingerprint, partial(_named, table), "row")
 
 
 def _named(table: Any) -> Iterator[tuple[int, Row]]:
     """Rows of a `datasets.Dataset`, with the names of labels that are kept as numbers."""
-    names = {n: f.names for n, f in table.features.items() if getattr(f, "names", None)}
+    names = _class_names(table.features)
     for number, row in enumerate(table, start=1):
-        yield number, {n: names[n][v] if n in names and v >= 0 else v for n, v in row.items()}
+        yield number, _with_names(row, names)
+
+
+def _class_names(features: Any) -> dict[str, list[str]]:
+    """Column → names of its classes, for a class per row and for lists of classes."""
+    found = {name: getattr(getattr(f, "feature", f), "names", None) for name, f in features.items()}
+    return {name: names for name, names in found.items() if names}
+
+
+def _with_names(row: Row, names: dict[str, list[str]]) -> Row:
+    return {n: _name(value, names[n]) if n in names else value for n, value in row.items()}
+
+
+def _name(value: Any, names: list[str]) -> Any:
+    """None where the number is -1, which stands for no label on the hub."""
+    if isinstance(value, list):
+        return [_name(x, names) for x in value]
+    return names[value] if value is not None and value >= 0 else None
 
 
 def rows(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
-    """(line, row) for each row; a line that cannot be read comes as a BadRow, and reading goes on."""
+    """(number, row) for each row; what cannot be read comes as a BadRow, and reading goes on."""
     if file.suffix == ".parquet":
-        import pyarrow.parquet as parquet
-
-        with parquet.ParquetFile(file) as table:
-            number = 0
-            for batch in table.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
+        yield from _parquet(file)
     elif file.suffix == ".json":
-        yield from enumerate(_squad(file), start=1)
+        yield from enumerate(questions(file), start=1)
     elif file.suffix in (".csv", ".tsv"):
         yield from tsv(file) if file.suffix == ".tsv" else comma_separated(file)
     elif file.suffix == ".jsonl":
@@ -102,11 +135,29 @@ def rows(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
         yield from _conll(file)
 
 
+def _parquet(file: Path) -> Iterator[tuple[int, Row]]:
+    import pyarrow.parquet as parquet
+
+    with parquet.ParquetFile(file) as table:
+        names: dict[str, list[str]] = {}
+        if b"huggingface" in (table.schema_arrow.metadata or {}):
+            import datasets
+
+            names = _class_names(datasets.Features.from_arrow_schema(table.schema_arrow))
+        number = 0
+        for batch in table.iter_batches(batch_size=1024):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, _with_names(row, names)
+
+
 def _json(line: str, number: int) -> Row | BadRow:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as reason:
         return BadRow(number, f"{reason.msg} at column {reason.colno}")
+    except (ValueError, RecursionError) as reason:  # a number of too many digits, brackets too deep
+        return BadRow(number, str(reason))
     return row if isinstance(row, dict) else BadRow(number, "expected an object")
 
 
@@ -131,26 +182,3 @@ def _conll(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
             continue
         tokens.append(cells[0])
         tags.append(cells[-1])
-
-
-def _squad(file: Path) -> Iterator[Row]:
-    try:
-        whole = json.loads(file.read_text(encoding="utf-8-sig"))
-        found = [
-            {
-                "id": question["id"],
-                "title": article.get("title", ""),
-                "context": paragraph["context"],
-                "question": question["question"],
-                "answers": {
-                    "text": [a["text"] for a in question["answers"]],
-                    "answer_start": [a["answer_start"] for a in question["answers"]],
-                },
-            }
-            for article in whole["data"]
-            for paragraph in article["paragraphs"]
-            for question in paragraph["qas"]
-        ]
-    except (ValueError, KeyError, TypeError) as reason:
-        raise DataError(f"{str(file)!r} is not SQuAD JSON: {type(reason).__name__}: {reason}.") from reason
-    yield from found

@@ -22,6 +22,7 @@ class Tally:
     labels: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     lengths: Counter[str] = field(default_factory=Counter)
     unlabelled: Counter[str] = field(default_factory=Counter)
+    unanswered: Counter[str] = field(default_factory=Counter)
     empty: int = 0
     duplicates: int = 0
     between: Counter[str] = field(default_factory=Counter)
@@ -60,6 +61,7 @@ class Tally:
             "rows": dict(self.rows),
             "labels": {split: dict(sorted(found.items())) for split, found in self.labels.items()},
             "rows_without_label": dict(self.unlabelled),
+            "questions_without_answer": dict(self.unanswered),
             "lengths_in_words": {name: self.lengths[name] for name in order},
             "empty_texts": self.empty,
             "duplicates": self.duplicates,

@@ -19,14 +19,18 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unicodedata import unidata_version
 
+from optkit.data import CLASSES
 from optkit.errors import DataError, WorkerError
-from optkit.files import check_free, staged, write_json, write_text, writing
-from optkit.preprocessing.check import flaw
-from optkit.preprocessing.labels import check, labels_of, names
+from optkit.files import check_free, sha256, staged, write_json, write_text, writing
+from optkit.preprocessing.check import flaw, has_answers
+from optkit.preprocessing.labels import as_one, check, groups, labels_of, names
 from optkit.preprocessing.lines import BadRow
 from optkit.preprocessing.load import Source, sources
 from optkit.preprocessing.report import Tally, markdown
+from optkit.preprocessing.result import REPORT, checksums, up_to_date
+from optkit.preprocessing.segment import jieba_version
 from optkit.preprocessing.settings import Settings
 from optkit.preprocessing.split import position, split_of, stratified
 from optkit.preprocessing.taggers import open_tagger
@@ -36,7 +40,7 @@ from optkit.text import TextEncoder
 
 #: Rows per shard: what one process holds at a time, and what a kill costs.
 SHARD = 1000
-VERSION = 3
+VERSION = 4
 
 
 def preprocess(
@@ -52,14 +56,23 @@ def preprocess(
     """Write JSONL splits and a report to the folder `out`; the report.
 
     A source with several splits keeps them; one file, or a train split alone, is divided. Raises
-    DataError that names file and line of bad input; then nothing lies under `out`.
+    DataError that names file and line of bad input; then nothing lies under `out`. Where `out` holds the
+    result of the same input and settings already, nothing is done, unless `force`.
     """
     out, encoder = Path(out), TextEncoder(Path(model)) if model else None
-    check_free(out, force)
+    if not (out / REPORT).exists():
+        check_free(out, force)
     found = sources(source)
-    tagger = open_tagger(settings.tag).digest if settings.tag != "none" else ""
-    key = [VERSION, SHARD, asdict(settings), tagger, *((n, x.digest) for n, x in sorted(found.items()))]
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+    digest = _digest(
+        *(VERSION, SHARD, unidata_version, asdict(settings), _tools(settings)),
+        *((name, split.digest) for name, split in sorted(found.items())),
+    )
+    limit = (sha256(Path(model) / "tokenizer.json"), encoder.max_length) if model and encoder else ()
+    key = _digest(digest, *limit)
+    if not force and (report := up_to_date(out, key)):
+        listener({"event": "step", "name": f"{out} is up to date"})
+        return report
+    check_free(out, force)
     work = out.parent / f".{out.name}.work"
     for old in work.glob("*") if work.exists() else ():
         if old.name != digest:
@@ -75,7 +88,8 @@ def preprocess(
     with staged(out, force) as folder:
         _write(shards, folder, settings, tally, encoder)
         report = {"source": str(source), "settings": asdict(settings), **tally.to_dict()}
-        write_json(folder / "preprocessing.json", report)
+        report |= {"key": key, "files": checksums(folder)}
+        write_json(folder / REPORT, report)
         write_text(folder / "preprocessing.md", markdown(report))
     shutil.rmtree(work, ignore_errors=True)
     return report
@@ -120,21 +134,15 @@ def _shards(
 
 def _sound(source: Source, settings: Settings, tally: Tally) -> Iterator[dict[str, Any]]:
     """The rows that can be read; more bad ones than allowed are an error that names the line."""
-    for number, row in source.read():
+    for number, row in source.rows(settings.label):
         reason = str(row) if isinstance(row, BadRow) else flaw(row, settings)
         if isinstance(row, BadRow) or reason:
-            if len(tally.skipped) >= settings.skip_bad:
+            if (count := len(tally.skipped)) >= settings.skip_bad:
                 raise DataError(
-                    f"{source.name!r} has a corrupt line {number}: {reason}.",
-                    hint=f"Correct it, or leave such lines out with --skip-bad {len(tally.skipped) + 1}.",
+                    f"{source.name!r} has a corrupt {source.unit} {number}: {reason}.",
+                    hint=f"Correct it, or leave such {source.unit}s out with --skip-bad {count + 1}.",
                 )
             tally.skipped.append({"file": Path(source.name).name, "line": number, "reason": reason})
-        elif "answers" not in row and "tokens" not in row and settings.text not in row:
-            raise DataError(
-                f"Expected a column {settings.text!r} in {source.name!r}, "
-                f"received {', '.join(map(str, row))}.",
-                hint="Name it with --text-column.",
-            )
         else:
             yield row
 
@@ -155,7 +163,7 @@ def _kept(
                     if settings.drop_empty:
                         continue
                 where = split or split_of(place, settings.shares)
-                if tally and tally.seen(same, where, str(row.get(settings.label or "", ""))):
+                if tally and tally.seen(same, where, as_one(row, settings)):
                     if settings.drop_duplicates:
                         continue
                 elif not tally and settings.drop_duplicates:
@@ -177,31 +185,44 @@ def _write(
         places, labels, done = [], [], set[bytes]()
         for row, _, place, _ in _kept(next(iter(shards.values())), "", settings, None, done):
             places.append(place)
-            labels.append(str(row.get(settings.label or "", "")))
-        chosen = iter(stratified(places, labels, settings.shares))
+            labels.append(labels_of(row, settings) or [])
+        chosen = iter(stratified(places, groups(labels), settings.shares))
     with ExitStack() as stack:
         streams: dict[str, Any] = {}
         for name, parts in shards.items():
             for row, texts, _, where in _kept(parts, "" if divide else name, settings, tally, set()):
                 split = next(chosen) if chosen else where
                 found = labels_of(row, settings)
-                tally.add(" ".join(texts), split, found)
-                if settings.label and not found and "answers" not in row:
+                tally.add(" ".join(texts), split, found or [])
+                if has_answers(row):
+                    if not row["answers"]["text"]:
+                        tally.unanswered[split] += 1
+                elif settings.label and found is None:
                     tally.unlabelled[split] += 1
                 if (
                     encoder
                     and encoder.encode([(texts[0], texts[1]) if len(texts) > 1 else texts[0]]).truncated
                 ):
                     tally.truncated[split] += 1
-                if settings.encode_labels and "tokens" not in row and found:
-                    row = {**row, settings.label: numbers[found[0]]}
+                if settings.encode_labels and found:
+                    row = {**row, str(settings.label): numbers[found[0]]}
                 if split not in streams:
                     file = folder / f"{split}.jsonl"
                     streams[split] = stack.enter_context(file.open("w", encoding="utf-8"))
                 streams[split].write(json.dumps(row, ensure_ascii=False) + "\n")
     if settings.encode_labels:
-        write_json(folder / "labels.json", list(numbers))
+        write_json(folder / CLASSES, {settings.label: list(numbers)})
     check(tally)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _tools(settings: Settings) -> list[str]:
+    """What stands for the tagger and the segmenter that are used."""
+    tagger = open_tagger(settings.tag).digest if settings.tag != "none" else ""
+    return [tagger, jieba_version() if "jieba" in (settings.tag, settings.segment) else ""]
 
 
 def _jsonl(found: list[dict[str, Any]]) -> str:

@@ -34,6 +34,11 @@ def tagged(text: str) -> tuple[list[str], list[str]]:
     return [word for word, _ in pairs], [flag for _, flag in pairs]
 
 
+def jieba_version() -> str:
+    """jieba's version, on which words and tags depend."""
+    return str(_jieba().__version__)
+
+
 def _jieba() -> Any:
     try:
         import jieba

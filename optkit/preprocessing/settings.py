@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from optkit.errors import DataError, did_you_mean
-from optkit.tasks.text_classification import COLUMNS
+from optkit.tasks import text_classification, token_classification
 
 SEGMENTERS = ("none", "jieba", "sentences")
 
@@ -69,8 +69,20 @@ class Settings:
         return next(
             (
                 name
-                for name in COLUMNS["pair"]
+                for name in text_classification.COLUMNS["pair"]
                 if name in row and name not in (self.text, self.label) and isinstance(row[name], str | None)
             ),
             None,
         )
+
+    def labelled(self, row: Mapping[str, Any]) -> str | None:
+        """The column of the labels of `row`, of words that of their tags; None where it has none.
+
+        >>> Settings().labelled({"tokens": ["Ada"], "ner_tags": ["B-PER"]})
+        'ner_tags'
+        """
+        given = row.get(self.label) if self.label else None
+        if "tokens" not in row or isinstance(given, list):
+            return self.label if given is not None else None
+        names = token_classification.COLUMNS["tags"]
+        return next((name for name in names if row.get(name) is not None), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from optkit.preprocessing.check import has_answers
 from optkit.preprocessing.clean import clean
 from optkit.preprocessing.segment import sentences, words
 from optkit.preprocessing.settings import Settings
@@ -25,7 +26,7 @@ def chunk(rows: list[dict[str, Any]], settings: Settings) -> list[dict[str, Any]
 
 
 def _cleaned(row: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    if _has_answers(row):
+    if has_answers(row):
         return row
     if "tokens" in row:
         return {**row, "tokens": [clean(token, settings.unescape) or token for token in row["tokens"]]}
@@ -42,7 +43,7 @@ def _cleaned(row: dict[str, Any], settings: Settings) -> dict[str, Any]:
 
 def _tagged_columns(row: dict[str, Any], settings: Settings) -> list[str]:
     """A second text has tags as features only: there is one pair of columns for words and tags."""
-    if _has_answers(row):
+    if has_answers(row):
         return []
     if "tokens" in row:
         return ["tokens"]
@@ -69,16 +70,12 @@ def _with_tags(
     return {**row, name: text, "words": found, "pos": tags}
 
 
-def _has_answers(row: dict[str, Any]) -> bool:
-    return "answers" in row and "context" in row
-
-
 def content(row: dict[str, Any], settings: Settings) -> tuple[list[str], str]:
     """(the texts, which together decide the split; what makes a duplicate).
 
     Of a pair it is both texts; of SQuAD a context decides the split, and its questions stay together.
     """
-    if _has_answers(row):
+    if has_answers(row):
         return [row["context"]], f"{row['context']}\0{row['question']}"
     if "tokens" in row:
         texts = [" ".join(row["tokens"])]

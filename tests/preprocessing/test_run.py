@@ -191,6 +191,51 @@ def test_a_row_that_makes_no_sense_is_named_and_may_be_skipped(tmp_path, row, sa
     assert [x["line"] for x in report["skipped"]] == [2]
 
 
+QUESTION = {
+    "id": 1,
+    "question": "q",
+    "context": "In Bonn.",
+    "answers": {"text": ["Bonn"], "answer_start": [3]},
+}
+
+
+@pytest.mark.parametrize(
+    ("fine", "change", "said"),
+    [
+        ({"text": "x"}, {"text": ...}, "expected a column 'text' .--text-column., received id"),
+        (QUESTION, {"context": None}, "expected text in column 'context', received None"),
+        (QUESTION, {"question": ...}, "expected text in column 'question', received None"),
+        (
+            QUESTION,
+            {"context": ...},
+            "expected a column 'text' .--text-column., received id, question, answers",
+        ),
+        (QUESTION, {"answers": None}, "expected as many texts as starts"),
+        (QUESTION, {"answers": {"text": ["Bonn"], "answer_start": ["3"]}}, "expected whole numbers"),
+        (QUESTION, {"answers": {"text": [7], "answer_start": [3]}}, "expected texts in column 'answers'"),
+        (QUESTION, {"answers": {"text": [""], "answer_start": [3]}}, "the answer of question 1"),
+        (QUESTION, {"answers": {"text": ["."], "answer_start": [-1]}}, "the answer of question 1"),
+    ],
+)
+def test_a_row_that_lacks_a_part_is_named_and_may_be_skipped(tmp_path, fine, change, said):
+    fine = {"id": 1, **fine}
+    bad = {name: value for name, value in {**fine, **change}.items() if value is not ...}
+    file = pairs(tmp_path, [fine, bad, {**fine, "id": 2}])
+    with pytest.raises(DataError, match=f"corrupt line 2: {said}"):
+        preprocess(file, tmp_path / "out")
+    report = preprocess(file, tmp_path / "out", Settings(skip_bad=1, shares=(1.0, 0.0, 0.0)))
+    assert report["rows"] == {"train": 2}
+    assert [x["line"] for x in report["skipped"]] == [2]
+
+
+def test_a_number_that_python_refuses_is_a_corrupt_line(tmp_path):
+    (tmp_path / "raw.jsonl").write_text(f'{{"text": {"9" * 5000}}}\n' + '{"text": "x"}\n', encoding="utf-8")
+    report = preprocess(
+        tmp_path / "raw.jsonl", tmp_path / "out", Settings(skip_bad=1, shares=(1.0, 0.0, 0.0))
+    )
+    assert report["rows"] == {"train": 1}
+
+
 def test_a_hub_data_set_comes_with_its_splits_and_the_names_of_its_labels(tmp_path, monkeypatch):
     import datasets
 
@@ -241,9 +286,7 @@ def test_the_second_text_has_the_names_that_finetune_knows_or_the_one_given(tmp_
     assert report["duplicates"] == 0
     row = json.loads((tmp_path / "two" / "train.jsonl").read_text("utf-8").splitlines()[0])
     assert (row["hypothesis"], row["other"]) == ("h  1", "o 0")
-    with pytest.raises(
-        DataError, match="line 1: expected a column 'odd' for the second text, received text,"
-    ):
+    with pytest.raises(DataError, match="line 1: expected a column 'odd' .--pair-column., received text,"):
         preprocess(file, tmp_path / "three", Settings(pair="odd"))
 
 

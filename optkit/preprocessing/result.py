@@ -1,0 +1,26 @@
+"""Whether a folder already holds what a command would write: by a key and checksums."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from optkit.files import sha256
+
+REPORT = "preprocessing.json"
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Name → sha256 of the files that hold rows or labels."""
+    return {f.name: sha256(f) for f in sorted(folder.glob("*.json*")) if f.name != REPORT}
+
+
+def up_to_date(folder: Path, key: str) -> dict[str, Any] | None:
+    """The report in `folder`, where it was written with `key` and no file has changed since; else None."""
+    try:
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        same = report["key"] == key and report["files"] == checksums(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return report if same else None
