@@ -32,9 +32,7 @@ def fetch(source: str | Path, trust_remote_code: bool = False) -> Artifact:
 
     Reads nothing but JSON, text and safetensors. Raises CheckpointError with what to do next.
     """
-    path = Path(source)
-    if not path.exists() and isinstance(source, str) and _HUB_NAME.match(source) and "/" in source:
-        path = _download(source)
+    path = locate(source)
     artifact = Artifact.open(path)
     if artifact.format == "hf":
         _check_weights(path)
@@ -45,6 +43,14 @@ def fetch(source: str | Path, trust_remote_code: bool = False) -> Artifact:
             )
         _ensure_tokenizer(path)
     return artifact
+
+
+def locate(source: str | Path) -> Path:
+    """`source`; where no such folder exists and it is a hub name, the folder that it was downloaded into."""
+    path = Path(source)
+    if not path.exists() and isinstance(source, str) and _HUB_NAME.match(source) and "/" in source:
+        return _download(source)
+    return path
 
 
 def load_model(path: str | Path | Artifact, task: str | None = None, trust_remote_code: bool = False) -> Any:

@@ -70,6 +70,7 @@ class Loop:
     _current: str = ""
     _baseline: Outputs | None = None
     _named: dict[str, str] = field(default_factory=dict)
+    _failed: dict[str, OptkitError] = field(default_factory=dict)
     _hopeless: set[str] = field(default_factory=set)  # trials that missed the score: nobody asks how fast
     _tuned: str = ""
 
@@ -84,7 +85,12 @@ class Loop:
         self.conclude()
 
     def baselines(self, chains: list[tuple[Pass, ...]]) -> str:
-        """Score the baselines; the key that names of everything made from the checkpoint hash."""
+        """Score the baselines; the key that names of everything made from the checkpoint hash.
+
+        Before any of that every pass of `chains` is asked whether it can work. Raises what `Pass.check` does.
+        """
+        for step in (step for chain in chains for step in chain):
+            step.check(self.checkpoint, self.evaluator.task)
         root = digest(
             self.checkpoint.fingerprint(),
             self.data.fingerprint(self.split),
@@ -120,10 +126,16 @@ class Loop:
         return choose(self.rows, self.leaves, shapes, tied)
 
     def _attempt(self, chain: tuple[Pass, ...], root: str) -> OptkitError | None:
-        """Run one chain. A candidate that fails gets an error row, and the others go on."""
+        """Run one chain. A candidate that fails gets an error row, and the others go on.
+
+        A step that failed in another chain has its row, and is not tried again.
+        """
+        known = len(self._failed)
         try:
             self._chain(chain, root, leaf=True)
         except (PassError, WorkerError) as error:
+            if len(self._failed) == known:
+                return error
             self.rows.append(failed_row(self._current, error))
             self.listen({"event": "note", "text": f"{self._current}: {error}"})
             return error
@@ -134,12 +146,18 @@ class Loop:
         artifact, key, parent = self.checkpoint, root, EAGER
         for step in chain:
             key = self._key(key, step)
+            if key in self._failed:
+                raise self._failed[key]
             if key not in self._named:
                 title = name or self._unique(step.name())
                 self._begin(title)
                 self._current = title
-                made = self._apply(step, artifact, key)
-                self._score(self._candidate(title, made), key, made, parent)
+                try:
+                    made = self._apply(step, artifact, key)
+                    self._score(self._candidate(title, made), key, made, parent)
+                except (PassError, WorkerError) as error:
+                    self._failed[key] = error
+                    raise
                 self._named[key] = title
             artifact, parent = Artifact.open(step_folder(self.work, step, key)), self._named[key]
         if leaf:

@@ -86,6 +86,29 @@ class PixelEncoder:
         return values
 
 
+def reading(folder: Path) -> dict[str, Any] | None:
+    """What counts of preprocessor_config.json in `folder`, with the defaults: equal where two models make the
+    same pixel values of an image. None where there is no such file."""
+    if not (folder / _FILE).exists():
+        return None
+    encoder = PixelEncoder(folder)
+    s = encoder._settings
+    found: dict[str, Any] = {"channels": encoder.channels, "image_size": encoder.size}
+    if s.get("do_resize", True):
+        size = s.get("size", 224)
+        shortest = isinstance(size, dict) and "shortest_edge" in size
+        found |= {"size": size if shortest else _pair(size), "resample": int(s.get("resample", 2))}
+    if s.get("do_center_crop", False):
+        found["crop_size"] = _pair(s.get("crop_size", 224))
+    if s.get("do_rescale", True):
+        found["rescale_factor"] = s.get("rescale_factor", 1 / 255)
+    if s.get("do_normalize", True):
+        for name, default in (("image_mean", _MEAN), ("image_std", _STD)):
+            values = encoder._per_channel(name, default)
+            found[name] = np.broadcast_to(values, encoder.channels).tolist()
+    return found
+
+
 def _open(item: Any, place: int) -> Any:
     try:
         from PIL import Image

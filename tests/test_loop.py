@@ -8,7 +8,9 @@ import pytest
 
 from optkit.artifact import Artifact
 from optkit.compression import compress
+from optkit.errors import CheckpointError, DataError, PassError, RecipeError
 from optkit.gate import Gate
+from optkit.loop import Loop
 from optkit.passes.distill import Distill
 from optkit.passes.prune import Prune
 from optkit.recipe import Recipe
@@ -56,3 +58,52 @@ def test_the_metric_asked_for_decides_which_moment_of_the_training_stays(checkpo
         assert "distill: done before, not run again" not in notes
     made = (tmp_path / ".x.work").glob("distill-*/optkit.json")
     assert {Artifact.open(f.parent).lineage[-1]["notes"]["metric"] for f in made} == {"accuracy", "matthews"}
+
+
+def test_a_teacher_that_cannot_teach_is_refused_before_any_work(checkpoint, make_checkpoint, data, tmp_path):
+    for wrong, error, message in (
+        (Distill(teacher=str(tmp_path / "typo")), CheckpointError, "does not exist"),
+        (Distill(unlabelled=str(tmp_path / "typo.txt")), DataError, "a file of texts"),
+        (Distill(teacher=str(make_checkpoint("bert", ("a", "b", "c")))), RecipeError, "labels"),
+    ):
+        steps = []
+        with pytest.raises(error, match=message):
+            compress(
+                checkpoint,
+                Recipe.of([PRUNE, wrong]),
+                data=data,
+                out=tmp_path / "x",
+                listener=lambda e, steps=steps: steps.append(e["event"]),
+                **QUICK,
+            )
+        assert "step" not in steps
+        assert not (tmp_path / "x").exists()
+
+
+def test_a_shared_step_that_fails_fails_once(checkpoint, data, tmp_path, monkeypatch):
+    whole, tried = Loop._apply, []
+
+    def fails(self, step, source, key):
+        if step.name() != "prune":
+            return whole(self, step, source, key)
+        tried.append(step)
+        raise PassError("The loss is nan.")
+
+    monkeypatch.setattr(Loop, "_apply", fails)
+    rows = []
+
+    def listen(event):
+        if event["event"] == "note" and event["text"].startswith("prune"):
+            rows.append(event["text"])
+
+    with pytest.raises(PassError, match="loss is nan"):
+        compress(
+            checkpoint,
+            Recipe.of([PRUNE, "int8"], runtime="onnxruntime"),
+            data=data,
+            out=tmp_path / "x",
+            listener=listen,
+            **QUICK,
+        )
+    assert len(tried) == 1
+    assert rows == ["prune: The loss is nan."]

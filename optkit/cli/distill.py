@@ -10,7 +10,7 @@ import typer
 
 def distill(
     student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A pruned checkpoint's folder, or any with the teacher's labels and tokens.")],
-    teacher: Annotated[Path, typer.Option(help="The checkpoint to learn from.")],
+    teacher: Annotated[Path, typer.Option(help="The checkpoint to learn from: a folder or a hub name.")],
     data: Annotated[str, typer.Option(help="Folder of train/validation files, one file, or a hub data set.")],
     out: Annotated[Path, typer.Option(help="The checkpoint folder to make.")],
     epochs: Annotated[float, typer.Option(help="Passes over the texts.")] = 3.0,

@@ -38,6 +38,12 @@ class Goal:
         single = getattr(self.student.config, "problem_type", None) in (None, "single_label_classification")
         several = getattr(self.student.config, "num_labels", 1) > 1
         self._distribution = self._outputs == ["logits"] and single and several
+        if shapes != model_outputs(self.teacher):
+            raise RecipeError(
+                f"Expected a teacher that gives answers of the student's shape, {shapes}, received "
+                f"{model_outputs(self.teacher)}.",
+                hint="Take a teacher for the same labels, or with vectors of the same length.",
+            )
         if self.labels and (self._per_token or not self._distribution):
             raise RecipeError("Expected a classifier of one label for hard labels; use labels = 0.")
         if width_of(self.student) != width_of(self.teacher):

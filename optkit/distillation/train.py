@@ -16,6 +16,7 @@ from optkit.checkpoint import model_inputs, model_outputs
 from optkit.distillation.fake_int8 import fake_int8
 from optkit.distillation.goal import Goal
 from optkit.distillation.lessons import Lessons, Stored, taught, values_in
+from optkit.distillation.patience import others_wait
 from optkit.errors import PassError
 from optkit.examples import EncodedSet
 from optkit.files import writing
@@ -76,15 +77,15 @@ def distill(
         set_up.eval_steps = set_up.save_steps = every
         set_up.metric_for_best_model = "choice"
         teacher.to(set_up.device)
-        lessons = taught(
-            goal.teacher_view,
-            train.encoded,
-            names,
-            work / "lessons",
-            lambda done: progress("the teacher answers", 0.3 * done),
-            world.is_first,
-        )
-        world.wait()
+        with others_wait(world):
+            lessons = taught(
+                goal.teacher_view,
+                train.encoded,
+                names,
+                work / "lessons",
+                lambda done: progress("the teacher answers", 0.3 * done),
+                world.is_first,
+            )
         trainer = _trainer_class()(
             model=student,
             args=set_up,

@@ -61,12 +61,21 @@ def attention_of(model: Any, layer: int | None = None) -> Sublayer:
 
 @contextmanager
 def _caught(place: Sublayer | None, caught: list[Any]) -> Iterator[None]:
-    """Within the block the outputs of the first three projections of `place` are appended to `caught`."""
-    handles = []
-    for module in place.inputs[:3] if place else ():
-        handles.append(module.register_forward_hook(lambda m, i, output: caught.append(output)))
+    """Behind the block `caught` holds the outputs of the first three projections of `place`.
+
+    Those of their first call: with share_att_key, as in DeBERTa-v3, relative positions go through them after
+    the tokens have.
+    """
+    modules = place.inputs[:3] if place else []
+    found: dict[Any, Any] = {}
+
+    def keep(module: Any, inputs: Any, output: Any) -> None:  # what a hook returns would replace the output
+        found.setdefault(module, output)
+
+    handles = [module.register_forward_hook(keep) for module in modules]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+    caught += [found[module] for module in modules]

@@ -103,6 +103,13 @@ class Pass(ABC):
         """
         return {}
 
+    def check(self, checkpoint: Artifact, task: Task) -> None:
+        """Raise an OptkitError where it cannot work in a chain from `checkpoint`, a model for `task`.
+
+        Asked before the first pass runs: what is wrong costs a second, not an hour.
+        """
+        return
+
     @abstractmethod
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         """Write the result's files into `out`, an empty folder; `source` is never changed.

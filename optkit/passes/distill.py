@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from optkit.artifact import Artifact
+from optkit.distillation.teacher import check_teacher, find_teacher
 from optkit.distillation.unlabelled import there
-from optkit.errors import CheckpointError, DataError, RecipeError
+from optkit.errors import DataError, RecipeError
 from optkit.files import sha256
 from optkit.passes.base import Pass, PassContext, param
+from optkit.task import Task
 
 #: Fewer training examples than this teach nothing that lasts.
 FEWEST = 32
@@ -37,7 +39,7 @@ class Distill(Pass):
     needs_data: ClassVar[bool] = True
     keeps_answers: ClassVar[bool] = False
 
-    teacher: str | None = param(None, "folder of the teacher; none: the checkpoint the chain started from")
+    teacher: str | None = param(None, "folder or hub name; none: the checkpoint the chain started from")
     epochs: float = param(3.0, "passes over the texts", minimum=0.01)
     batch: int = param(32, "texts per step", minimum=1)
     learning_rate: float = param(2e-4, "peak learning rate, after the warm-up", minimum=0.0)
@@ -63,11 +65,17 @@ class Distill(Pass):
                 f"{self.quantization_aware:g}."
             )
 
+    def check(self, checkpoint: Artifact, task: Task) -> None:
+        """What comes before `distill` keeps labels and tokens, so the checkpoint's own are compared."""
+        check_teacher(checkpoint, find_teacher(self.teacher or checkpoint.path))
+        if self.unlabelled is not None:
+            there(self.unlabelled)
+
     def reads(self) -> dict[str, str]:
         """The teacher's files and the `unlabelled` one. Raises CheckpointError, DataError."""
         found = {}
         if self.teacher is not None:
-            found["teacher"] = Artifact.open(self.teacher).fingerprint()
+            found["teacher"] = find_teacher(self.teacher).fingerprint()
         if self.unlabelled is not None:
             found["unlabelled"] = sha256(there(self.unlabelled))
         return found
@@ -83,7 +91,7 @@ class Distill(Pass):
             import torch
 
             torch.set_num_threads(context.threads)
-        teacher_at = Artifact.open(self.teacher or context.origin or source.path)
+        teacher_at = find_teacher(self.teacher or context.origin or source.path)
         check_teacher(source, teacher_at)
         train = self._texts(context)
         validation = context.labelled("validation")
@@ -145,32 +153,6 @@ class Distill(Pass):
         return Texts(encoded.cut(self.max_length), labels)
 
 
-def check_teacher(student: Artifact, teacher: Artifact) -> None:
-    """Refuse a teacher that gives other labels or reads texts by other tokens. Raises RecipeError."""
-    if teacher.format != "hf":
-        raise CheckpointError(
-            f"Expected a checkpoint as the teacher, received {str(teacher.path)!r} of format "
-            f"{teacher.format}."
-        )
-    for what, key in (("labels", "id2label"), ("number of labels", "num_labels")):
-        mine, its = student.config.get(key), teacher.config.get(key)
-        if mine and its and mine != its:
-            raise RecipeError(
-                f"Expected a teacher with the student's {what} {mine}, received {its}.",
-                hint="Fine-tune the teacher for the same labels, in the same order.",
-            )
-    if _vocabulary(student) != _vocabulary(teacher):
-        raise RecipeError(
-            "Expected a teacher with the student's tokenizer, received one with other tokens.",
-            hint="Take a teacher of the same family.",
-        )
-
-
 def _plain(value: Any) -> Any:
     """What JSON does not write: numbers and arrays of numpy."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
-
-
-def _vocabulary(artifact: Artifact) -> Any:
-    file = artifact.path / "tokenizer.json"
-    return json.loads(file.read_text(encoding="utf-8"))["model"].get("vocab") if file.exists() else None

@@ -10,6 +10,7 @@ from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.files import read_json, write_json
 from optkit.passes.base import Pass, PassContext, param
+from optkit.task import Task
 
 #: Settings in which ids of tokens stand.
 _SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json")
@@ -33,6 +34,14 @@ class PruneVocabulary(Pass):
 
     common: int = param(0, "keep so many tokens from the front of the vocabulary too", minimum=0)
 
+    def check(self, checkpoint: Artifact, task: Task) -> None:
+        if task.generates:
+            raise RecipeError(
+                "Expected a model that reads texts, received a language model, which writes them: with "
+                "another vocabulary its perplexity per token cannot be compared any more.",
+                hint="Leave prune-vocabulary out.",
+            )
+
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         import numpy as np
         import torch
@@ -40,12 +49,7 @@ class PruneVocabulary(Pass):
         from optkit.checkpoint import load_model, save_model
         from optkit.pruning import vocabulary
 
-        if context.task.generates:
-            raise RecipeError(
-                "Expected a model that reads texts, received a language model, which writes them: with "
-                "another vocabulary its perplexity per token cannot be compared any more.",
-                hint="Leave prune-vocabulary out.",
-            )
+        self.check(source, context.task)
         tokenizer = read_json(source.path / "tokenizer.json", CheckpointError)
         before = vocabulary.vocabulary(tokenizer)
         used = _ids(context, "train")

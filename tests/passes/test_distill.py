@@ -185,6 +185,23 @@ def test_a_teacher_with_other_labels_is_refused(pruned, teacher, taught, tmp_pat
         apply(Distill(teacher=str(other)), pruned, tmp_path / "x", taught)
 
 
+def test_a_teacher_whose_vectors_are_longer_is_refused(tmp_path):
+    from optkit.checkpoint import load_model
+    from optkit.distillation.goal import Goal
+
+    one = load_model(embedder(tmp_path / "one", pooling={"pooling_mode": "mean"}))
+    two = load_model(embedder(tmp_path / "two", pooling={"pooling_mode": ["cls", "mean"]}))
+    with pytest.raises(RecipeError, match="answers of the student's shape"):
+        Goal(one, two)
+
+
+def test_a_teacher_may_be_on_the_hub(teacher, pruned, tmp_path, monkeypatch):
+    monkeypatch.setattr("optkit.checkpoint._download", lambda name: teacher)
+    step = Distill(teacher="someone/their-model")
+    step.check(pruned, open_task(pruned))
+    assert step.reads() == {"teacher": fetch(teacher).fingerprint()}
+
+
 def test_a_teacher_with_other_tokens_is_refused(pruned, teacher, taught, tmp_path):
     other = shutil.copytree(teacher, tmp_path / "other")
     tokens = json.loads((other / "tokenizer.json").read_text())
