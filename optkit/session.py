@@ -6,13 +6,14 @@ importing one does not import the others.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module, util
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 
@@ -125,21 +126,41 @@ def known_runtimes() -> list[str]:
     return sorted(module.name for module in iter_modules([str(Path(__file__).with_name("runtimes"))]))
 
 
+def chosen_runtime(artifact: Artifact, runtime: str | None = None) -> str:
+    """`runtime`, else the manifest's, else the format's own. Raises RecipeError for an unknown one."""
+    stored = artifact.manifest.get("runtime") or {}
+    name = runtime or stored.get("name") or DEFAULT_RUNTIME[artifact.format]
+    if name not in known_runtimes():
+        raise RecipeError(f"Unknown runtime {name!r}.", hint=did_you_mean(name, known_runtimes()))
+    return name
+
+
+def runtime_settings(runtime: str) -> frozenset[str]:
+    """The names of the options that a known runtime takes."""
+    module = import_module(f"optkit.runtimes.{runtime}")
+    kind = get_type_hints(module.open_session)["return"]
+    return frozenset(inspect.signature(kind).parameters) - {"artifact"} | {"bucket"}
+
+
 def open_session(artifact: Artifact, runtime: str | None = None, **options: Any) -> Session:
     """Load `artifact` in `runtime` (default: the manifest's, else the format's own).
 
     `options` override the runtime options stored in the manifest (for example `threads`). Every runtime
     takes `bucket`: batches are padded to a multiple of so many tokens (`optkit.bucketed`).
-    Raises RecipeError for an unknown runtime and MissingDependency for an absent package.
+    Raises RecipeError for an unknown runtime or option, and MissingDependency for an absent package.
     """
     stored = artifact.manifest.get("runtime") or {}
-    name = runtime or stored.get("name") or DEFAULT_RUNTIME[artifact.format]
-    if name not in known_runtimes():
-        raise RecipeError(f"Unknown runtime {name!r}.", hint=did_you_mean(name, known_runtimes()))
+    name = chosen_runtime(artifact, runtime)
     if name in _NEEDS and util.find_spec(_NEEDS[name][0]) is None:
         raise MissingDependency.of(*_NEEDS[name])
     if name == stored.get("name"):
         options = {**stored.get("options", {}), **options}
+    known = runtime_settings(name)
+    for option in options:
+        if option not in known:
+            raise RecipeError(
+                f"The runtime {name} has no setting {option!r}.", hint=did_you_mean(option, known)
+            )
     bucket = options.pop("bucket", None)
     session = import_module(f"optkit.runtimes.{name}").open_session(artifact, **options)
     if bucket in (None, 1):

@@ -13,7 +13,7 @@ from optkit.data import Data
 from optkit.errors import OptkitError, RecipeError
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.session import infer_all, known_runtimes, open_session
+from optkit.session import infer_all, known_runtimes, open_session, runtime_settings
 from optkit.task import open_task
 from tests.gpu import install as fakes
 from tests.gpu.fake_cuda import Machine
@@ -126,6 +126,14 @@ def test_threads_can_be_set(runtime_artifact):
     runtime, artifact = runtime_artifact
     with open_session(artifact, runtime, threads=1) as session:
         assert session.inputs
+
+
+def test_an_unknown_setting_gets_the_nearest_name(runtime_artifact):
+    runtime, artifact = runtime_artifact
+    with pytest.raises(RecipeError, match="'thread'") as raised:
+        open_session(artifact, runtime, thread=1)
+    assert "threads" in raised.value.hint
+    assert {"threads", "bucket"} <= runtime_settings(runtime)
 
 
 def test_an_unknown_runtime_gets_the_nearest_name(artifacts):

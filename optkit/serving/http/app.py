@@ -8,7 +8,6 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -22,9 +21,9 @@ from optkit.serving.http.gate import Gate
 from optkit.serving.http.hotswap import Watcher
 from optkit.serving.http.logs import log, set_up
 from optkit.serving.http.metrics import Metrics
-from optkit.serving.http.served import Served, open_predictor
+from optkit.serving.http.served import Served, check_options
 from optkit.serving.http.settings import SETTINGS, ServeSettings
-from optkit.serving.http.shadow import Shadow
+from optkit.serving.http.shadow import Shadow, open_shadow
 
 
 def from_environment() -> Gate:
@@ -41,6 +40,7 @@ def make_app(settings: ServeSettings) -> Gate:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
+        check_options(settings)
         models = [Served(n, p, settings, metrics.of(n), loop) for n, p in settings.models.items()]
         closing: list[Callable[[], None]] = [served.close for served in models]
         if settings.shadow:
@@ -99,8 +99,7 @@ def _add_routes(app: FastAPI, models: list[Served], settings: ServeSettings, gat
 
 
 def _shadow(settings: ServeSettings, served: Served, metrics: Metrics) -> Shadow:
-    predictor = open_predictor(Path(settings.shadow or ""), settings, threads=1)
-    shadow = Shadow(predictor, metrics.of(served.name))
+    shadow = Shadow(open_shadow(settings, served.task.name), metrics.of(served.name))
     served.on_answer = shadow.compare
     return shadow
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import tempfile
 from importlib import util
 from pathlib import Path
 from typing import Any
 
-from optkit.errors import CheckpointError, MissingDependency, OptkitError
+from optkit.errors import CheckpointError, MissingDependency, OptkitError, RecipeError
 from optkit.serving.http.settings import SETTINGS, ServeSettings
 
 #: How long an idle connection is kept: longer than a load balancer does (60 s), so that it closes first.
@@ -60,14 +61,31 @@ def serve(settings: ServeSettings) -> None:
 
 def _check(settings: ServeSettings) -> None:
     """What can be wrong is said here, before any process starts."""
-    from optkit.serving.http.served import open_predictor
+    from optkit.serving.http.served import check_options, open_predictor
+    from optkit.serving.http.shadow import open_shadow
 
     _ = settings.api_key
-    for file in (settings.tls_cert, settings.tls_key):
-        if file and not Path(file).is_file():
+    if settings.tls_cert and settings.tls_key:
+        _check_tls(settings.tls_cert, settings.tls_key)
+    check_options(settings)
+    for path in settings.models.values():
+        with open_predictor(Path(path), settings) as predictor:
+            task = predictor.task.name
+    if settings.shadow:  # beside one model
+        open_shadow(settings, task).close()
+
+
+def _check_tls(cert: str, key: str) -> None:
+    for file in (cert, key):
+        if not Path(file).is_file():
             raise CheckpointError(f"Expected a TLS file, received {file!r}, which does not exist.")
-    for path in [*settings.models.values(), *([settings.shadow] if settings.shadow else [])]:
-        open_predictor(Path(path), settings).close()
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=lambda: "")
+    except OSError as reason:
+        raise RecipeError(
+            f"Expected a TLS certificate and its own key, received {cert!r} and {key!r}: {reason}.",
+            hint="Both are PEM files, the key without a passphrase.",
+        ) from reason
 
 
 def _options(settings: ServeSettings) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact
-from optkit.errors import CheckpointError, DataError
+from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.files import is_inside
 from optkit.serving.http.batcher import Batcher
 from optkit.serving.http.metrics import ModelMetrics
@@ -21,6 +21,7 @@ from optkit.serving.http.settings import ServeSettings
 from optkit.serving.http.streaming import Writing
 from optkit.serving.http.tracing import TRACING
 from optkit.serving.predictor import Predictor, load
+from optkit.session import chosen_runtime, runtime_settings
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,8 @@ class Served:
 def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predictor:
     """Load a folder for serving: nothing in it may point outside, every file is as it was written.
 
-    It answers once here: first answers are slow, and a model that cannot answer shows itself.
+    It answers once here: first answers are slow, and a model that cannot answer shows itself. Of the
+    settings' options it takes those that its runtime has; `check_options` refuses those that none has.
     """
     artifact = Artifact.open(path)
     for file in path.rglob("*"):
@@ -182,7 +184,8 @@ def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predi
                 f"{file.relative_to(path).as_posix()!r} in {str(path)!r} points outside of its folder.",
                 hint="Put the file itself there: a server reads nothing but the folders it was given.",
             )
-    options = {**settings.runtime_options, **changes}
+    known = runtime_settings(chosen_runtime(artifact, settings.runtime))
+    options = {k: v for k, v in {**settings.runtime_options, **changes}.items() if k in known}
     if settings.streams > 1 and (settings.runtime or artifact.format) == "openvino":
         options.setdefault("streams", settings.streams)
         options["threads"] = options.get("threads", 1) * settings.streams  # of all streams together
@@ -194,6 +197,20 @@ def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predi
         predictor.close()
         raise
     return predictor
+
+
+def check_options(settings: ServeSettings) -> None:
+    """Raises RecipeError for an option of runtimes that no model's runtime has, nor the shadow's."""
+    runtimes = [chosen_runtime(Artifact.open(path), settings.runtime) for path in settings.models.values()]
+    if settings.shadow:
+        runtimes.append(chosen_runtime(Artifact.open(settings.shadow)))
+    known = frozenset().union(*map(runtime_settings, runtimes))
+    for option in settings.options:
+        if option not in known:
+            raise RecipeError(
+                f"Expected a setting of {', '.join(sorted(set(runtimes)))} in --option, received {option!r}.",
+                hint=did_you_mean(option, known),
+            )
 
 
 def _reason(error: Exception) -> str:

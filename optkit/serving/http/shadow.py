@@ -1,6 +1,7 @@
 """`Shadow`: another artifact answers the same requests in the background; agreement and time become metrics.
 
 Nobody waits for it: it runs at the lowest priority, and what it cannot keep up with is counted and dropped.
+Its runtime is the one that it has stored, which may differ from the model's.
 """
 
 from __future__ import annotations
@@ -11,14 +12,31 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from optkit.errors import RecipeError
 from optkit.serving.http.logs import log
 from optkit.serving.http.metrics import ModelMetrics
+from optkit.serving.http.served import open_predictor
+from optkit.serving.http.settings import ServeSettings
 from optkit.serving.predictor import Predictor
 
 #: Requests that may wait for the shadow.
 LAG = 256
+
+
+def open_shadow(settings: ServeSettings, task: str) -> Predictor:
+    """What answers beside a model for `task`. Raises as `load` does, and RecipeError for another task."""
+    predictor = open_predictor(Path(settings.shadow or ""), replace(settings, runtime=None), threads=1)
+    if predictor.task.name == task:
+        return predictor
+    predictor.close()
+    raise RecipeError(
+        f"Expected a shadow for {task}, received {settings.shadow!r}, which is for {predictor.task.name}.",
+        hint="A shadow answers the requests of the model beside it.",
+    )
 
 
 class Shadow:

@@ -16,6 +16,9 @@ from contextlib import suppress
 import psutil
 import pytest
 
+from optkit.errors import RecipeError
+from optkit.serving.http.run import serve
+from optkit.serving.http.settings import ServeSettings
 from tests.serving.artifacts import artifact
 from tests.serving.http.processes import running
 
@@ -95,13 +98,34 @@ def test_one_request_at_a_time_costs_no_thread_or_memory_that_stays(model):
         assert len(os.listdir(f"/proc/{server.process.pid}/task")) <= before + 1
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
-def test_tls(model, tmp_path):
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+def certificate(folder, passphrase=None):
+    """A certificate and its key."""
+    folder.mkdir()
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    hidden = ["-passout", f"pass:{passphrase}"] if passphrase else ["-nodes"]
     where = ["-keyout", str(key), "-out", str(cert), "-subj", "/CN=localhost", "-days", "1"]
     san = ["-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*make, *where, *san], check=True, capture_output=True)
+    subprocess.run([*make, *hidden, *where, *san], check=True, capture_output=True)
+    return cert, key
+
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
+
+
+@needs_openssl
+@pytest.mark.parametrize("workers", [1, 2])
+def test_tls_files_that_do_not_fit_are_refused_before_anything_starts(workers, model, tmp_path):
+    cert, _ = certificate(tmp_path / "a")
+    settings = {"models": {"m": model}, "workers": workers, "tls_cert": str(cert)}
+    for wrong in (certificate(tmp_path / "b")[1], cert, certificate(tmp_path / "c", "secret")[1]):
+        with pytest.raises(RecipeError, match="its own key"):
+            serve(ServeSettings(**settings, tls_key=str(wrong)))
+
+
+@needs_openssl
+def test_tls(model, tmp_path):
+    cert, key = certificate(tmp_path / "tls")
     with running(model, "--tls-cert", str(cert), "--tls-key", str(key)) as server:
         context = ssl.create_default_context(cafile=str(cert))
         url = f"https://127.0.0.1:{server.port}/v2/health/ready"
@@ -117,6 +141,8 @@ def test_tls(model, tmp_path):
         (["{model}", "{model}"], 2, "Two models"),
         (["{model}", "--api-key-file", "nowhere"], 2, "Cannot read"),
         (["{model}", "--shadow", "nowhere"], 4, "does not exist"),
+        (["{model}", "-o", "spining=false"], 2, "Did you mean 'spinning'?"),
+        (["{model}", "-o", "spining=false", "--workers", "2"], 2, "Did you mean 'spinning'?"),
     ],
 )
 def test_what_cannot_be_started_says_why(arguments, code, message, model):

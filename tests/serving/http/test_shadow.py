@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import json
 import re
 import time
 from types import SimpleNamespace
 
+import pytest
+
 from optkit import load
-from optkit.serving.http.shadow import LAG, Shadow
+from optkit.errors import RecipeError
+from optkit.serving.http.run import serve
+from optkit.serving.http.settings import ServeSettings
+from optkit.serving.http.shadow import LAG, Shadow, open_shadow
 from tests.serving.artifacts import TEXTS, artifact
 
 
@@ -40,6 +46,26 @@ def test_a_text_that_was_streamed_is_compared_too(folders, serving):
         while not value(client, "optkit_shadow_inputs_total") and time.monotonic() < deadline:
             time.sleep(0.01)
         assert value(client, "optkit_shadow_agreement_total") == 1
+
+
+def test_a_shadow_runs_in_its_own_runtime(folders, serving, tmp_path):
+    model, other = folders["text-classification"], artifact(tmp_path / "other")
+    manifest = json.loads((other / "optkit.json").read_text())
+    (other / "optkit.json").write_text(json.dumps({**manifest, "runtime": {"name": "fake"}}))
+    told = {"runtime": "onnxruntime", "options": {"spinning": False}, "shadow": str(other)}
+    with open_shadow(ServeSettings({"m": str(model)}, **told), "text-classification") as predictor:
+        assert type(predictor._session).__name__ == "FakeSession"
+    with serving({"m": model}, **told) as client:
+        assert client.post("/v1/models/m:predict", json={"instances": ["a"]}).status_code == 200
+
+
+def test_a_shadow_for_another_task_is_refused(folders, serving):
+    shadow = str(folders["embeddings"])
+    with pytest.raises(RecipeError, match="shadow for text-classification"):
+        with serving({"m": folders["text-classification"]}, shadow=shadow):
+            pass
+    with pytest.raises(RecipeError, match="is for embeddings"):
+        serve(ServeSettings({"m": str(folders["text-classification"])}, shadow=shadow))
 
 
 def test_a_shadow_that_lags_or_fails_keeps_nobody_waiting():
