@@ -34,8 +34,8 @@ INPUTS = {
 }
 
 
-def artifact(folder: Path, task: str = "text-classification", seed: int = 0) -> Path:
-    """A folder that `optkit.load` opens; `seed` decides the weights."""
+def artifact(folder: Path, task: str = "text-classification", seed: int = 0, width: int = 32) -> Path:
+    """A folder that `optkit.load` opens; `seed` decides the weights, `width` is that of its vectors."""
     folder.mkdir(parents=True)
     write_tokenizer(folder)
     labels = LABELS.get(task, ("negative", "positive"))
@@ -48,13 +48,13 @@ def artifact(folder: Path, task: str = "text-classification", seed: int = 0) -> 
     }
     (folder / "config.json").write_text(json.dumps(config))
     write_processor(folder, 8, 1)
-    write_graph(folder / "model.onnx", task, len(labels), seed)
+    write_graph(folder / "model.onnx", task, len(labels), seed, width)
     empty = Artifact(folder, {"lineage": [], "runtime": None, "precision": "fp32"})
     seal(folder, empty, {"pass": "made-for-a-test", "parameters": {}}, format="onnx", task=task)
     return folder
 
 
-def write_graph(file: Path, task: str, labels: int, seed: int) -> None:
+def write_graph(file: Path, task: str, labels: int, seed: int, width: int) -> None:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -105,7 +105,7 @@ def write_graph(file: Path, task: str, labels: int, seed: int) -> None:
     shapes = {
         "text-classification": {"logits": ("batch", labels)},
         "token-classification": {"logits": ("batch", "sequence", labels)},
-        "embeddings": {"sentence_embedding": ("batch", 32)},
+        "embeddings": {"sentence_embedding": ("batch", width)},
         "question-answering": {n: ("batch", "sequence") for n in ("start_logits", "end_logits")},
         "image-classification": {"logits": ("batch", labels)},
         "causal-lm": {
@@ -123,10 +123,10 @@ def write_graph(file: Path, task: str, labels: int, seed: int) -> None:
         inputs.get(task, ids),
         [tensor(n, TensorProto.FLOAT, *shape) for n, shape in shapes[task].items()],
         [
-            weights("table", 40, 32),
-            weights("head", 32, labels),
+            weights("table", 40, width),
+            weights("head", width, labels),
             weights("pixels", 64, labels),
-            weights("vocabulary", 32, 40),
+            weights("vocabulary", width, 40),
             numpy_helper.from_array(np.array([1, 3]), "around"),
             numpy_helper.from_array(np.array([-1]), "last"),
             numpy_helper.from_array(np.array([1]), "tokens"),

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,7 +19,7 @@ from optkit.serving.http import completions, embeddings, infer, page, predict
 from optkit.serving.http.body import Body
 from optkit.serving.http.errors import HANDLED, handle
 from optkit.serving.http.gate import Gate
-from optkit.serving.http.hotswap import Watcher
+from optkit.serving.http.hotswap import Watcher, signature
 from optkit.serving.http.logs import log, set_up
 from optkit.serving.http.metrics import Metrics
 from optkit.serving.http.served import Served, check_options
@@ -41,13 +42,14 @@ def make_app(settings: ServeSettings) -> Gate:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         check_options(settings)
+        seen = {name: signature(Path(path)) for name, path in settings.models.items()}
         models = [Served(n, p, settings, metrics.of(n), loop) for n, p in settings.models.items()]
         closing: list[Callable[[], None]] = [served.close for served in models]
         if settings.shadow:
             shadow = _shadow(settings, models[0], metrics)
             closing.append(shadow.close)
         if settings.watch_s:
-            watcher = Watcher(models, settings.watch_s, metrics, _on(loop, Served.swap))
+            watcher = Watcher(models, seen, settings.watch_s, metrics, _on(loop, Served.swap))
             closing.insert(0, watcher.close)
         _add_routes(app, models, settings, gate)
         log("info", "ready", models={m.name: m.current.name for m in models})

@@ -44,7 +44,6 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
     known = {served.name: served for served in models if served.task.embeds}
     if not known:
         return routes
-    widths = {name: len(served.current.predictor.predict_one("")) for name, served in known.items()}
     text: Any = Annotated[str, StringConstraints(max_length=settings.max_text)]
     many: Any = Annotated[list[text], Field(min_length=1, max_length=settings.max_inputs)]
     kind: Any = record(
@@ -52,7 +51,7 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
         model=(Literal[tuple(known)], ...),
         input=(text | many, ...),
         encoding_format=(Literal["float", "base64"], "float"),
-        dimensions=(Literal[tuple(set(widths.values()))] | None, None),
+        dimensions=(Annotated[int, Field(ge=1)] | None, None),
     )
     body = Body(kind)
 
@@ -61,10 +60,11 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
         timeout_s = timeout_of(request, settings.timeout_s)
         given = await body.read(request)
         served = known[given.model]
-        if given.dimensions not in (None, widths[served.name]):
-            raise HTTPException(422, f"{served.name} gives {widths[served.name]} dimensions.")
         texts = [given.input] if isinstance(given.input, str) else given.input
         vectors, _ = await served.answer(texts, timeout_s)
+        width = len(vectors[0])  # of the version that answered
+        if given.dimensions not in (None, width):
+            raise HTTPException(422, f"{served.name} gives {width} dimensions, received {given.dimensions}.")
         used = await asyncio.to_thread(served.current.predictor.encode, texts)
         tokens = int(used.lengths.sum())
         form = b64 if given.encoding_format == "base64" else lambda vector: vector.tolist()

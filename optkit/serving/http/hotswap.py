@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from optkit.artifact import REPORTS
@@ -21,11 +21,21 @@ Signature = tuple[tuple[str, int, int, int], ...]
 
 
 class Watcher:
-    """Looks at the folders every `seconds`, in a thread. `swap` puts a version in place, on the loop."""
+    """Looks at the folders every `seconds`, in a thread. `swap` puts a version in place, on the loop.
 
-    def __init__(self, models: Sequence[Served], seconds: float, metrics: Metrics, swap: Callable) -> None:
+    `seen` is how each folder was before it was read, by its model's name: what changed since is looked at.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Served],
+        seen: Mapping[str, Signature],
+        seconds: float,
+        metrics: Metrics,
+        swap: Callable,
+    ) -> None:
         self._models, self._seconds, self._metrics, self._swap = models, seconds, metrics, swap
-        self._seen = {served.name: signature(served.path) for served in models}
+        self._seen = dict(seen)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self._thread.start()
@@ -51,10 +61,12 @@ class Watcher:
             log("error", "swap refused", model=served.name, error=type(error).__name__, reason=str(error))
             return
         old = served.current
-        if version.name == old.name or version.predictor.task.name != served.task.name:
-            if version.name != old.name:
-                metrics.swapped("refused")
-                log("error", "swap refused", model=served.name, reason="it is a model for another task")
+        if version.predictor.task.name != served.task.name:
+            metrics.swapped("refused")
+            log("error", "swap refused", model=served.name, reason="it is a model for another task")
+            version.close()
+            return
+        if version.same_as(old):
             version.close()
             return
         self._swap(served, version)
@@ -69,11 +81,17 @@ class Watcher:
 def signature(folder: Path) -> Signature:
     """Changes when a file of the folder is replaced or rewritten; empty while there is none."""
     try:
-        found = [
-            (entry.name, entry.stat().st_ino, entry.stat().st_mtime_ns, entry.stat().st_size)
-            for entry in os.scandir(folder)
-            if entry.name not in REPORTS and not entry.name.startswith(".")
-        ]
+        entries = [x for x in os.scandir(folder) if x.name not in REPORTS and not x.name.startswith(".")]
+        states = [_state(entry) for entry in entries]
     except OSError:  # between the old folder and the new one
         return ()
+    found = [(x.name, state.st_ino, state.st_mtime_ns, state.st_size) for x, state in zip(entries, states)]
     return tuple(sorted(found))
+
+
+def _state(entry: os.DirEntry[str]) -> os.stat_result:
+    """Of what a link leads to; of the link itself where that is nothing."""
+    try:
+        return entry.stat()
+    except FileNotFoundError:
+        return entry.stat(follow_symlinks=False)

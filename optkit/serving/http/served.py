@@ -33,6 +33,11 @@ class Version:
     line: WaitingLine
     batcher: Batcher
 
+    def same_as(self, other: Version) -> bool:
+        """Whether it would answer as `other` does: the same files in the same runtime with its settings."""
+        mine, others = (x.predictor.artifact.manifest.get("runtime") for x in (self, other))
+        return self.name == other.name and mine == others
+
     def close(self) -> None:
         """Answer what waits, then free the model."""
         self.batcher.close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -8,6 +9,7 @@ import time
 import pytest
 
 from optkit.serving.http.hotswap import signature
+from optkit.serving.http.served import Served
 from tests.serving.artifacts import artifact
 
 PATH = "/v1/models/m:predict"
@@ -112,6 +114,73 @@ def test_the_signature_follows_files_and_not_reports(live):
     (live / "config.json").touch()
     assert signature(live) != before
     assert signature(live / "nowhere") == ()
+
+
+def test_a_folder_replaced_while_models_load_is_taken(live, tmp_path, serving, monkeypatch):
+    new = artifact(tmp_path / "new", seed=2)
+    expected, open_version = version(new), Served.open
+
+    def open_and_replace(self):
+        found = open_version(self)
+        if new.exists():
+            replace(live, new)
+        return found
+
+    monkeypatch.setattr(Served, "open", open_and_replace)
+    with serving({"m": live}, watch_s=0.02) as client:
+        wait_for(client, expected)
+
+
+def test_other_settings_of_the_runtime_are_a_new_version(live, serving):
+    file = live / "optkit.json"
+    manifest = json.loads(file.read_text())
+    with serving({"m": live}, watch_s=0.02) as client:
+        for settings in ({"name": "onnxruntime", "options": {"threads": 1}}, {"name": "fake"}):
+            before = metric(client, "done")
+            new = live / "new"
+            new.write_text(json.dumps({**manifest, "runtime": settings}))
+            new.rename(file)
+            deadline = time.monotonic() + 20
+            while metric(client, "done") == before:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert client.post(PATH, json=BODY).status_code == 200
+        touched = metric(client, "done")
+        (live / "config.json").touch()  # the same files again
+        time.sleep(0.3)
+        assert metric(client, "done") == touched
+        assert metric(client, "refused") == 0
+
+
+def metric(client, outcome):
+    found = re.search(
+        rf'optkit_swaps_total{{model="m",outcome="{outcome}"}} (\S+)', client.get("/metrics").text
+    )
+    return float(found[1]) if found else 0.0
+
+
+def test_a_link_to_nowhere_hides_no_change(live):
+    (live / "notes").symlink_to("nowhere")
+    before = signature(live)
+    assert before
+    (live / "config.json").touch()
+    assert signature(live) != before
+    before = signature(live)
+    (live / "nowhere").write_text("x")
+    assert signature(live) != before
+
+
+def test_the_dimensions_are_those_of_the_version_that_answers(tmp_path, serving):
+    path, body = "/v1/embeddings", {"model": "m", "input": "a fine film"}
+    live, new = artifact(tmp_path / "live", "embeddings"), artifact(tmp_path / "new", "embeddings", width=16)
+    expected = version(new)
+    with serving({"m": live}, watch_s=0.02) as client:
+        assert client.post(path, json={**body, "dimensions": 32}).status_code == 200
+        replace(live, new)
+        wait_for(client, expected)
+        assert client.post(path, json={**body, "dimensions": 16}).status_code == 200
+        refused = client.post(path, json={**body, "dimensions": 32})
+        assert (refused.status_code, "16 dimensions" in refused.text) == (422, True)
 
 
 def test_a_link_that_points_outside_is_refused_at_the_start(live, serving):
