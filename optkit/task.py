@@ -152,7 +152,7 @@ class Task(ABC):
     def json_type(self, text: Any) -> Any:
         """The type of one input in a request's JSON, made of `text`, the server's type of a text.
 
-        A mapping of names to types stands for an object with these keys.
+        A mapping of names to types stands for an object with these keys, a list of texts for one's words.
         """
         return text
 

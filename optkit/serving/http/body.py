@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, StringConstraints, TypeAdapter, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, StringConstraints, TypeAdapter, ValidationError, create_model
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -49,10 +49,18 @@ def record(name: str, /, **fields: Any) -> Any:
 
 
 def one_input(task: Task, settings: ServeSettings) -> Any:
-    """The type of one input of `task`, as JSON."""
-    kind = task.json_type(Annotated[str, StringConstraints(max_length=settings.max_text)])
+    """The type of one input of `task`, as JSON. A list is one text in its words, and as long as it."""
+    longest = settings.max_text
+
+    def check(value: Any) -> Any:
+        length = len(" ".join(value)) if isinstance(value, list) else 0
+        if length > longest:
+            raise ValueError(f"Expected words of at most {longest} characters in all, received {length}")
+        return value
+
+    kind = task.json_type(Annotated[str, StringConstraints(max_length=longest)])
     if not isinstance(kind, Mapping):
-        return kind
+        return Annotated[kind, AfterValidator(check)]
     title = "".join(part.title() for part in task.name.split("-"))
     return record(f"{title}Input", **{name: (part, ...) for name, part in kind.items()})
 

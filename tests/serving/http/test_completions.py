@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from optkit import load
+from optkit.serving.predictor import Predictor
 
 PATH, MODEL = "/v1/completions", "causal-lm"
 PROMPTS = ["a fine film", "the plot"]
@@ -119,6 +120,24 @@ def test_the_other_protocols_give_the_same_text(client, expected):
     }
     assert outputs["text"] == [answer.text for answer in expected]
     assert outputs["tokens"] == [answer.tokens for answer in expected]
+
+
+@pytest.mark.parametrize("seeds", [(None,), (None, 1, 2)])
+def test_greedy_requests_share_batches_whatever_their_seeds(client, monkeypatch, seeds):
+    sizes, predict = [], Predictor.predict
+
+    def slow(self, inputs, *limits, **options):
+        sizes.append(len(inputs))
+        time.sleep(0.5)
+        return predict(self, inputs, *limits, **options)
+
+    monkeypatch.setattr(Predictor, "predict", slow)
+    asked = [body(**({} if seed is None else {"seed": seed})) for seed in seeds * (12 // len(seeds))]
+    with ThreadPoolExecutor(12) as threads:
+        codes = list(threads.map(lambda b: client.post(PATH, json=b).status_code, asked))
+    assert codes == [200] * 12
+    assert sum(sizes) == 12
+    assert len(sizes) <= 4  # the first goes at once, the others wait behind it
 
 
 def test_a_seed_draws_the_same_text_whoever_else_asks(client):

@@ -69,6 +69,20 @@ def test_a_body_that_does_not_fit_is_refused_without_repeating_it(client, body, 
     assert "xxx" not in answer.text
 
 
+def test_the_words_of_a_text_count_together(client):
+    def code(words):
+        path = "/v1/models/token-classification:predict"
+        return client.post(path, json={"instances": [words]}).status_code
+
+    assert code(["good", "film"]) == 200
+    assert code(["a"] * 50_000) == 200  # 99,999 characters, joined by spaces
+    assert code(["a"] * 50_001) == 422
+    assert code([""] * 100_002) == 422
+    assert code(["a" * 100_001]) == 422
+    pair = {"instances": [["x" * 60_000, "y" * 60_000]]}  # two texts, not one
+    assert client.post("/v1/models/text-classification:predict", json=pair).status_code == 200
+
+
 def test_a_path_is_no_image(client):
     for item in ("/etc/passwd", {"path": "/etc/passwd"}, {"b64": "/etc/passwd"}, {"bytes": None}):
         answer = client.post("/v1/models/image-classification:predict", json={"instances": [item]})

@@ -11,7 +11,7 @@ from optkit import load
 from optkit.errors import RecipeError
 from optkit.serving.http.run import serve
 from optkit.serving.http.settings import ServeSettings
-from optkit.serving.http.shadow import LAG, Shadow
+from optkit.serving.http.shadow import LAG, Shadow, open_shadow
 from tests.serving.artifacts import TEXTS, artifact
 
 
@@ -52,8 +52,10 @@ def test_a_shadow_runs_in_its_own_runtime(folders, serving, tmp_path):
     model, other = folders["text-classification"], artifact(tmp_path / "other")
     manifest = json.loads((other / "optkit.json").read_text())
     (other / "optkit.json").write_text(json.dumps({**manifest, "runtime": {"name": "fake"}}))
-    settings = {"runtime": "onnxruntime", "options": {"spinning": False}}
-    with serving({"m": model}, shadow=str(other), **settings) as client:
+    told = {"runtime": "onnxruntime", "options": {"spinning": False}, "shadow": str(other)}
+    with open_shadow(ServeSettings({"m": str(model)}, **told), "text-classification") as predictor:
+        assert type(predictor._session).__name__ == "FakeSession"
+    with serving({"m": model}, **told) as client:
         assert client.post("/v1/models/m:predict", json={"instances": ["a"]}).status_code == 200
 
 
