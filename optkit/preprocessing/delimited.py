@@ -65,7 +65,7 @@ def comma_separated(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
         if header and cells and len(cells) != len(header):
             problem = problem or _columns(header, cells)
         if problem and last > begin:
-            problem += f", in the row of lines {begin} to {last}: is a quote left open?"
+            problem += f", in the row of lines {begin} to {last}, where a quote may be left open"
         if not header:
             header = _header(file, begin, cells, problem or "".join(map(str, broken.values())))
         elif problem or broken:

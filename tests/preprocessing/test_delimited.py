@@ -46,7 +46,7 @@ def test_lines_that_a_quote_joins_count_one_by_one(tmp_path):
     text = 'text,label\nx,a\n"y,b\nz,a\n"w, v",b\nu,b\n'
     found = read(tmp_path, text)
     assert [line for line, _ in found] == [2, 3, 4, 5, 6]
-    assert all("lines 3 to 5: is a quote left open?" in found[i][1] for i in (1, 2, 3))
+    assert all("lines 3 to 5, where a quote may be left open" in found[i][1] for i in (1, 2, 3))
     with pytest.raises(DataError, match="corrupt line 4"):
         preprocess(tmp_path / "raw.csv", tmp_path / "out", Settings(skip_bad=1))
 

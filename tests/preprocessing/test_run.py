@@ -295,3 +295,14 @@ def test_a_pair_without_a_second_text_is_empty(tmp_path):
     report = preprocess(pairs(tmp_path, rows), tmp_path / "out", Settings(shares=(1.0, 0.0, 0.0)))
     assert report["empty_texts"] == 4
     assert report["rows"] == {"train": 2}
+
+
+def test_pairs_of_a_csv_file_do_not_depend_on_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "SHARD", 20)
+    lines = [f'premise  {i // 3},"hypothesis {i}\n  goes on",{i % 3}' for i in range(90)]
+    (tmp_path / "raw.csv").write_text("\n".join(["text,text_pair,label", *lines]), encoding="utf-8")
+    settings = Settings(drop_duplicates=True, encode_labels=True, stratify=True)
+    report = preprocess(tmp_path / "raw.csv", tmp_path / "one", settings)
+    preprocess(tmp_path / "raw.csv", tmp_path / "two", settings, processes=2)
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
+    assert report["rows"] == {"train": 72, "validation": 9, "test": 9}
