@@ -91,11 +91,14 @@ def _direction(outputs: Any, attention_mask: Any, generator: Any) -> Any:
     for name in names or [n for n in _VECTORS if n in outputs][:1]:
         values = outputs[name]
         per_token = values.dim() > 2 or name in _LOGITS[1:]
+        told = values.detach() / TEMPERATURE
         if per_token and attention_mask is not None and values.shape[:2] == attention_mask.shape:
             values = values * attention_mask.reshape(*attention_mask.shape, *[1] * (values.dim() - 2))
+            if values.dim() == 2:  # one softmax over all tokens: padding has no share of it
+                told = told.masked_fill(attention_mask == 0, -torch.inf)
         noise = torch.randint(0, 2, values.shape, generator=generator) * 2.0 - 1.0
         if names and values.shape[-1] > 1:
-            p = torch.softmax(values.detach() / TEMPERATURE, dim=-1)
+            p = torch.softmax(told, dim=-1)
             noise = p.sqrt() * noise - p * (p.sqrt() * noise).sum(-1, keepdim=True)
         total = total + (values * noise).sum()
     return total
