@@ -103,6 +103,8 @@ class Task(ABC):
     embeds: ClassVar[bool] = False
     #: What one input consists of where its parts have names; `from_fields` puts them together.
     takes: ClassVar[tuple[Field, ...]] = (Field("text"),)
+    #: The extras of optkit that its inputs need where it is served.
+    needs: ClassVar[tuple[str, ...]] = ()
     #: Latency shapes unless others are asked for, batch x tokens; "data" is the data's own lengths.
     shapes: ClassVar[tuple[str, ...]] = ("1xdata", "1x16", "1x32", "1x128", "8x128")
 

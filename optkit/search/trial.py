@@ -23,7 +23,7 @@ from optkit.search.models import in_use
 from optkit.targets import EAGER
 from optkit.tuning.storage import locked
 from optkit.tuning.study import Objective
-from optkit.work import step_folder
+from optkit.work import key_after, step_folder
 
 #: What may be made small beside the score, and how it is shown.
 COSTS = {
@@ -60,7 +60,9 @@ class TrialLoop(Loop):
         Raises TrialPruned after the last training pass where the gate is out of reach: what follows
         does not raise the score.
         """
-        keys = [self._key(root, *chain[: i + 1]) for i in range(len(chain))]
+        keys = [
+            key_after(root, *chain[: i + 1]) for i in range(len(chain))
+        ]  # the study has one data and metric
         folders = [step_folder(self.work, step, key) for step, key in zip(chain, keys)]
         for folder in folders:
             self._held.enter_context(in_use(folder))

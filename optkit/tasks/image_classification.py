@@ -35,6 +35,7 @@ class ImageClassification(TextClassification):
     name: ClassVar[str] = "image-classification"
     shapes: ClassVar[tuple[str, ...]] = ("1xdata", "8xdata")
     takes: ClassVar[tuple[Field, ...]] = (Field("image", binary=True),)
+    needs: ClassVar[tuple[str, ...]] = ("images",)
     encoder: PixelEncoder  # type: ignore[assignment]
 
     @classmethod

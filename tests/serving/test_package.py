@@ -183,9 +183,10 @@ def test_the_configuration_is_valid_in_tritons_own_schema(task, tmp_path):
 def test_a_language_model_is_refused_by_triton(tmp_path, monkeypatch):
     model = artifact(tmp_path / "m")
     monkeypatch.setattr(
-        "optkit.serving.package.triton.open_task", lambda _: types.SimpleNamespace(name="causal-lm")
+        "optkit.serving.package.triton.open_task",
+        lambda _: types.SimpleNamespace(name="causal-lm", generates=True),
     )
-    with pytest.raises(RecipeError, match="cache lives between calls"):
+    with pytest.raises(RecipeError, match="a cache lives between calls"):
         package(model, "triton", tmp_path / "o")
     assert not (tmp_path / "o").exists()
 

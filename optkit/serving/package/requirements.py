@@ -9,11 +9,10 @@ from pathlib import Path
 from optkit.artifact import Artifact
 from optkit.errors import OptkitError
 from optkit.session import DEFAULT_RUNTIME
+from optkit.task import open_task
 
 #: Runtime → the extra that brings it.
 _EXTRAS = {"openvino": "openvino", "tensorrt": "tensorrt", "torch": "compress"}
-#: Task → the extra that its inputs need.
-_TASK_EXTRAS = {"image-classification": "images"}
 
 
 def runtime_of(artifact: Artifact) -> str:
@@ -23,8 +22,8 @@ def runtime_of(artifact: Artifact) -> str:
 
 def extras_of(artifact: Artifact) -> list[str]:
     """The extras that the artifact's runtime and task need; none for the base install."""
-    runtime, task = _EXTRAS.get(runtime_of(artifact)), _TASK_EXTRAS.get(artifact.task or "")
-    return [extra for extra in (runtime, task) if extra]
+    runtime = _EXTRAS.get(runtime_of(artifact))
+    return [*([runtime] if runtime else []), *open_task(artifact).needs]
 
 
 def pinned(extras: set[str]) -> list[str]:

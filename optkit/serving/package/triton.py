@@ -43,9 +43,9 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     if number == "0":
         raise CheckpointError("Triton numbers versions from 1, received 0.", hint="Give --version 1.")
     task = open_task(artifact)
-    if task.name == "causal-lm":
+    if task.generates:
         raise RecipeError(
-            "Expected a model that answers in one call, received causal-lm: its cache lives between calls.",
+            f"Expected a model that answers in one call, received {task.name}: a cache lives between calls.",
             hint="Serve it with optkit serve, or package it for docker.",
         )
     with open_session(artifact, runtime_of(artifact)) as session:
