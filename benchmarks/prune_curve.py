@@ -14,13 +14,14 @@ from typing import Any
 HERE = Path(__file__).parent
 OUT = HERE.parent / "docs" / "prune-curve.svg"
 WIDTH, HEIGHT, LEFT, TOP = 640, 360, 60, 20
-#: Name of a line → (file, key of a cell with {} for the share removed, colour).
+#: Name of a line → (keys of a cell with {} for the share removed, in either file; colour).
 LINES = {
-    "kprune, no training": ("prune_oneshot", "kprune:{}", "#1f6f8b"),
-    "random, no training": ("prune_oneshot", "random:{}", "#999999"),
-    "kprune and distill": ("prune_distill", "sst2:{}:distill", "#c1440e"),
-    "the same, INT8 in OpenVINO": ("prune_distill", "sst2:{}:open-vino-int8", "#7b4b94"),
+    "kprune, no training": (("kprune:{}", "sst2:{}:prune"), "#1f6f8b"),
+    "random, no training": (("random:{}",), "#999999"),
+    "kprune and distill": (("sst2:{}:distill",), "#c1440e"),
+    "the same, INT8 in OpenVINO": (("sst2:{}:open-vino-int8",), "#7b4b94"),
 }
+FILES = ("prune_oneshot", "prune_distill")
 SHARES = ("0.2", "0.3", "0.4", "0.5", "0.6", "0.75", "0.85", "0.9")
 #: The vertical axis, relative loss in percent.
 LOW, HIGH = -2.0, 8.0
@@ -33,9 +34,11 @@ def main() -> None:
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         *axes(),
     ]
-    for number, (name, (file, key, colour)) in enumerate(LINES.items()):
-        stored = json.loads((HERE / "results" / f"{file}.json").read_text(encoding="utf-8"))
-        found = points(stored["cells"], key)
+    cells: dict[str, Any] = {}
+    for file in FILES:
+        cells |= json.loads((HERE / "results" / f"{file}.json").read_text(encoding="utf-8"))["cells"]
+    for number, (name, (keys, colour)) in enumerate(LINES.items()):
+        found = points(cells, keys)
         if found:
             parts += drawn(found, colour, number)
             place = TOP + 14 + 16 * number
@@ -44,12 +47,13 @@ def main() -> None:
     print(f"written: {OUT}")
 
 
-def points(cells: dict[str, Any], key: str) -> list[tuple[float, float, float, float]]:
+def points(cells: dict[str, Any], keys: tuple[str, ...]) -> list[tuple[float, float, float, float]]:
     """(share of the FLOPs kept, relative loss, its low, its high), in percent, of the cells there are."""
     found = []
     for share in SHARES:
-        name = key.format(share)
-        cell = cells.get(name) or cells.get(f"{name}-unfinished")
+        names = [key.format(share) for key in keys]
+        names += [f"{name}-unfinished" for name in names]
+        cell = next((cells[name] for name in names if name in cells), None)
         if cell:
             test = cell["test"]
             scale = 100 * test["relative_drop"] / test["drop"]["drop"] if test["drop"]["drop"] else None

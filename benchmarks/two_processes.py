@@ -31,7 +31,7 @@ from optkit.files import read_json, write_json
 from optkit.trainer.settings import FinetuneSettings
 
 FILE = Path(__file__).parent / "results" / "two_processes.json"
-EXAMPLES, BATCH, REPEATS = 320, 32, 2
+EXAMPLES, BATCH, REPEATS = 960, 32, 2
 #: Name → processes.
 RUNS = {"one process": 1, "two processes": 2}
 
