@@ -3,8 +3,8 @@
 Run: python benchmarks/tune.py [--trials N] [--examples N]
 Writes benchmarks/results/tune.json. The first EXAMPLES sentences of training and of validation (SST-2's order
 is mixed) to train and to choose, all of validation and test to report. The command is killed after the first
-epoch of its third trial and given again. Beside the best trial stands a run of `optkit finetune` with its
-defaults on the same data.
+epoch of its third trial and given again; a second study, which nobody disturbs, must end alike. Beside the
+best trial stands a run of `optkit finetune` with its defaults on the same data.
 
 Prediction, written before the first run (6 trials, 300 sentences): the resumed study ends with 6 finished
 trials, one or none of them stopped early; a high learning rate wins; on validation the best trial is one to
@@ -52,16 +52,18 @@ def main() -> None:
     optkit = [sys.executable, "-m", "optkit"]
     given = [str(encoder_folder()), "--data", str(data)]
     out, plain = MODELS / "tune-sst2", MODELS / "tune-sst2-defaults"
-    for folder in (out, plain, out.with_name("tune-sst2.study")):
+    whole = MODELS / "tune-sst2-whole"
+    for folder in (out, whole, plain, *(x.with_name(f"{x.name}.study") for x in (out, whole))):
         shutil.rmtree(folder, ignore_errors=True)
-    tune = [*optkit, "tune", *given, "--out", str(out), "--trials", str(arguments.trials)]
-    tune += [word for form in SPACE for word in ("--space", form)]
+    rest = ["--trials", str(arguments.trials), *(word for form in SPACE for word in ("--space", form))]
+    tune = [*optkit, "tune", *given, "--out", str(out), *rest]
     begun = time.monotonic()
     first = subprocess.Popen(tune, stderr=subprocess.PIPE, text=True)
     heard = kill_in_trial(first, KILLED)
     resumed = subprocess.run(tune, capture_output=True, text=True, check=True)
     seconds = time.monotonic() - begun
     print(resumed.stderr, resumed.stdout, sep="\n", flush=True)
+    subprocess.run([*optkit, "tune", *given, "--out", str(whole), *rest], check=True)
     subprocess.run([*optkit, "finetune", *given, "--out", str(plain), "--quiet"], check=True)
     study = json.loads((out / "study.json").read_text(encoding="utf-8"))
     states = [trial["state"] for trial in study["trials"]]
@@ -71,6 +73,7 @@ def main() -> None:
             "command": ["optkit", *tune[3:]],
             "examples": arguments.examples,
             "killed": {"trial": KILLED, "heard_before": heard, "heard_after": resumed.stderr.splitlines()},
+            "same_as_undisturbed": told(out) == told(whole),
             "finished": sum(state in ("complete", "stopped early", "failed") for state in states),
             "states": {state: states.count(state) for state in dict.fromkeys(states)},
             "trials": study["trials"],
@@ -82,6 +85,16 @@ def main() -> None:
             "versions": library_versions(),
         },
     )
+
+
+def told(out: Path) -> list[Any]:
+    """What must be equal: every trial's parameters and scores, and the weights of the best."""
+    study = json.loads((out / "study.json").read_text(encoding="utf-8"))
+    trials = [
+        [trial[key] for key in ("number", "state", "parameters", "values", "curve")]
+        for trial in study["trials"]
+    ]
+    return [trials, study["best"], Artifact.open(out).fingerprint()]
 
 
 def kill_in_trial(process: subprocess.Popen, number: int) -> list[str]:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from optkit.accuracy_aware import AccuracyAwareLoop
 from optkit.artifact import MANIFEST, REPORTS, library_versions
 from optkit.bench.environment import describe, has_vnni, standing_doubts, thread_count, usable_cores
 from optkit.bench.plan import PRECISE, Plan, Shape
@@ -102,7 +103,7 @@ def compress(
             shutil.rmtree(leftover, ignore_errors=True)
         labelled.encoded.save(encoded_file)
 
-    run = Loop(
+    run = AccuracyAwareLoop(
         checkpoint=checkpoint,
         recipe=recipe,
         evaluator=Evaluator(model_task, labelled, encoded_file, plan, listen, recipe.target),

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def staged(final: Path, force: bool = False) -> Iterator[Path]:
     try:
         with writing(final):
             final.parent.mkdir(parents=True, exist_ok=True)
+            _tidy(final)
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             yield partial
@@ -38,6 +40,24 @@ def staged(final: Path, force: bool = False) -> Iterator[Path]:
                 partial.rename(final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _tidy(final: Path) -> None:
+    """Delete what processes that were killed left of `final`: each had its number in the name."""
+    for left in final.parent.glob(f".{escape(final.name)}.partial-*"):
+        number = left.name.rpartition("-")[2]
+        if number.isdigit() and not _runs(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 @contextmanager

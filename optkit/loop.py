@@ -6,7 +6,6 @@ goes on where it was interrupted.
 
 from __future__ import annotations
 
-import math
 import resource
 import time
 from collections.abc import Callable
@@ -24,11 +23,9 @@ from optkit.choice import choose, tied_in
 from optkit.data import Data
 from optkit.errors import OptkitError, PassError, WorkerError
 from optkit.evaluation import Evaluator, failed_row
-from optkit.fallback import Ranked, search
 from optkit.files import read_json, write_json
 from optkit.passes.base import Pass, make
 from optkit.process import Child
-from optkit.ranking import ranked
 from optkit.recipe import Recipe
 from optkit.report.model import Row, row_from_dict
 from optkit.session import DEFAULT_RUNTIME
@@ -81,7 +78,7 @@ class Loop:
         failures = [failure for chain in chains if (failure := self._attempt(chain, root))]
         if len(failures) == len(chains):
             raise failures[0]
-        self._accuracy_aware(chains, root)
+        self._go_on(chains, root)
         self.conclude()
 
     def baselines(self, chains: list[tuple[Pass, ...]]) -> str:
@@ -163,32 +160,8 @@ class Loop:
         if leaf:
             self.leaves.append(parent)
 
-    def _accuracy_aware(self, chains: list[tuple[Pass, ...]], root: str) -> None:
-        """Where no candidate keeps the score: what `optkit.fallback.search` tries on the recipe's first
-        `quantize-static`. Each trial is a row of its own; those that miss the score are not timed."""
-        allowed = self.recipe.gate.allowed_drop(self.rows[0].score)
-        static = next((c for c in chains if c[-1].name() == "quantize-static"), None)
-        if allowed is None or static is None:
-            return
-        before, source = static[:-1], self._made(static[:-1], root)
-        needed = self.rows[0].score - allowed - 1e-12
-        if source is None or any(self._score_of(leaf) >= needed for leaf in self.leaves):
-            return
-
-        def attempt(step: Pass) -> float:
-            failed = self._attempt((*before, step), root)
-            return -math.inf if failed else self._score_of(self.leaves[-1])
-
-        def rank(step: Pass) -> list[Ranked]:
-            return self._ranked(step, source, self._made((*before, step), root))
-
-        tried, leaf = len(self.leaves), self._named.get(self._key(root, *static))
-        score = self._score_of(leaf) if leaf else -math.inf
-        self.trace += search(static[-1], score, needed, attempt, rank)
-        best = max(self.leaves, key=self._score_of)
-        self._hopeless = {x for x in self.leaves[tried:] if x != best and self._score_of(x) < needed}
-        for line in self.trace:
-            self.listen({"event": "note", "text": line})
+    def _go_on(self, chains: list[tuple[Pass, ...]], root: str) -> None:
+        """Called when every chain has its row: no more is tried here."""
 
     def _key(self, key: str, *chain: Pass) -> str:
         """`key_after`, which follows data and metric where a pass reads them."""
@@ -198,32 +171,6 @@ class Loop:
     def _told(self) -> list[Any]:
         """What passes read: all splits of the data, not only the one that is scored, and the metric."""
         return [{s: self.data.fingerprint(s) for s in self.data.splits}, self.evaluator.task.metric]
-
-    def _score_of(self, name: str) -> float:
-        """The score of the row `name`; below all others where it has none."""
-        row = next(r for r in self.rows if r.name == name)
-        return -math.inf if row.verdict == "error" else row.score
-
-    def _made(self, chain: tuple[Pass, ...], root: str) -> Artifact | None:
-        """What `chain` made; None where it failed."""
-        folder = step_folder(self.work, chain[-1], self._key(root, *chain)) if chain else None
-        return Artifact.open(folder) if folder and folder.exists() else None
-
-    def _ranked(self, step: Pass, source: Artifact, made: Artifact | None) -> list[Ranked]:
-        """The multiplies that `step` rounds; the scan of an earlier run is not made again."""
-        self._begin("sensitivity scan")
-        return ranked(
-            step,
-            source,
-            made,
-            self.work / f"sensitivity-{self._key(source.fingerprint(), step)}.json",
-            self.evaluator.examples_for(source, self.checkpoint) or str(self.evaluator.encoded_file),
-            self.data,
-            self.columns,
-            self.evaluator.task.name,
-            self.evaluator.plan.threads,
-            self.listen,
-        )
 
     def _apply(self, step: Pass, source: Artifact, key: str) -> Artifact:
         """The result of `step`, made in a process of its own unless an earlier run left it."""
