@@ -61,6 +61,8 @@ def points(cells: dict[str, Any], keys: tuple[str, ...]) -> list[tuple[float, fl
                 scale = 100 / test.get("score", test.get("accuracy"))
             drop = test["drop"]
             kept = 100 * (1 - float(share))
+            if scale * drop["drop"] > HIGH:  # above the picture; the table has it
+                continue
             found.append((kept, scale * drop["drop"], scale * drop["low"], scale * drop["high"]))
     return found
 
