@@ -9,9 +9,9 @@ machine does no harm.
 
 Prediction, written before the first run: all eight end with the same bytes (compress: the same weights of the
 distilled student and the same scores), leave nothing behind, and Ctrl-C exits with 130.
-Found: so it is for preprocess, finetune and distill (kill -9 left a folder of the killed child's, which the next
-run deletes once that child is gone). compress: the same weights and the same scores, but for trials of the
-accuracy-aware search, which sorts multiplies by measured times.
+Found: so it is for preprocess, finetune and distill (kill -9 left a folder of the killed child's, which the
+next run deletes once that child is gone). compress: the same weights and the same scores, but for trials of
+the accuracy-aware search, which sorts multiplies by measured times.
 """
 
 from __future__ import annotations

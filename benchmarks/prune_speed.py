@@ -77,7 +77,7 @@ def main(name: str = "sst2", *words: str) -> None:
         if measured[model].error:
             raise SystemExit(f"{model}: {measured[model].error}")
         row: dict[str, Any] = {"name": model, "shapes": {}}
-        for x in latencies(measured[model], None if model == "torch-fp32" else first, len(labelled.encoded)):
+        for x in latencies(measured[model], None if model == "torch-fp32" else first, labelled.encoded):
             shape = f"{x.batch}x{x.tokens}"
             factor = asdict(x.speedup) if x.speedup else {"value": 1.0, "low": 1.0, "high": 1.0}
             samples = [len(draw) for draw in x.samples_ms]
