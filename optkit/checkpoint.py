@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,15 @@ def model_outputs(model: Any) -> dict[str, tuple[int | str, ...]]:
     if kind.endswith("ForTokenClassification"):
         return {"logits": ("batch", "sequence", model.config.num_labels)}
     return {"logits": ("batch", model.config.num_labels)}
+
+
+def is_per_token(shape: Sequence[int | str]) -> bool:
+    """Whether an output of this shape has values for every token, and padding where there is none.
+
+    >>> is_per_token(("batch", "sequence", 9)), is_per_token(("batch", 2))
+    (True, False)
+    """
+    return "sequence" in shape
 
 
 def _refuse_nan(model: Any) -> None:

@@ -33,10 +33,15 @@ def choose(
     return max(passed, key=_speed)
 
 
-def tied_in(measured: Measurement, headline: Shape = HEADLINE) -> Tied:
-    """Tied: the interval of the ratio of the two, paired in the rounds that `measured` both, holds 1."""
+def tied_in(measured: Measurement | None, headline: Shape = HEADLINE) -> Tied:
+    """Tied: the interval of the ratio of the two, paired in the rounds that `measured` both, holds 1.
+
+    Where nothing was measured, none are.
+    """
 
     def tied(faster: Row, other: Row) -> bool:
+        if measured is None:
+            return False
         a, b = measured[other.name], measured[faster.name]
         shape = headline if headline in a.samples else next(iter(a.samples))
         return speedup(a, b, shape).low <= 1

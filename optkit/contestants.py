@@ -25,7 +25,7 @@ from optkit.checkpoint import fetch
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.files import sha256, write_json
-from optkit.session import DEFAULT_RUNTIME, known_runtimes
+from optkit.session import DEFAULT_RUNTIME, chosen_runtime, known_runtimes
 
 #: Random examples, and the longest of them, where there is no data.
 RANDOM_EXAMPLES, RANDOM_TOKENS = 64, 128
@@ -83,8 +83,7 @@ def open_contestant(text: str, scratch: Path, trust_remote_code: bool = False) -
     else:
         artifact = fetch(path, trust_remote_code)
         name = artifact.path.resolve().name
-    stored = artifact.manifest.get("runtime") or {}
-    chosen = runtime or stored.get("name") or DEFAULT_RUNTIME[artifact.format]
+    chosen = chosen_runtime(artifact, runtime or None)
     fits = "torch" if artifact.format == "hf" else DEFAULT_RUNTIME[artifact.format]
     if chosen not in (fits, "fake") and not (artifact.format == "onnx" and chosen == "openvino"):
         raise RecipeError(

@@ -182,6 +182,13 @@ def _read(files: list[Path]) -> Any:
     return images.located(rows, files[0].parent) if len(rows) else rows
 
 
+def class_names(feature: Any) -> list[str] | None:
+    """The names behind the numbers in a column of `datasets`, one or a list in each row; None where the
+    values stand for themselves."""
+    one = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
+    return getattr(one, "names", None)
+
+
 def _with_classes(rows: Any, file: Path) -> Any:
     """`rows` with columns of numbers as classes, where `file` names them. Raises DataError.
 

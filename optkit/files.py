@@ -46,11 +46,12 @@ def _tidy(final: Path) -> None:
     """Delete what processes that were killed left of `final`: each had its number in the name."""
     for left in final.parent.glob(f".{escape(final.name)}.partial-*"):
         number = left.name.rpartition("-")[2]
-        if number.isdigit() and not _runs(int(number)):
+        if number.isdigit() and not runs(int(number)):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _runs(process: int) -> bool:
+def runs(process: int) -> bool:
+    """Whether there is a process of this number."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -86,6 +87,21 @@ def check_free(final: Path, force: bool = False) -> None:
 def sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest(*parts: Any) -> str:
+    """Twelve hexadecimal digits that stand for `parts`: what JSON writes, arrays and numbers of numpy, else
+    what `str` gives.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(parts, sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def is_inside(file: Path, folder: Path) -> bool:

@@ -23,7 +23,7 @@ from optkit.choice import choose, tied_in
 from optkit.data import Data
 from optkit.errors import OptkitError, PassError, WorkerError
 from optkit.evaluation import Evaluator, failed_row
-from optkit.files import read_json, write_json
+from optkit.files import digest, read_json, write_json
 from optkit.passes.base import Pass, make
 from optkit.process import Child
 from optkit.recipe import Recipe
@@ -31,7 +31,7 @@ from optkit.report.model import Row, row_from_dict
 from optkit.session import DEFAULT_RUNTIME
 from optkit.targets import EAGER, eager_options, tuned
 from optkit.task import Columns, Outputs
-from optkit.work import digest, key_after, peak_file, spec, step_folder
+from optkit.work import key_after, peak_file, spec, step_folder
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -64,7 +64,6 @@ class Loop:
     trace: list[str] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     _total: int = 0
-    _current: str = ""
     _baseline: Outputs | None = None
     _named: dict[str, str] = field(default_factory=dict)
     _failed: dict[str, OptkitError] = field(default_factory=dict)
@@ -86,8 +85,9 @@ class Loop:
 
         Before any of that every pass of `chains` is asked whether it can work. Raises what `Pass.check` does.
         """
-        for step in (step for chain in chains for step in chain):
-            step.check(self.checkpoint, self.evaluator.task)
+        for chain in chains:
+            for step in chain:
+                step.check(self.checkpoint, self.evaluator.task)
         root = digest(
             self.checkpoint.fingerprint(),
             self.data.fingerprint(self.split),
@@ -119,22 +119,16 @@ class Loop:
 
     def choose(self, shapes: tuple[str, ...]) -> Row | None:
         """The candidate that `optkit.choice.choose` takes, after `conclude`."""
-        tied = tied_in(self.measured) if self.measured else lambda a, b: False
-        return choose(self.rows, self.leaves, shapes, tied)
+        return choose(self.rows, self.leaves, shapes, tied_in(self.measured))
 
     def _attempt(self, chain: tuple[Pass, ...], root: str) -> OptkitError | None:
         """Run one chain. A candidate that fails gets an error row, and the others go on.
 
         A step that failed in another chain has its row, and is not tried again.
         """
-        known = len(self._failed)
         try:
             self._chain(chain, root, leaf=True)
         except (PassError, WorkerError) as error:
-            if len(self._failed) == known:
-                return error
-            self.rows.append(failed_row(self._current, error))
-            self.listen({"event": "note", "text": f"{self._current}: {error}"})
             return error
         return None
 
@@ -148,12 +142,14 @@ class Loop:
             if key not in self._named:
                 title = name or self._unique(step.name())
                 self._begin(title)
-                self._current = title
                 try:
                     made = self._apply(step, artifact, key)
                     self._score(self._candidate(title, made), key, made, parent)
                 except (PassError, WorkerError) as error:
                     self._failed[key] = error
+                    if leaf:  # a baseline's failure ends the run
+                        self.rows.append(failed_row(title, error))
+                        self.listen({"event": "note", "text": f"{title}: {error}"})
                     raise
                 self._named[key] = title
             artifact, parent = Artifact.open(step_folder(self.work, step, key)), self._named[key]

@@ -20,7 +20,19 @@ from optkit.files import read_json
 _FILE = "preprocessor_config.json"
 #: Steps that change the pixels and are not done here.
 _UNKNOWN_STEPS = ("do_pad", "do_flip_channel_order", "do_thumbnail", "do_align_long_axis", "do_reduce_labels")
-_MEAN = _STD = [0.5, 0.5, 0.5]  # ViTImageProcessor's own defaults
+#: What holds where preprocessor_config.json says nothing: ViTImageProcessor's own defaults.
+_DEFAULTS: dict[str, Any] = {
+    "do_resize": True,
+    "size": 224,
+    "resample": 2,
+    "do_center_crop": False,
+    "crop_size": 224,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5],
+    "image_std": [0.5],
+}
 #: The most pixels of an image, as it comes and resized: a few bytes of PNG can stand for gigabytes.
 MOST_PIXELS = 50_000_000
 
@@ -39,7 +51,7 @@ class PixelEncoder:
                 f"Expected {_FILE} in {str(folder)!r}; it is missing.",
                 hint="Save it there: AutoImageProcessor.from_pretrained(NAME).save_pretrained(FOLDER).",
             )
-        self._settings = read_json(file, CheckpointError)
+        self._settings = _DEFAULTS | read_json(file, CheckpointError)
         wrong = [name for name in _UNKNOWN_STEPS if self._settings.get(name)]
         if wrong:
             raise CheckpointError(f"{str(file)!r} asks for {wrong[0]}, which optkit does not do.")
@@ -56,13 +68,13 @@ class PixelEncoder:
     def _pixels(self, item: Any, place: int) -> np.ndarray:
         s = self._settings
         image = _open(item, place).convert("L" if self.channels == 1 else "RGB")
-        if s.get("do_resize", True):
-            target = _target(image.size, s.get("size", {"height": 224, "width": 224}))
+        if s["do_resize"]:
+            target = _target(image.size, s["size"])
             _refuse_too_large(target, place)
-            image = image.resize(target, resample=int(s.get("resample", 2)))
+            image = image.resize(target, resample=int(s["resample"]))
         values = np.asarray(image)
-        if s.get("do_center_crop", False):
-            values = _cropped(values, _pair(s.get("crop_size", 224)))
+        if s["do_center_crop"]:
+            values = _cropped(values, _pair(s["crop_size"]))
         if values.shape[:2] != self.size:
             raise DataError(
                 f"Expected an image of {self.size[0]} x {self.size[1]} pixels at position {place} (the "
@@ -70,15 +82,30 @@ class PixelEncoder:
                 hint=f"Set do_resize and size in {_FILE}.",
             )
         values = values.reshape(*self.size, self.channels).astype(np.float32)
-        if s.get("do_rescale", True):
-            values = values * np.float32(s.get("rescale_factor", 1 / 255))
-        if s.get("do_normalize", True):
-            values = (values - self._per_channel("image_mean", _MEAN)) / self._per_channel("image_std", _STD)
+        if s["do_rescale"]:
+            values = values * np.float32(s["rescale_factor"])
+        if s["do_normalize"]:
+            values = (values - self._per_channel("image_mean")) / self._per_channel("image_std")
         return np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32)
 
-    def _per_channel(self, name: str, default: list[float]) -> np.ndarray:
-        stated = self._settings.get(name, default[: self.channels])
-        values = np.array(stated, dtype=np.float32).reshape(-1)
+    def described(self) -> dict[str, Any]:
+        """What counts of the settings: equal where two encoders make the same pixel values of an image."""
+        s = self._settings
+        found: dict[str, Any] = {"channels": self.channels, "image_size": self.size}
+        if s["do_resize"]:
+            shortest = isinstance(s["size"], dict) and "shortest_edge" in s["size"]
+            found |= {"size": s["size"] if shortest else _pair(s["size"]), "resample": int(s["resample"])}
+        if s["do_center_crop"]:
+            found["crop_size"] = _pair(s["crop_size"])
+        if s["do_rescale"]:
+            found["rescale_factor"] = s["rescale_factor"]
+        if s["do_normalize"]:
+            for name in ("image_mean", "image_std"):
+                found[name] = np.broadcast_to(self._per_channel(name), self.channels).tolist()
+        return found
+
+    def _per_channel(self, name: str) -> np.ndarray:
+        values = np.array(self._settings[name], dtype=np.float32).reshape(-1)
         if len(values) not in (1, self.channels):
             raise CheckpointError(
                 f"Expected {name} for {self.channels} channels in {_FILE}, received {len(values)} values."
@@ -87,26 +114,8 @@ class PixelEncoder:
 
 
 def reading(folder: Path) -> dict[str, Any] | None:
-    """What counts of preprocessor_config.json in `folder`, with the defaults: equal where two models make the
-    same pixel values of an image. None where there is no such file."""
-    if not (folder / _FILE).exists():
-        return None
-    encoder = PixelEncoder(folder)
-    s = encoder._settings
-    found: dict[str, Any] = {"channels": encoder.channels, "image_size": encoder.size}
-    if s.get("do_resize", True):
-        size = s.get("size", 224)
-        shortest = isinstance(size, dict) and "shortest_edge" in size
-        found |= {"size": size if shortest else _pair(size), "resample": int(s.get("resample", 2))}
-    if s.get("do_center_crop", False):
-        found["crop_size"] = _pair(s.get("crop_size", 224))
-    if s.get("do_rescale", True):
-        found["rescale_factor"] = s.get("rescale_factor", 1 / 255)
-    if s.get("do_normalize", True):
-        for name, default in (("image_mean", _MEAN), ("image_std", _STD)):
-            values = encoder._per_channel(name, default)
-            found[name] = np.broadcast_to(values, encoder.channels).tolist()
-    return found
+    """How the model in `folder` reads images (`PixelEncoder.described`); None where it reads none."""
+    return PixelEncoder(folder).described() if (folder / _FILE).exists() else None
 
 
 def _open(item: Any, place: int) -> Any:

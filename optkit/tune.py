@@ -14,7 +14,7 @@ from optkit.artifact import Artifact
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import RecipeError, WorkerError
-from optkit.files import check_free, staged, writing
+from optkit.files import check_free, digest, staged, writing
 from optkit.process import Child
 from optkit.task import Columns
 from optkit.trainer.settings import FinetuneSettings
@@ -23,7 +23,6 @@ from optkit.tuning.results import StudyResult, collect
 from optkit.tuning.space import Space, Value
 from optkit.tuning.storage import locked, place_of, shown
 from optkit.tuning.study import Objective, open_study
-from optkit.work import digest
 
 #: What is searched where nothing is asked for.
 SPACE = (

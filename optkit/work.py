@@ -5,17 +5,11 @@ The same command run again therefore finds what an interrupted one left, and a c
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
+from optkit.files import digest
 from optkit.passes.base import Pass
-
-
-def digest(*parts: Any) -> str:
-    """Twelve hexadecimal digits that stand for `parts` (anything JSON writes; else its `str`)."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def spec(step: Pass) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from optkit.errors import OutputError
-from optkit.files import check_free, staged, write_json
+from optkit.files import check_free, digest, staged, write_json
 
 
 def test_nothing_is_left_when_the_block_fails(tmp_path):
@@ -50,3 +50,8 @@ def test_what_a_killed_process_left_is_deleted_by_the_next(tmp_path):
     with staged(tmp_path / "out") as folder:
         (folder / "file").write_text("x")
     assert sorted(p.name for p in tmp_path.iterdir()) == [f".out.partial-{os.getppid()}", "out"]
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest({"a": 1}, 2) != digest({"a": 12})

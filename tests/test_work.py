@@ -7,7 +7,7 @@ import pytest
 
 from optkit.errors import CheckpointError, DataError
 from optkit.passes.base import make
-from optkit.work import digest, key_after, peak_file, step_folder
+from optkit.work import key_after, peak_file, step_folder
 
 
 def test_a_key_follows_source_parameters_and_order() -> None:
@@ -58,11 +58,6 @@ def test_a_teacher_or_texts_that_are_missing_have_no_key(tmp_path: Path) -> None
         key_after("a", make("distill", {"teacher": str(tmp_path / "typo")}))
     with pytest.raises(DataError, match="a file of texts"):
         key_after("a", make("distill", {"unlabelled": str(tmp_path / "typo.txt")}))
-
-
-def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
-    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
-    assert digest({"a": 1}, 2) != digest({"a": 12})
 
 
 def test_a_step_and_its_peak_lie_side_by_side() -> None:

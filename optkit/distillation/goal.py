@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from optkit.checkpoint import model_outputs
+from optkit.checkpoint import is_per_token, model_outputs
 from optkit.distillation import loss
 from optkit.distillation.view import View, attention_of
 from optkit.errors import RecipeError
@@ -34,7 +34,7 @@ class Goal:
     def __post_init__(self) -> None:
         shapes = model_outputs(self.student)
         self._outputs = list(shapes)
-        self._per_token = {name for name, shape in shapes.items() if "sequence" in shape}
+        self._per_token = {name for name, shape in shapes.items() if is_per_token(shape)}
         single = getattr(self.student.config, "problem_type", None) in (None, "single_label_classification")
         several = getattr(self.student.config, "num_labels", 1) > 1
         self._distribution = self._outputs == ["logits"] and single and several

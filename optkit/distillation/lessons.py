@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit.checkpoint import model_outputs
+from optkit.checkpoint import is_per_token, model_outputs
 from optkit.distillation.view import Seen, View
 from optkit.examples import EncodedSet
 from optkit.files import write_json
@@ -161,7 +161,7 @@ def _fits(view: View, encoded: EncodedSet, folder: Path) -> bool:
         width += sum(m.weight.shape[0] for m in view.attention.inputs[:3])
     tokens, texts = int(encoded.lengths.sum()), len(encoded)
     answers = sum(
-        4 * values_in(shape) * (tokens if "sequence" in shape else texts)
+        4 * values_in(shape) * (tokens if is_per_token(shape) else texts)
         for shape in model_outputs(view.model).values()
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -179,8 +179,7 @@ def values_in(shape: Sequence[int | str]) -> int:
 
 
 def _varies(view: View, name: str) -> bool:
-    shape = model_outputs(view.model)[name]
-    return len(shape) > 1 and shape[1] == "sequence"
+    return is_per_token(model_outputs(view.model)[name])
 
 
 def _tensor(array: np.ndarray) -> Any:

@@ -16,7 +16,6 @@ from optkit.checkpoint import model_inputs, model_outputs
 from optkit.distillation.fake_int8 import fake_int8
 from optkit.distillation.goal import Goal
 from optkit.distillation.lessons import Lessons, Stored, taught, values_in
-from optkit.distillation.patience import others_wait
 from optkit.errors import PassError
 from optkit.examples import EncodedSet
 from optkit.files import writing
@@ -77,7 +76,7 @@ def distill(
         set_up.eval_steps = set_up.save_steps = every
         set_up.metric_for_best_model = "choice"
         teacher.to(set_up.device)
-        with others_wait(world):
+        with world.others_wait():
             lessons = taught(
                 goal.teacher_view,
                 train.encoded,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +10,7 @@ from optkit.artifact import Artifact
 from optkit.distillation.teacher import check_teacher, find_teacher
 from optkit.distillation.unlabelled import there
 from optkit.errors import DataError, RecipeError
-from optkit.files import sha256
+from optkit.files import digest, sha256
 from optkit.passes.base import Pass, PassContext, param
 from optkit.task import Task
 
@@ -110,13 +108,12 @@ class Distill(Pass):
             seed=self.seed,
             precision=self.mixed_precision.replace("no", "fp32"),
         )
-        key = [
+        key = digest(
             *(source.fingerprint(), teacher_at.fingerprint(), self.parameters()),
-            *(train.encoded.digest(), train.labels.tolist()),
+            *(train.encoded.digest(), train.labels),
             *(validation.encoded.digest(), validation.references, context.task.metric),
-        ]
-        digest = hashlib.sha256(json.dumps(key, default=_plain).encode()).hexdigest()[:12]
-        work = out.parent / f".distill.work-{digest}"
+        )
+        work = out.parent / f".distill.work-{key}"
         notes = distill(
             *(goal, train, validation, context.task, settings, work, context.progress),
             int8_epochs=self.quantization_aware,
@@ -151,8 +148,3 @@ class Distill(Pass):
         labels = np.full(len(encoded), -1, dtype=np.int64)
         labels[: len(references)] = references
         return Texts(encoded.cut(self.max_length), labels)
-
-
-def _plain(value: Any) -> Any:
-    """What JSON does not write: numbers and arrays of numpy."""
-    return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from optkit.data import Data
+from optkit.data import Data, class_names
 from optkit.errors import DataError
 from optkit.files import sha256
 from optkit.preprocessing.delimited import comma_separated, tsv
@@ -104,7 +104,7 @@ def _named(table: Any) -> Iterator[tuple[int, Row]]:
 
 def _class_names(features: Any) -> dict[str, list[str]]:
     """Column → names of its classes, for a class per row and for lists of classes."""
-    found = {name: getattr(getattr(f, "feature", f), "names", None) for name, f in features.items()}
+    found = {name: class_names(feature) for name, feature in features.items()}
     return {name: names for name, names in found.items() if names}
 
 

@@ -14,6 +14,11 @@ BINS = (8, 16, 32, 64, 128, 256, 512)
 EXAMPLES = 20
 
 
+def fingerprint(text: str) -> bytes:
+    """What stands for `text` among those that were seen: 16 bytes, however long it is."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
 @dataclass
 class Tally:
     """Counts over all splits. Memory: 16 bytes of hash per different text, and Python's overhead."""
@@ -34,7 +39,7 @@ class Tally:
 
     def seen(self, text: str, split: str, label: str) -> bool:
         """Note `text`; whether it was there before, in any split."""
-        key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        key = fingerprint(text)
         if key not in self._seen:
             self._seen[key] = (split, label)
             return False

@@ -6,7 +6,6 @@ a kill with the shards that are there, and gives the bytes that an uninterrupted
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections import deque
@@ -23,12 +22,12 @@ from unicodedata import unidata_version
 
 from optkit.data import CLASSES
 from optkit.errors import DataError, WorkerError
-from optkit.files import check_free, sha256, staged, write_json, write_text, writing
+from optkit.files import check_free, digest, sha256, staged, write_json, write_text, writing
 from optkit.preprocessing.check import flaw, has_answers
 from optkit.preprocessing.labels import as_one, check, groups, labels_of, names
 from optkit.preprocessing.lines import BadRow
 from optkit.preprocessing.load import Source, sources
-from optkit.preprocessing.report import Tally, markdown
+from optkit.preprocessing.report import Tally, fingerprint, markdown
 from optkit.preprocessing.result import REPORT, checksums, up_to_date
 from optkit.preprocessing.segment import jieba_version
 from optkit.preprocessing.settings import Settings
@@ -63,27 +62,27 @@ def preprocess(
     if not (out / REPORT).exists():
         check_free(out, force)
     found = sources(source)
-    digest = _digest(
+    made_of = digest(
         *(VERSION, SHARD, unidata_version, asdict(settings), _tools(settings)),
         *((name, split.digest) for name, split in sorted(found.items())),
     )
     limit = (sha256(Path(model) / "tokenizer.json"), encoder.max_length) if model and encoder else ()
-    key = _digest(digest, *limit)
+    key = digest(made_of, *limit)
     if not force and (report := up_to_date(out, key)):
         listener({"event": "step", "name": f"{out} is up to date"})
         return report
     check_free(out, force)
     work = out.parent / f".{out.name}.work"
     for old in work.glob("*") if work.exists() else ():
-        if old.name != digest:
+        if old.name != made_of:
             shutil.rmtree(old, ignore_errors=True)
     tally = Tally()
     shards: dict[str, list[Path]] = {}
     with writing(work):
-        (work / digest).mkdir(parents=True, exist_ok=True)
+        (work / made_of).mkdir(parents=True, exist_ok=True)
         for name, split in found.items():
             listener({"event": "step", "name": f"reading {split.name}"})
-            shards[name] = _shards(name, split, settings, work / digest, processes, tally)
+            shards[name] = _shards(name, split, settings, work / made_of, processes, tally)
     listener({"event": "step", "name": "writing the splits"})
     with staged(out, force) as folder:
         _write(shards, folder, settings, tally, encoder)
@@ -167,10 +166,9 @@ def _kept(
                     if settings.drop_duplicates:
                         continue
                 elif not tally and settings.drop_duplicates:
-                    digest = hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-                    if digest in done:
+                    if (mark := fingerprint(same)) in done:
                         continue
-                    done.add(digest)
+                    done.add(mark)
                 yield row, texts, place, where
 
 
@@ -213,10 +211,6 @@ def _write(
     if settings.encode_labels:
         write_json(folder / CLASSES, {settings.label: list(numbers)})
     check(tally)
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _tools(settings: Settings) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
@@ -60,9 +61,8 @@ class TrialLoop(Loop):
         Raises TrialPruned after the last training pass where the gate is out of reach: what follows
         does not raise the score.
         """
-        keys = [
-            key_after(root, *chain[: i + 1]) for i in range(len(chain))
-        ]  # the study has one data and metric
+        # The study has one data and one metric. Each key is that of the pass before, gone on with.
+        keys = list(accumulate(chain, key_after, initial=root))[1:]
         folders = [step_folder(self.work, step, key) for step, key in zip(chain, keys)]
         for folder in folders:
             self._held.enter_context(in_use(folder))
@@ -104,8 +104,7 @@ class TrialLoop(Loop):
             return super().choose(shapes)
         most = min(_cost(r, self.objective) for r in passed) * (1 + ALIKE)
         near = [r.name for r in passed if _cost(r, self.objective) <= most]
-        tied = tied_in(self.measured) if self.measured else lambda a, b: False
-        return choose(self.rows, near, shapes, tied)
+        return choose(self.rows, near, shapes, tied_in(self.measured))
 
     def time_beside_fp32(self, row: Row) -> list[str]:
         """Fill in the latency of `row` and of the fp32 graph, measured side by side; the doubts."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.data import column
+from optkit.data import class_names, column
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.task import BETWEEN, Columns, Field, Labelled, Outputs, Task
@@ -107,7 +107,7 @@ class TextClassification(Task):
 
     def references(self, rows: Any, name: str) -> list[Any]:
         """The labels in column `name` as indices, 0/1 flags, or values. DataError names the row."""
-        values, names = list(rows[name]), label_names(rows, name)
+        values, names = list(rows[name]), class_names(rows.features.get(name))
         if self.problem == MULTI and not names and self._are_flags(values, name):
             return [[int(v) for v in value] for value in values]
         return [self._reference(v, i, names) for i, v in enumerate(values)]
@@ -256,13 +256,6 @@ class TextClassification(Task):
             f"{', '.join(self.labels[:10])}{' ...' if len(self.labels) > 10 else ''}.",
             hint=did_you_mean(str(value), self.labels),
         )
-
-
-def label_names(rows: Any, name: str) -> list[str] | None:
-    """Names of the labels where column `name` holds indices into them, one or a list in each row."""
-    feature = rows.features.get(name)
-    feature = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
-    return getattr(feature, "names", None)
 
 
 def _labels(config: dict[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from optkit import entities
 from optkit.artifact import Artifact
-from optkit.data import column
+from optkit.data import class_names, column
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet, Windows
 from optkit.task import Columns, Field, Labelled, Outputs, Task
@@ -135,7 +135,7 @@ class TokenClassification(Task):
     def read(self, rows: Any, columns: Columns) -> Labelled:
         words = column(rows, columns.text, COLUMNS["words"], "word list", "--text-column")
         tags = column(rows, columns.label, COLUMNS["tags"], "tag list", "--label-column")
-        names = tag_names(rows, tags)
+        names = class_names(rows.features.get(tags))
         inputs, references = list(rows[words]), []
         for row, (item, given) in enumerate(zip(inputs, rows[tags])):
             mine = checked_tags(item, given, names, row, is_bio(self.labels))
@@ -246,12 +246,6 @@ def is_bio(labels: Sequence[str]) -> bool:
     return any(x[:2] in ("B-", "I-") for x in labels) and all(
         x == "O" or x[:2] in ("B-", "I-") for x in labels
     )
-
-
-def tag_names(rows: Any, name: str) -> list[str] | None:
-    """Tag names where the column holds indices into them."""
-    feature = rows.features.get(name)
-    return getattr(getattr(feature, "feature", None), "names", None)
 
 
 def checked_tags(words: Any, tags: Any, names: list[str] | None, row: int, bio: bool) -> list[str]:

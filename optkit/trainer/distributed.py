@@ -6,10 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from optkit.errors import RecipeError, WorkerError
 from optkit.trainer.settings import FinetuneSettings
 
+#: A teacher may answer for hours; torch itself ends a job in which one process waits for half an hour.
+LONGEST = timedelta(days=7)
 #: What the messages name when a connection between processes breaks.
 _TRANSPORTS = ("gloo", "NCCL", "Connection closed", "Connection reset")
 
@@ -64,6 +67,20 @@ class World:
                 f"Process {self.rank} of {self.size} lost another process of this job, which ended.",
                 hint="The same command resumes after the last whole epoch.",
             ) from reason
+
+    @contextmanager
+    def others_wait(self) -> Iterator[None]:
+        """For what the first process does once: none goes on behind the block before all have come to its
+        end, for up to `LONGEST`. Where the first one fails, torchrun ends those that wait."""
+        if self.size == 1:
+            yield
+            return
+        import torch.distributed
+
+        # Made before anyone is late: making it is itself a meeting, with torch's own patience.
+        group = torch.distributed.new_group(backend="gloo", timeout=LONGEST)
+        yield
+        torch.distributed.barrier(group)
 
     def wait(self) -> None:
         """Until all processes are here."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -14,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact, copy_side_files, seal
-from optkit.checkpoint import fetch, model_inputs
+from optkit.checkpoint import fetch, is_per_token, model_inputs
 from optkit.data import Data
 from optkit.errors import CheckpointError, PassError, RecipeError
-from optkit.files import check_free, staged, write_text, writing
+from optkit.files import check_free, digest, staged, write_text, writing
 from optkit.task import Columns, Labelled, Task
 from optkit.text import pad_token
 from optkit.trainer.adapters import adapt
@@ -96,9 +94,8 @@ def finetune(
     weights, soft = _weights(kind, goal, train, settings), settings.label_smoothing
     loss = class_loss(network, weights, soft) if weights is not None or soft else None
     prints = [source.fingerprint(), *(examples.fingerprint(split) for split in ("train", "validation"))]
-    key = [prints, asdict(settings), asdict(columns), name, config]
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
-    work = out.parent / f".{out.name}.work-{digest}"
+    key = digest(prints, asdict(settings), asdict(columns), name, config)
+    work = out.parent / f".{out.name}.work-{key}"
 
     def answered(predictions: Any) -> np.ndarray:
         return _answers(goal, kind.outputs(network), validation, predictions)
@@ -242,7 +239,7 @@ def _answers(
     lengths = labelled.encoded.lengths
     outputs: dict[str, list[np.ndarray]] = {}
     for (name, shape), array in zip(shapes.items(), arrays):
-        per_token = len(shape) > 1 and shape[1] == "sequence"
-        outputs[name] = [row[: lengths[i]] if per_token else row for i, row in enumerate(array)]
+        cut = is_per_token(shape)
+        outputs[name] = [row[: lengths[i]] if cut else row for i, row in enumerate(array)]
     windows = labelled.encoded.windows
     return task.answers(windows.gather(outputs) if windows else outputs)

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from optkit.files import runs
+
 #: Seconds between two signs of life, and how long without one means dead. Clocks of machines that share
 #: a study may differ by less than the second.
 BEAT_S, GRACE_S = 30.0, 300.0
@@ -88,10 +90,4 @@ def _began(pid: int) -> str:
         pass
     if Path("/proc/self/stat").exists():
         return ""
-    try:  # no /proc, as on macOS: an id given again is taken for the same process
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    return "?"
+    return "?" if runs(pid) else ""  # no /proc, as on macOS: an id given again is taken for the same process

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from optkit.training.finetune import finetune
 from tests.conftest import sentences, write_jsonl
 
 
@@ -22,3 +23,15 @@ def learnable_sentences(count: int) -> list[dict]:
         plain = [w for w in row["text"].split() if w not in ("good", "bad")][:6]
         row["text"] = " ".join(["good" if row["label"] == "positive" else "bad", *plain])
     return rows
+
+
+def interrupted(*arguments, after: float, before_it_ends=lambda: None, **settings) -> None:
+    """Fine-tune until more than `after` of the steps are done, then as Ctrl-C ends it."""
+
+    def stop(text, fraction):
+        if fraction and fraction > after:
+            before_it_ends()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(*arguments, progress=stop, **settings)

@@ -9,7 +9,7 @@ from optkit.artifact import Artifact
 from optkit.errors import DataError, OutputError, PassError, RecipeError
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests.conftest import write_jsonl
-from tests.training.conftest import learnable_sentences
+from tests.training.conftest import interrupted, learnable_sentences
 
 FAST = FinetuneSettings(epochs=3, batch=16, learning_rate=5e-3, max_length=16)
 
@@ -45,12 +45,7 @@ def test_the_same_seed_gives_the_same_weights(trained, checkpoint, learnable, tm
 
 
 def test_an_interrupted_run_resumes_to_the_same_weights(trained, checkpoint, learnable, tmp_path):
-    def stop_late(text, fraction):
-        if fraction and fraction > 0.6:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        finetune(checkpoint, learnable, tmp_path / "out", FAST, progress=stop_late)
+    interrupted(checkpoint, learnable, tmp_path / "out", FAST, after=0.6)
     assert not (tmp_path / "out").exists()
     (work,) = tmp_path.iterdir()
     (work / "checkpoint-999").mkdir()  # a kill in the middle of writing leaves such a folder

@@ -20,6 +20,7 @@ from optkit.training.finetune import FinetuneSettings, finetune
 from optkit.training.kinds import embeddings, open_kind
 from tests.conftest import WORDS, write_jsonl
 from tests.tasks.builders import digits_data, embedder, vit
+from tests.training.conftest import interrupted
 
 
 def score_of(artifact, data, split):
@@ -48,13 +49,7 @@ def test_a_vit_resumes_to_the_same_weights(tmp_path):
     source = vit(tmp_path / "start", labels=("x", "y"))
     settings = FinetuneSettings(epochs=3, batch=32, learning_rate=2e-3)
     whole = finetune(source, data, tmp_path / "whole", settings)
-
-    def stop_late(text, fraction):
-        if fraction and fraction > 0.7:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        finetune(source, data, tmp_path / "again", settings, progress=stop_late)
+    interrupted(source, data, tmp_path / "again", settings, after=0.7)
     again = finetune(source, data, tmp_path / "again", settings)
     assert again.manifest["files"]["model.safetensors"] == whole.manifest["files"]["model.safetensors"]
     notes = whole.lineage[-1]["notes"]
@@ -66,15 +61,12 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     source = vit(tmp_path / "start", labels=("x", "y"))
     settings = FinetuneSettings(epochs=2, batch=32)
 
-    def damage(text, fraction):
-        if fraction and fraction > 0.6:
-            (work,) = tmp_path.glob(".out.work*")
-            for file in work.glob("checkpoint-*/model.safetensors"):
-                save_file({"another": np.zeros(1, dtype=np.float32)}, file)
-            raise KeyboardInterrupt
+    def damage():
+        (work,) = tmp_path.glob(".out.work*")
+        for file in work.glob("checkpoint-*/model.safetensors"):
+            save_file({"another": np.zeros(1, dtype=np.float32)}, file)
 
-    with pytest.raises(KeyboardInterrupt):
-        finetune(source, data, tmp_path / "out", settings, progress=damage)
+    interrupted(source, data, tmp_path / "out", settings, after=0.6, before_it_ends=damage)
     with pytest.raises(PassError, match="another one") as raised:
         finetune(source, data, tmp_path / "out", settings)
     assert "Delete" in raised.value.hint

@@ -15,6 +15,7 @@ from optkit.trainer.distributed import World
 from optkit.trainer.setup import class_loss, speed_up
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests.conftest import write_jsonl, write_tokenizer
+from tests.training.conftest import interrupted
 
 
 def settings(**changes) -> FinetuneSettings:
@@ -144,13 +145,7 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(checkpoint, tmp_path,
 def test_adapters_train_in_place_of_the_weights_and_are_merged(checkpoint, learnable, tmp_path):
     pytest.importorskip("peft")
     asked = settings(epochs=3, lora=2, learning_rate=2e-2)
-
-    def stop_late(text, fraction):
-        if fraction and fraction > 0.6:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        finetune(checkpoint, learnable, tmp_path / "out", asked, progress=stop_late)
+    interrupted(checkpoint, learnable, tmp_path / "out", asked, after=0.6)
     made = finetune(checkpoint, learnable, tmp_path / "out", asked)
     whole = finetune(checkpoint, learnable, tmp_path / "whole", asked)
     assert made.manifest["files"]["model.safetensors"] == whole.manifest["files"]["model.safetensors"]

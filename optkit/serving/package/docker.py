@@ -7,8 +7,9 @@ from pathlib import Path
 from optkit._version import __version__
 from optkit.artifact import Artifact
 from optkit.serving.package import copy_artifact
-from optkit.serving.package.requirements import extras_of, own_files, pinned, runtime_of
+from optkit.serving.package.requirements import extras_of, own_files, pinned
 from optkit.serving.package.wheel import write_wheel
+from optkit.session import chosen_runtime
 
 _DOCKERFILE = """\
 # {name} {version}: {task}, {precision}, on {runtime}. Build: docker build -t {name}:{version} .
@@ -41,7 +42,7 @@ ENTRYPOINT ["optkit", "serve", "{name}=/app/model", "--host", "0.0.0.0", "--port
 
 def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     """Dockerfile, pinned requirements, a wheel of the optkit that runs here, and the model."""
-    runtime = runtime_of(artifact)
+    runtime = chosen_runtime(artifact)
     (folder / "wheels").mkdir()
     files, metadata = own_files()
     points = "[console_scripts]\noptkit = optkit.cli:main\n"

@@ -8,21 +8,16 @@ from pathlib import Path
 
 from optkit.artifact import Artifact
 from optkit.errors import OptkitError
-from optkit.session import DEFAULT_RUNTIME
+from optkit.session import chosen_runtime
 from optkit.task import open_task
 
 #: Runtime → the extra that brings it.
 _EXTRAS = {"openvino": "openvino", "tensorrt": "tensorrt", "torch": "compress"}
 
 
-def runtime_of(artifact: Artifact) -> str:
-    stored = artifact.manifest.get("runtime") or {}
-    return str(stored.get("name") or DEFAULT_RUNTIME[artifact.format])
-
-
 def extras_of(artifact: Artifact) -> list[str]:
     """The extras that the artifact's runtime and task need; none for the base install."""
-    runtime = _EXTRAS.get(runtime_of(artifact))
+    runtime = _EXTRAS.get(chosen_runtime(artifact))
     return [*([runtime] if runtime else []), *open_task(artifact).needs]
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError
-from optkit.serving.package.requirements import runtime_of
 from optkit.session import TensorSpec, open_session
 from optkit.task import Task, open_task
 from optkit.tasks.embeddings import Embeddings
@@ -48,7 +47,7 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
             f"Expected a model that answers in one call, received {task.name}: a cache lives between calls.",
             hint="Serve it with optkit serve, or package it for docker.",
         )
-    with open_session(artifact, runtime_of(artifact)) as session:
+    with open_session(artifact) as session:
         inputs, outputs = session.inputs, session.outputs
     inner, outer = folder / f"{name}-tensors", folder / name
     _place(artifact, inner / number, file)

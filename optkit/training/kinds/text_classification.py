@@ -7,17 +7,10 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.data import column
+from optkit.data import class_names, column
 from optkit.errors import DataError
 from optkit.task import Columns, Labelled, Task
-from optkit.tasks.text_classification import (
-    COLUMNS,
-    MULTI,
-    REGRESSION,
-    SINGLE,
-    TextClassification,
-    label_names,
-)
+from optkit.tasks.text_classification import COLUMNS, MULTI, REGRESSION, SINGLE, TextClassification
 from optkit.text import TextEncoder
 from optkit.training.kinds import Kind, labels_config
 
@@ -63,7 +56,7 @@ def _labels_of(rows: Any, columns: Columns) -> tuple[list[str], str]:
     missing = next((i for i, value in enumerate(values) if value is None), None)
     if missing is not None:
         raise DataError(f"Expected a label in column {name!r}, row {missing}, received none.")
-    names = label_names(rows, name)
+    names = class_names(rows.features.get(name))
     if isinstance(values[0], list):
         labels, problem = list(names or _several(values, name)), MULTI
     elif not names and any(isinstance(v, float) and not v.is_integer() for v in values):

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.data import column
+from optkit.data import class_names, column
 from optkit.errors import DataError
 from optkit.task import Columns, Labelled, Task
-from optkit.tasks.token_classification import COLUMNS, TokenClassification, checked_tags, is_bio, tag_names
+from optkit.tasks.token_classification import COLUMNS, TokenClassification, checked_tags, is_bio
 from optkit.text import TextEncoder
 from optkit.training.kinds import Kind, labels_config
 
@@ -29,7 +29,7 @@ class TokenClassificationKind(Kind):
     def config(self, rows: Any, columns: Columns) -> dict[str, Any]:
         words = column(rows, columns.text, COLUMNS["words"], "word list", "--text-column")
         tags = column(rows, columns.label, COLUMNS["tags"], "tag list", "--label-column")
-        names = tag_names(rows, tags)
+        names = class_names(rows.features.get(tags))
         found: dict[str, int] = {}  # tag → first row
         for row, (item, given) in enumerate(zip(rows[words], rows[tags])):
             for tag in checked_tags(item, given, names, row, bio=False):

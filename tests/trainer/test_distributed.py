@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from optkit.distillation.patience import others_wait
 from optkit.trainer.distributed import World
 
 SCRIPT = """
@@ -16,7 +15,6 @@ import time
 from contextlib import nullcontext
 from datetime import timedelta
 import torch.distributed
-from optkit.distillation.patience import others_wait
 from optkit.trainer.distributed import World
 
 torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=3))
@@ -28,7 +26,7 @@ world.wait()
 """
 
 
-@pytest.mark.parametrize(("waiting", "whole"), [("others_wait(world)", True), ("nullcontext()", False)])
+@pytest.mark.parametrize(("waiting", "whole"), [("world.others_wait()", True), ("nullcontext()", False)])
 def test_the_others_wait_for_the_first_one(waiting, whole, tmp_path):
     script = tmp_path / "job.py"
     script.write_text(SCRIPT.replace("WAITING", waiting))
@@ -40,5 +38,5 @@ def test_the_others_wait_for_the_first_one(waiting, whole, tmp_path):
 
 
 def test_one_process_waits_for_nobody():
-    with others_wait(World()):
+    with World().others_wait():
         pass
