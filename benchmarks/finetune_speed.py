@@ -1,7 +1,7 @@
 """`optkit finetune` beside a plain PyTorch loop: examples per second of one core, and peak memory.
 
 Run: python benchmarks/finetune_speed.py DATA
-Writes benchmarks/results/finetune_speed.json; about 4 minutes of one core. The loop is what one writes by
+Writes benchmarks/results/finetune_speed.json; about 5 minutes of one core. The loop is what one writes by
 hand: batches padded to the longest text in the batch, AdamW, linear schedule, the same model and tokenizer.
 It runs over the very batches that optkit makes ("same", texts grouped by length) and over shuffled ones
 ("shuffled"). One epoch over EXAMPLES sentences each, in fresh processes of one thread, in turn, REPEATS
@@ -33,7 +33,7 @@ from optkit.bench.environment import describe
 from optkit.demo import encoder_folder
 
 HERE = Path(__file__).parent
-EXAMPLES, BATCH, REPEATS = 256, 32, 3
+EXAMPLES, BATCH, REPEATS = 256, 32, 6
 KINDS = ("optkit", "same", "shuffled")
 
 

@@ -176,6 +176,25 @@ def prune_speed() -> str:
     return "\n".join(lines)
 
 
+def chain() -> str:
+    """SST-2 pruned, distilled and quantized: what each model cost on test, and its factor by shape."""
+    lines = [
+        "| | accuracy on test, change [95%] | 1 x 128 tokens | own lengths |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    timed = {row["name"]: row["shapes"] for row in results("prune_speed")["sst2"]["rows"]}
+    for key, cell in results("prune_distill")["cells"].items():
+        name, share, step = key.split(":")
+        engine = {"quantize-dynamic": "onnxruntime", "open-vino-int8": "openvino"}.get(step)
+        if name == "sst2" and engine:
+            cells = [f"{cell['test']['score']:.4f}, {change(cell['test']['drop'])}"]
+            for shape in ("1x128", "1xdata"):
+                ratio = timed[f"{engine}-int8-{share}"][shape]["speedup"]
+                cells.append(f"{ratio['value']:.1f}× [{ratio['low']:.1f}, {ratio['high']:.1f}]")
+            lines.append(f"| {float(share):.0%} removed, INT8 in {_ENGINES[engine]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def peers() -> str:
     """Median ms per shape, and how many times as fast optkit is, for whatever was timed."""
     found = results("peers")["time"]
@@ -288,6 +307,7 @@ TABLES = {
     "prune": prune,
     "prune-others": prune_others,
     "prune-speed": prune_speed,
+    "chain": chain,
     "peers": peers,
     "peers-made": peers_made,
     "finetune": finetune,

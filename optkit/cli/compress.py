@@ -20,6 +20,7 @@ def compress(
     int8: Annotated[bool, typer.Option("--int8", help="Try INT8 in every installed CPU engine, keep the fastest that passes.")] = False,
     prune: Annotated[float | None, typer.Option(metavar="SHARE", help="Remove this share of the encoder's FLOPs first: 0.6 removes 60%.")] = None,
     distill: Annotated[bool, typer.Option("--distill", help="Then train what is left to answer as the unpruned model does.")] = False,
+    epochs: Annotated[float | None, typer.Option(help="With --distill: passes over the texts. [default: 3]", show_default=False)] = None,
     layers: Annotated[int | None, typer.Option(help="With --distill: a student of so many of the layers.")] = None,
     teacher: Annotated[str | None, typer.Option(help="With --distill: another model to learn from.")] = None,
     unlabelled: Annotated[str | None, typer.Option(metavar="FILE", help="With --distill: more texts; labels are not needed.")] = None,
@@ -60,13 +61,15 @@ def compress(
     from optkit.recipe import Recipe
     from optkit.task import Columns
 
-    for flag, value in (("layers", layers), ("teacher", teacher), ("unlabelled", unlabelled)):
-        if value is not None and not distill:
-            raise RecipeError(f"--{flag} needs --distill.")
+    given = {"epochs": epochs, "layers": layers, "teacher": teacher, "unlabelled": unlabelled}
+    taught: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if taught and not distill:
+        raise RecipeError(f"--{next(iter(taught))} needs --distill.")
+    taught.pop("layers", None)  # they are taken before
     flags: list[Any] = [
         *([TakeLayers(layers)] if layers is not None else []),
         *([Prune(prune)] if prune is not None else []),
-        *([Distill(teacher=teacher, unlabelled=unlabelled)] if distill else []),
+        *([Distill(**taught)] if distill else []),
         *([PruneVocabulary()] if prune_vocabulary else []),
         *(["int8"] if int8 else []),
     ]

@@ -82,6 +82,20 @@ def test_prune_comes_first(run, fake_compress, flags, names):
     assert chain[0].share == 0.6
 
 
+def test_what_distill_is_given_reaches_the_recipe(run, fake_compress):
+    run(*BASE, "--distill", "--epochs", "8", "--unlabelled", "more.txt")
+    (distill,) = (s for s in fake_compress.calls[0][1].chains()[0] if s.name() == "distill")
+    assert (distill.epochs, distill.teacher, distill.unlabelled) == (8, None, "more.txt")
+
+
+@pytest.mark.parametrize("flag", [("--epochs", "8"), ("--layers", "3"), ("--teacher", "t")])
+def test_flags_of_distill_need_it(run, fake_compress, flag):
+    code, _, err = run(*BASE, "--prune", "0.6", *flag)
+    assert code == 2
+    assert f"{flag[0]} needs --distill" in err
+    assert not fake_compress.calls
+
+
 def test_a_share_of_one_is_refused(run, fake_compress):
     code, _, err = run(*BASE, "--prune", "1")
     assert code == 2
