@@ -10,8 +10,8 @@ evaluation and the saving that optkit adds at the end of an epoch are counted ap
 
 Prediction, written before the run: 0.97 of the loop with the same batches, a few percent going to the
 Trainer's bookkeeping; 1.1 to 1.4 of the shuffled loop, because grouped batches compute less padding.
-What happened: 1.03 [0.97, 1.10] of the loop with the same batches, no difference shown, and 1.31 [1.21, 1.43]
-of the shuffled one, beside other work on the machine; the peak memory was 6% above the loop's.
+What happened: 1.02 [0.99, 1.04] of the loop with the same batches, no difference shown, and 1.28 [1.25, 1.31]
+of the shuffled one; the peak memory was 4% above the loop's.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def main() -> None:
         if found:
             parts += drawn(found, colour, number)
             place = TOP + 14 + 16 * number
-            parts.append(f'<text x="{WIDTH - 200}" y="{place}" fill="{colour}">● {name}</text>')
+            parts.append(f'<text x="{LEFT + 8}" y="{place}" fill="{colour}">● {name}</text>')
     OUT.write_text("\n".join([*parts, "</svg>"]) + "\n", encoding="utf-8")
     print(f"written: {OUT}")
 

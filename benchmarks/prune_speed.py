@@ -10,11 +10,12 @@ distillation does to the weights; scores are in prune_distill.json.
 
 Prediction, written before the first run: at 60% removed 7 to 10 times at 1 x 128 (the shape measured that in
 the design notes), at 75% 10 to 12 times; on the data's own lengths, about 25 tokens, 6 to 9 times.
-Found at 75%: OpenVINO 11.2 times at 1 x 128, as predicted; ONNX Runtime 12.2 times on the data's own
-lengths, more than predicted.
+Found at 75%: OpenVINO 10.8 times at 1 x 128, as predicted; ONNX Runtime 10.6 times on the data's own
+lengths, more than predicted (earlier runs: 11.3 and 12.4). At 85% and 90%: 14.7 and 17.9 times at 1 x 128 in
+OpenVINO, 13.0 and 14.8 times on own lengths in ONNX Runtime.
 Prediction before the first run with texts: 10 to 13 times from text to label at 75% in ONNX Runtime, for the
 tokenizer's 0.1 ms weighs more beside a faster model, but transformers' own costs torch several times that.
-Found: 10.5 times; reading a text costs ONNX Runtime's model a fifth of its time, and torch's nearly nothing.
+Found: 9.3 times (10.5 in an earlier run); reading a text costs ONNX Runtime's model a fifth of its time, and torch's nearly nothing.
 (A first run said 14.2: transformers had loaded the checkpoint in the fp16 of its file. Now it is told fp32.)
 """
 
