@@ -15,7 +15,8 @@ lengths, more than predicted (earlier runs: 11.3 and 12.4). At 85% and 90%: 14.7
 OpenVINO, 13.0 and 14.8 times on own lengths in ONNX Runtime.
 Prediction before the first run with texts: 10 to 13 times from text to label at 75% in ONNX Runtime, for the
 tokenizer's 0.1 ms weighs more beside a faster model, but transformers' own costs torch several times that.
-Found: 9.3 times (10.5 in an earlier run); reading a text costs ONNX Runtime's model a fifth of its time, and torch's nearly nothing.
+Found: 9.3 times (10.5 in an earlier run); reading a text costs ONNX Runtime's model a fifth of its
+time, and torch's nearly nothing.
 (A first run said 14.2: transformers had loaded the checkpoint in the fp16 of its file. Now it is told fp32.)
 """
 
