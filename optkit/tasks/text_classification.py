@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.classes import Classes, listed, matched
 from optkit.data import class_names, column
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
@@ -110,7 +111,8 @@ class TextClassification(Task):
         values, names = list(rows[name]), class_names(rows.features.get(name))
         if self.problem == MULTI and not names and self._are_flags(values, name):
             return [[int(v) for v in value] for value in values]
-        return [self._reference(v, i, names) for i, v in enumerate(values)]
+        classes = matched(names, self.labels) if names and self.problem != REGRESSION else None
+        return [self._reference(v, i, classes) for i, v in enumerate(values)]
 
     def decode(self, outputs: Outputs) -> list[Classification]:
         logits = np.stack(list(outputs["logits"])).astype(np.float64)
@@ -189,14 +191,14 @@ class TextClassification(Task):
         chosen = [label for label, p in zip(self.labels, row) if p > 0.5]
         return Classification(chosen, float(row.max()), dict(zip(self.labels, row.tolist())))
 
-    def _reference(self, value: Any, row: int, names: list[str] | None) -> Any:
+    def _reference(self, value: Any, row: int, classes: Classes | None) -> Any:
         if self.problem == REGRESSION:
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise DataError(f"Expected a number as the label of row {row}, received {value!r}.")
             return float(value)
         if self.problem == MULTI:
-            return self._flags(value, row, names)
-        return self._index(value, row, names)
+            return self._flags(value, row, classes)
+        return self._index(value, row, classes)
 
     def _are_flags(self, values: list[Any], name: str) -> bool:
         """Whether the lists hold a 0/1 flag per label, not labels: as [0, 1] may be both, all rows decide.
@@ -225,18 +227,25 @@ class TextClassification(Task):
             hint=f"Write labels by name ({', '.join(self.labels)}), or flags as true and false.",
         )
 
-    def _flags(self, value: Any, row: int, names: list[str] | None) -> list[int]:
+    def _flags(self, value: Any, row: int, classes: Classes | None) -> list[int]:
         if not isinstance(value, (list, tuple)):
             raise DataError(
                 f"Expected a list of labels in row {row} (the model is multi-label), received {value!r}."
             )
-        wanted = {self._index(v, row, names) for v in value}
+        wanted = {self._index(v, row, classes) for v in value}
         return [int(i in wanted) for i in range(len(self.labels))]
 
-    def _index(self, value: Any, row: int, names: list[str] | None) -> int:
-        """A label of the data as the model's index: by name first, then as a number."""
-        if names and isinstance(value, int) and 0 <= value < len(names) and names[value] in self.labels:
-            return self.labels.index(names[value])
+    def _index(self, value: Any, row: int, classes: Classes | None) -> int:
+        """A label of the data as the model's index: by name first, then as a number.
+
+        The number of one of `classes` stands for its name, never for the model's index.
+        """
+        if classes is not None:
+            known = isinstance(value, int) and 0 <= value < len(classes)
+            name, place = classes[value] if known else (value, None)
+            if place is None:
+                raise self._unknown(name, row)
+            return place
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool) and str(value) in self.labels:
@@ -251,10 +260,12 @@ class TextClassification(Task):
                 value = int(value)
         if isinstance(value, (int, float)) and int(value) == value and 0 <= value < len(self.labels):
             return int(value)
-        raise DataError(
-            f"The label {value!r} in row {row} is unknown to the model, which has: "
-            f"{', '.join(self.labels[:10])}{' ...' if len(self.labels) > 10 else ''}.",
-            hint=did_you_mean(str(value), self.labels),
+        raise self._unknown(value, row)
+
+    def _unknown(self, label: Any, row: int) -> DataError:
+        return DataError(
+            f"The label {label!r} in row {row} is unknown to the model, which has: {listed(self.labels)}.",
+            hint=did_you_mean(str(label), self.labels),
         )
 
 

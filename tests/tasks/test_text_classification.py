@@ -41,12 +41,39 @@ def test_labels_match_by_name_or_number(make_task, label):
     assert read.references == [1]
 
 
-def test_label_names_of_the_data_set_win_over_its_numbers(make_task):
+def classes(names, *labels):
+    """A table whose labels are numbers with names, as the hub has them."""
     features = datasets.Features(
-        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["positive", "negative"])}
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=list(names))}
     )
-    rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
-    assert make_task().read(rows, Columns()).references == [1, 0]
+    rows = {"text": ["x"] * len(labels), "label": list(labels)}
+    return datasets.Dataset.from_dict(rows, features=features)
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "wanted"),
+    [
+        (("negative", "positive"), ("positive", "negative"), [1, 0]),
+        (("negative", "positive"), ("Positive", "NEGATIVE"), [1, 0]),
+        (("CONTRADICTION", "NEUTRAL", "ENTAILMENT"), ("entailment", "neutral", "contradiction"), [2, 1]),
+        (("LABEL_0", "LABEL_1"), ("positive", "negative"), [0, 1]),  # no name in common: the number it is
+        (("0", "1"), ("positive", "negative"), [0, 1]),
+        (("1", "0"), ("0", "1"), [1, 0]),
+    ],
+)
+def test_label_names_of_the_data_set_win_over_its_numbers(make_task, model, names, wanted):
+    assert make_task(model).read(classes(names, 0, 1), Columns()).references == wanted
+
+
+def test_a_class_that_the_model_lacks_is_no_index(make_task):
+    names = ("positive", "neutral", "negative")
+    assert make_task().read(classes(names, 0, 2), Columns()).references == [1, 0]
+    with pytest.raises(DataError, match="'neutral' in row 1 .*negative, positive"):
+        make_task().read(classes(names, 0, 1), Columns())
+    with pytest.raises(DataError, match="label -1 in row 0"):  # no label, on the hub
+        make_task().read(classes(names, -1), Columns())
+    with pytest.raises(DataError, match=r"\(LABEL_0, LABEL_1\), received 3 others: positive, neutral"):
+        make_task(("LABEL_0", "LABEL_1")).read(classes(names, 0, 1), Columns())
 
 
 @pytest.mark.parametrize("label", [7, 7.0, "7"])
