@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from optkit import images
+from optkit import images, tables
 from optkit.errors import DataError, did_you_mean
 from optkit.files import sha256
 
@@ -168,10 +168,14 @@ def _read(files: list[Path]) -> Any:
     for file in files:
         _check_text(file)
     reader = _reader(files[0])
-    options = {"sep": "\t"} if files[0].suffix == ".tsv" else {}
     names = [str(f) for f in files]
     try:
-        rows = datasets.load_dataset(reader, data_files={"rows": names}, split="rows", **options)
+        if reader == "csv":
+            rows = tables.read(files)
+        else:
+            rows = datasets.load_dataset(reader, data_files={"rows": names}, split="rows")
+    except DataError:
+        raise
     except Exception as reason:
         cause = reason.__cause__ or reason
         raise DataError(

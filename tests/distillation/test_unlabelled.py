@@ -23,6 +23,11 @@ def test_the_texts_are_read(name, content, tmp_path):
     assert read(str(tmp_path / name)) == ["one", "two"]
 
 
+def test_only_an_empty_field_is_no_text(tmp_path):
+    (tmp_path / "a.csv").write_text('id,text\n1,NA\n2,""\n3,None\n')
+    assert read(str(tmp_path / "a.csv")) == ["NA", "None"]
+
+
 def test_words_stay_words(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"tokens": ["one", "two"]}) + "\n")
     assert read(str(tmp_path / "a.jsonl")) == [["one", "two"]]
