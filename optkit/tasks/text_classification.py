@@ -94,9 +94,7 @@ class TextClassification(Task):
 
     def read(self, rows: Any, columns: Columns) -> Labelled:
         text = column(rows, columns.text, COLUMNS["text"], "text", "--text-column")
-        pair = columns.pair or next(
-            (n for n in COLUMNS["pair"] if n in rows.column_names and n != text), None
-        )
+        pair = columns.pair or self.pair_column(rows.column_names, text)
         if columns.pair:
             column(rows, columns.pair, (), "second text", "--pair-column")
         label = column(rows, columns.label, COLUMNS["label"], "label", "--label-column")
@@ -105,6 +103,14 @@ class TextClassification(Task):
         references = self.references(rows, label)
         sources = [x if isinstance(x, str) else BETWEEN.join(x) for x in inputs]
         return Labelled(self.encode(inputs), references, sources, inputs)
+
+    def pair_column(self, names: Sequence[str], text: str) -> str | None:
+        return next((name for name in COLUMNS["pair"] if name in names and name != text), None)
+
+    def from_line(self, line: str) -> Any:
+        """A text, or the two of a pair with one tab between them."""
+        parts = line.split("\t")
+        return tuple(parts) if len(parts) == 2 and all(part.strip() for part in parts) else line
 
     def references(self, rows: Any, name: str) -> list[Any]:
         """The labels in column `name` as indices, 0/1 flags, or values. DataError names the row."""

@@ -101,6 +101,13 @@ def test_pairs_are_encoded_with_their_types(make_task):
     assert read.encoded.arrays["token_type_ids"][0].tolist() == [0, 0, 0, 0, 1, 1, 1]
 
 
+def test_a_tab_divides_a_line_into_a_pair(make_task):
+    task = make_task()
+    assert task.from_line("a film\tthe plot") == ("a film", "the plot")
+    for line in ("a film", "\ta film", "a\tb\tc"):
+        assert task.from_line(line) == line
+
+
 def test_columns_can_be_named(make_task):
     rows = table(x=["a film"], y=["the plot"], z=["positive"])
     read = make_task().read(rows, Columns("x", "y", "z"))
