@@ -67,6 +67,15 @@ def test_words_that_look_like_nothing_are_text(tmp_path, ending):
     assert list(rows["sure"]) == [True] * 4 + [False]
 
 
+def test_a_limit_draws_over_the_whole_split(tmp_path):
+    write_jsonl(tmp_path / "test.jsonl", [{"text": "x", "label": i // 50} for i in range(100)])
+    found = [list(Data(str(tmp_path)).split("test", 20)["label"]) for _ in range(2)]
+    assert found[0] == found[1] == sorted(found[0])
+    assert len(found[0]) == 20
+    assert set(found[0]) == {0, 1}
+    assert len(Data(str(tmp_path)).split("test", 100)) == 100
+
+
 def test_dev_is_validation_and_other_files_are_left_alone(tmp_path):
     write_jsonl(tmp_path / "dev.jsonl", rows(3))
     write_jsonl(tmp_path / "train.jsonl", rows(4))
