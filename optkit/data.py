@@ -117,7 +117,14 @@ class Data:
         return _read(self.files[name]) if self.is_local else self._hub[name]
 
     def _divided(self, name: str) -> Any:
-        return self.whole(name).train_test_split(test_size=HELD_OUT, seed=self.seed)
+        rows = self.whole(name)
+        if len(rows) < 2:
+            raise DataError(
+                f"Expected at least two rows in {self.name!r}, one of them for validation, "
+                f"received {len(rows)}.",
+                hint="Give more rows, or a validation split of its own.",
+            )
+        return rows.train_test_split(test_size=HELD_OUT, seed=self.seed)
 
     @cached_property
     def _hub(self) -> dict[str, Any]:

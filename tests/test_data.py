@@ -76,6 +76,13 @@ def test_a_limit_draws_over_the_whole_split(tmp_path):
     assert len(Data(str(tmp_path)).split("test", 100)) == 100
 
 
+def test_one_row_cannot_be_divided(tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", rows(1))
+    for split in ("train", "validation"):
+        with pytest.raises(DataError, match="at least two rows.*received 1"):
+            Data(str(tmp_path)).split(split)
+
+
 def test_dev_is_validation_and_other_files_are_left_alone(tmp_path):
     write_jsonl(tmp_path / "dev.jsonl", rows(3))
     write_jsonl(tmp_path / "train.jsonl", rows(4))

@@ -7,6 +7,7 @@ means regression and several mean a single label (as transformers itself decides
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,7 +200,8 @@ class TextClassification(Task):
 
     def _reference(self, value: Any, row: int, classes: Classes | None) -> Any:
         if self.problem == REGRESSION:
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not math.isfinite(value):
                 raise DataError(f"Expected a number as the label of row {row}, received {value!r}.")
             return float(value)
         if self.problem == MULTI:
@@ -264,7 +266,7 @@ class TextClassification(Task):
                 return folded.index(value.strip().lower())
             if value.strip().isdigit():
                 value = int(value)
-        if isinstance(value, (int, float)) and int(value) == value and 0 <= value < len(self.labels):
+        if isinstance(value, int) and 0 <= value < len(self.labels):
             return int(value)
         raise self._unknown(value, row)
 

@@ -89,7 +89,7 @@ def test_empty_texts_are_counted(make_task):
     assert make_task().read(pairs, Columns()).empty == 1
 
 
-@pytest.mark.parametrize("label", ["neutral", 2, -1, 0.5, None])
+@pytest.mark.parametrize("label", ["neutral", 2, -1, 0.5, None, float("nan"), float("inf")])
 def test_an_unknown_label_names_row_and_known_labels(make_task, label):
     with pytest.raises(DataError, match="row 0.*negative, positive"):
         make_task().read(table(text=["a film"], label=[label]), Columns())
@@ -197,8 +197,9 @@ def test_regression(make_task):
     low, near, high = task.decode({"logits": [np.array([v]) for v in (1.0, 1.005, 1.1)]})
     assert low.label is None
     assert (task.alike(low, near), task.alike(low, high)) == (1, 0)
-    with pytest.raises(DataError, match="Expected a number"):
-        task.read(table(text=["x"], label=["high"]), Columns())
+    for label in ("high", float("nan"), float("inf")):
+        with pytest.raises(DataError, match="Expected a number as the label of row 0"):
+            task.read(table(text=["x"], label=[label]), Columns())
 
 
 @pytest.mark.parametrize("metric", ["f1", "matthews"])
