@@ -14,7 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from optkit import images
+import numpy as np
+
+from optkit import images, tables
 from optkit.errors import DataError, did_you_mean
 from optkit.files import sha256
 
@@ -69,7 +71,7 @@ class Data:
         return found
 
     def split(self, name: str, limit: int | None = None) -> Any:
-        """The `datasets.Dataset` of split `name` (`train`, `validation` or `test`), its first `limit` rows.
+        """The rows of split `name` (`train`, `validation` or `test`): at most `limit` rows of it.
 
         A source without a validation split gives a fixed tenth of its training split, which
         then is left out of `train`. Raises DataError for missing, empty or unreadable splits.
@@ -89,7 +91,7 @@ class Data:
             raise DataError(
                 f"The split {name!r} of {self.name!r} is empty.", hint="Give data with at least one example."
             )
-        return rows.select(range(limit)) if limit is not None and limit < len(rows) else rows
+        return drawn(rows, limit)
 
     @cached_property
     def splits(self) -> list[str]:
@@ -115,7 +117,14 @@ class Data:
         return _read(self.files[name]) if self.is_local else self._hub[name]
 
     def _divided(self, name: str) -> Any:
-        return self.whole(name).train_test_split(test_size=HELD_OUT, seed=self.seed)
+        rows = self.whole(name)
+        if len(rows) < 2:
+            raise DataError(
+                f"Expected at least two rows in {self.name!r}, one of them for validation, "
+                f"received {len(rows)}.",
+                hint="Give more rows, or a validation split of its own.",
+            )
+        return rows.train_test_split(test_size=HELD_OUT, seed=self.seed)
 
     @cached_property
     def _hub(self) -> dict[str, Any]:
@@ -135,6 +144,13 @@ class Data:
                 hint="Check the spelling and the network, or give a local folder.",
             ) from reason
         return {_split_of(name): rows for name, rows in found.items()}
+
+
+def drawn(rows: Any, limit: int | None) -> Any:
+    """At most `limit` of `rows`, drawn with a fixed seed over all of them, in their order."""
+    if limit is None or limit >= len(rows):
+        return rows
+    return rows.select(np.sort(np.random.default_rng(0).permutation(len(rows))[:limit]))
 
 
 def column(rows: Any, wanted: str | None, names: tuple[str, ...], kind: str, flag: str) -> str:
@@ -168,10 +184,14 @@ def _read(files: list[Path]) -> Any:
     for file in files:
         _check_text(file)
     reader = _reader(files[0])
-    options = {"sep": "\t"} if files[0].suffix == ".tsv" else {}
     names = [str(f) for f in files]
     try:
-        rows = datasets.load_dataset(reader, data_files={"rows": names}, split="rows", **options)
+        if reader == "csv":
+            rows = tables.read(files)
+        else:
+            rows = datasets.load_dataset(reader, data_files={"rows": names}, split="rows")
+    except DataError:
+        raise
     except Exception as reason:
         cause = reason.__cause__ or reason
         raise DataError(

@@ -84,6 +84,11 @@ def check_free(final: Path, force: bool = False) -> None:
         )
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of `text`, which end at a line feed only: other separators may stand inside of one."""
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
 def sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -166,6 +166,10 @@ class Task(ABC):
         """An input for `encode` from its parts, in the order of `takes`; the last ones may lack."""
         return values[0] if len(values) == 1 else tuple(values)
 
+    def pair_column(self, names: Sequence[str], text: str) -> str | None:
+        """Which of a row's columns holds the second text beside the column `text`; None for no pair."""
+        return None
+
     def from_line(self, line: str) -> Any:
         """An input for `encode` from a line of text, as `optkit predict` reads it."""
         return line

@@ -37,6 +37,52 @@ def test_every_format_reads_the_same(tmp_path, ending):
     assert sorted([*train["text"], *validation["text"]]) == sorted(r["text"] for r in rows())
 
 
+def test_in_tsv_every_line_is_a_row(tmp_path):
+    file = tmp_path / "dev.tsv"
+    text = '"text"\tlabel\n"x\t1\n"a ""b"""\t"2"\nsay "w"\t\nz\u2028\t3\r\n\n'
+    file.write_text(text, encoding="utf-8", newline="")
+    rows = Data(str(tmp_path)).split("validation")
+    assert list(rows["text"]) == ['"x', 'a "b"', 'say "w"', "z\u2028"]
+    assert list(rows["label"]) == [1, 2, None, 3]
+    file.write_text("text\tlabel\nx\t1\ny\n")
+    with pytest.raises(DataError, match="corrupt line 3: expected 2 columns, received 1"):
+        Data(str(tmp_path)).split("validation")
+    file.write_text("text\tlabel\n")
+    with pytest.raises(DataError, match="is empty"):
+        Data(str(tmp_path)).split("validation")
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_words_that_look_like_nothing_are_text(tmp_path, ending):
+    words = ["NA", "None", "null", "n/a"]
+    lines = [["text", "score", "count", "sure"], *([w, "0.5", "1", "True"] for w in words)]
+    lines += [["", "NA", "", "False"]]
+    between = "\t" if ending == "tsv" else ","
+    (tmp_path / f"test.{ending}").write_text("".join(between.join(line) + "\n" for line in lines))
+    rows = Data(str(tmp_path)).split("test")
+    assert rows.column_names == lines[0]
+    assert list(rows["text"]) == [*words, None]
+    assert list(rows["score"]) == [0.5] * 4 + [None]  # among numbers NA is none
+    assert list(rows["count"]) == [1] * 4 + [None]
+    assert list(rows["sure"]) == [True] * 4 + [False]
+
+
+def test_a_limit_draws_over_the_whole_split(tmp_path):
+    write_jsonl(tmp_path / "test.jsonl", [{"text": "x", "label": i // 50} for i in range(100)])
+    found = [list(Data(str(tmp_path)).split("test", 20)["label"]) for _ in range(2)]
+    assert found[0] == found[1] == sorted(found[0])
+    assert len(found[0]) == 20
+    assert set(found[0]) == {0, 1}
+    assert len(Data(str(tmp_path)).split("test", 100)) == 100
+
+
+def test_one_row_cannot_be_divided(tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", rows(1))
+    for split in ("train", "validation"):
+        with pytest.raises(DataError, match="at least two rows.*received 1"):
+            Data(str(tmp_path)).split(split)
+
+
 def test_dev_is_validation_and_other_files_are_left_alone(tmp_path):
     write_jsonl(tmp_path / "dev.jsonl", rows(3))
     write_jsonl(tmp_path / "train.jsonl", rows(4))

@@ -26,7 +26,7 @@ def bench(
     comparisons: Annotated[int, typer.Option(help="Comparisons of --self-check.", min=1)] = 20,
     slowdown: Annotated[str, typer.Option(help="The slowdown that --self-check injects.")] = "5%",
     split: Annotated[str, typer.Option(help="The split that scores are taken on.")] = "validation",
-    limit: Annotated[int | None, typer.Option(help="Use at most this many examples.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Use at most this many examples, drawn over the whole split.", min=1)] = None,
     task: Annotated[str | None, typer.Option(help="What the models are for; default: from their architecture.")] = None,
     metric: Annotated[str | None, typer.Option(help="The task's metric; default: its first.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,

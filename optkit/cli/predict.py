@@ -10,6 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from optkit.errors import DataError, RecipeError
+from optkit.files import lines_of
+
+#: Endings of files whose lines are no texts.
+_TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 
 def predict(
@@ -18,7 +22,7 @@ def predict(
     input: Annotated[Path | None, typer.Option(help="A file: one text per line; with --output also .jsonl and .parquet.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write the answers here (.jsonl, .parquet), at constant memory; a run that was killed goes on.")] = None,
     text_column: Annotated[str | None, typer.Option(help="With --output: column of the text. [default: text, sentence, ...]", show_default=False)] = None,
-    pair_column: Annotated[str | None, typer.Option(help="With --output: column of the second text.")] = None,
+    pair_column: Annotated[str | None, typer.Option(help="With --output: column of the second text. [default: text_pair, sentence2, ...]", show_default=False)] = None,
     keep: Annotated[str | None, typer.Option(help="With --output: input columns to copy, as in id,text. [default: the text]", show_default=False)] = None,
     chunk: Annotated[int, typer.Option(help="With --output: rows answered and written at a time.", min=1)] = 8192,
     ray: Annotated[bool, typer.Option("--ray", help="With --output: spread the chunks over a Ray cluster (RAY_ADDRESS) or this machine's cores.")] = False,
@@ -67,6 +71,13 @@ def predict(
         return
     if ray or keep or text_column or pair_column:
         raise RecipeError("--ray, --keep, --text-column and --pair-column need --output FILE.")
+    if input and input.suffix in _TABLES:
+        from optkit.serving.inputs import KINDS
+
+        raise RecipeError(
+            f"Expected texts, one per line, received {input.name!r}, whose lines are rows with columns.",
+            hint="Give --output as well." if input.suffix in KINDS else f"Give a {', '.join(KINDS)} file.",
+        )
     from optkit.serving.predictor import load
 
     lines = texts or _lines(input)
@@ -113,7 +124,7 @@ def _whole_file(force: bool, ray: bool, **fields: Any) -> None:
 def _lines(file: Path | None) -> list[str]:
     try:
         raw = file.read_bytes() if file else sys.stdin.buffer.read()
-        return [line for line in raw.decode("utf-8").splitlines() if line.strip()]
+        return [line for line in lines_of(raw.decode("utf-8")) if line.strip()]
     except (OSError, UnicodeDecodeError) as reason:
         raise DataError(f"Cannot read texts from {str(file or 'standard input')!r}: {reason}.") from reason
 

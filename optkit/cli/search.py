@@ -28,7 +28,7 @@ def search(
     task: Annotated[str | None, typer.Option(help="What the model is for; default: from its architecture.")] = None,
     metric: Annotated[str | None, typer.Option(help="The task's metric; default: its first.")] = None,
     split: Annotated[str, typer.Option(help="The split that scores are taken on.")] = "validation",
-    limit: Annotated[int | None, typer.Option(help="Score at most this many examples.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Score at most this many examples, drawn over the whole split.", min=1)] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,

@@ -7,6 +7,7 @@ from typing import Any
 
 from optkit.data import Data, column
 from optkit.errors import DataError
+from optkit.files import lines_of
 
 #: Column names looked for, in this order.
 COLUMNS = ("text", "sentence", "tokens", "words", "review", "content", "question", "sentence1")
@@ -28,7 +29,7 @@ def read(file: str) -> list[Any]:
     path = there(file)
     if path.suffix == ".txt":
         try:
-            found: list[Any] = path.read_text(encoding="utf-8").splitlines()
+            found: list[Any] = lines_of(path.read_bytes().decode("utf-8"))
         except UnicodeDecodeError as reason:
             raise DataError(f"{file!r} is not UTF-8 at byte {reason.start}.") from reason
     else:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from optkit.data import Data
+from optkit.data import Data, drawn
 from optkit.errors import DataError
 from optkit.examples import EncodedSet
 from optkit.passes.base import PassContext
@@ -36,11 +34,7 @@ def make_context(
     def encoded(split: str, limit: int | None) -> EncodedSet:
         if data is None and split != "train":
             return task.encode(task.samples())
-        found = rows(split)
-        if limit is not None and limit < len(found):
-            picked = np.random.default_rng(0).permutation(len(found))[:limit]
-            found = found.select(np.sort(picked))
-        return task.read(found, columns or Columns()).encoded
+        return task.read(drawn(rows(split), limit), columns or Columns()).encoded
 
     return PassContext(
         task=task,

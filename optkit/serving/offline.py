@@ -187,8 +187,9 @@ def _input(task: Any, job: Job, number: int, row: Any) -> tuple[Any, dict[str, A
     else:
         names = [inputs.text_column(row, job.text_column)]
         item = row[names[0]]
-        if job.pair_column:
-            names.append(inputs.text_column(row, job.pair_column))
+        pair = job.pair_column or task.pair_column(list(row), names[0])
+        if pair:
+            names.append(inputs.text_column(row, pair))
             item = (item, row[names[1]])
     where = f"row {number + 1} of {job.input!r}"
     for value in item if isinstance(item, tuple) else (item,):

@@ -72,6 +72,12 @@ class ImageClassification(TextClassification):
         """The bytes of an image file as they are, or a text of them in base64."""
         return values[0] if isinstance(values[0], bytes) else self.from_json({"b64": values[0]})
 
+    def pair_column(self, names: Sequence[str], text: str) -> str | None:
+        return None
+
+    def from_line(self, line: str) -> Any:
+        return line
+
     def read(self, rows: Any, columns: Columns) -> Labelled:
         name = column(rows, columns.text, COLUMNS["image"], "image", "--text-column")
         label = column(rows, columns.label, COLUMNS["label"], "label", "--label-column")

@@ -7,6 +7,7 @@ means regression and several mean a single label (as transformers itself decides
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.classes import Classes, listed, matched
 from optkit.data import class_names, column
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
@@ -93,9 +95,7 @@ class TextClassification(Task):
 
     def read(self, rows: Any, columns: Columns) -> Labelled:
         text = column(rows, columns.text, COLUMNS["text"], "text", "--text-column")
-        pair = columns.pair or next(
-            (n for n in COLUMNS["pair"] if n in rows.column_names and n != text), None
-        )
+        pair = columns.pair or self.pair_column(rows.column_names, text)
         if columns.pair:
             column(rows, columns.pair, (), "second text", "--pair-column")
         label = column(rows, columns.label, COLUMNS["label"], "label", "--label-column")
@@ -105,12 +105,21 @@ class TextClassification(Task):
         sources = [x if isinstance(x, str) else BETWEEN.join(x) for x in inputs]
         return Labelled(self.encode(inputs), references, sources, inputs)
 
+    def pair_column(self, names: Sequence[str], text: str) -> str | None:
+        return next((name for name in COLUMNS["pair"] if name in names and name != text), None)
+
+    def from_line(self, line: str) -> Any:
+        """A text, or the two of a pair with one tab between them."""
+        parts = line.split("\t")
+        return tuple(parts) if len(parts) == 2 and all(part.strip() for part in parts) else line
+
     def references(self, rows: Any, name: str) -> list[Any]:
         """The labels in column `name` as indices, 0/1 flags, or values. DataError names the row."""
         values, names = list(rows[name]), class_names(rows.features.get(name))
         if self.problem == MULTI and not names and self._are_flags(values, name):
             return [[int(v) for v in value] for value in values]
-        return [self._reference(v, i, names) for i, v in enumerate(values)]
+        classes = matched(names, self.labels) if names and self.problem != REGRESSION else None
+        return [self._reference(v, i, classes) for i, v in enumerate(values)]
 
     def decode(self, outputs: Outputs) -> list[Classification]:
         logits = np.stack(list(outputs["logits"])).astype(np.float64)
@@ -189,14 +198,15 @@ class TextClassification(Task):
         chosen = [label for label, p in zip(self.labels, row) if p > 0.5]
         return Classification(chosen, float(row.max()), dict(zip(self.labels, row.tolist())))
 
-    def _reference(self, value: Any, row: int, names: list[str] | None) -> Any:
+    def _reference(self, value: Any, row: int, classes: Classes | None) -> Any:
         if self.problem == REGRESSION:
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not math.isfinite(value):
                 raise DataError(f"Expected a number as the label of row {row}, received {value!r}.")
             return float(value)
         if self.problem == MULTI:
-            return self._flags(value, row, names)
-        return self._index(value, row, names)
+            return self._flags(value, row, classes)
+        return self._index(value, row, classes)
 
     def _are_flags(self, values: list[Any], name: str) -> bool:
         """Whether the lists hold a 0/1 flag per label, not labels: as [0, 1] may be both, all rows decide.
@@ -225,18 +235,25 @@ class TextClassification(Task):
             hint=f"Write labels by name ({', '.join(self.labels)}), or flags as true and false.",
         )
 
-    def _flags(self, value: Any, row: int, names: list[str] | None) -> list[int]:
+    def _flags(self, value: Any, row: int, classes: Classes | None) -> list[int]:
         if not isinstance(value, (list, tuple)):
             raise DataError(
                 f"Expected a list of labels in row {row} (the model is multi-label), received {value!r}."
             )
-        wanted = {self._index(v, row, names) for v in value}
+        wanted = {self._index(v, row, classes) for v in value}
         return [int(i in wanted) for i in range(len(self.labels))]
 
-    def _index(self, value: Any, row: int, names: list[str] | None) -> int:
-        """A label of the data as the model's index: by name first, then as a number."""
-        if names and isinstance(value, int) and 0 <= value < len(names) and names[value] in self.labels:
-            return self.labels.index(names[value])
+    def _index(self, value: Any, row: int, classes: Classes | None) -> int:
+        """A label of the data as the model's index: by name first, then as a number.
+
+        The number of one of `classes` stands for its name, never for the model's index.
+        """
+        if classes is not None:
+            known = isinstance(value, int) and 0 <= value < len(classes)
+            name, place = classes[value] if known else (value, None)
+            if place is None:
+                raise self._unknown(name, row)
+            return place
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool) and str(value) in self.labels:
@@ -249,12 +266,14 @@ class TextClassification(Task):
                 return folded.index(value.strip().lower())
             if value.strip().isdigit():
                 value = int(value)
-        if isinstance(value, (int, float)) and int(value) == value and 0 <= value < len(self.labels):
+        if isinstance(value, int) and 0 <= value < len(self.labels):
             return int(value)
-        raise DataError(
-            f"The label {value!r} in row {row} is unknown to the model, which has: "
-            f"{', '.join(self.labels[:10])}{' ...' if len(self.labels) > 10 else ''}.",
-            hint=did_you_mean(str(value), self.labels),
+        raise self._unknown(value, row)
+
+    def _unknown(self, label: Any, row: int) -> DataError:
+        return DataError(
+            f"The label {label!r} in row {row} is unknown to the model, which has: {listed(self.labels)}.",
+            hint=did_you_mean(str(label), self.labels),
         )
 
 

@@ -244,6 +244,25 @@ def test_predict_reads_lines(run, checkpoint, tmp_path):
     assert run("predict", checkpoint, "--input", tmp_path / "bad.txt")[0] == 5
 
 
+def test_predict_divides_lines_at_line_feeds_only(run, checkpoint, tmp_path):
+    texts = ["a\u2028fine\x85film", "the\x0cplot"]
+    (tmp_path / "in.txt").write_bytes("\r\n".join(texts).encode())
+    code, out, err = run("predict", checkpoint, "--input", tmp_path / "in.txt", "--json")
+    assert code == 0, err
+    assert [json.loads(line)["text"] for line in out.strip().split("\n")] == texts
+
+
+@pytest.mark.parametrize(
+    ("ending", "hint"), [("jsonl", "--output"), ("parquet", "--output"), ("csv", ".jsonl"), ("tsv", ".txt")]
+)
+def test_predict_takes_no_rows_for_texts(run, checkpoint, tmp_path, ending, hint):
+    (tmp_path / f"in.{ending}").write_text('{"text": "a film"}\n')
+    code, out, err = run("predict", checkpoint, "--input", tmp_path / f"in.{ending}")
+    assert (code, out) == (2, "")
+    assert f"received 'in.{ending}'" in err
+    assert hint in err.split("hint:")[1]
+
+
 def test_texts_and_a_file_of_them_are_refused(run, checkpoint, tmp_path):
     code, _, err = run("predict", checkpoint, "a film", "--input", tmp_path / "in.txt")
     assert code == 2

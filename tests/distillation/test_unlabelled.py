@@ -14,6 +14,7 @@ from optkit.errors import DataError
     ("name", "content"),
     [
         ("a.txt", "one\n\ntwo\n"),
+        ("a.txt", "one\r\n\r\ntwo"),
         ("a.jsonl", '{"text": "one"}\n{"text": ""}\n{"text": "two"}\n'),
         ("a.csv", "sentence,label\none,1\ntwo,0\n"),
     ],
@@ -21,6 +22,16 @@ from optkit.errors import DataError
 def test_the_texts_are_read(name, content, tmp_path):
     (tmp_path / name).write_text(content)
     assert read(str(tmp_path / name)) == ["one", "two"]
+
+
+def test_only_an_empty_field_is_no_text(tmp_path):
+    (tmp_path / "a.csv").write_text('id,text\n1,NA\n2,""\n3,None\n')
+    assert read(str(tmp_path / "a.csv")) == ["NA", "None"]
+
+
+def test_a_line_ends_at_a_line_feed_only(tmp_path):
+    (tmp_path / "a.txt").write_bytes("a\u2028b\n\x0cc\x85d\n".encode())
+    assert read(str(tmp_path / "a.txt")) == ["a\u2028b", "\x0cc\x85d"]
 
 
 def test_words_stay_words(tmp_path):

@@ -59,6 +59,22 @@ def test_every_row_is_answered_in_order(model, source, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 
+@pytest.mark.parametrize(
+    "names", [("premise", "hypothesis"), ("sentence1", "sentence2"), ("text", "text_pair"), ("text", "other")]
+)
+def test_a_second_text_is_found_by_its_name(model, tmp_path, names):
+    source = tmp_path / "in.jsonl"
+    source.write_text(json.dumps(dict(zip(names, ("a fine film", "dull")))) + "\n" + '"a fine film\\tdull"\n')
+    predict_file(job(model, source, tmp_path / "out.jsonl", keep=()))
+    by_name, by_tab = lines(tmp_path / "out.jsonl")
+    with load(model) as predictor:
+        pair, alone = predictor.predict([("a fine film", "dull"), "a fine film"])
+    assert by_tab["scores"] == pytest.approx(pair.scores, abs=1e-6)
+    expected = alone if names[1] == "other" else pair
+    assert by_name["scores"] == pytest.approx(expected.scores, abs=1e-6)
+    assert [name for name in names if name in by_name] == list(names[: 1 if names[1] == "other" else 2])
+
+
 @needs_arrow
 def test_parquet_in_and_out_says_the_same(model, source, tmp_path):
     import pyarrow

@@ -41,12 +41,39 @@ def test_labels_match_by_name_or_number(make_task, label):
     assert read.references == [1]
 
 
-def test_label_names_of_the_data_set_win_over_its_numbers(make_task):
+def classes(names, *labels):
+    """A table whose labels are numbers with names, as the hub has them."""
     features = datasets.Features(
-        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["positive", "negative"])}
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=list(names))}
     )
-    rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
-    assert make_task().read(rows, Columns()).references == [1, 0]
+    rows = {"text": ["x"] * len(labels), "label": list(labels)}
+    return datasets.Dataset.from_dict(rows, features=features)
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "wanted"),
+    [
+        (("negative", "positive"), ("positive", "negative"), [1, 0]),
+        (("negative", "positive"), ("Positive", "NEGATIVE"), [1, 0]),
+        (("CONTRADICTION", "NEUTRAL", "ENTAILMENT"), ("entailment", "neutral", "contradiction"), [2, 1]),
+        (("LABEL_0", "LABEL_1"), ("positive", "negative"), [0, 1]),  # no name in common: the number it is
+        (("0", "1"), ("positive", "negative"), [0, 1]),
+        (("1", "0"), ("0", "1"), [1, 0]),
+    ],
+)
+def test_label_names_of_the_data_set_win_over_its_numbers(make_task, model, names, wanted):
+    assert make_task(model).read(classes(names, 0, 1), Columns()).references == wanted
+
+
+def test_a_class_that_the_model_lacks_is_no_index(make_task):
+    names = ("positive", "neutral", "negative")
+    assert make_task().read(classes(names, 0, 2), Columns()).references == [1, 0]
+    with pytest.raises(DataError, match="'neutral' in row 1 .*negative, positive"):
+        make_task().read(classes(names, 0, 1), Columns())
+    with pytest.raises(DataError, match="label -1 in row 0"):  # no label, on the hub
+        make_task().read(classes(names, -1), Columns())
+    with pytest.raises(DataError, match=r"\(LABEL_0, LABEL_1\), received 3 others: positive, neutral"):
+        make_task(("LABEL_0", "LABEL_1")).read(classes(names, 0, 1), Columns())
 
 
 @pytest.mark.parametrize("label", [7, 7.0, "7"])
@@ -62,7 +89,7 @@ def test_empty_texts_are_counted(make_task):
     assert make_task().read(pairs, Columns()).empty == 1
 
 
-@pytest.mark.parametrize("label", ["neutral", 2, -1, 0.5, None])
+@pytest.mark.parametrize("label", ["neutral", 2, -1, 0.5, None, float("nan"), float("inf")])
 def test_an_unknown_label_names_row_and_known_labels(make_task, label):
     with pytest.raises(DataError, match="row 0.*negative, positive"):
         make_task().read(table(text=["a film"], label=[label]), Columns())
@@ -72,6 +99,13 @@ def test_pairs_are_encoded_with_their_types(make_task):
     rows = table(text=["a film"], text_pair=["the plot"], label=["positive"])
     read = make_task().read(rows, Columns())
     assert read.encoded.arrays["token_type_ids"][0].tolist() == [0, 0, 0, 0, 1, 1, 1]
+
+
+def test_a_tab_divides_a_line_into_a_pair(make_task):
+    task = make_task()
+    assert task.from_line("a film\tthe plot") == ("a film", "the plot")
+    for line in ("a film", "\ta film", "a\tb\tc"):
+        assert task.from_line(line) == line
 
 
 def test_columns_can_be_named(make_task):
@@ -163,8 +197,9 @@ def test_regression(make_task):
     low, near, high = task.decode({"logits": [np.array([v]) for v in (1.0, 1.005, 1.1)]})
     assert low.label is None
     assert (task.alike(low, near), task.alike(low, high)) == (1, 0)
-    with pytest.raises(DataError, match="Expected a number"):
-        task.read(table(text=["x"], label=["high"]), Columns())
+    for label in ("high", float("nan"), float("inf")):
+        with pytest.raises(DataError, match="Expected a number as the label of row 0"):
+            task.read(table(text=["x"], label=[label]), Columns())
 
 
 @pytest.mark.parametrize("metric", ["f1", "matthews"])
