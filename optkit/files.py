@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
@@ -14,15 +14,25 @@ from typing import Any
 
 from optkit.errors import OutputError
 
+#: Lists of what a command wrote: "files" in them is name → sha256.
+_LISTS = ("optkit.json", "preprocessing.json")
+#: Reports that may lie alone in a folder; "schema" in them says whose they are.
+_REPORTS = ("report.json", "study.json")
+#: How the names of files begin that commands write beside what is listed.
+_BESIDE = (
+    *("optkit.json", "preprocessing.json", "preprocessing.md"),
+    *("report.", "study.json", "study.html", "training.html", "tensorboard/events.out.tfevents"),
+)
+
 
 @contextmanager
-def staged(final: Path, force: bool = False) -> Iterator[Path]:
+def staged(final: Path, force: bool = False, is_ours: Callable[[Path], bool] | None = None) -> Iterator[Path]:
     """A temporary folder that becomes `final` when the block ends well, and vanishes otherwise.
 
-    Raises OutputError when `final` exists and `force` is false, or when the disk is full.
+    Raises OutputError when `final` cannot be replaced (see `check_free`), or when the disk is full.
     """
     final = Path(final)
-    check_free(final, force)
+    check_free(final, force, is_ours=is_ours)
     partial = final.with_name(f".{final.name}.partial-{os.getpid()}")
     try:
         with writing(final):
@@ -73,15 +83,66 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_free(final: Path, force: bool = False) -> None:
-    """Raise OutputError where `final` cannot become a new folder."""
+def check_free(
+    final: Path,
+    force: bool = False,
+    keep: Iterable[str | Path | None] = (),
+    is_ours: Callable[[Path], bool] | None = None,
+) -> None:
+    """Raise OutputError where `final` cannot become a new folder.
+
+    With `force` it may replace what optkit made, and nothing else. `is_ours` knows such folders beside those
+    with a manifest or a report. A folder with any of `keep`, what the command reads, is never replaced.
+    """
     if final.exists() and not final.is_dir():
         raise OutputError(f"Expected a folder for the output, received the file {str(final)!r}.")
-    if final.exists() and any(final.iterdir()) and not force:
+    if not final.exists() or not any(final.iterdir()):
+        return
+    if not force:
         raise OutputError(
             f"The output folder {str(final)!r} exists.",
             hint="Give another --out, or --force to replace it.",
         )
+    for path in keep:
+        if path and Path(path).exists() and is_inside(Path(path), final):
+            raise OutputError(
+                f"--force would delete {str(path)!r}, which this command reads, with {str(final)!r}.",
+                hint="Give another --out.",
+            )
+    if not (is_ours and is_ours(final)) and (found := _foreign(final)):
+        raise OutputError(
+            f"Expected a folder that optkit made, to replace it; received {str(final)!r}, {found}.",
+            hint="Give another --out, or delete or move yourself what is not needed there.",
+        )
+
+
+def _foreign(folder: Path) -> str:
+    """What shows that not all of `folder` is optkit's; "" where it is."""
+    if not any(_says_so(folder / name) for name in (*_LISTS, *_REPORTS)):
+        return "which has no manifest or report of optkit's"
+    known = {name for file in _LISTS for name in (_object(folder / file).get("files") or ())}
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            continue
+        name = path.relative_to(folder).as_posix()
+        if name not in known and not name.startswith(_BESIDE):
+            return f"which holds {name!r} too"
+    return ""
+
+
+def _says_so(file: Path) -> bool:
+    """Whether `file` is there and says that optkit wrote it."""
+    value = _object(file)
+    prepared = file.name == "preprocessing.json" and {"key", "files"} <= set(value)
+    return prepared or str(value.get("schema")).startswith("optkit.")
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """The JSON object in `file`; {} where there is none that can be read."""
+    try:
+        return read_json(file, ValueError)
+    except (OSError, ValueError):
+        return {}
 
 
 def sha256(file: Path) -> str:

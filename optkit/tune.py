@@ -71,7 +71,7 @@ def tune(
         raise RecipeError(f"Expected at least one trial, received {trials}.")
     folder = out.with_name(f"{out.name}.study")
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
-    check_free(out, force or page.is_of(out, name, shown(url)))
+    check_free(out, force or page.is_of(out, name, shown(url)), (model, data))
     source, examples = fetch(model), Data(str(data))
     metric, task = _metric(source, examples, columns, task)
     facts = {

@@ -88,7 +88,7 @@ def search(
         raise RecipeError(f"Expected at least one trial, received {trials}.")
     folder = out.with_name(f"{out.name}.study")
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
-    check_free(out, force or page.is_of(out, name, shown(url)))
+    check_free(out, force or page.is_of(out, name, shown(url)), (source, data))
     checkpoint = fetch(source)
     wanted = Space.parse(default_space(_prunable(checkpoint), _depth(checkpoint)) if space is None else space)
     check_space(wanted)
