@@ -91,7 +91,8 @@ class Loop:
         root = digest(
             self.checkpoint.fingerprint(),
             self.data.fingerprint(self.split),
-            len(self.evaluator.labelled.references),
+            self.evaluator.labelled.references,
+            self.evaluator.labelled.encoded.digest(),
             asdict(self.columns),
             library_versions(),
         )

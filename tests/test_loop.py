@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -49,6 +50,19 @@ def test_a_pass_runs_again_where_the_training_data_has_changed(checkpoint, own_d
     notes = scored(checkpoint, own_data, tmp_path / "x", PRUNE)
     assert before not in notes
     assert "export-onnx: done before, not run again" in notes, "it does not read the training data"
+
+
+def test_scores_are_not_kept_where_the_names_of_the_labels_have_changed(checkpoint, own_data, tmp_path):
+    for split in ("train", "validation"):
+        rows = [
+            {**row, "label": int(row["label"] == "positive")}
+            for row in map(json.loads, (own_data / f"{split}.jsonl").read_text().splitlines())
+        ]
+        write_jsonl(own_data / f"{split}.jsonl", rows)
+    before = "torch-fp32: scored before, not scored again"
+    for names in (["positive", "negative"], ["negative", "positive"]):
+        (own_data / "labels.json").write_text(json.dumps({"label": names}))
+        assert before not in scored(checkpoint, own_data, tmp_path / "x", PRUNE)
 
 
 def test_the_metric_asked_for_decides_which_moment_of_the_training_stays(checkpoint, data, tmp_path):
