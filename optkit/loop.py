@@ -207,6 +207,8 @@ class Loop:
             self._begin(candidate.name)
         if file.exists() and outputs.exists():
             row = row_from_dict(read_json(file, OptkitError))
+            # The recipe it was scored in may have named it otherwise.
+            row.name, row.artifact, row.parent = candidate.name, candidate.artifact, parent
             self.listen({"event": "note", "text": f"{candidate.name}: scored before, not scored again"})
         else:
             row = self.evaluator.row(candidate, outputs, self._baseline)

@@ -15,6 +15,7 @@ from optkit.loop import Loop
 from optkit.passes.distill import Distill
 from optkit.passes.prune import Prune
 from optkit.recipe import Recipe
+from optkit.steps import AnyOf
 from tests.conftest import sentences, write_jsonl
 
 QUICK = {"shapes": ("1xdata",), "rounds": 1, "processes": 1, "threads": 1}
@@ -63,6 +64,14 @@ def test_scores_are_not_kept_where_the_names_of_the_labels_have_changed(checkpoi
     for names in (["positive", "negative"], ["negative", "positive"]):
         (own_data / "labels.json").write_text(json.dumps({"label": names}))
         assert before not in scored(checkpoint, own_data, tmp_path / "x", PRUNE)
+
+
+def test_a_row_that_was_scored_before_takes_the_names_of_the_recipe_now(checkpoint, data, tmp_path):
+    other = Prune(0.3, criterion="random", refit="none")
+    scored(checkpoint, data, tmp_path / "x", other, PRUNE)
+    notes = scored(checkpoint, data, tmp_path / "x", AnyOf(((PRUNE,), (other,))))
+    assert "prune-2: scored before, not scored again" in notes
+    assert [n.partition(":")[0] for n in notes if ": accuracy" in n][2:] == ["prune", "prune-2"]
 
 
 def test_the_metric_asked_for_decides_which_moment_of_the_training_stays(checkpoint, data, tmp_path):
