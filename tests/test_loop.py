@@ -9,11 +9,13 @@ import pytest
 
 from optkit.artifact import Artifact
 from optkit.compression import compress
-from optkit.errors import CheckpointError, DataError, PassError, RecipeError
+from optkit.errors import CheckpointError, DataError, OutputError, PassError, RecipeError
 from optkit.gate import Gate
 from optkit.loop import Loop
 from optkit.passes.distill import Distill
 from optkit.passes.prune import Prune
+from optkit.passes.prune_width import PruneWidth
+from optkit.passes.take_layers import TakeLayers
 from optkit.recipe import Recipe
 from optkit.steps import AnyOf
 from tests.conftest import sentences, write_jsonl
@@ -101,6 +103,56 @@ def test_a_teacher_that_cannot_teach_is_refused_before_any_work(checkpoint, make
             )
         assert "step" not in steps
         assert not (tmp_path / "x").exists()
+
+
+def test_a_cut_that_the_checkpoint_cannot_bear_is_refused_before_any_work(
+    checkpoint, make_checkpoint, data, tmp_path
+):
+    albert = make_checkpoint("albert", embedding_size=16)
+    for source, wrong, error, message in (
+        (albert, PRUNE, CheckpointError, "Cannot prune the architecture 'albert'"),
+        (albert, TakeLayers(1), CheckpointError, "Cannot prune the architecture 'albert'"),
+        (albert, PruneWidth(), CheckpointError, "Cannot cut the hidden dimension of 'albert'"),
+        (checkpoint, TakeLayers(12), RecipeError, "fewer than the 2 layers"),
+        (checkpoint, TakeLayers(which=(1, 3)), RecipeError, "fewer than the 2 layers"),
+    ):
+        steps = []
+        with pytest.raises(error, match=message):
+            compress(
+                *(source, Recipe.of([wrong])),
+                data=data,
+                out=tmp_path / "x",
+                listener=lambda e, steps=steps: steps.append(e["event"]),
+                **QUICK,
+            )
+        assert "step" not in steps
+
+
+@pytest.mark.parametrize("error", [RecipeError, CheckpointError])
+def test_an_alternative_that_does_not_suit_the_model_ends_no_other(
+    error, checkpoint, data, tmp_path, monkeypatch
+):
+    notes = scored_while(error("Nothing to prune."), checkpoint, data, tmp_path / "x", monkeypatch)
+    assert "prune: Nothing to prune." in notes
+    assert any(note.startswith("prune-2: accuracy") for note in notes)
+
+
+def test_what_concerns_every_alternative_ends_them_all(checkpoint, data, tmp_path, monkeypatch):
+    with pytest.raises(OutputError, match="disk"):
+        scored_while(OutputError("A full disk."), checkpoint, data, tmp_path / "x", monkeypatch)
+
+
+def scored_while(error, checkpoint, data, out, monkeypatch):
+    """The notes of a run with two alternatives, of which the first raises `error`."""
+    whole, first = Loop._apply, Prune(0.3, criterion="random", refit="none")
+
+    def fails(self, step, source, key):
+        if step == first:
+            raise error
+        return whole(self, step, source, key)
+
+    monkeypatch.setattr(Loop, "_apply", fails)
+    return scored(checkpoint, data, out, AnyOf(((first,), (PRUNE,))))
 
 
 def test_a_shared_step_that_fails_fails_once(checkpoint, data, tmp_path, monkeypatch):

@@ -258,8 +258,9 @@ def _prunable(checkpoint: Artifact) -> bool:
 
 def _depth(checkpoint: Artifact) -> int:
     """The number of layers; 0 where config.json does not say it."""
-    named = (checkpoint.config.get(name) for name in ("num_hidden_layers", "n_layers", "n_layer"))
-    return next((depth for depth in named if depth), 0)
+    from optkit.passes.take_layers import layer_count
+
+    return layer_count(checkpoint.config)
 
 
 def _evaluator(

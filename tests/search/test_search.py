@@ -183,7 +183,7 @@ def test_a_pass_that_does_not_suit_the_model_fails_its_trial_and_the_others_go_o
     ended = {t.parameters["prune-width"]: (t.state, t.error) for t in result.trials}
     assert ended[False] == ("complete", "")
     assert ended[True][0] == "failed"
-    assert "Cannot cut the hidden dimension of DebertaV2" in ended[True][1]
+    assert "Cannot cut the hidden dimension of 'deberta-v2'" in ended[True][1]
     assert report.chosen is not None
 
 
