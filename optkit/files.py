@@ -29,6 +29,7 @@ _BESIDE = (
 def staged(final: Path, force: bool = False, is_ours: Callable[[Path], bool] | None = None) -> Iterator[Path]:
     """A temporary folder that becomes `final` when the block ends well, and vanishes otherwise.
 
+    Where `final` is a link, the new folder takes the link's place, and what it points to stays as it is.
     Raises OutputError when `final` cannot be replaced (see `check_free`), or when the disk is full.
     """
     final = Path(final)
@@ -41,15 +42,27 @@ def staged(final: Path, force: bool = False, is_ours: Callable[[Path], bool] | N
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             yield partial
-            if final.exists():
-                old = final.with_name(f".{final.name}.old-{os.getpid()}")
-                final.rename(old)
-                partial.rename(final)
-                shutil.rmtree(old)
-            else:
-                partial.rename(final)
+            _put(partial, final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put(partial: Path, final: Path) -> None:
+    """Rename `partial` to `final`; what is there goes first, and comes back where that fails."""
+    if not final.exists() and not final.is_symlink():
+        partial.rename(final)
+        return
+    old = final.with_name(f".{final.name}.old-{os.getpid()}")
+    final.rename(old)
+    try:
+        partial.rename(final)
+    except OSError:
+        old.rename(final)
+        raise
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old)
 
 
 def _tidy(final: Path) -> None:
@@ -89,20 +102,23 @@ def check_free(
     keep: Iterable[str | Path | None] = (),
     is_ours: Callable[[Path], bool] | None = None,
 ) -> None:
-    """Raise OutputError where `final` cannot become a new folder.
+    """Raise OutputError where `final` cannot become a new folder, or is no name for one.
 
     With `force` it may replace what optkit made, and nothing else. `is_ours` knows such folders beside those
     with a manifest or a report. A folder with any of `keep`, what the command reads, is never replaced.
     """
+    named(final)
     if final.exists() and not final.is_dir():
         raise OutputError(f"Expected a folder for the output, received the file {str(final)!r}.")
-    if not final.exists() or not any(final.iterdir()):
+    if not final.is_symlink() and (not final.exists() or not any(final.iterdir())):
         return
     if not force:
         raise OutputError(
             f"The output folder {str(final)!r} exists.",
             hint="Give another --out, or --force to replace it.",
         )
+    if final.is_symlink():
+        return  # the link goes, and what it points to stays
     for path in keep:
         if path and Path(path).exists() and is_inside(Path(path), final):
             raise OutputError(
@@ -114,6 +130,17 @@ def check_free(
             f"Expected a folder that optkit made, to replace it; received {str(final)!r}, {found}.",
             hint="Give another --out, or delete or move yourself what is not needed there.",
         )
+
+
+def named(out: str | Path) -> Path:
+    """`out` as a path. Raises OutputError where it has no name of its own, as "." has none."""
+    out = Path(out)
+    if out.name in ("", ".."):
+        raise OutputError(
+            f"Expected the name of a folder to make, received {str(out)!r}.",
+            hint="Give its name, such as --out models/new.",
+        )
+    return out
 
 
 def _foreign(folder: Path) -> str:

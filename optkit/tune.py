@@ -14,7 +14,7 @@ from optkit.artifact import Artifact
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import RecipeError, WorkerError
-from optkit.files import check_free, digest, staged, writing
+from optkit.files import check_free, digest, named, staged, writing
 from optkit.process import Child
 from optkit.task import Columns
 from optkit.trainer.settings import FinetuneSettings
@@ -65,7 +65,7 @@ def tune(
 
     >>> tune("encoder", "data", "models/best", ["learning_rate=loguniform(1e-5,1e-3)"])  # doctest: +SKIP
     """
-    out, wanted = Path(out), Space.parse(space)
+    out, wanted = named(out), Space.parse(space)
     wanted.check([f.name for f in fields(FinetuneSettings)], _accept)
     if trials < 1:
         raise RecipeError(f"Expected at least one trial, received {trials}.")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,42 @@ def test_force_never_deletes_what_the_command_reads(tmp_path):
     for kept in (tmp_path, tmp_path / "report.json"):
         with pytest.raises(OutputError, match="which this command reads"):
             check_free(tmp_path, force=True, keep=[kept])
+
+
+@pytest.mark.parametrize("target", ["v1", "empty", "gone"])
+def test_a_link_gives_way_and_what_it_points_to_stays(target, tmp_path):
+    """Whatever lies there, optkit's or not, for nothing of it is deleted."""
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v1" / "old").write_text("x")
+    (tmp_path / "empty").mkdir()
+    link = tmp_path / "current"
+    link.symlink_to(target)
+    with pytest.raises(OutputError, match="exists"):
+        check_free(link)
+    check_free(link, force=True, keep=[link])
+    with staged(link, force=True) as folder:
+        (folder / "new").write_text("y")
+    assert not link.is_symlink()
+    assert os.listdir(link) == ["new"]
+    assert os.listdir(tmp_path / "v1") == ["old"]
+    assert sorted(os.listdir(tmp_path)) == ["current", "empty", "v1"]
+
+
+def test_what_was_there_comes_back_where_the_new_folder_cannot_take_its_place(tmp_path):
+    (tmp_path / "out").mkdir()
+    write_json(tmp_path / "out" / "report.json", {"schema": "optkit.report/1"})
+    with pytest.raises(OutputError), staged(tmp_path / "out", force=True) as folder:
+        folder.rmdir()
+    assert os.listdir(tmp_path) == ["out"]
+    assert os.listdir(tmp_path / "out") == ["report.json"]
+
+
+@pytest.mark.parametrize("name", [".", "", "..", "x/..", "/"])
+def test_an_output_without_a_name_is_refused(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for force in (False, True):
+        with pytest.raises(OutputError, match="Expected the name of a folder"):
+            check_free(Path(name), force)
 
 
 def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path):

@@ -18,7 +18,7 @@ from optkit.compression import conclude
 from optkit.data import Data
 from optkit.errors import GateFailed, RecipeError, did_you_mean
 from optkit.evaluation import Evaluator
-from optkit.files import check_free, writing
+from optkit.files import check_free, named, writing
 from optkit.gate import Gate
 from optkit.recipe import Recipe
 from optkit.report.model import Report, Row
@@ -81,7 +81,7 @@ def search(
     >>> search("ckpt", data="sst2", out="models/best", trials=30)  # doctest: +SKIP
     """
     begun, begun_at = time.monotonic(), time.time()
-    out, listen = Path(out), listener or (lambda event: None)
+    out, listen = named(out), listener or (lambda event: None)
     if objective not in COSTS:
         raise RecipeError(f"Unknown objective {objective!r}.", hint=did_you_mean(objective, COSTS))
     if trials < 1:
