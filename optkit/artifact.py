@@ -125,9 +125,12 @@ class Artifact:
             if not file.exists():
                 raise CheckpointError(f"{name!r} is in the manifest of {str(self.path)!r} but not in it.")
             if sha256(file) != expected:
+                hint = "Copy the folder again, or run the command that made it."
+                if self.format == "hf":
+                    hint += f" Where you changed it yourself, delete {MANIFEST}: a checkpoint needs none."
                 raise CheckpointError(
                     f"{name!r} in {str(self.path)!r} is not the file that was written (sha256 differs).",
-                    hint="Copy the folder again, or run the command that made it.",
+                    hint=hint,
                 )
 
     def fingerprint(self) -> str:

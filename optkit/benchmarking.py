@@ -74,7 +74,7 @@ def benchmark(
     begun = time.monotonic()
     listen = listener or (lambda event: None)
     if out is not None:
-        check_free(Path(out), force)
+        check_free(Path(out), force, (*models, *(text.rpartition("@")[0] for text in models), data))
     with tempfile.TemporaryDirectory(prefix="optkit-bench-") as scratch:
         folder = Path(scratch)
         found = [open_contestant(text, folder, trust_remote_code) for text in models]

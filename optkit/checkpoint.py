@@ -31,10 +31,12 @@ _AUTO_CLASS = {
 def fetch(source: str | Path, trust_remote_code: bool = False) -> Artifact:
     """The checkpoint at a local folder, or, when no such folder exists, on the hub.
 
-    Reads nothing but JSON, text and safetensors. Raises CheckpointError with what to do next.
+    Reads nothing but JSON, text and safetensors. What optkit made is compared with its manifest: results
+    that are kept go by the sums there. Raises CheckpointError with what to do next.
     """
     path = locate(source)
     artifact = Artifact.open(path)
+    artifact.verify()
     if artifact.format == "hf":
         _check_weights(path)
         if artifact.config.get("auto_map") and not trust_remote_code:

@@ -75,7 +75,7 @@ def compress(
     if not isinstance(recipe, Recipe):
         recipe = Recipe.of(recipe)
     out = Path(out)
-    check_free(out, force)
+    check_free(out, force, (source, data))
     if data is None:
         raise DataError(
             "Compressing needs labelled data to prove what it cost; received none.",

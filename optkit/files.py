@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
@@ -14,15 +14,26 @@ from typing import Any
 
 from optkit.errors import OutputError
 
+#: Lists of what a command wrote: "files" in them is name → sha256.
+_LISTS = ("optkit.json", "preprocessing.json")
+#: Reports that may lie alone in a folder; "schema" in them says whose they are.
+_REPORTS = ("report.json", "study.json")
+#: How the names of files begin that commands write beside what is listed.
+_BESIDE = (
+    *("optkit.json", "preprocessing.json", "preprocessing.md"),
+    *("report.", "study.json", "study.html", "training.html", "tensorboard/events.out.tfevents"),
+)
+
 
 @contextmanager
-def staged(final: Path, force: bool = False) -> Iterator[Path]:
+def staged(final: Path, force: bool = False, is_ours: Callable[[Path], bool] | None = None) -> Iterator[Path]:
     """A temporary folder that becomes `final` when the block ends well, and vanishes otherwise.
 
-    Raises OutputError when `final` exists and `force` is false, or when the disk is full.
+    Where `final` is a link, the new folder takes the link's place, and what it points to stays as it is.
+    Raises OutputError when `final` cannot be replaced (see `check_free`), or when the disk is full.
     """
     final = Path(final)
-    check_free(final, force)
+    check_free(final, force, is_ours=is_ours)
     partial = final.with_name(f".{final.name}.partial-{os.getpid()}")
     try:
         with writing(final):
@@ -31,15 +42,27 @@ def staged(final: Path, force: bool = False) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             yield partial
-            if final.exists():
-                old = final.with_name(f".{final.name}.old-{os.getpid()}")
-                final.rename(old)
-                partial.rename(final)
-                shutil.rmtree(old)
-            else:
-                partial.rename(final)
+            _put(partial, final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put(partial: Path, final: Path) -> None:
+    """Rename `partial` to `final`; what is there goes first, and comes back where that fails."""
+    if not final.exists() and not final.is_symlink():
+        partial.rename(final)
+        return
+    old = final.with_name(f".{final.name}.old-{os.getpid()}")
+    final.rename(old)
+    try:
+        partial.rename(final)
+    except OSError:
+        old.rename(final)
+        raise
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old)
 
 
 def _tidy(final: Path) -> None:
@@ -73,15 +96,80 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_free(final: Path, force: bool = False) -> None:
-    """Raise OutputError where `final` cannot become a new folder."""
+def check_free(
+    final: Path,
+    force: bool = False,
+    keep: Iterable[str | Path | None] = (),
+    is_ours: Callable[[Path], bool] | None = None,
+) -> None:
+    """Raise OutputError where `final` cannot become a new folder, or is no name for one.
+
+    With `force` it may replace what optkit made, and nothing else. `is_ours` knows such folders beside those
+    with a manifest or a report. A folder with any of `keep`, what the command reads, is never replaced.
+    """
+    named(final)
     if final.exists() and not final.is_dir():
         raise OutputError(f"Expected a folder for the output, received the file {str(final)!r}.")
-    if final.exists() and any(final.iterdir()) and not force:
+    if not final.is_symlink() and (not final.exists() or not any(final.iterdir())):
+        return
+    if not force:
         raise OutputError(
             f"The output folder {str(final)!r} exists.",
             hint="Give another --out, or --force to replace it.",
         )
+    if final.is_symlink():
+        return  # the link goes, and what it points to stays
+    for path in keep:
+        if path and Path(path).exists() and is_inside(Path(path), final):
+            raise OutputError(
+                f"--force would delete {str(path)!r}, which this command reads, with {str(final)!r}.",
+                hint="Give another --out.",
+            )
+    if not (is_ours and is_ours(final)) and (found := _foreign(final)):
+        raise OutputError(
+            f"Expected a folder that optkit made, to replace it; received {str(final)!r}, {found}.",
+            hint="Give another --out, or delete or move yourself what is not needed there.",
+        )
+
+
+def named(out: str | Path) -> Path:
+    """`out` as a path. Raises OutputError where it has no name of its own, as "." has none."""
+    out = Path(out)
+    if out.name in ("", ".."):
+        raise OutputError(
+            f"Expected the name of a folder to make, received {str(out)!r}.",
+            hint="Give its name, such as --out models/new.",
+        )
+    return out
+
+
+def _foreign(folder: Path) -> str:
+    """What shows that not all of `folder` is optkit's; "" where it is."""
+    if not any(_says_so(folder / name) for name in (*_LISTS, *_REPORTS)):
+        return "which has no manifest or report of optkit's"
+    known = {name for file in _LISTS for name in (_object(folder / file).get("files") or ())}
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            continue
+        name = path.relative_to(folder).as_posix()
+        if name not in known and not name.startswith(_BESIDE):
+            return f"which holds {name!r} too"
+    return ""
+
+
+def _says_so(file: Path) -> bool:
+    """Whether `file` is there and says that optkit wrote it."""
+    value = _object(file)
+    prepared = file.name == "preprocessing.json" and {"key", "files"} <= set(value)
+    return prepared or str(value.get("schema")).startswith("optkit.")
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """The JSON object in `file`; {} where there is none that can be read."""
+    try:
+        return read_json(file, ValueError)
+    except (OSError, ValueError):
+        return {}
 
 
 def lines_of(text: str) -> list[str]:

@@ -21,7 +21,7 @@ from optkit.bench.plan import Candidate
 from optkit.bench.roofline import Peak
 from optkit.choice import choose, tied_in
 from optkit.data import Data
-from optkit.errors import OptkitError, PassError, WorkerError
+from optkit.errors import CheckpointError, DataError, OptkitError, PassError, RecipeError, WorkerError
 from optkit.evaluation import Evaluator, failed_row
 from optkit.files import digest, read_json, write_json
 from optkit.passes.base import Pass, make
@@ -34,6 +34,9 @@ from optkit.task import Columns, Outputs
 from optkit.work import key_after, peak_file, spec, step_folder
 
 Listener = Callable[[dict[str, Any]], None]
+#: What one step may raise while others are well: it does not suit the model or the data, or it broke. A full
+#: disk or a package that is not installed is everyone's.
+FAILURES = (PassError, WorkerError, RecipeError, CheckpointError, DataError)
 
 
 @dataclass
@@ -85,13 +88,12 @@ class Loop:
 
         Before any of that every pass of `chains` is asked whether it can work. Raises what `Pass.check` does.
         """
-        for chain in chains:
-            for step in chain:
-                step.check(self.checkpoint, self.evaluator.task)
+        self.check(chains)
         root = digest(
             self.checkpoint.fingerprint(),
             self.data.fingerprint(self.split),
-            len(self.evaluator.labelled.references),
+            self.evaluator.labelled.references,
+            self.evaluator.labelled.encoded.digest(),
             asdict(self.columns),
             library_versions(),
         )
@@ -106,6 +108,12 @@ class Loop:
         self._score(eager, root, self.checkpoint, None)
         self._chain(second, root, leaf=False, name=self._tuned)
         return root
+
+    def check(self, chains: list[tuple[Pass, ...]]) -> None:
+        """Ask every pass of `chains` whether it can work. Raises what `Pass.check` does."""
+        for chain in chains:
+            for step in chain:
+                step.check(self.checkpoint, self.evaluator.task)
 
     def conclude(self) -> None:
         """Time, probe and judge every row."""
@@ -128,7 +136,9 @@ class Loop:
         """
         try:
             self._chain(chain, root, leaf=True)
-        except (PassError, WorkerError) as error:
+        except FAILURES as error:
+            if not any(error is failed for failed in self._failed.values()):
+                raise  # it came of no step
             return error
         return None
 
@@ -145,7 +155,7 @@ class Loop:
                 try:
                     made = self._apply(step, artifact, key)
                     self._score(self._candidate(title, made), key, made, parent)
-                except (PassError, WorkerError) as error:
+                except FAILURES as error:
                     self._failed[key] = error
                     if leaf:  # a baseline's failure ends the run
                         self.rows.append(failed_row(title, error))
@@ -206,6 +216,8 @@ class Loop:
             self._begin(candidate.name)
         if file.exists() and outputs.exists():
             row = row_from_dict(read_json(file, OptkitError))
+            # The recipe it was scored in may have named it otherwise.
+            row.name, row.artifact, row.parent = candidate.name, candidate.artifact, parent
             self.listen({"event": "note", "text": f"{candidate.name}: scored before, not scored again"})
         else:
             row = self.evaluator.row(candidate, outputs, self._baseline)

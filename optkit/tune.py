@@ -14,7 +14,7 @@ from optkit.artifact import Artifact
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import RecipeError, WorkerError
-from optkit.files import check_free, digest, staged, writing
+from optkit.files import check_free, digest, named, staged, writing
 from optkit.process import Child
 from optkit.task import Columns
 from optkit.trainer.settings import FinetuneSettings
@@ -65,13 +65,13 @@ def tune(
 
     >>> tune("encoder", "data", "models/best", ["learning_rate=loguniform(1e-5,1e-3)"])  # doctest: +SKIP
     """
-    out, wanted = Path(out), Space.parse(space)
+    out, wanted = named(out), Space.parse(space)
     wanted.check([f.name for f in fields(FinetuneSettings)], _accept)
     if trials < 1:
         raise RecipeError(f"Expected at least one trial, received {trials}.")
     folder = out.with_name(f"{out.name}.study")
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
-    check_free(out, force or page.is_of(out, name, shown(url)))
+    check_free(out, force or page.is_of(out, name, shown(url)), (model, data))
     source, examples = fetch(model), Data(str(data))
     metric, task = _metric(source, examples, columns, task)
     facts = {

@@ -14,7 +14,7 @@ from optkit.checkpoint import fetch
 from optkit.contestants import open_contestant, synthetic
 from optkit.data import Data
 from optkit.errors import CheckpointError, DataError, OutputError, RecipeError, WorkerError
-from optkit.files import read_json, write_json
+from optkit.files import check_free, read_json, write_json
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.report.model import Report, render
@@ -93,6 +93,7 @@ def test_scenarios_are_in_the_report_and_in_every_rendering(report):
 
 def test_the_reports_are_written_and_load_again(report):
     found, out = report
+    check_free(out, force=True)
     assert sorted(p.name for p in out.iterdir()) == ["report.html", "report.json", "report.md"]
     again = Report.load(out / "report.json")
     assert again.rows[1].scenarios == found.rows[1].scenarios

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from optkit.artifact import seal
 from optkit.checkpoint import fetch, load_model, model_inputs
 from optkit.errors import CheckpointError
 
@@ -90,3 +91,16 @@ def test_a_hub_name_without_network_says_so():
 def test_roberta_has_one_token_type_so_takes_none(make_checkpoint):
     assert model_inputs(load_model(make_checkpoint("roberta"))) == ["input_ids", "attention_mask"]
     assert model_inputs(load_model(make_checkpoint("bert")))[-1] == "token_type_ids"
+
+
+def test_a_checkpoint_of_ours_that_was_changed_by_hand_is_refused(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "x")
+    seal(folder, fetch(checkpoint), {"pass": "finetune", "parameters": {}, "notes": {}, "seconds": 0.0})
+    fetch(folder)
+    config = (folder / "config.json").read_text(encoding="utf-8")
+    (folder / "config.json").write_text(config.replace('"negative"', '"bad"'), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="config.json.*sha256 differs") as refused:
+        fetch(folder)
+    assert "delete optkit.json" in refused.value.hint
+    (folder / "optkit.json").unlink()
+    fetch(folder)

@@ -17,6 +17,7 @@ import pytest
 import optkit
 from optkit.compression import compress
 from optkit.errors import DataError, OutputError
+from optkit.files import check_free
 from optkit.gate import Gate
 from optkit.passes.base import make
 from optkit.recipe import Recipe
@@ -51,6 +52,13 @@ def finished(checkpoint, data, tmp_path_factory):
         checkpoint, Recipe.int8(LENIENT, "onnxruntime"), data=data, out=out, listener=events.append, **QUICK
     )
     return out, report, left, events
+
+
+def test_force_replaces_its_own_output_and_nothing_that_it_reads(finished, checkpoint, data):
+    check_free(finished[0], force=True)
+    for source, out in ((checkpoint, checkpoint), (finished[0], finished[0]), (checkpoint, data)):
+        with pytest.raises(OutputError, match=r"--force would delete .*, which this command reads"):
+            compress(source, Recipe.int8(), data=data, out=out, force=True)
 
 
 def test_an_interruption_leaves_nothing_under_the_final_name(finished):

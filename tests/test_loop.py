@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
 from optkit.artifact import Artifact
 from optkit.compression import compress
-from optkit.errors import CheckpointError, DataError, PassError, RecipeError
+from optkit.errors import CheckpointError, DataError, OutputError, PassError, RecipeError
 from optkit.gate import Gate
 from optkit.loop import Loop
 from optkit.passes.distill import Distill
 from optkit.passes.prune import Prune
+from optkit.passes.prune_width import PruneWidth
+from optkit.passes.take_layers import TakeLayers
 from optkit.recipe import Recipe
+from optkit.steps import AnyOf
 from tests.conftest import sentences, write_jsonl
 
 QUICK = {"shapes": ("1xdata",), "rounds": 1, "processes": 1, "threads": 1}
@@ -51,6 +55,27 @@ def test_a_pass_runs_again_where_the_training_data_has_changed(checkpoint, own_d
     assert "export-onnx: done before, not run again" in notes, "it does not read the training data"
 
 
+def test_scores_are_not_kept_where_the_names_of_the_labels_have_changed(checkpoint, own_data, tmp_path):
+    for split in ("train", "validation"):
+        rows = [
+            {**row, "label": int(row["label"] == "positive")}
+            for row in map(json.loads, (own_data / f"{split}.jsonl").read_text().splitlines())
+        ]
+        write_jsonl(own_data / f"{split}.jsonl", rows)
+    before = "torch-fp32: scored before, not scored again"
+    for names in (["positive", "negative"], ["negative", "positive"]):
+        (own_data / "labels.json").write_text(json.dumps({"label": names}))
+        assert before not in scored(checkpoint, own_data, tmp_path / "x", PRUNE)
+
+
+def test_a_row_that_was_scored_before_takes_the_names_of_the_recipe_now(checkpoint, data, tmp_path):
+    other = Prune(0.3, criterion="random", refit="none")
+    scored(checkpoint, data, tmp_path / "x", other, PRUNE)
+    notes = scored(checkpoint, data, tmp_path / "x", AnyOf(((PRUNE,), (other,))))
+    assert "prune-2: scored before, not scored again" in notes
+    assert [n.partition(":")[0] for n in notes if ": accuracy" in n][2:] == ["prune", "prune-2"]
+
+
 def test_the_metric_asked_for_decides_which_moment_of_the_training_stays(checkpoint, data, tmp_path):
     steps = PRUNE, Distill(epochs=1.0, batch=32)
     for metric in (None, "matthews"):
@@ -78,6 +103,56 @@ def test_a_teacher_that_cannot_teach_is_refused_before_any_work(checkpoint, make
             )
         assert "step" not in steps
         assert not (tmp_path / "x").exists()
+
+
+def test_a_cut_that_the_checkpoint_cannot_bear_is_refused_before_any_work(
+    checkpoint, make_checkpoint, data, tmp_path
+):
+    albert = make_checkpoint("albert", embedding_size=16)
+    for source, wrong, error, message in (
+        (albert, PRUNE, CheckpointError, "Cannot prune the architecture 'albert'"),
+        (albert, TakeLayers(1), CheckpointError, "Cannot prune the architecture 'albert'"),
+        (albert, PruneWidth(), CheckpointError, "Cannot cut the hidden dimension of 'albert'"),
+        (checkpoint, TakeLayers(12), RecipeError, "fewer than the 2 layers"),
+        (checkpoint, TakeLayers(which=(1, 3)), RecipeError, "fewer than the 2 layers"),
+    ):
+        steps = []
+        with pytest.raises(error, match=message):
+            compress(
+                *(source, Recipe.of([wrong])),
+                data=data,
+                out=tmp_path / "x",
+                listener=lambda e, steps=steps: steps.append(e["event"]),
+                **QUICK,
+            )
+        assert "step" not in steps
+
+
+@pytest.mark.parametrize("error", [RecipeError, CheckpointError])
+def test_an_alternative_that_does_not_suit_the_model_ends_no_other(
+    error, checkpoint, data, tmp_path, monkeypatch
+):
+    notes = scored_while(error("Nothing to prune."), checkpoint, data, tmp_path / "x", monkeypatch)
+    assert "prune: Nothing to prune." in notes
+    assert any(note.startswith("prune-2: accuracy") for note in notes)
+
+
+def test_what_concerns_every_alternative_ends_them_all(checkpoint, data, tmp_path, monkeypatch):
+    with pytest.raises(OutputError, match="disk"):
+        scored_while(OutputError("A full disk."), checkpoint, data, tmp_path / "x", monkeypatch)
+
+
+def scored_while(error, checkpoint, data, out, monkeypatch):
+    """The notes of a run with two alternatives, of which the first raises `error`."""
+    whole, first = Loop._apply, Prune(0.3, criterion="random", refit="none")
+
+    def fails(self, step, source, key):
+        if step == first:
+            raise error
+        return whole(self, step, source, key)
+
+    monkeypatch.setattr(Loop, "_apply", fails)
+    return scored(checkpoint, data, out, AnyOf(((first,), (PRUNE,))))
 
 
 def test_a_shared_step_that_fails_fails_once(checkpoint, data, tmp_path, monkeypatch):

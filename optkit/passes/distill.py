@@ -65,7 +65,10 @@ class Distill(Pass):
 
     def check(self, checkpoint: Artifact, task: Task) -> None:
         """What comes before `distill` keeps labels and tokens, so the checkpoint's own are compared."""
-        check_teacher(checkpoint, find_teacher(self.teacher or checkpoint.path))
+        teacher = find_teacher(self.teacher or checkpoint.path)
+        if self.teacher is not None:  # the checkpoint itself was compared when it was fetched
+            teacher.verify()
+        check_teacher(checkpoint, teacher)
         if self.unlabelled is not None:
             there(self.unlabelled)
 

@@ -11,6 +11,8 @@ from optkit.errors import DataError, RecipeError
 from optkit.passes.base import Pass, PassContext, param
 from optkit.pruning.criteria import CRITERIA, FROM_GRADIENTS
 from optkit.pruning.latency import PRECISIONS
+from optkit.pruning.layout import check_kind
+from optkit.task import Task
 
 #: Fewer calibration examples than this say too little about any unit.
 FEWEST = 32
@@ -65,6 +67,10 @@ class Prune(Pass):
             )
         if self.target == 0:
             raise RecipeError("Expected prune.target above 0, received 0: nothing would be left.")
+
+    def check(self, checkpoint: Artifact, task: Task) -> None:
+        if kind := checkpoint.config.get("model_type"):
+            check_kind(kind)
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         from optkit.checkpoint import load_model, save_model

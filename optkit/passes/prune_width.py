@@ -10,6 +10,7 @@ from optkit.artifact import Artifact
 from optkit.errors import RecipeError
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.prune import calibration
+from optkit.task import Task
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class PruneWidth(Pass):
         super().__post_init__()
         if not 0 < self.share < 1:
             raise RecipeError(f"Expected prune-width.share between 0 and 1, received {self.share:g}.")
+
+    def check(self, checkpoint: Artifact, task: Task) -> None:
+        from optkit.pruning.width import check_width_of
+
+        if kind := checkpoint.config.get("model_type"):
+            check_width_of(kind, task.name == "embeddings")
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         from optkit.checkpoint import load_model, save_model

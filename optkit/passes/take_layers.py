@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 from optkit.artifact import Artifact
 from optkit.errors import RecipeError
 from optkit.passes.base import Pass, PassContext, param
+from optkit.pruning.layout import check_kind
+from optkit.task import Task
 
 
 @dataclass(frozen=True)
@@ -39,22 +41,40 @@ class TakeLayers(Pass):
                 f"Expected take-layers.which to be rising numbers from 1, received {list(self.which)}."
             )
 
+    def check(self, checkpoint: Artifact, task: Task) -> None:
+        """Passes before it may leave fewer layers than `checkpoint` has, and never more."""
+        if kind := checkpoint.config.get("model_type"):
+            check_kind(kind)
+        if depth := layer_count(checkpoint.config):
+            self._kept(depth, checkpoint)
+
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         from optkit.checkpoint import load_model, save_model
         from optkit.pruning.depth import keep_layers
 
         model = load_model(source, context.task.name, context.trust_remote_code)
         depth = model.config.num_hidden_layers
+        kept = self._kept(depth, source)
+        keep_layers(model, [n - 1 for n in kept])
+        save_model(model, source, out)
+        return {"layers_before": depth, "layers_kept": kept}
+
+    def _kept(self, depth: int, source: Artifact) -> list[int]:
+        """The layers, of the `depth` that `source` has, that stay. Raises RecipeError where none would go."""
         count = len(self.which) or self.layers or max(1, depth // 2)
         if count >= depth or any(n > depth for n in self.which):
             raise RecipeError(
                 f"Expected fewer than the {depth} layers that {str(source.path)!r} has, received "
-                f"{list(self.which) or count}."
+                f"{list(self.which) or count}.",
+                hint="Give fewer layers, or leave take-layers out.",
             )
-        kept = list(self.which) or evenly(depth, count)
-        keep_layers(model, [n - 1 for n in kept])
-        save_model(model, source, out)
-        return {"layers_before": depth, "layers_kept": kept}
+        return list(self.which) or evenly(depth, count)
+
+
+def layer_count(config: dict[str, Any]) -> int:
+    """The number of layers by a config.json; 0 where it does not say it."""
+    named = (config.get(name) for name in ("num_hidden_layers", "n_layers", "n_layer"))
+    return next((depth for depth in named if isinstance(depth, int) and depth), 0)
 
 
 def evenly(depth: int, count: int) -> list[int]:

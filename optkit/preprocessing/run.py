@@ -60,7 +60,7 @@ def preprocess(
     """
     out, encoder = Path(out), TextEncoder(Path(model)) if model else None
     if not (out / REPORT).exists():
-        check_free(out, force)
+        check_free(out, force, (source, model))
     found = sources(source)
     made_of = digest(
         *(VERSION, SHARD, unidata_version, asdict(settings), _tools(settings)),
@@ -71,7 +71,7 @@ def preprocess(
     if not force and (report := up_to_date(out, key)):
         listener({"event": "step", "name": f"{out} is up to date"})
         return report
-    check_free(out, force)
+    check_free(out, force, (source, model))
     work = out.parent / f".{out.name}.work"
     for old in work.glob("*") if work.exists() else ():
         if old.name != made_of:

@@ -194,18 +194,22 @@ def base_of(model: Any) -> Any:
 def sublayers(model: Any) -> list[Sublayer]:
     """Heads, then FFN, of each layer from the bottom. CheckpointError for an unknown architecture."""
     kind = model.config.model_type
-    if kind not in LAYOUTS:
-        raise CheckpointError(
-            f"Cannot prune the architecture {kind!r} ({type(model).__name__}): where its heads and FFN "
-            "neurons lie is not known.",
-            hint=f"What can be pruned: {', '.join(sorted(LAYOUTS))}.",
-        )
+    check_kind(kind)
     if getattr(model.config, "add_cross_attention", False):
         raise CheckpointError(f"Cannot prune {type(model).__name__} with cross-attention.")
     layout = LAYOUTS[kind]
     layers = base_of(model).get_submodule(layout.layers)
     kinds: tuple[Kind, Kind] = ("heads", "ffn")
     return [Sublayer(i, kind, layer, layout) for i, layer in enumerate(layers) for kind in kinds]
+
+
+def check_kind(kind: str) -> None:
+    """Raise CheckpointError where the layout of the model_type `kind` is not known."""
+    if kind not in LAYOUTS:
+        raise CheckpointError(
+            f"Cannot prune the architecture {kind!r}: where its heads and FFN neurons lie is not known.",
+            hint=f"What can be pruned: {', '.join(sorted(LAYOUTS))}.",
+        )
 
 
 def is_transposed(module: Any) -> bool:

@@ -64,11 +64,7 @@ def readers_of(model: Any, feeds: dict[str, Any]) -> list[str]:
     """
     import torch
 
-    if model.config.model_type not in KINDS or hasattr(model, "pooling"):
-        raise CheckpointError(
-            f"Cannot cut the hidden dimension of {type(model).__name__}.",
-            hint=f"Known: {', '.join(KINDS)}, with a head for texts, tokens or answers.",
-        )
+    check_width_of(model.config.model_type, hasattr(model, "pooling"))
     base = getattr(model, model.base_model_prefix, model)
     layers = {id(m) for place in sublayers(model) for m in place.layer.modules()}
     seen: dict[str, Any] = {}
@@ -86,6 +82,16 @@ def readers_of(model: Any, feeds: dict[str, Any]) -> list[str]:
             handle.remove()
     last = seen.pop("")
     return [n for n, x in seen.items() if any(_same(x, y) for y in (last, last[:, 0], last[:, -1]))]
+
+
+def check_width_of(kind: str, pooled: bool) -> None:
+    """Raise CheckpointError where the hidden dimension of the model_type `kind` cannot be cut, or where the
+    vectors themselves are the answer (`pooled`)."""
+    if kind not in KINDS or pooled:
+        raise CheckpointError(
+            f"Cannot cut the hidden dimension of {f'embeddings ({kind})' if pooled else repr(kind)}.",
+            hint=f"Known: {', '.join(KINDS)}, with a head for texts, tokens or answers.",
+        )
 
 
 def importance(model: Any, batches: Sequence[dict[str, Any]]) -> np.ndarray:

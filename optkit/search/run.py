@@ -18,7 +18,7 @@ from optkit.compression import conclude
 from optkit.data import Data
 from optkit.errors import GateFailed, RecipeError, did_you_mean
 from optkit.evaluation import Evaluator
-from optkit.files import check_free, writing
+from optkit.files import check_free, named, writing
 from optkit.gate import Gate
 from optkit.recipe import Recipe
 from optkit.report.model import Report, Row
@@ -81,14 +81,14 @@ def search(
     >>> search("ckpt", data="sst2", out="models/best", trials=30)  # doctest: +SKIP
     """
     begun, begun_at = time.monotonic(), time.time()
-    out, listen = Path(out), listener or (lambda event: None)
+    out, listen = named(out), listener or (lambda event: None)
     if objective not in COSTS:
         raise RecipeError(f"Unknown objective {objective!r}.", hint=did_you_mean(objective, COSTS))
     if trials < 1:
         raise RecipeError(f"Expected at least one trial, received {trials}.")
     folder = out.with_name(f"{out.name}.study")
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
-    check_free(out, force or page.is_of(out, name, shown(url)))
+    check_free(out, force or page.is_of(out, name, shown(url)), (source, data))
     checkpoint = fetch(source)
     wanted = Space.parse(default_space(_prunable(checkpoint), _depth(checkpoint)) if space is None else space)
     check_space(wanted)
@@ -258,8 +258,9 @@ def _prunable(checkpoint: Artifact) -> bool:
 
 def _depth(checkpoint: Artifact) -> int:
     """The number of layers; 0 where config.json does not say it."""
-    named = (checkpoint.config.get(name) for name in ("num_hidden_layers", "n_layers", "n_layer"))
-    return next((depth for depth in named if depth), 0)
+    from optkit.passes.take_layers import layer_count
+
+    return layer_count(checkpoint.config)
 
 
 def _evaluator(

@@ -158,6 +158,10 @@ def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], trial: Any) -> list[floa
     Raises PassError where a pass refuses the model or the data: the fault of this chain, which others need
     not share. What is wrong with the checkpoint itself is raised as it is.
     """
+    try:
+        loop.check([chain])
+    except (CheckpointError, DataError) as error:
+        raise PassError(str(error), hint=error.hint) from error
     root = loop.baselines([chain])
     steps = [step.name() for step in chain]
     title = f"trial {trial.number}"

@@ -71,7 +71,7 @@ def finetune(
 
     begun, out, world = time.monotonic(), Path(out), World.current()
     world.check(settings)
-    check_free(out, force)
+    check_free(out, force, (model, data))
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     transformers.set_seed(settings.seed)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from optkit.artifact import Artifact
+from optkit.artifact import Artifact, seal
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.distillation import loss
-from optkit.errors import DataError, PassError, RecipeError
+from optkit.errors import CheckpointError, DataError, PassError, RecipeError
 from optkit.passes.base import apply
 from optkit.passes.context import make_context
 from optkit.passes.distill import Distill
@@ -279,3 +279,14 @@ def test_a_language_model_learns_the_teachers_distribution(kind, most, tmp_path,
     assert min(e["distance"] for e in notes["history"]) < notes["distance_before"]
     with pytest.raises(RecipeError, match="labels = 0"):
         apply(Distill(labels=1.0, **QUICK), student, tmp_path / "y", own)
+
+
+def test_a_teacher_of_ours_that_was_changed_by_hand_is_refused(checkpoint, context, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "x")
+    seal(folder, fetch(checkpoint), {"pass": "finetune", "parameters": {}, "notes": {}, "seconds": 0.0})
+    step = Distill(teacher=str(folder))
+    step.check(fetch(checkpoint), context.task)
+    with (folder / "model.safetensors").open("ab") as weights:
+        weights.write(b"x")
+    with pytest.raises(CheckpointError, match="sha256 differs"):
+        step.check(fetch(checkpoint), context.task)

@@ -49,3 +49,11 @@ def test_what_has_changed_is_no_result_of_this_command(tmp_path, changed):
         (out / name).write_text("[]", encoding="utf-8")
     with pytest.raises(OutputError, match="exists"):
         preprocess(file, out, settings)
+
+
+def test_force_replaces_what_it_wrote_and_not_the_folder_of_its_source(tmp_path):
+    preprocess(raw(tmp_path), tmp_path / "out")
+    preprocess(raw(tmp_path, " more"), tmp_path / "out", force=True)
+    assert " more" in (tmp_path / "out" / "train.jsonl").read_text(encoding="utf-8")
+    with pytest.raises(OutputError, match="which this command reads"):
+        preprocess(raw(tmp_path), tmp_path, force=True)

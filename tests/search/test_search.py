@@ -16,6 +16,7 @@ import pytest
 from optkit import load
 from optkit.artifact import MANIFEST, Artifact
 from optkit.errors import CheckpointError, DataError, OutputError, RecipeError
+from optkit.files import check_free
 from optkit.gate import Gate
 from optkit.search import finalists
 from optkit.search.run import search
@@ -58,7 +59,8 @@ def searched(checkpoint, data, tmp_path_factory):
 
 
 def test_every_trial_has_a_score_and_a_ratio_measured_beside_fp32(searched):
-    _, result, _, _ = searched
+    out, result, _, _ = searched
+    check_free(out, force=True)
     assert result.count() == "4 trials: 4 complete"
     for trial in result.complete:
         notes = trial.notes["notes"]
@@ -181,7 +183,7 @@ def test_a_pass_that_does_not_suit_the_model_fails_its_trial_and_the_others_go_o
     ended = {t.parameters["prune-width"]: (t.state, t.error) for t in result.trials}
     assert ended[False] == ("complete", "")
     assert ended[True][0] == "failed"
-    assert "Cannot cut the hidden dimension of DebertaV2" in ended[True][1]
+    assert "Cannot cut the hidden dimension of 'deberta-v2'" in ended[True][1]
     assert report.chosen is not None
 
 

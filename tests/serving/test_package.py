@@ -49,6 +49,12 @@ def test_every_format_gives_the_same_bytes_twice_and_leaves_the_source(format, m
     assert {p.name: p.read_bytes() for p in model.iterdir()} == before
     with pytest.raises(OutputError, match="exists"):
         package(model, format, tmp_path / "a", name="small")
+    package(model, format, tmp_path / "a", name="other", force=True)
+    (tmp_path / "a" / "more").mkdir()
+    with pytest.raises(OutputError, match="Expected a folder that optkit made"):
+        package(model, format, tmp_path / "a", name="small", force=True)
+    with pytest.raises(OutputError, match="which this command reads"):
+        package(model, format, model, name="small", force=True)
 
 
 def test_what_cannot_be_packaged_is_refused(model, checkpoint, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from optkit import load
 from optkit.artifact import Artifact
 from optkit.errors import DataError, OutputError, PassError, RecipeError
+from optkit.files import check_free
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests.conftest import write_jsonl
 from tests.training.conftest import interrupted, learnable_sentences
@@ -35,6 +36,7 @@ def test_the_result_is_a_checkpoint_that_answers_with_the_data_s_labels(trained)
 
 
 def test_only_the_result_is_left(trained):
+    check_free(trained.path, force=True)
     assert [p.name for p in trained.path.parent.iterdir()] == ["out"]
 
 

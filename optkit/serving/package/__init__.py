@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import zipfile
 from importlib import import_module
 from pathlib import Path
 
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
-from optkit.files import staged
+from optkit.files import check_free, staged
 
 FORMATS = ("docker", "triton", "wheel", "zip")
 
@@ -50,9 +51,26 @@ def package(
         raise RecipeError(f"Expected a name of a-z, 0-9 and -, received {name!r}.", hint="Give --name.")
     if not re.fullmatch(r"\d+(\.\d+)*", version):
         raise RecipeError(f"Expected a version such as 1 or 1.2.0, received {version!r}.")
-    with staged(Path(out), force) as folder:
+    check_free(Path(out), force, [path], is_package)
+    with staged(Path(out), force, is_package) as folder:
         use = import_module(f"optkit.serving.package.{format}").write(artifact, folder, name, version)
     return use.replace("OUT", str(out))
+
+
+def is_package(folder: Path) -> bool:
+    """Whether all of `folder` is a package that an earlier run wrote, in any format."""
+    names = {path.name for path in folder.iterdir()}
+    if "Dockerfile" in names:
+        mine = {".dockerignore", "Dockerfile", "model", "requirements.txt", "wheels"}
+        return names <= mine and (folder / "model" / "optkit.json").is_file()
+    first = min(names)
+    if len(names) == 1 and first.endswith((".whl", ".zip")) and zipfile.is_zipfile(folder / first):
+        with zipfile.ZipFile(folder / first) as archive:
+            return any(Path(name).name == "optkit.json" for name in archive.namelist())
+    inner = next((name for name in names if name.endswith("-tensors")), "")
+    if not inner or names - {inner, inner.removesuffix("-tensors")}:
+        return False
+    return all((folder / name / "config.pbtxt").is_file() for name in names)
 
 
 def copy_artifact(artifact: Artifact, target: Path) -> None:
