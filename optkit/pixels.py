@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit.errors import CheckpointError, DataError, MissingDependency
+from optkit.errors import CheckpointError, DataError, MissingDependency, OptkitError
 from optkit.examples import EncodedSet
 from optkit.files import read_json
 
@@ -188,7 +188,9 @@ def _open(item: Any, place: int) -> Any:
             _refuse_too_large(opened.size, place)  # known before anything is decoded
             opened.load()
             return opened
-    except (OSError, ValueError, Image.DecompressionBombError) as reason:
+    except OptkitError:
+        raise
+    except Exception as reason:  # Pillow raises SyntaxError and others for damaged files
         shown = "bytes" if isinstance(item, bytes) else repr(str(item))
         raise DataError(f"Cannot read an image from {shown} at position {place}: {reason}.") from reason
 

@@ -167,3 +167,15 @@ def test_an_image_that_would_fill_the_memory_is_refused(encoder):
     Image.new("1", (10_000, 6_000)).save(bomb, "PNG")
     with pytest.raises(DataError, match="received 10000 x 6000"):
         model.encode([bomb.getvalue()])
+
+
+@pytest.mark.parametrize("place", [12, 36, 60])
+def test_a_damaged_image_is_named(place, encoder, tmp_path):
+    """A wrong length in the file makes Pillow raise SyntaxError."""
+    file = tmp_path / "x.png"
+    photo(40, 40).save(file)
+    raw = bytearray(file.read_bytes())
+    raw[place] ^= 0xFF
+    file.write_bytes(raw)
+    with pytest.raises(DataError, match=r"Cannot read an image from '.*x.png' at position 0"):
+        encoder({"image_size": 32}, {"size": 32}).encode([file])
