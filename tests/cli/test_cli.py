@@ -298,3 +298,26 @@ def test_sigterm_is_heard_once(monkeypatch):
         cli._terminate()
     assert raised.value.exit_code == 143
     assert heard == [(signal.SIGTERM, signal.SIG_IGN)]
+
+
+def test_distill_hands_its_columns_on(run, checkpoint, monkeypatch, tmp_path):
+    told = {}
+
+    class Child:
+        def __init__(self, *given, **options):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *reason):
+            return False
+
+        def call(self, name, **arguments):
+            told.update(arguments)
+            raise DataError("enough")
+
+    monkeypatch.setattr("optkit.process.Child", Child)
+    columns = ("--text-column", "review", "--pair-column", "other", "--label-column", "stars")
+    run("distill", checkpoint, "--teacher", checkpoint, "--data", "d", "--out", tmp_path / "o", *columns)
+    assert told["columns"] == {"text": "review", "pair": "other", "label": "stars"}
