@@ -79,7 +79,8 @@ def benchmark(
         folder = Path(scratch)
         found = [open_contestant(text, folder, trust_remote_code) for text in models]
         found = _named(found, names)
-        found = [replace(m, options={**m.options, **(options or {}).get(m.name, {})}) for m in found]
+        named = {"task": task} if task else {}
+        found = [replace(m, options={**m.options, **named, **(options or {}).get(m.name, {})}) for m in found]
         threads = thread_count((plan or {}).get("threads"))
         wanted = [Shape.parse(s) for s in shapes or _usual(found, data is not None, scenarios)]
         wanted += [SHAPES[name] for name in scenarios.names if name in SHAPES]

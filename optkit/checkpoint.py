@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact, copy_side_files
-from optkit.errors import CheckpointError, OptkitError
+from optkit.errors import CheckpointError, OptkitError, RecipeError, did_you_mean
 from optkit.pooling import OUTPUT, pooled, read_pooling
 
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
@@ -73,6 +73,8 @@ def load_model(path: str | Path | Artifact, task: str | None = None, trust_remot
     if artifact.format != "hf":
         raise CheckpointError(f"Expected a checkpoint (format hf), received format {artifact.format!r}.")
     task = task or infer_task(artifact)
+    if task not in _AUTO_CLASS:
+        raise RecipeError(f"Unknown task {task!r}.", hint=did_you_mean(task, _AUTO_CLASS))
     auto = getattr(transformers, _AUTO_CLASS[task])
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

@@ -163,7 +163,8 @@ class Evaluator:
             return {}
         try:
             with Child("optkit.bench.roofline_worker", timeout_s=self.plan.timeout_s) as child:
-                found = child.call("count", artifact=row.artifact, shapes=shapes)
+                task = self.task.name if self.task else None  # none where only times are measured
+                found = child.call("count", artifact=row.artifact, shapes=shapes, task=task)
         except OptkitError:  # an unusual model: its times stand without this
             return {}
         return {shape: Work(**x) for shape, x in zip(shapes, found or ())}

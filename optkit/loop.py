@@ -91,6 +91,7 @@ class Loop:
         self.check(chains)
         root = digest(
             self.checkpoint.fingerprint(),
+            self.evaluator.task.name,
             self.data.fingerprint(self.split),
             self.evaluator.labelled.references,
             self.evaluator.labelled.encoded.digest(),
@@ -101,7 +102,7 @@ class Loop:
         second = tuple(make(*one) for one in passes)
         distinct = {digest(*map(spec, chain[: i + 1])) for chain in chains for i in range(len(chain))}
         self._total = 2 + len(distinct - {digest(*map(spec, second))})
-        options = eager_options(self.recipe.target)
+        options = {**eager_options(self.recipe.target), "task": self.evaluator.task.name}
         if self.trust_remote_code:
             options["trust_remote_code"] = True
         eager = Candidate(EAGER, str(self.checkpoint.path), "torch", options)

@@ -7,19 +7,23 @@ crop the centre, rescale, normalise. Serving needs neither torch nor transformer
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from optkit.errors import CheckpointError, DataError, MissingDependency
+from optkit.errors import CheckpointError, DataError, MissingDependency, OptkitError
 from optkit.examples import EncodedSet
 from optkit.files import read_json
 
 _FILE = "preprocessor_config.json"
 #: Steps that change the pixels and are not done here.
-_UNKNOWN_STEPS = ("do_pad", "do_flip_channel_order", "do_thumbnail", "do_align_long_axis", "do_reduce_labels")
+_UNKNOWN_STEPS = (
+    *("do_pad", "do_flip_channel_order", "do_thumbnail", "do_align_long_axis", "do_reduce_labels"),
+    *("crop_pct", "include_top", "rescale_offset", "use_square_size"),
+)
 #: What holds where preprocessor_config.json says nothing: ViTImageProcessor's own defaults.
 _DEFAULTS: dict[str, Any] = {
     "do_resize": True,
@@ -32,6 +36,28 @@ _DEFAULTS: dict[str, Any] = {
     "do_normalize": True,
     "image_mean": [0.5],
     "image_std": [0.5],
+}
+_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+_OPENAI = {
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+}
+#: A number for `size` is the shorter edge's.
+_SHORTEST = {"size": {"shortest_edge": 224}, "do_center_crop": True, "default_to_square": False}
+#: Image processors that do these steps and no others, and where their defaults differ from ViT's.
+_LIKE_VIT: dict[str, dict[str, Any]] = {
+    "ViT": {},
+    "Beit": {"resample": 3},
+    "Bit": {"resample": 3, **_SHORTEST, **_OPENAI},
+    "Blip": {"resample": 3, "size": 384, **_OPENAI},
+    "CLIP": {"resample": 3, **_SHORTEST, **_OPENAI},
+    "ChineseCLIP": {"resample": 3, **_SHORTEST, **_OPENAI},
+    "DeiT": {"resample": 3, "size": 256, "do_center_crop": True},
+    "MobileNetV1": {**_SHORTEST, "size": {"shortest_edge": 256}},
+    "MobileNetV2": {**_SHORTEST, "size": {"shortest_edge": 256}},
+    "Pvt": {"resample": 3, **_IMAGENET},
+    "Segformer": {"size": 512, **_IMAGENET},
+    "Siglip": {"resample": 3, "size": {"height": 224, "width": 224}, "default_to_square": False},
 }
 #: The most pixels of an image, as it comes and resized: a few bytes of PNG can stand for gigabytes.
 MOST_PIXELS = 50_000_000
@@ -51,10 +77,7 @@ class PixelEncoder:
                 f"Expected {_FILE} in {str(folder)!r}; it is missing.",
                 hint="Save it there: AutoImageProcessor.from_pretrained(NAME).save_pretrained(FOLDER).",
             )
-        self._settings = _DEFAULTS | read_json(file, CheckpointError)
-        wrong = [name for name in _UNKNOWN_STEPS if self._settings.get(name)]
-        if wrong:
-            raise CheckpointError(f"{str(file)!r} asks for {wrong[0]}, which optkit does not do.")
+        self._settings = _settings(file)
         config = read_json(folder / "config.json", CheckpointError)
         self.channels = int(config.get("num_channels", 3))
         self.size = _pair(config.get("image_size", 224))
@@ -113,6 +136,30 @@ class PixelEncoder:
         return values
 
 
+def _settings(file: Path) -> dict[str, Any]:
+    """What `file` says, with the defaults of its image processor. Raises CheckpointError for other steps."""
+    stated = read_json(file, CheckpointError)
+    for name in _UNKNOWN_STEPS:
+        if stated.get(name):
+            raise CheckpointError(
+                f"Expected steps that ViTImageProcessor has, received {name} in {str(file)!r}, which optkit "
+                "does not do.",
+                hint="Take a checkpoint without it: its pixel values would be wrong here.",
+            )
+    key = "image_processor_type" if stated.get("image_processor_type") else "feature_extractor_type"
+    processor = str(stated.get(key) or "ViTImageProcessor")
+    family = re.sub("(ImageProcessor(Fast|Pil)?|FeatureExtractor)$", "", processor)
+    if family not in _LIKE_VIT:
+        raise CheckpointError(
+            f"Expected {key} of {', '.join(_LIKE_VIT)} in {str(file)!r}, received {processor!r}.",
+            hint="Take a checkpoint with one of these: what others do to an image, optkit does not do.",
+        )
+    settings = {**_DEFAULTS, **_LIKE_VIT[family], **stated}
+    if isinstance(settings["size"], int) and not settings.get("default_to_square", True):
+        settings["size"] = {"shortest_edge": settings["size"]}  # older files hold a number
+    return settings
+
+
 def reading(folder: Path) -> dict[str, Any] | None:
     """How the model in `folder` reads images (`PixelEncoder.described`); None where it reads none."""
     return PixelEncoder(folder).described() if (folder / _FILE).exists() else None
@@ -141,7 +188,9 @@ def _open(item: Any, place: int) -> Any:
             _refuse_too_large(opened.size, place)  # known before anything is decoded
             opened.load()
             return opened
-    except (OSError, ValueError, Image.DecompressionBombError) as reason:
+    except OptkitError:
+        raise
+    except Exception as reason:  # Pillow raises SyntaxError and others for damaged files
         shown = "bytes" if isinstance(item, bytes) else repr(str(item))
         raise DataError(f"Cannot read an image from {shown} at position {place}: {reason}.") from reason
 

@@ -142,9 +142,12 @@ def runtime_settings(runtime: str) -> frozenset[str]:
     return frozenset(inspect.signature(kind).parameters) - {"artifact"} | {"bucket"}
 
 
-def open_session(artifact: Artifact, runtime: str | None = None, **options: Any) -> Session:
+def open_session(
+    artifact: Artifact, runtime: str | None = None, task: str | None = None, **options: Any
+) -> Session:
     """Load `artifact` in `runtime` (default: the manifest's, else the format's own).
 
+    `task` names what it is for where its architecture tells another or none (torch loads it as that).
     `options` override the runtime options stored in the manifest (for example `threads`). Every runtime
     takes `bucket`: batches are padded to a multiple of so many tokens (`optkit.bucketed`).
     Raises RecipeError for an unknown runtime or option, and MissingDependency for an absent package.
@@ -161,6 +164,8 @@ def open_session(artifact: Artifact, runtime: str | None = None, **options: Any)
             raise RecipeError(
                 f"The runtime {name} has no setting {option!r}.", hint=did_you_mean(option, known)
             )
+    if task is not None and "task" in known:  # what a graph computes is settled
+        options["task"] = task
     bucket = options.pop("bucket", None)
     session = import_module(f"optkit.runtimes.{name}").open_session(artifact, **options)
     if bucket in (None, 1):

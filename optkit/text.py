@@ -26,7 +26,7 @@ class TextEncoder:
     """Encodes texts, or pairs of texts, as `input_ids`, `attention_mask`, `token_type_ids`.
 
     `max_length` is the model's limit in tokens, special tokens included; longer texts are
-    truncated and counted.
+    truncated and counted. `truncation_side` (right or left) is where they lose tokens.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,18 +43,20 @@ class TextEncoder:
         except Exception as reason:  # the library raises a bare Exception
             raise CheckpointError(f"{str(file)!r} is not a tokenizer: {reason}.") from reason
         config = read_json(folder / "config.json", CheckpointError)
-        self.max_length = _max_length(folder, config)
+        stated = _stated(folder)
+        self.max_length = _max_length(stated, config)
+        self.truncation_side = _side(stated, self._tokenizer.truncation)
         self._cutters: dict[tuple[int, int, str], Any] = {}
         self._making = threading.Lock()
         self.pad_id = pad_token(config)
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self.max_length)
+        self._tokenizer.enable_truncation(self.max_length, direction=self.truncation_side)
 
     def truncate(self, max_length: int | None) -> None:
         """Bound texts to `max_length` tokens, where that is below the model's own limit."""
         if max_length is not None and max_length < self.max_length:
             self.max_length = max_length
-            self._tokenizer.enable_truncation(max_length)
+            self._tokenizer.enable_truncation(max_length, direction=self.truncation_side)
 
     def encode(self, texts: Sequence[str | tuple[str, str]]) -> EncodedSet:
         encodings = self._tokenizer.encode_batch_fast(list(texts)) if texts else []
@@ -115,7 +117,9 @@ class TextEncoder:
         with self._making:
             if key not in self._cutters:
                 cutter = copy.deepcopy(self._tokenizer)
-                cutter.enable_truncation(length, stride=stride, strategy=strategy)
+                cutter.enable_truncation(
+                    length, stride=stride, strategy=strategy, direction=self.truncation_side
+                )
                 self._cutters[key] = cutter
             return self._cutters[key]
 
@@ -141,14 +145,29 @@ def pad_token(config: dict[str, Any]) -> int:
     return 0
 
 
-def _max_length(folder: Path, config: dict[str, Any]) -> int:
+def _stated(folder: Path) -> dict[str, Any]:
+    """tokenizer_config.json, where there is one."""
+    file = folder / "tokenizer_config.json"
+    return read_json(file, CheckpointError) if file.exists() else {}
+
+
+def _side(stated: dict[str, Any], truncation: dict[str, Any] | None) -> str:
+    """Where long texts lose tokens: as tokenizer_config.json says, else tokenizer.json (as transformers)."""
+    side = stated.get("truncation_side") or (truncation or {}).get("direction") or "right"
+    if side not in ("right", "left"):
+        raise CheckpointError(
+            f"Expected truncation_side right or left in tokenizer_config.json, received {side!r}.",
+            hint="Write one of the two there.",
+        )
+    return side
+
+
+def _max_length(stated: dict[str, Any], config: dict[str, Any]) -> int:
     """The smallest stated limit: the tokenizer's, and the positions the model has."""
     limits = []
-    file = folder / "tokenizer_config.json"
-    if file.exists():
-        stated = read_json(file, CheckpointError).get("model_max_length")
-        if isinstance(stated, (int, float)) and stated < _NO_LIMIT:
-            limits.append(int(stated))
+    most = stated.get("model_max_length")
+    if isinstance(most, (int, float)) and most < _NO_LIMIT:
+        limits.append(int(most))
     positions = position_count(config)
     if positions is not None:
         # RoBERTa's position ids begin after the padding id, so that two places are never used.

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from optkit.artifact import seal
 from optkit.checkpoint import fetch, load_model, model_inputs
-from optkit.errors import CheckpointError
+from optkit.errors import CheckpointError, RecipeError
 
 
 @pytest.fixture
@@ -26,6 +26,11 @@ def test_a_checkpoint_loads_in_fp32_and_evaluation_mode(checkpoint):
     model = load_model(fetch(checkpoint))
     assert not model.training
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_an_unknown_task_is_refused(checkpoint):
+    with pytest.raises(RecipeError, match="Unknown task 'embedding'"):
+        load_model(fetch(checkpoint), "embedding")
 
 
 def test_fp16_on_disk_becomes_fp32(copy):

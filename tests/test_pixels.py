@@ -63,6 +63,28 @@ def test_pixels_equal_transformers(settings, size, encoder, tmp_path):
     np.testing.assert_allclose(found.arrays["pixel_values"][0], expected, atol=1e-3)
 
 
+FAMILIES = (
+    "ViT Beit Bit Blip CLIP ChineseCLIP DeiT MobileNetV1 MobileNetV2 Pvt Segformer Siglip".split()  # noqa: SIM905
+)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("settings", [{}, {"size": 48, "crop_size": 32}], ids=["silent", "old"])
+def test_other_processors_like_vit_equal_transformers(family, settings, encoder):
+    """What the file does not say is the processor's own default, and so is what a number for size means."""
+    import transformers
+
+    image = photo(97, 61)
+    processor = getattr(transformers, f"{family}ImageProcessorPil")(**settings)
+    expected = processor(image, return_tensors="np")["pixel_values"][0]
+    for name in (
+        {"image_processor_type": f"{family}ImageProcessorFast"},
+        {"feature_extractor_type": f"{family}FeatureExtractor"},
+    ):
+        found = encoder({"image_size": list(expected.shape[1:])}, {**settings, **name}).encode([image])
+        np.testing.assert_allclose(found.arrays["pixel_values"][0], expected, atol=1e-3)
+
+
 def test_grey_images_equal_transformers(encoder):
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
@@ -108,6 +130,11 @@ def test_a_size_that_is_not_the_models(encoder):
     ("settings", "message"),
     [
         ({"do_pad": True}, "do_pad"),
+        ({"image_processor_type": "ConvNextFeatureExtractor", "crop_pct": 0.875}, "received crop_pct"),
+        ({"include_top": True}, "received include_top"),
+        ({"rescale_offset": True}, "received rescale_offset"),
+        ({"image_processor_type": "LevitImageProcessor"}, "image_processor_type of ViT, .*'LevitImage"),
+        ({"feature_extractor_type": "LevitFeatureExtractor"}, "feature_extractor_type of ViT, .*'LevitF"),
         ({"size": {"longest_edge": 3}}, "height and width"),
         ({"size": {"shortest_edge": 3, "longest_edge": 3}}, "longest edge"),
         ({"size": 32, "image_mean": [0.5, 0.5]}, "image_mean for 3 channels"),
@@ -140,3 +167,15 @@ def test_an_image_that_would_fill_the_memory_is_refused(encoder):
     Image.new("1", (10_000, 6_000)).save(bomb, "PNG")
     with pytest.raises(DataError, match="received 10000 x 6000"):
         model.encode([bomb.getvalue()])
+
+
+@pytest.mark.parametrize("place", [12, 36, 60])
+def test_a_damaged_image_is_named(place, encoder, tmp_path):
+    """A wrong length in the file makes Pillow raise SyntaxError."""
+    file = tmp_path / "x.png"
+    photo(40, 40).save(file)
+    raw = bytearray(file.read_bytes())
+    raw[place] ^= 0xFF
+    file.write_bytes(raw)
+    with pytest.raises(DataError, match=r"Cannot read an image from '.*x.png' at position 0"):
+        encoder({"image_size": 32}, {"size": 32}).encode([file])

@@ -107,6 +107,7 @@ PRECISE: dict[str, Any] = {"processes": 8, "rounds": 20, "budget_ms_per_round": 
 class Candidate:
     """A model to measure: an artifact's folder, and the runtime that loads it with `options`.
 
+    The option `task` names what the model is for, where its manifest or architecture does not tell.
     `encoded` are its own examples, where its tokenizer differs from the others' (None: the common
     ones); `texts` a JSON file with a list of raw inputs, for shapes of tokens "text". `slowdown` makes
     every answer take longer by this share: what the self-check looks for.

@@ -31,9 +31,11 @@ class RooflineWorker:
     def probe_bf16(self, threads: int) -> float:
         return roofline.probe_bf16(threads)
 
-    def count(self, artifact: str, shapes: list[tuple[int, int]]) -> list[dict[str, Any]] | None:
+    def count(
+        self, artifact: str, shapes: list[tuple[int, int]], task: str | None = None
+    ) -> list[dict[str, Any]] | None:
         """`optkit.bench.work.of`, as JSON."""
-        found = work.of(Artifact.open(artifact), [(batch, tokens) for batch, tokens in shapes])
+        found = work.of(Artifact.open(artifact), [(batch, tokens) for batch, tokens in shapes], task)
         return None if found is None else [asdict(x) for x in found]
 
 

@@ -13,17 +13,20 @@ from optkit.bench.roofline import Work, count, graph_of
 Shapes = Sequence[tuple[int, int]]
 
 
-def of(artifact: Artifact, shapes: Shapes) -> list[Work] | None:
-    """The work of one inference at each batch × tokens; None where nobody can count it."""
+def of(artifact: Artifact, shapes: Shapes, task: str | None = None) -> list[Work] | None:
+    """The work of one inference at each batch × tokens; None where nobody can count it.
+
+    `task` is what a checkpoint is loaded for (None: its architecture tells).
+    """
     if artifact.format == "hf":
-        return of_torch(artifact, shapes)
+        return of_torch(artifact, shapes, task)
     if artifact.format == "openvino":
         return of_openvino(artifact.path, shapes)
     graph = graph_of(artifact.path)
     return None if graph is None else [count(graph, *shape) for shape in shapes]
 
 
-def of_torch(artifact: Artifact, shapes: Shapes) -> list[Work]:
+def of_torch(artifact: Artifact, shapes: Shapes, task: str | None = None) -> list[Work]:
     """What torch's counter of floating-point operations sees; all weights but tables are read once.
 
     The counter does not see into fused attention, so attention is run step by step.
@@ -33,7 +36,7 @@ def of_torch(artifact: Artifact, shapes: Shapes) -> list[Work]:
 
     from optkit.checkpoint import load_model, model_inputs
 
-    model: Any = load_model(artifact)
+    model: Any = load_model(artifact, task)
     model.set_attn_implementation("eager")
     tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     read = sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in tables)

@@ -50,6 +50,7 @@ class Worker:
         self._session: Session | None = None
         self._artifact: Artifact | None = None
         self._task: Task | None = None
+        self._task_name: str | None = None
         self._encoded: EncodedSet | None = None
         self._texts: list[Any] = []
         self._slowdown = 0.0
@@ -70,12 +71,14 @@ class Worker:
     ) -> dict[str, Any]:
         """Open the model. `load_ms` counts from here to a session that can answer, imports included.
 
+        `options` are those of `open_session`, `task` among them.
         `rss_bytes` is resident memory after it. With `slowdown` every timed answer is followed by
         extra work that takes this share of it (`optkit.bench.burden`).
         """
         begun = self._clock()
         self._artifact = Artifact.open(artifact)  # a damaged folder is refused before a runtime is imported
         self._session = self._open(self._artifact, runtime, **options)
+        self._task_name = options.get("task")
         self._slowdown = slowdown
         return {
             "load_ms": (self._clock() - begun) * 1000,
@@ -232,7 +235,7 @@ class Worker:
                 parts = data_batches(encoded.lengths[: len(texts)], batch)
                 self._made[key] = [[texts[i] for i in part] for part in parts]
                 assert self._artifact is not None
-                self._task = open_task(self._artifact)
+                self._task = open_task(self._artifact, self._task_name)
             elif isinstance(tokens, int):
                 self._made[key] = [encoded.of_shape(batch, tokens)]
             else:

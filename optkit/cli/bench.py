@@ -20,12 +20,12 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="A folder to make, for report.json, .md and .html.")] = None,
     shapes: Annotated[str | None, typer.Option(help="Batch x tokens; tokens may be data (own lengths) or text (tokenizer included).")] = None,
     scenario: Annotated[list[str] | None, typer.Option(help="MLPerf scenario: single-stream, multi-stream, offline, server. May be given several times.")] = None,
-    p99_ms: Annotated[float, typer.Option("--p99-ms", help="Latency bound of the server scenario.")] = 100.0,
+    p99_ms: Annotated[float | None, typer.Option("--p99-ms", help="Latency bound of the server scenario. [default: 100]", show_default=False)] = None,
     mlperf: Annotated[bool, typer.Option("--mlperf", help="The scenarios' full minimum duration (10 minutes each) and early stopping.")] = False,
     self_check: Annotated[bool, typer.Option("--self-check", help="Measure the first model against itself: how often is a difference claimed, and is a known slowdown found?")] = False,
     comparisons: Annotated[int, typer.Option(help="Comparisons of --self-check.", min=1)] = 20,
     slowdown: Annotated[str, typer.Option(help="The slowdown that --self-check injects.")] = "5%",
-    split: Annotated[str, typer.Option(help="The split that scores are taken on.")] = "validation",
+    split: Annotated[str | None, typer.Option(help="The split that scores are taken on. [default: validation]", show_default=False)] = None,
     limit: Annotated[int | None, typer.Option(help="Use at most this many examples, drawn over the whole split.", min=1)] = None,
     task: Annotated[str | None, typer.Option(help="What the models are for; default: from their architecture.")] = None,
     metric: Annotated[str | None, typer.Option(help="The task's metric; default: its first.")] = None,
@@ -62,6 +62,26 @@ def bench(
     given = {key: value for key, value in settings.items() if value is not None}
     plan = {**(PRECISE if precise else {}), **given}
     columns = Columns(text_column, pair_column, label_column)
+    if self_check:
+        ignored = {
+            "further models": models[1:],
+            "--names": names,
+            "--out": out,
+            "--scenario": scenario,
+            "--p99-ms": p99_ms is not None,
+            "--mlperf": mlperf,
+            "--split": split,
+            "--limit": limit,
+            "--task": task,
+            "--metric": metric,
+            "--trust-remote-code": trust_remote_code,
+            "--force": force,
+        }
+        if received := [name for name, value in ignored.items() if value]:
+            raise RecipeError(
+                f"Expected --self-check with one model and no scores or report, received {', '.join(received)}.",
+                hint="Leave them out, or leave out --self-check.",
+            )
     with Terminal(quiet=quiet) as terminal:
         if self_check:
             from optkit.self_check import self_check as check
@@ -81,13 +101,13 @@ def bench(
                 models,
                 names=names.split(",") if names else None,
                 data=data,
-                split=split,
+                split=split or "validation",
                 columns=columns,
                 task=task,
                 metric=metric,
                 limit=limit,
                 shapes=shapes.split(",") if shapes else None,
-                scenarios=Scenarios(tuple(scenario or ()), p99_ms, mlperf),
+                scenarios=Scenarios(tuple(scenario or ()), 100.0 if p99_ms is None else p99_ms, mlperf),
                 plan=plan,
                 trust_remote_code=trust_remote_code,
                 out=out,

@@ -26,6 +26,9 @@ def distill(
     seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
     task: Annotated[str | None, typer.Option(help="What the model is for; default: from its architecture.")] = None,
     metric: Annotated[str | None, typer.Option(help="The task's metric, which decides which moment is kept; default: its first.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
+    pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads per process; default: all cores.", min=1)] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
 ) -> None:  # fmt: skip
@@ -76,7 +79,7 @@ def distill(
             final=str(out),
             task=task or infer_task(source),
             data=data,
-            columns=asdict(Columns()),
+            columns=asdict(Columns(text_column, pair_column, label_column)),
             threads=threads,
             trust_remote_code=False,
             metric=metric,

@@ -33,7 +33,8 @@ class TorchSession(Session):
     the model's own choice). `compile` runs it through `torch.compile`; on CUDA with mode
     "reduce-overhead", which records CUDA graphs, one per shape, and shapes are rounded up so that there
     are few. `quantize` (int8, fp8) turns the linear layers to torchao's 8-bit ones, which need
-    `compile` to be fast. Outputs are fp32 in any case.
+    `compile` to be fast. `task` names what the model is for (None: the manifest or the architecture tells).
+    Outputs are fp32 in any case.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class TorchSession(Session):
         attention: str | None = None,
         compile: bool = False,
         quantize: str | None = None,
+        task: str | None = None,
     ) -> None:
         import torch
 
@@ -66,7 +68,7 @@ class TorchSession(Session):
         if threads:
             torch.set_num_threads(threads)
         self._torch, self._where, self._dtype = torch, device, getattr(torch, DTYPES[dtype])
-        model: Any = load_model(artifact, trust_remote_code=trust_remote_code)
+        model: Any = load_model(artifact, task, trust_remote_code)
         if attention is not None:
             model.set_attn_implementation(attention)
         model = model.to(device=device, dtype=self._dtype)

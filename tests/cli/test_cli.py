@@ -317,3 +317,48 @@ def test_sigterm_is_heard_once(monkeypatch):
         cli._terminate()
     assert raised.value.exit_code == 143
     assert heard == [(signal.SIGTERM, signal.SIG_IGN)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("other",), "further models"),
+        (("--names", "a"), "--names"),
+        (("--out", "o", "--force"), "--out, --force"),
+        (("--scenario", "offline"), "--scenario"),
+        (("--p99-ms", "0"), "--p99-ms"),
+        (("--mlperf",), "--mlperf"),
+        (("--split", "validation"), "--split"),
+        (("--limit", "9"), "--limit"),
+        (("--task", "embeddings", "--metric", "pearson"), "--task, --metric"),
+        (("--trust-remote-code",), "--trust-remote-code"),
+    ],
+)
+def test_self_check_refuses_what_it_would_ignore(run, flags, named):
+    code, _, err = run("bench", "model", "--self-check", *flags)
+    assert code == 2
+    assert f"received {named}." in " ".join(err.split())
+    assert "Leave them out" in err
+
+
+def test_distill_hands_its_columns_on(run, checkpoint, monkeypatch, tmp_path):
+    told = {}
+
+    class Child:
+        def __init__(self, *given, **options):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *reason):
+            return False
+
+        def call(self, name, **arguments):
+            told.update(arguments)
+            raise DataError("enough")
+
+    monkeypatch.setattr("optkit.process.Child", Child)
+    columns = ("--text-column", "review", "--pair-column", "other", "--label-column", "stars")
+    run("distill", checkpoint, "--teacher", checkpoint, "--data", "d", "--out", tmp_path / "o", *columns)
+    assert told["columns"] == {"text": "review", "pair": "other", "label": "stars"}

@@ -21,6 +21,13 @@ def feeds(*rows: list[int], width: int | None = None) -> dict[str, np.ndarray]:
     }
 
 
+def test_every_runtime_may_be_told_the_task(tmp_path):
+    with open_session(
+        Artifact.open(write_artifact(tmp_path / "model")), "fake", task="embeddings"
+    ) as session:
+        assert session.infer(feeds([1, 2]))["logits"].shape == (1, 2)
+
+
 def test_any_artifact_opens(tmp_path):
     with open_session(Artifact.open(write_artifact(tmp_path / "model")), "fake", labels=5) as session:
         assert session.infer(feeds([1, 2, 3]))["logits"].shape == (1, 5)

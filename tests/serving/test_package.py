@@ -316,6 +316,7 @@ def test_an_error_of_the_graph_reaches_every_request(triton):
 def test_the_settings_are_plain_json(repository):
     settings = json.loads((repository / "small" / "1" / "settings.json").read_text())
     assert settings["labels"] == ["negative", "positive"]
+    assert settings["truncation_side"] == "right"
 
 
 def _install(wheel: Path, target: Path) -> None:

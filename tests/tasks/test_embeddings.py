@@ -8,8 +8,12 @@ import pytest
 
 import optkit
 from optkit.artifact import Artifact
+from optkit.bench import work
+from optkit.bench.accuracy import load_outputs
+from optkit.bench.worker import Worker
 from optkit.checkpoint import fetch, load_model
 from optkit.errors import CheckpointError, DataError, RecipeError
+from optkit.gate import Gate
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.pooling import MODES, OUTPUT
@@ -259,6 +263,45 @@ def test_compress_bench_and_predict(sentence_folder, pairs, tmp_path):
     np.testing.assert_allclose(json.loads(done.stdout)["vector"], found[0], atol=0.05)
     timed = optkit.benchmark([str(tmp_path / "out")], data=pairs, shapes=["1xdata", "1xtext"], plan=PLAN)
     assert timed.rows[0].verdict != "error"
+
+
+def of_architecture(folder, name):
+    """An encoder whose config.json tells another task, or none."""
+    embedder(folder)
+    config = json.loads((folder / "config.json").read_text()) | {"architectures": [name]}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("architecture", ["BertForMaskedLM", "BertForSequenceClassification"])
+def test_the_task_asked_for_reaches_torch_and_the_whole_way_from_text(architecture, tmp_path):
+    folder = of_architecture(tmp_path / "encoder", architecture)
+    open_task(fetch(folder), "embeddings").encode(TEXTS).save(tmp_path / "examples.npz")
+    (tmp_path / "texts.json").write_text(json.dumps(TEXTS))
+    worker = Worker()
+    worker.load(str(folder), "torch", {"task": "embeddings", "threads": 1})
+    worker.attach(str(tmp_path / "examples.npz"), str(tmp_path / "texts.json"))
+    worker.evaluate(str(tmp_path / "outputs.npz"), 8, 512)
+    assert [v.shape for v in load_outputs(tmp_path / "outputs.npz")[OUTPUT]] == [(32,)] * 4
+    assert len(worker.time(1, "text", 1)) == 4
+    [counted] = work.of(fetch(folder), [(1, 8)], "embeddings")
+    assert counted.operations > 0
+
+
+def test_compress_heeds_the_task_asked_for(pairs, tmp_path):
+    report = optkit.compress(
+        of_architecture(tmp_path / "encoder", "BertForMaskedLM"),
+        optkit.Recipe.of([make("export-onnx", {})], Gate(max_drop=None)),
+        data=pairs,
+        out=tmp_path / "out",
+        task="embeddings",
+        shapes=("1xdata",),
+        rounds=1,
+        processes=1,
+        threads=1,
+    )
+    assert [report.task, report.rows[0].name] == ["embeddings", "torch-fp32"]
+    assert all(row.latency and row.agreement > 0.99 for row in report.rows)
 
 
 PLAN = {"rounds": 1, "processes": 1, "warmup": 0}

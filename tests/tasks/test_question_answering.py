@@ -29,7 +29,9 @@ def table(context, text, start):
 
 
 @pytest.mark.parametrize("place", [1, 2, 30, 57, 58, 150, 299])
-def test_the_answer_is_found_wherever_it_lies(task, place):
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_answer_is_found_wherever_it_lies(task, place, side):
+    task.encoder.truncation_side = side
     words = [WORDS[i % len(WORDS)] for i in range(300)]
     context = " ".join(words)
     start = len(" ".join(words[:place])) + (place > 0)

@@ -46,8 +46,10 @@ def told(task, labelled):
 
 
 @pytest.mark.parametrize("length", [1, 61, 62, 63, 200, 1000])
-def test_every_word_is_answered_once_however_long_the_text(make_task, length):
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_every_word_is_answered_once_however_long_the_text(make_task, length, side):
     task = make_task()
+    task.encoder.truncation_side = side
     words = [WORDS[i % len(WORDS)] for i in range(length)]
     tags = [LABELS[(i + 1) % 3] for i in range(length)]
     labelled = task.read(table([words, ["a"]], [tags, ["O"]]), Columns())

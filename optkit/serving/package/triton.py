@@ -64,6 +64,7 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
             "inputs": [spec.name for spec in inputs],
             "outputs": [spec.name for spec in outputs],
             "max_tokens": task.encoder.max_length,
+            "truncation_side": task.encoder.truncation_side,
             "pad_id": task.encoder.pad_id,
             "prompt": pooling.prompt if pooling else "",
             "lowercase": bool(pooling and pooling.lowercase),

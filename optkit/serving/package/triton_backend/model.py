@@ -18,7 +18,9 @@ class TritonPythonModel:
         self.settings = json.loads((here / "settings.json").read_text(encoding="utf-8"))
         self.tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
         self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(self.settings["max_tokens"])
+        self.tokenizer.enable_truncation(
+            self.settings["max_tokens"], direction=self.settings["truncation_side"]
+        )
         self.labels = self.settings["labels"]
 
     def execute(self, requests):
