@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,9 @@ def quantizable(
     model: Any,
     exclude: tuple[str, ...],
     operators: tuple[str, ...] = ("MatMul", "Gemm"),
-    width: int | None = None,
+    inner: Inner | None = None,
 ) -> list[str]:
-    """Names of the multiplies to quantize; with `width` only those of the feed-forward blocks.
+    """Names of the multiplies to quantize; with `inner` only those of the feed-forward blocks.
 
     Raises RecipeError for an exclusion that is no node.
     """
@@ -89,7 +90,7 @@ def quantizable(
     names = [
         node.name
         for node in matmuls_with_weights(model)
-        if node.op_type in operators and (width is None or _feeds_forward(node, shapes, width))
+        if node.op_type in operators and (inner is None or _feeds_forward(node, shapes, inner))
     ]
     known = {node.name for node in model.graph.node}
     for name in exclude:
@@ -98,17 +99,38 @@ def quantizable(
     return [name for name in names if name not in exclude]
 
 
-def _feeds_forward(node: Any, shapes: dict[str, list[int]], width: int) -> bool:
-    """Whether a weight goes from the hidden size to the inner one, or back, and is no packed projection."""
-    shape = shapes[node.input[1]]
-    return width in shape and shape[0] != shape[1] and not node.name.endswith("kv_MatMul")
+@dataclass(frozen=True)
+class Inner:
+    """The inner `widths` of the feed-forward blocks; `hidden` is the size outside, where it counts."""
+
+    widths: frozenset[int]
+    hidden: int | None = None
 
 
-def inner_width(config: dict[str, Any]) -> int:
-    """The inner width of the feed-forward blocks, from config.json. Raises PassError where it has none."""
+def _feeds_forward(node: Any, shapes: dict[str, list[int]], inner: Inner) -> bool:
+    """Whether a weight goes from the hidden size to an inner one, or back, and is no packed projection."""
+    rows, columns = shapes[node.input[1]]
+    if rows == columns or node.name.endswith("kv_MatMul"):
+        return False
+    hidden = (rows, columns) if inner.hidden is None else (inner.hidden,)
+    return (rows in inner.widths and columns in hidden) or (columns in inner.widths and rows in hidden)
+
+
+def inner_widths(config: dict[str, Any]) -> Inner:
+    """The feed-forward blocks' widths, from config.json. Raises PassError where it has none.
+
+    In a pruned model each layer has its own, and one may be as wide as something else: there the other side
+    must be the hidden size, which may have been cut too.
+    """
+    if pruned := config.get("optkit_pruned"):
+        outside = (
+            pruned.get("hidden"),
+            *(config.get(key) for key in ("hidden_size", "dim", "d_model", "n_embd")),
+        )
+        return Inner(frozenset(pruned["ffn"]) - {0}, next((x for x in outside if isinstance(x, int)), None))
     for key in ("intermediate_size", "hidden_dim", "ffn_dim", "encoder_ffn_dim", "d_ff"):
         if isinstance(config.get(key), int):
-            return config[key]
+            return Inner(frozenset({config[key]}))
     raise PassError(
         "Cannot tell the feed-forward blocks: config.json names no inner width (intermediate_size).",
         hint='Use scope = "all" and exclude nodes by name.',

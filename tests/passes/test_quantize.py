@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from optkit.errors import RecipeError
+from optkit.errors import PassError, RecipeError
 from optkit.passes import calibration, graph, int8_embeddings
 from optkit.passes.base import apply, make
 from optkit.session import infer_all, open_session
@@ -15,6 +15,8 @@ from optkit.session import infer_all, open_session
 #: Per layer the packed projections, the output's and two of the feed-forward block; one more in the last
 #: layer, where the query is of one token; pooler and classifier.
 MATMULS = 2 * 4 + 1 + 2
+#: The products of two feed-forward blocks.
+FFN = ["up", "down", "narrow", "back"]
 
 
 def load(artifact):
@@ -63,6 +65,34 @@ def test_an_excluded_node_stays_float(name, exported, context, tmp_path):
     assert node.op_type in ("MatMul", "Gemm")
     produced = {out for n in model.graph.node for out in n.output}
     assert node.input[1] not in produced, "its weight is still a plain initializer"
+
+
+@pytest.mark.parametrize(
+    ("config", "chosen"),
+    [
+        ({"intermediate_size": 64}, ["up", "down"]),
+        ({"hidden_size": 32, "intermediate_size": 128, "optkit_pruned": {"ffn": [64, 48, 0]}}, FFN),
+        ({"hidden_size": 32, "optkit_pruned": {"ffn": [64, 32]}}, ["up", "down"]),  # one as wide as hidden
+        ({"hidden_size": 99, "optkit_pruned": {"ffn": [64, 48], "hidden": 32}}, FFN),
+        ({"hidden_size": 32, "optkit_pruned": {"ffn": [0, 0]}}, []),
+    ],
+)
+def test_the_feed_forward_blocks_of_pruned_models_are_found(config, chosen):
+    from onnx import helper
+
+    sizes = {"query": (32, 16), "square": (32, 32), "head": (32, 2), "up": (32, 64), "down": (64, 32)}
+    sizes |= {"narrow": (32, 48), "back": (48, 32), "x_qkv_MatMul": (32, 48)}
+    nodes = [helper.make_node("MatMul", ["x", f"{n}_w"], [f"{n}_y"], n) for n in sizes]
+    weights = [numpy_helper.from_array(np.ones(s, np.float32), f"{n}_w") for n, s in sizes.items()]
+    model = helper.make_model(helper.make_graph(nodes, "g", [], [], weights))
+    assert graph.quantizable(model, (), inner=graph.inner_widths(config)) == chosen
+
+
+def test_nothing_to_quantize_is_refused(exported):
+    model = load(exported)
+    step = make("quantize-static", {"exclude": graph.quantizable(model, ())})
+    with pytest.raises(PassError, match="received none"):
+        step.chosen(model, exported)
 
 
 def test_an_exclusion_that_is_no_node_is_refused(exported, context, tmp_path):
