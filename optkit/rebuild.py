@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +13,7 @@ from optkit.errors import CheckpointError
 from optkit.files import staged
 from optkit.passes.base import make
 from optkit.passes.context import make_context
-from optkit.passes.tensorrt import ENGINE_FILE, INSPECTOR_FILE, TensorRT, last_build
+from optkit.passes.tensorrt import ENGINE_FILE, INSPECTOR_FILE, TensorRT, copy_files, last_build
 from optkit.task import open_task
 from optkit.trt.profiles import from_record
 
@@ -40,8 +39,7 @@ def rebuild(
         raise CheckpointError(f"The manifest of {str(path)!r} holds no optimization profiles.")
     final, begun = Path(out or path), time.monotonic()
     with staged(final, force=out is None) as folder:
-        for name in kept:
-            shutil.copyfile(artifact.path / name, folder / name)
+        copy_files(artifact.path, kept, folder)
         context = make_context(open_task(artifact), data, progress=progress)
         notes = tensorrt.build(folder, from_record(step["notes"]["profiles"]), context)
         parent = replace(artifact, manifest={**artifact.manifest, "lineage": artifact.lineage[:-1]})
