@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from optkit.artifact import Artifact, relocated, seal
+from optkit.artifact import REPORTS, Artifact, relocated, seal
 from optkit.data import Data
 from optkit.errors import CheckpointError
 from optkit.files import staged
@@ -26,8 +26,8 @@ def rebuild(
 ) -> Artifact:
     """The same pass with the same fields and profiles, for this GPU and this TensorRT.
 
-    `out` None replaces the folder, once the new one is whole. Raises CheckpointError where `path`
-    is no TensorRT artifact or its graph was changed.
+    `out` None replaces the folder, once the new one is whole; reports stay.
+    Raises CheckpointError where `path` is no TensorRT artifact or its graph was changed.
     """
     artifact = Artifact.open(path)
     step = last_build(artifact)
@@ -39,7 +39,8 @@ def rebuild(
         raise CheckpointError(f"The manifest of {str(path)!r} holds no optimization profiles.")
     final, begun = Path(out or path), time.monotonic()
     with staged(final, force=out is None) as folder:
-        copy_files(artifact.path, kept, folder)
+        reports = [name for name in REPORTS if (artifact.path / name).is_file()]
+        copy_files(artifact.path, [*kept, *reports], folder)
         context = make_context(open_task(artifact), data, progress=progress)
         notes = tensorrt.build(folder, from_record(step["notes"]["profiles"]), context)
         parent = replace(artifact, manifest={**artifact.manifest, "lineage": artifact.lineage[:-1]})

@@ -114,8 +114,11 @@ def test_another_gpu_is_refused_and_build_makes_it_anew(trt, engine, monkeypatch
         open_session(engine)
     assert f"optkit build {engine.path}" in raised.value.hint
     before = engine.lineage[-1]
+    (engine.path / "report.json").write_text("{}")
     made = rebuild(engine.path)
     assert made.path == engine.path
+    assert (engine.path / "report.json").read_text() == "{}"
+    assert "report.json" not in made.manifest["files"]
     assert made.lineage[-1]["notes"]["built_for"]["gpu"] == "Fake L4"
     assert made.lineage[-1]["parameters"] == before["parameters"]
     assert made.lineage[-1]["notes"]["profiles"] == before["notes"]["profiles"]
