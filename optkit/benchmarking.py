@@ -80,7 +80,7 @@ def benchmark(
         found = [open_contestant(text, folder, trust_remote_code) for text in models]
         found = _named(found, names)
         found = [replace(m, options={**m.options, **(options or {}).get(m.name, {})}) for m in found]
-        threads = thread_count((plan or {}).get("threads"))
+        threads = thread_count((plan or {}).get("threads"), (plan or {}).get("cores"))
         wanted = [Shape.parse(s) for s in shapes or _usual(found, data is not None, scenarios)]
         wanted += [SHAPES[name] for name in scenarios.names if name in SHAPES]
         if data is None and not all(shape.fixed for shape in wanted):
