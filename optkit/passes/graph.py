@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,12 @@ MODEL_FILE = "model.onnx"
 FLOAT = 1  # onnx.TensorProto.FLOAT
 #: Above this the protobuf limit of 2 GiB is near, and weights go into a file beside the graph.
 EXTERNAL_BYTES = 1_800_000_000
+#: What lies between the two multiplies of a feed-forward block: bias and activation, fused or not.
+ELEMENTWISE = {
+    *("Add", "Sub", "Mul", "Div", "Pow", "Cast", "Clip", "Identity"),
+    *("Erf", "Tanh", "Sigmoid", "Relu", "Gelu", "Elu", "Swish", "HardSwish"),
+    *("BiasGelu", "FastGelu", "QuickGelu"),
+}
 
 
 def load_graph(folder: Path) -> Any:
@@ -80,17 +85,16 @@ def quantizable(
     model: Any,
     exclude: tuple[str, ...],
     operators: tuple[str, ...] = ("MatMul", "Gemm"),
-    inner: Inner | None = None,
+    among: set[str] | None = None,
 ) -> list[str]:
-    """Names of the multiplies to quantize; with `inner` only those of the feed-forward blocks.
+    """Names of the multiplies to quantize; `among` names the only ones to take, where not all are.
 
     Raises RecipeError for an exclusion that is no node.
     """
-    shapes = {name: list(tensor.dims) for name, tensor in initializers(model).items()}
     names = [
         node.name
         for node in matmuls_with_weights(model)
-        if node.op_type in operators and (inner is None or _feeds_forward(node, shapes, inner))
+        if node.op_type in operators and (among is None or node.name in among)
     ]
     known = {node.name for node in model.graph.node}
     for name in exclude:
@@ -99,38 +103,51 @@ def quantizable(
     return [name for name in names if name not in exclude]
 
 
-@dataclass(frozen=True)
-class Inner:
-    """The inner `widths` of the feed-forward blocks; `hidden` is the size outside, where it counts."""
-
-    widths: frozenset[int]
-    hidden: int | None = None
-
-
-def _feeds_forward(node: Any, shapes: dict[str, list[int]], inner: Inner) -> bool:
-    """Whether a weight goes from the hidden size to an inner one, or back, and is no packed projection."""
-    rows, columns = shapes[node.input[1]]
-    if rows == columns or node.name.endswith("kv_MatMul"):
-        return False
-    hidden = (rows, columns) if inner.hidden is None else (inner.hidden,)
-    return (rows in inner.widths and columns in hidden) or (columns in inner.widths and rows in hidden)
-
-
-def inner_widths(config: dict[str, Any]) -> Inner:
-    """The feed-forward blocks' widths, from config.json. Raises PassError where it has none.
-
-    In a pruned model each layer has its own, and one may be as wide as something else: there the other side
-    must be the hidden size, which may have been cut too.
-    """
+def feed_forward(model: Any, config: dict[str, Any]) -> set[str]:
+    """Names of the feed-forward blocks' multiplies. PassError where config.json tells no width."""
     if pruned := config.get("optkit_pruned"):
-        outside = (
-            pruned.get("hidden"),
-            *(config.get(key) for key in ("hidden_size", "dim", "d_model", "n_embd")),
-        )
-        return Inner(frozenset(pruned["ffn"]) - {0}, next((x for x in outside if isinstance(x, int)), None))
+        return _of_pruned(model, pruned, config)
+    sizes, width = {name: list(t.dims) for name, t in initializers(model).items()}, inner_width(config)
+    shapes = {node.name: sizes[node.input[1]] for node in matmuls_with_weights(model)}
+    packed = {name for name in shapes if name.endswith("kv_MatMul")}
+    return {
+        name for name, (rows, columns) in shapes.items() if width in (rows, columns) and rows != columns
+    } - packed
+
+
+def _of_pruned(model: Any, pruned: dict[str, Any], config: dict[str, Any]) -> set[str]:
+    """The same where each layer has a width of its own, which may be that of something else too.
+
+    Two multiplies with nothing between them but an activation, from the hidden size, which may have been
+    cut as well, to the inner one and back.
+    """
+    outside = (
+        pruned.get("hidden"),
+        *(config.get(key) for key in ("hidden_size", "dim", "d_model", "n_embd")),
+    )
+    hidden = next((size for size in outside if size), 0)
+    wanted = [sorted((hidden, width)) for width in pruned["ffn"]]
+    sizes = {name: sorted(tensor.dims) for name, tensor in initializers(model).items()}
+    fitting = {n.output[0]: n for n in matmuls_with_weights(model) if sizes[n.input[1]] in wanted}
+    makers, found = producers(model), set()
+    for second in fitting.values():
+        behind, seen = [second.input[0]], set()
+        while behind:
+            name = behind.pop()
+            first = fitting.get(name)
+            if first is not None and sizes[first.input[1]] == sizes[second.input[1]]:
+                found |= {first.name, second.name}
+            elif name not in seen and name in makers and makers[name].op_type in ELEMENTWISE:
+                behind += makers[name].input
+            seen.add(name)
+    return found
+
+
+def inner_width(config: dict[str, Any]) -> int:
+    """The inner width of the feed-forward blocks, from config.json. Raises PassError where it has none."""
     for key in ("intermediate_size", "hidden_dim", "ffn_dim", "encoder_ffn_dim", "d_ff"):
         if isinstance(config.get(key), int):
-            return Inner(frozenset({config[key]}))
+            return config[key]
     raise PassError(
         "Cannot tell the feed-forward blocks: config.json names no inner width (intermediate_size).",
         hint='Use scope = "all" and exclude nodes by name.',

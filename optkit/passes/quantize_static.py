@@ -84,10 +84,10 @@ class QuantizeStatic(Pass):
 
     def chosen(self, model: Any, source: Artifact) -> list[str]:
         """Names of the multiplies that become INT8. Raises PassError where there are none."""
-        inner = graph.inner_widths(source.config) if self.scope == "ffn" else None
-        found = graph.quantizable(model, self.exclude, self.operators, inner)
+        among = graph.feed_forward(model, source.config) if self.scope == "ffn" else None
+        found = graph.quantizable(model, self.exclude, self.operators, among)
         if not found:  # an empty list would mean all of them to the quantizer
-            where = "in the feed-forward blocks" if inner else "of this graph"
+            where = "in the feed-forward blocks" if self.scope == "ffn" else "of this graph"
             raise PassError(
                 f"Expected multiplies with constant weights to quantize {where}, received none.",
                 hint='Use scope = "all", or exclude fewer nodes.',
