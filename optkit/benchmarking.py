@@ -111,9 +111,7 @@ def benchmark(
         environment={
             **describe(threads),
             "versions": library_versions(),
-            "measured_with": {
-                k: v for k, v in asdict(settings).items() if k not in ("shapes", "seed", "timeout_s")
-            },
+            "measured_with": settings.record(),
             "peaks": asdict(run.peaks) if run.peaks else None,
             "noise": run.noise,
         },
