@@ -81,7 +81,7 @@ def benchmark(
         found = _named(found, names)
         named = {"task": task} if task else {}
         found = [replace(m, options={**m.options, **named, **(options or {}).get(m.name, {})}) for m in found]
-        threads = thread_count((plan or {}).get("threads"))
+        threads = thread_count((plan or {}).get("threads"), (plan or {}).get("cores"))
         wanted = [Shape.parse(s) for s in shapes or _usual(found, data is not None, scenarios)]
         wanted += [SHAPES[name] for name in scenarios.names if name in SHAPES]
         if data is None and not all(shape.fixed for shape in wanted):
@@ -112,9 +112,7 @@ def benchmark(
         environment={
             **describe(threads),
             "versions": library_versions(),
-            "measured_with": {
-                k: v for k, v in asdict(settings).items() if k not in ("shapes", "seed", "timeout_s")
-            },
+            "measured_with": settings.record(),
             "peaks": asdict(run.peaks) if run.peaks else None,
             "noise": run.noise,
         },

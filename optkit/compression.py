@@ -164,6 +164,7 @@ def conclude(
         environment={
             **describe(threads),
             "versions": library_versions(),
+            "measured_with": run.evaluator.plan.record(),
             "peaks": asdict(run.peaks) if run.peaks else None,
             "noise": run.noise,
             **({"gpu": gpu.record(), "transfers": "included"} if gpu else {}),

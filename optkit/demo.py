@@ -6,16 +6,16 @@ the standard library's docstrings. A few epochs of fine-tuning, then `compress` 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from importlib import util
 from pathlib import Path
 from typing import Any
 
+from optkit.artifact import MANIFEST
 from optkit.compression import compress
-from optkit.demo_data import write_docstrings
+from optkit.demo_data import is_docstrings, write_docstrings
 from optkit.errors import MissingDependency, OutputError
-from optkit.files import read_json
+from optkit.files import read_json, staged
 from optkit.process import Child
 from optkit.recipe import Recipe
 from optkit.report.model import Report
@@ -32,23 +32,26 @@ def demo(
 ) -> Report:
     """Fine-tune, compress to INT8 and report, in under five minutes on two cores.
 
-    Leaves `out`-data, `out`-fp32 (the checkpoint) and `out` (the INT8 artifact with its report).
-    Raises MissingDependency where the encoder's package is not installed, OutputError where `out`
-    holds anything but an earlier demo's result.
+    Leaves `out`-data, `out`-fp32 (the checkpoint) and `out` (the INT8 artifact with its report). What an
+    earlier demo left in the first two is used again. Raises MissingDependency where the encoder's
+    package is not installed, OutputError where one of the three holds anything but a demo's own.
     """
     listen = listener or (lambda event: None)
     out = Path(out)
-    _refuse_what_is_no_demo(out)
     data, checkpoint = out.with_name(f"{out.name}-data"), out.with_name(f"{out.name}-fp32")
-    if not checkpoint.exists():
+    for folder, ours in ((out, _is_result), (data, is_docstrings), (checkpoint, _is_checkpoint)):
+        _refuse_what_is_no_demo(folder, ours)
+    if _is_absent(data):
         listen({"event": "step", "name": "docstrings of the standard library", "index": 0, "total": 0})
-        counts = write_docstrings(data)
+        with staged(data) as folder:
+            counts = write_docstrings(folder)
         listen(
             {
                 "event": "note",
                 "text": f"{counts['train']} docstrings to train on, {counts['validation']} to validate",
             }
         )
+    if _is_absent(checkpoint):
         listen({"event": "step", "name": "fine-tuning all-MiniLM-L6-v2", "index": 0, "total": 0})
         with Child("optkit.training.worker") as child:
             child.call(
@@ -61,20 +64,39 @@ def demo(
                 columns={},
                 force=False,
             )
-    if out.exists():
-        shutil.rmtree(out)
-    return compress(checkpoint, Recipe.int8(), data=data, out=out, listener=listener, command=COMMAND)
+    return compress(
+        checkpoint, Recipe.int8(), data=data, out=out, force=True, listener=listener, command=COMMAND
+    )
 
 
-def _refuse_what_is_no_demo(out: Path) -> None:
-    """The demo replaces `out`, so that may only be a demo's own earlier result."""
-    report = out / "report.json"
-    ours = report.is_file() and read_json(report, OutputError).get("command") == COMMAND
-    if out.exists() and not ours and not (out.is_dir() and not any(out.iterdir())):
+def _refuse_what_is_no_demo(folder: Path, ours: Callable[[Path], bool]) -> None:
+    """The demo replaces or uses what lies there, so that may only be an earlier demo's."""
+    if not _is_absent(folder) and not ours(folder):
         raise OutputError(
-            f"Expected a new folder or an earlier demo's, received {str(out)!r}, which holds something else.",
+            f"Expected a new folder or an earlier demo's, received {str(folder)!r}, "
+            "which holds something else.",
             hint="Give another --out.",
         )
+
+
+def _is_absent(folder: Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def _is_result(folder: Path) -> bool:
+    report = folder / "report.json"
+    return report.is_file() and read_json(report, OutputError).get("command") == COMMAND
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether it is the demo's encoder, fine-tuned on the demo's data."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return False
+    lineage = read_json(manifest, OutputError).get("lineage") or [{}]
+    given = lineage[-1].get("parameters") or {}
+    model, data = Path(str(given.get("model"))), Path(str(given.get("data")))
+    return model.parent.name == ENCODER_PACKAGE and data.name == f"{folder.name.removesuffix('-fp32')}-data"
 
 
 def encoder_folder() -> Path:

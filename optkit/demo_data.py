@@ -50,6 +50,7 @@ AREAS: dict[str, tuple[str, ...]] = {
 
 #: Enough to learn the areas from, and few enough for a demo on two cores.
 MOST = 2000
+SPLITS = ("train", "validation", "test")
 
 
 def write_docstrings(folder: Path, seed: int = 0) -> dict[str, int]:
@@ -71,6 +72,20 @@ def write_docstrings(folder: Path, seed: int = 0) -> dict[str, int]:
         lines = (json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in part)
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return {name: len(part) for name, part in parts.items()}
+
+
+def is_docstrings(folder: Path) -> bool:
+    """Whether `folder` holds what `write_docstrings` wrote, and nothing else."""
+    if not folder.is_dir() or {file.name for file in folder.iterdir()} != {f"{s}.jsonl" for s in SPLITS}:
+        return False
+    try:
+        texts = [(folder / f"{split}.jsonl").read_text(encoding="utf-8") for split in SPLITS]
+        rows = [json.loads(line) for text in texts for line in text.split("\n") if line]
+    except ValueError:
+        return False
+    return all(
+        isinstance(row, dict) and set(row) == {"text", "label"} and row["label"] in AREAS for row in rows
+    )
 
 
 def docstrings() -> Iterator[tuple[str, str]]:

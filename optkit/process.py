@@ -26,7 +26,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from optkit.errors import OptkitError, WorkerError, by_name
+from optkit.errors import MissingDependency, OptkitError, WorkerError, by_name
 
 _BOOT = "import sys; from optkit.process import run; run(sys.argv[1])"
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
@@ -161,7 +161,14 @@ def run(module: str) -> None:
         channel.write(json.dumps(message) + "\n")
         channel.flush()
 
-    service = import_module(module).serve()
+    try:
+        service = import_module(module).serve()
+    except ModuleNotFoundError as error:
+        if not MissingDependency.behind(error):
+            raise
+        sys.stdin.readline()
+        send({"error": _described(error)})  # the answer to the first call
+        return
     service.emit = lambda **event: send({"event": "progress", **event})
     for line in sys.stdin:
         request = json.loads(line)
@@ -173,6 +180,7 @@ def run(module: str) -> None:
 
 def _described(error: Exception) -> dict[str, str | None]:
     """An exception as the parent raises it again: our own classes as they are, others by their cause."""
+    error = MissingDependency.behind(error) or error
     if isinstance(error, OptkitError):
         return {"class": type(error).__name__, "message": str(error), "hint": error.hint}
     if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:

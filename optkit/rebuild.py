@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from optkit.artifact import Artifact, relocated, seal
+from optkit.artifact import REPORTS, Artifact, relocated, seal
 from optkit.data import Data
 from optkit.errors import CheckpointError
 from optkit.files import staged
 from optkit.passes.base import make
 from optkit.passes.context import make_context
-from optkit.passes.tensorrt import ENGINE_FILE, INSPECTOR_FILE, TensorRT, last_build
+from optkit.passes.tensorrt import ENGINE_FILE, INSPECTOR_FILE, TensorRT, copy_files, last_build
 from optkit.task import open_task
 from optkit.trt.profiles import from_record
 
@@ -27,8 +26,8 @@ def rebuild(
 ) -> Artifact:
     """The same pass with the same fields and profiles, for this GPU and this TensorRT.
 
-    `out` None replaces the folder, once the new one is whole. Raises CheckpointError where `path`
-    is no TensorRT artifact or its graph was changed.
+    `out` None replaces the folder, once the new one is whole; reports stay.
+    Raises CheckpointError where `path` is no TensorRT artifact or its graph was changed.
     """
     artifact = Artifact.open(path)
     step = last_build(artifact)
@@ -40,8 +39,8 @@ def rebuild(
         raise CheckpointError(f"The manifest of {str(path)!r} holds no optimization profiles.")
     final, begun = Path(out or path), time.monotonic()
     with staged(final, force=out is None) as folder:
-        for name in kept:
-            shutil.copyfile(artifact.path / name, folder / name)
+        reports = [name for name in REPORTS if (artifact.path / name).is_file()]
+        copy_files(artifact.path, [*kept, *reports], folder)
         context = make_context(open_task(artifact), data, progress=progress)
         notes = tensorrt.build(folder, from_record(step["notes"]["profiles"]), context)
         parent = replace(artifact, manifest={**artifact.manifest, "lineage": artifact.lineage[:-1]})

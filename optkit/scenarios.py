@@ -82,6 +82,8 @@ def _of_samples(name: str, measured: Measured, full: bool, examples: int) -> Sce
         answered = min(examples, ALL_EXAMPLES) * len(samples)
         valid = seconds >= rules.MIN_SECONDS and answered >= min(rules.MIN_OFFLINE, examples)
         note = f"batches of {measured.offline_batch}, by length"
+        if examples > ALL_EXAMPLES:
+            note += f"; {ALL_EXAMPLES:,} of {examples:,} examples, at even quantiles of length, stand for all"
         return Scenario(
             name,
             "examples per second",

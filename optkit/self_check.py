@@ -12,6 +12,7 @@ from statistics import fmean, geometric_mean
 from typing import Any
 
 from optkit.artifact import Artifact
+from optkit.bench.environment import thread_count
 from optkit.bench.latency import Spawn, measure, speedup
 from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.stats import Ratio, difference_shown
@@ -128,7 +129,9 @@ def self_check(
     """
     listen = listener or (lambda event: None)
     measured_at = Shape.parse(shape or "1x32")
-    settings = Plan(**{"shapes": (measured_at,), **(plan or {})})
+    given = plan or {}
+    threads = thread_count(given.get("threads"), given.get("cores"))
+    settings = Plan(**{"shapes": (measured_at,), **given, "threads": threads})
     result = SelfCheck(slowdown, str(measured_at), settings.processes, settings.rounds, tuple(done))
     with tempfile.TemporaryDirectory(prefix="optkit-bench-") as scratch:
         contestant = open_contestant(model, Path(scratch))

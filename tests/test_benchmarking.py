@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from optkit.artifact import MANIFEST, Artifact
-from optkit.bench.scenarios import SCENARIOS
+from optkit.bench.latency import Measured
+from optkit.bench.scenarios import SCENARIOS, SHAPES
 from optkit.benchmarking import benchmark
 from optkit.checkpoint import fetch
 from optkit.contestants import open_contestant, synthetic
@@ -19,7 +20,7 @@ from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.report.model import Report, render
 from optkit.runtimes.fake import FakeSession
-from optkit.scenarios import Scenarios
+from optkit.scenarios import Scenarios, _of_samples
 from optkit.self_check import self_check, share_interval
 from optkit.task import open_task
 from tests.bench.fakes import Pool
@@ -89,6 +90,14 @@ def test_scenarios_are_in_the_report_and_in_every_rendering(report):
         assert offline.value == pytest.approx(offline.queries / offline.seconds, rel=0.2)
     assert "single-stream" in render(found, "markdown")
     assert "single-stream" in render(found, "html")
+
+
+@pytest.mark.parametrize(("examples", "answered"), [(40, 40), (1000, 1000), (5000, 1000)])
+def test_offline_says_what_stands_for_a_large_split(examples, answered):
+    measured = Measured("x", samples={SHAPES["offline"]: [[[1000.0]]]}, offline_batch=8)
+    found = _of_samples("offline", measured, False, examples)
+    assert (found.queries, found.value) == (answered, answered)
+    assert ("1,000 of 5,000 examples" in found.notes) is (examples > answered)
 
 
 def test_the_reports_are_written_and_load_again(report):

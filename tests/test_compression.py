@@ -91,6 +91,7 @@ def test_the_report_holds_what_the_issue_asks_for(finished):
     assert render(Report.from_dict(stored), "json") == text
     assert {"schema", "task", "metric", "data", "target", "environment", "rows", "chosen"} <= set(stored)
     assert stored["data"]["examples"] == 40
+    assert stored["environment"]["measured_with"]["threads"] == stored["environment"]["threads"]
     assert len(stored["data"]["sha256"]) == 64
     for row in stored["rows"]:
         assert row["size_bytes"] > 0

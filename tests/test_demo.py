@@ -6,8 +6,10 @@ from collections import Counter
 import pytest
 
 import optkit.demo as module
+from optkit.artifact import MANIFEST
 from optkit.demo_data import AREAS, write_docstrings
 from optkit.errors import MissingDependency, OutputError
+from optkit.files import write_json
 
 
 def test_docstrings_are_labelled_text_in_three_disjoint_splits(tmp_path):
@@ -41,6 +43,40 @@ def test_the_demo_never_replaces_what_it_did_not_make(tmp_path, command):
     with pytest.raises(OutputError, match="holds something else"):
         module.demo(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "ten years"
+
+
+@pytest.mark.parametrize("part", ["data", "fp32"])
+def test_the_folders_beside_it_are_not_touched_either(tmp_path, part):
+    theirs = tmp_path / f"x-{part}"
+    theirs.mkdir()
+    for split in ("train", "validation", "test"):
+        (theirs / f"{split}.jsonl").write_text(json.dumps({"text": "mine", "label": "good"}))
+    with pytest.raises(OutputError, match=f"x-{part}.*holds something else"):
+        module.demo(tmp_path / "x")
+    assert [p.name for p in tmp_path.iterdir()] == [f"x-{part}"]
+    assert "mine" in (theirs / "train.jsonl").read_text()
+
+
+def test_a_demo_that_was_cut_short_goes_on(tmp_path, monkeypatch):
+    """The data and the checkpoint are used again, and the earlier result stays until there is a new one."""
+    out, data, checkpoint = (tmp_path / name for name in ("x", "x-data", "x-fp32"))
+    write_docstrings(data)
+    for folder in (out, checkpoint):
+        folder.mkdir()
+    given = {"model": f"/site-packages/{module.ENCODER_PACKAGE}/model", "data": str(data)}
+    write_json(checkpoint / MANIFEST, {"lineage": [{"pass": "finetune", "parameters": given}]})
+    write_json(out / "report.json", {"command": module.COMMAND})
+    calls = []
+
+    def compress(source, recipe, **options):
+        assert (out / "report.json").exists()
+        calls.append((source, options["data"], options["out"], options["force"]))
+
+    monkeypatch.setattr(module, "compress", compress)
+    monkeypatch.setattr(module, "write_docstrings", None)
+    monkeypatch.setattr(module, "Child", None)
+    module.demo(out)
+    assert calls == [(checkpoint, data, out, True)]
 
 
 def test_a_missing_encoder_names_its_extra(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,29 @@ def test_a_class_is_found_by_its_name(cls):
 
 def test_a_missing_package_names_its_extra():
     assert "optkit[openvino]" in MissingDependency.of("openvino", "openvino").hint
+
+
+def test_an_import_that_failed_names_its_extra():
+    found = MissingDependency.behind(ModuleNotFoundError("none", name="onnx.helper"))
+    assert "'onnx'" in str(found)
+    assert "optkit[compress]" in found.hint
+    for error in (
+        ModuleNotFoundError("none", name="optkit.x"),
+        ModuleNotFoundError("none"),
+        KeyError("onnx"),
+    ):
+        assert MissingDependency.behind(error) is None
+
+
+def test_every_package_of_an_extra_is_known():
+    file = Path(__file__).parents[1] / "pyproject.toml"
+    extras = tomllib.loads(file.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    imported = {"scikit-learn": "sklearn", "pillow": "PIL", "cuda-bindings": "cuda"}
+    assert set(errors.EXTRAS) == set(extras) - {"gpu", "dev"}  # onnxruntime is in the base, in its CPU form
+    for extra, packages in errors.EXTRAS.items():
+        names = [re.match(r"[\w-]+", line).group() for line in extras[extra]]
+        wanted = {imported.get(name, name.replace("-", "_")) for name in names if name != "optkit"}
+        assert wanted <= set(packages)
 
 
 def test_the_nearest_name_or_all_names():

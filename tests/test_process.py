@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from optkit.errors import DataError, OutputError, WorkerError
+from optkit.errors import DataError, MissingDependency, OutputError, WorkerError
 from optkit.process import Child
 
 
@@ -29,6 +29,9 @@ class Service:
 
     def bug(self):
         return {}["missing"]
+
+    def lack(self):
+        raise ModuleNotFoundError("No module named 'onnx'", name="onnx")
 
     def die(self):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -86,6 +89,20 @@ def test_an_error_keeps_its_class_and_hint(child):
 def test_a_bug_in_the_child_is_a_worker_error(child):
     with pytest.raises(WorkerError, match="KeyError"):
         child.call("bug")
+
+
+def test_a_missing_package_names_its_extra(child):
+    with pytest.raises(MissingDependency, match="'onnx'") as raised:
+        child.call("lack")
+    assert "optkit[compress]" in raised.value.hint
+
+
+def test_a_child_whose_module_lacks_a_package_names_its_extra(tmp_path, monkeypatch):
+    (tmp_path / "lacking.py").write_text("raise ModuleNotFoundError('none', name='torch')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with Child("lacking") as child:
+        with pytest.raises(MissingDependency, match="'torch'"):
+            child.call("add", a=1, b=2)
 
 
 def test_out_of_memory_says_so(child):

@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,17 @@ def cpu_limit() -> float | None:
     return int(quota) / int(period)
 
 
-def thread_count(asked: int | None) -> int:
-    """`asked`, or one thread per usable core. RecipeError above that: threads would wait for each other."""
-    cores = usable_cores()
+def thread_count(asked: int | None, among: Collection[int] | None = None) -> int:
+    """`asked`, or one thread per usable core; `among` names the only ones to run on, where not all are.
+
+    Raises RecipeError for more: threads would wait for each other.
+    """
+    cores = usable_cores() if among is None else min(usable_cores(), len(among))
     if asked is not None and asked > cores:
-        raise RecipeError(f"Expected at most {cores} threads, one per usable core, received {asked}.")
+        raise RecipeError(
+            f"Expected at most {cores} threads, one per usable core, received {asked}.",
+            hint="Give fewer --threads." if among is None else "Give fewer --threads, or more --cores.",
+        )
     return asked or cores
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from optkit.errors import RecipeError
@@ -13,7 +13,7 @@ KINDS = {
     "data": "the data's own lengths",
     "text": "text in, answers out, tokenizer included",
     "stream": "the data in random order, as it would arrive",
-    "all": "the whole data set, in the best batch size found",
+    "all": "the data set (at most 1,000 of it), in the best batch size found",
 }
 
 
@@ -97,6 +97,10 @@ class Plan:
         for name in ("budget_ms_per_round", "timeout_s"):
             if not getattr(self, name) > 0:
                 raise RecipeError(f"Expected {name} to be above 0, received {getattr(self, name)}.")
+
+    def record(self) -> dict[str, Any]:
+        """What a report says of how it was measured; its rows tell the shapes."""
+        return {k: v for k, v in asdict(self).items() if k not in ("shapes", "seed", "timeout_s")}
 
 
 #: Fields of a plan that sees differences of 5% (benchmarks/aa.py): more processes, more and shorter visits.

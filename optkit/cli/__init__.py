@@ -28,7 +28,7 @@ from optkit.cli import (
     serve,
     tune,
 )
-from optkit.errors import Interrupted, OptkitError
+from optkit.errors import Interrupted, MissingDependency, OptkitError
 
 app = typer.Typer(
     name="optkit",
@@ -104,7 +104,9 @@ def fail(error: OptkitError | Interrupted) -> int:
 
 
 def _other(error: Exception) -> int:
-    """Typer's own errors keep their messages; anything else is a bug of ours, and says so."""
+    """Typer's own errors keep their messages, an absent package names its extra; else it is a bug of ours."""
+    if absent := MissingDependency.behind(error):
+        return fail(absent)
     if hasattr(error, "show") and hasattr(error, "exit_code"):
         error.show()
         return error.exit_code

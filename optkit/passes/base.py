@@ -87,8 +87,8 @@ class Pass(ABC):
         """The first line of the docstring."""
         return inspect.getdoc(cls).splitlines()[0]  # type: ignore[union-attr]
 
-    def made_precision(self) -> str | None:
-        """Precision of the result, where it follows from the fields; None: that of the source."""
+    def made_precision(self, source: Artifact) -> str | None:
+        """Precision of what is made from `source`; None: the source's own."""
         return self.precision
 
     def runtime_options(self) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Ar
                 "seconds": round(time.monotonic() - begun, 3),
             },
             format=step.produces,
-            precision=step.made_precision() or source.precision,
+            precision=step.made_precision(source) or source.precision,
             task=context.task.name,
             runtime={"name": step.runtime, "options": step.runtime_options()} if step.runtime else None,
         )

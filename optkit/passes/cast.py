@@ -39,6 +39,10 @@ class _Cast(Pass):
     def kind(self) -> str:
         """fp16 or bf16."""
 
+    def made_precision(self, source: Artifact) -> str | None:
+        """A quantized graph stays one: only what was left in float is cast."""
+        return None if source.precision in ("int8", "fp8") else self.precision
+
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         model = graph.load_graph(source.path)
         notes: dict[str, Any] = make_masks_finite(model)

@@ -17,6 +17,12 @@ MODEL_FILE = "model.onnx"
 FLOAT = 1  # onnx.TensorProto.FLOAT
 #: Above this the protobuf limit of 2 GiB is near, and weights go into a file beside the graph.
 EXTERNAL_BYTES = 1_800_000_000
+#: What lies between the two multiplies of a feed-forward block: bias and activation, fused or not.
+ELEMENTWISE = {
+    *("Add", "Sub", "Mul", "Div", "Pow", "Cast", "Clip", "Identity"),
+    *("Erf", "Tanh", "Sigmoid", "Relu", "Gelu", "Elu", "Swish", "HardSwish"),
+    *("BiasGelu", "FastGelu", "QuickGelu"),
+}
 
 
 def load_graph(folder: Path) -> Any:
@@ -79,17 +85,16 @@ def quantizable(
     model: Any,
     exclude: tuple[str, ...],
     operators: tuple[str, ...] = ("MatMul", "Gemm"),
-    width: int | None = None,
+    among: set[str] | None = None,
 ) -> list[str]:
-    """Names of the multiplies to quantize; with `width` only those of the feed-forward blocks.
+    """Names of the multiplies to quantize; `among` names the only ones to take, where not all are.
 
     Raises RecipeError for an exclusion that is no node.
     """
-    shapes = {name: list(tensor.dims) for name, tensor in initializers(model).items()}
     names = [
         node.name
         for node in matmuls_with_weights(model)
-        if node.op_type in operators and (width is None or _feeds_forward(node, shapes, width))
+        if node.op_type in operators and (among is None or node.name in among)
     ]
     known = {node.name for node in model.graph.node}
     for name in exclude:
@@ -98,10 +103,44 @@ def quantizable(
     return [name for name in names if name not in exclude]
 
 
-def _feeds_forward(node: Any, shapes: dict[str, list[int]], width: int) -> bool:
-    """Whether a weight goes from the hidden size to the inner one, or back, and is no packed projection."""
-    shape = shapes[node.input[1]]
-    return width in shape and shape[0] != shape[1] and not node.name.endswith("kv_MatMul")
+def feed_forward(model: Any, config: dict[str, Any]) -> set[str]:
+    """Names of the feed-forward blocks' multiplies. PassError where config.json tells no width."""
+    if pruned := config.get("optkit_pruned"):
+        return _of_pruned(model, pruned, config)
+    sizes, width = {name: list(t.dims) for name, t in initializers(model).items()}, inner_width(config)
+    shapes = {node.name: sizes[node.input[1]] for node in matmuls_with_weights(model)}
+    packed = {name for name in shapes if name.endswith("kv_MatMul")}
+    return {
+        name for name, (rows, columns) in shapes.items() if width in (rows, columns) and rows != columns
+    } - packed
+
+
+def _of_pruned(model: Any, pruned: dict[str, Any], config: dict[str, Any]) -> set[str]:
+    """The same where each layer has a width of its own, which may be that of something else too.
+
+    Two multiplies with nothing between them but an activation, from the hidden size, which may have been
+    cut as well, to the inner one and back.
+    """
+    outside = (
+        pruned.get("hidden"),
+        *(config.get(key) for key in ("hidden_size", "dim", "d_model", "n_embd")),
+    )
+    hidden = next((size for size in outside if size), 0)
+    wanted = [sorted((hidden, width)) for width in pruned["ffn"]]
+    sizes = {name: sorted(tensor.dims) for name, tensor in initializers(model).items()}
+    fitting = {n.output[0]: n for n in matmuls_with_weights(model) if sizes[n.input[1]] in wanted}
+    makers, found = producers(model), set()
+    for second in fitting.values():
+        behind, seen = [second.input[0]], set()
+        while behind:
+            name = behind.pop()
+            first = fitting.get(name)
+            if first is not None and sizes[first.input[1]] == sizes[second.input[1]]:
+                found |= {first.name, second.name}
+            elif name not in seen and name in makers and makers[name].op_type in ELEMENTWISE:
+                behind += makers[name].input
+            seen.add(name)
+    return found
 
 
 def inner_width(config: dict[str, Any]) -> int:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact, copy_side_files
+from optkit.errors import PassError
 from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.bias_correction import correct_biases
@@ -82,9 +83,16 @@ class QuantizeStatic(Pass):
         }
 
     def chosen(self, model: Any, source: Artifact) -> list[str]:
-        """Names of the multiplies that become INT8."""
-        width = graph.inner_width(source.config) if self.scope == "ffn" else None
-        return graph.quantizable(model, self.exclude, self.operators, width)
+        """Names of the multiplies that become INT8. Raises PassError where there are none."""
+        among = graph.feed_forward(model, source.config) if self.scope == "ffn" else None
+        found = graph.quantizable(model, self.exclude, self.operators, among)
+        if not found:  # an empty list would mean all of them to the quantizer
+            where = "in the feed-forward blocks" if self.scope == "ffn" else "of this graph"
+            raise PassError(
+                f"Expected multiplies with constant weights to quantize {where}, received none.",
+                hint='Use scope = "all", or exclude fewer nodes.',
+            )
+        return found
 
     def _with_qdq(self, model: Any, chosen: list[str], ranges: dict[str, Range]) -> Any:
         """`model`, which is used up, with Q/DQ pairs around the inputs of the multiplies `chosen`."""

@@ -58,7 +58,7 @@ class QuantizeTensorRT(Pass):
     def name(cls) -> str:
         return "quantize-tensorrt"
 
-    def made_precision(self) -> str | None:
+    def made_precision(self, source: Artifact) -> str | None:
         return self.kind
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:

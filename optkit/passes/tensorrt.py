@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -60,9 +61,8 @@ class TensorRT(Pass):
         lengths = context.encoded("train", self.samples).lengths
         batch_opt = min(self.batch_opt, self.batch_max)
         planned = plan(lengths, _longest(source), self.profiles, (1, batch_opt, self.batch_max))
-        for file in source.path.iterdir():
-            if file.name in source.manifest["files"]:
-                shutil.copyfile(file, out / file.name)
+        source.verify()
+        copy_files(source.path, source.manifest["files"], out)
         return self.build(out, planned, context)
 
     def build(self, folder: Path, profiles: list[Profile], context: PassContext) -> dict[str, Any]:
@@ -133,6 +133,13 @@ def _keep(file: Path, cache: bytes) -> None:
         temporary.replace(file)
     except OSError:
         return
+
+
+def copy_files(source: Path, names: Iterable[str], target: Path) -> None:
+    """Copy the files `names`, such as model.onnx or 1_Pooling/config.json, from one folder to another."""
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)
 
 
 def last_build(artifact: Artifact) -> dict[str, Any]:

@@ -77,6 +77,14 @@ def test_threads_are_one_per_core_unless_fewer_are_asked_for():
         thread_count(999)
 
 
+def test_threads_are_no_more_than_the_cores_that_all_models_run_on():
+    assert thread_count(None, among=(0,)) == 1
+    assert thread_count(None, among=range(999)) == usable_cores()
+    with pytest.raises(RecipeError, match="at most 1 threads.*received 2") as raised:
+        thread_count(2, among=(0,))
+    assert "--cores" in raised.value.hint
+
+
 @pytest.mark.parametrize(
     ("files", "limit"),
     [

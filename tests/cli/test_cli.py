@@ -165,6 +165,16 @@ def test_every_error_has_its_exit_code(run, fake_compress, error, code):
         assert "bug in optkit" in err
 
 
+def test_a_missing_package_names_its_extra(run, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnx", None)  # as on a base install
+    (tmp_path / "model.onnx").touch()
+    code, out, err = run("bench", tmp_path / "model.onnx")
+    assert (code, out) == (7, "")
+    assert err.endswith(
+        "'onnx', which is not installed.\nhint: Install it with: pip install \"optkit[compress]\"\n"
+    )
+
+
 @pytest.mark.parametrize("flags", [(), ("--int8", "--recipe", "r.toml")])
 def test_either_int8_or_a_recipe(run, fake_compress, flags):
     code, _, err = run(*BASE, *flags)

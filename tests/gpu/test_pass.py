@@ -8,7 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
+from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, OptkitError, PassError
+from optkit.files import sha256
 from optkit.passes.base import apply, make
 from optkit.rebuild import rebuild
 from optkit.session import open_session
@@ -112,8 +114,11 @@ def test_another_gpu_is_refused_and_build_makes_it_anew(trt, engine, monkeypatch
         open_session(engine)
     assert f"optkit build {engine.path}" in raised.value.hint
     before = engine.lineage[-1]
+    (engine.path / "report.json").write_text("{}")
     made = rebuild(engine.path)
     assert made.path == engine.path
+    assert (engine.path / "report.json").read_text() == "{}"
+    assert "report.json" not in made.manifest["files"]
     assert made.lineage[-1]["notes"]["built_for"]["gpu"] == "Fake L4"
     assert made.lineage[-1]["parameters"] == before["parameters"]
     assert made.lineage[-1]["notes"]["profiles"] == before["notes"]["profiles"]
@@ -148,6 +153,20 @@ def test_a_version_that_is_too_old_is_refused(trt, plain, context, tmp_path, mon
 def test_build_refuses_what_is_no_engine(trt, plain):
     with pytest.raises(CheckpointError, match="Expected a TensorRT artifact"):
         rebuild(plain.path)
+
+
+def test_files_in_folders_travel_with_the_engine(trt, plain, context, tmp_path):
+    """A sentence-transformers model has settings in 1_Pooling."""
+    copy = Artifact.open(shutil.copytree(plain.path, tmp_path / "copy"))
+    (copy.path / "1_Pooling").mkdir()
+    (copy.path / "1_Pooling" / "config.json").write_text("{}")
+    manifest = copy.manifest
+    manifest["files"]["1_Pooling/config.json"] = sha256(copy.path / "1_Pooling" / "config.json")
+    made = apply(make("tensorrt", {}), copy, tmp_path / "e", context)
+    again = rebuild(made.path, tmp_path / "again")
+    for artifact in (made, again):
+        assert (artifact.path / "1_Pooling" / "config.json").read_text() == "{}"
+        assert "1_Pooling/config.json" in artifact.manifest["files"]
 
 
 def test_build_refuses_a_graph_that_was_changed(trt, engine, tmp_path):

@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from optkit.artifact import Artifact
 from optkit.checkpoint import fetch
 from optkit.errors import PassError
 from optkit.passes.base import apply, make
@@ -70,6 +71,11 @@ def test_weights_are_half_and_normalization_is_not(fp16):
     assert {weights[n.input[1]] for n in norms} == {TensorProto.FLOAT}
     assert "IsNaN" not in {n.op_type for n in model.graph.node}
     assert fp16.precision == "fp16"
+
+
+@pytest.mark.parametrize(("before", "after"), [("fp32", "bf16"), ("int8", None), ("fp8", None)])
+def test_a_quantized_graph_keeps_its_precision(before, after, tmp_path):
+    assert make("cast-bf16", {}).made_precision(Artifact(tmp_path, {"precision": before})) == after
 
 
 def test_no_constant_of_the_graph_overflows(fp16):

@@ -108,6 +108,9 @@ def test_it_exports_and_quantizes(pruned, context, tmp_path):
     assert np.abs(logits(graph, context) - logits(pruned, context)).max() < 1e-3
     small = apply(make("quantize-dynamic", {}), graph, tmp_path / "int8", context)
     assert small.size_bytes < graph.size_bytes
+    halves = apply(make("quantize-static", {"scope": "ffn"}), graph, tmp_path / "ffn", context)
+    layers = sum(width > 0 for width in pruned.config[CONFIG_KEY]["ffn"])
+    assert halves.lineage[-1]["notes"]["quantized_matmuls"] == 2 * layers
 
 
 def test_empty_sublayers_export(make_checkpoint, context, tmp_path):

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from optkit.errors import RecipeError
+from optkit.errors import PassError, RecipeError
 from optkit.passes import calibration, graph, int8_embeddings
 from optkit.passes.base import apply, make
 from optkit.session import infer_all, open_session
@@ -15,6 +15,8 @@ from optkit.session import infer_all, open_session
 #: Per layer the packed projections, the output's and two of the feed-forward block; one more in the last
 #: layer, where the query is of one token; pooler and classifier.
 MATMULS = 2 * 4 + 1 + 2
+#: The products of two feed-forward blocks.
+FFN = ["up", "down", "up2", "down2"]
 
 
 def load(artifact):
@@ -63,6 +65,40 @@ def test_an_excluded_node_stays_float(name, exported, context, tmp_path):
     assert node.op_type in ("MatMul", "Gemm")
     produced = {out for n in model.graph.node for out in n.output}
     assert node.input[1] not in produced, "its weight is still a plain initializer"
+
+
+@pytest.mark.parametrize(
+    ("config", "chosen"),
+    [
+        ({"intermediate_size": 64}, ["up", "down"]),
+        ({"hidden_size": 32, "intermediate_size": 128, "optkit_pruned": {"ffn": [64, 32, 0]}}, FFN),
+        ({"hidden_size": 99, "optkit_pruned": {"ffn": [64, 32], "hidden": 32}}, FFN),
+        ({"hidden_size": 32, "optkit_pruned": {"ffn": [48, 16]}}, []),
+        ({"hidden_size": 32, "optkit_pruned": {"ffn": [0, 0]}}, []),
+    ],
+)
+def test_the_feed_forward_blocks_of_pruned_models_are_found(config, chosen):
+    """The second layer's is as wide as the hidden state, and so are products that belong to no block."""
+    from onnx import helper
+
+    sizes = {"query": (32, 32), "value": (32, 16), "x_qkv_MatMul": (32, 48), "up": (32, 64), "down": (64, 32)}
+    sizes |= {"up2": (32, 32), "down2": (32, 32), "pooler": (32, 32), "head": (32, 2)}
+    fed = {"down": "up_a", "down2": "up2_a", "head": "pooler_a"}
+    nodes = []
+    for name in sizes:
+        nodes.append(helper.make_node("MatMul", [fed.get(name, "x"), f"{name}_w"], [f"{name}_y"], name))
+        nodes.append(helper.make_node("Add", [f"{name}_y", "bias"], [f"{name}_b"]))
+        nodes.append(helper.make_node("Gelu", [f"{name}_b"], [f"{name}_a"]))
+    weights = [numpy_helper.from_array(np.ones(s, np.float32), f"{n}_w") for n, s in sizes.items()]
+    model = helper.make_model(helper.make_graph(nodes, "g", [], [], weights))
+    assert graph.quantizable(model, (), among=graph.feed_forward(model, config)) == chosen
+
+
+def test_nothing_to_quantize_is_refused(exported):
+    model = load(exported)
+    step = make("quantize-static", {"exclude": graph.quantizable(model, ())})
+    with pytest.raises(PassError, match="received none"):
+        step.chosen(model, exported)
 
 
 def test_an_exclusion_that_is_no_node_is_refused(exported, context, tmp_path):

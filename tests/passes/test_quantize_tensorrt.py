@@ -140,6 +140,7 @@ def test_it_goes_on_to_fp16(made, context, tmp_path):
     graph = Graph(half)
     scales = {graph.weights[n.input[1]].dtype for n in graph.nodes if n.op_type == "QuantizeLinear"}
     assert scales == {np.dtype(np.float16)}
+    assert half.precision == "int8"  # and not that of what stayed float
 
 
 def test_accuracy_on_sst2(shared_checkpoint, shared_sst2, tmp_path):
