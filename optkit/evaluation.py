@@ -100,11 +100,11 @@ class Evaluator:
         """Fill in latency, speedup, memory and load time of all `rows`, measured side by side.
 
         One interleaved measurement for all of them: every ratio in the report is then free of the
-        drift between the first pass and the last, which on a shared machine can be twofold.
+        drift between the first pass and the last, which on a shared machine can be twofold. Where the
+        first candidate fails there are no ratios: no other takes its place.
         """
         measured = measure(candidates, self.encoded_file, self.plan, listener=self.listener)
-        sound = (c.name for c in candidates if not measured[c.name].error)
-        first = measured[next(sound, candidates[0].name)]  # the baseline, unless it failed
+        first = measured[candidates[0].name]
         for row in rows:
             mine = measured[row.name]
             row.latency = latencies(mine, None if mine is first else first, self.labelled.encoded)
@@ -247,6 +247,18 @@ def failed_row(name: str, error: OptkitError | None) -> Row:
         verdict="error",
         reasons=[] if error is None else [error.whole],
     )
+
+
+def first_sound(rows: list[Row]) -> tuple[list[Row], list[str]]:
+    """`rows` with the first that answered in front, since the others are compared to it; a doubt if it moved.
+
+    One of them must have answered.
+    """
+    first = next(row for row in rows if row.verdict != "error")
+    if first is rows[0]:
+        return rows, []
+    doubt = f"{rows[0].name} failed, so all models are compared to {first.name}."
+    return [first, *(row for row in rows if row is not first)], [doubt]
 
 
 def outcomes_text(outcomes: np.ndarray | None) -> str:

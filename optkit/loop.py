@@ -230,6 +230,12 @@ class Loop:
         whole = [row for row in self.rows if row.verdict != "error" and row.name not in self._hopeless]
         names = {row.name for row in whole}
         measured = self.measured = self.evaluator.time(whole, [c for c in self.candidates if c.name in names])
+        for name in (EAGER, self._tuned):  # no ratio, and no word on fp32, without them
+            if error := measured[name].error:
+                raise WorkerError(
+                    f"Expected times of the baseline {name}, received an error: {error}",
+                    hint="Run the same command again: what was made and scored is kept.",
+                )
         self.doubts, self.noise = list(measured.doubts), measured.noise
         self.peaks, impossible = self.evaluator.roofline(whole)
         self.doubts += impossible

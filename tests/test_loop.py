@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from optkit.artifact import Artifact
+from optkit.bench.latency import Measured, Measurement
 from optkit.compression import compress
-from optkit.errors import CheckpointError, DataError, PassError, RecipeError
+from optkit.errors import CheckpointError, DataError, PassError, RecipeError, WorkerError
+from optkit.evaluation import failed_row
 from optkit.gate import Gate
 from optkit.loop import Loop
 from optkit.passes.distill import Distill
 from optkit.passes.prune import Prune
 from optkit.recipe import Recipe
+from optkit.targets import EAGER
 from tests.conftest import sentences, write_jsonl
 
 QUICK = {"shapes": ("1xdata",), "rounds": 1, "processes": 1, "threads": 1}
@@ -107,3 +111,24 @@ def test_a_shared_step_that_fails_fails_once(checkpoint, data, tmp_path, monkeyp
         )
     assert len(tried) == 1
     assert rows == ["prune: The loss is nan."]
+
+
+def judged_loop(evaluator, *names, errors=()):
+    """A loop whose rows are the two baselines and INT8 candidates `names`, up to the timing."""
+    rows = [failed_row(name, None) for name in (EAGER, "ort-fp32", *names)]
+    for row in rows:
+        row.verdict, row.precision = "baseline", "int8" if row.name in names else "fp32"
+    loop = object.__new__(Loop)
+    loop.rows, loop.leaves, loop._tuned, loop._hopeless = rows, list(names), "ort-fp32", set()
+    loop.candidates = [SimpleNamespace(name=row.name) for row in rows]
+    loop.listen, loop.evaluator = lambda event: None, evaluator
+    found = {row.name: Measured(row.name, error="killed" if row.name in errors else None) for row in rows}
+    evaluator.time = lambda rows, candidates: Measurement(found)
+    return loop
+
+
+@pytest.mark.parametrize("name", [EAGER, "ort-fp32"])
+def test_a_baseline_that_fails_while_timed_ends_the_run(name):
+    loop = judged_loop(SimpleNamespace(), "int8", errors=[name])
+    with pytest.raises(WorkerError, match=f"the baseline {name}, received an error: killed"):
+        loop._time()

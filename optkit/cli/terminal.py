@@ -155,7 +155,7 @@ def _columns(report: Report) -> list[tuple[int, list[str]]]:
     rows = report.rows
     mark = {True: " ←", False: ""}
     ratios = [r.speedup for r in rows]
-    shapes = [(x.batch, x.tokens) for x in rows[0].latency]
+    shapes = list(dict.fromkeys((x.batch, x.tokens) for r in rows for x in r.latency))
     columns: list[tuple[int, list[str]]] = [
         (0, ["model", *(r.name for r in rows)]),
         (8, ["precision", *(r.precision for r in rows)]),
