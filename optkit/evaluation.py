@@ -117,12 +117,17 @@ class Evaluator:
                 row.verdict, row.reasons = "error", [mine.error]
         return measured
 
-    def roofline(self, rows: Sequence[Row]) -> tuple[Peak, list[str]]:
+    def roofline(self, rows: Sequence[Row]) -> tuple[Peak | None, list[str]]:
         """Fill in the share of the bound at fixed shapes; the machine's peaks, and doubts about them.
 
-        An engine whose work nobody can count (TensorRT) is counted as what it was made from.
+        Where the peaks cannot be measured they are None, and a doubt says why. An engine whose work nobody
+        can count (TensorRT) is counted as what it was made from.
         """
-        peak, doubts = self._peak(), []
+        doubts: list[str] = []
+        try:
+            peak = self._peak()
+        except OptkitError as error:  # the times stand without it
+            return None, [f"This machine's peaks could not be measured: {error.whole}"]
         counted = {row.name: self._work(row) for row in rows}
         for row in rows:
             fixed = [x for x in row.latency if isinstance(x.tokens, int)]

@@ -245,13 +245,20 @@ class Loop:
         self.peak_rss_bytes = own + max(together, in_passes)
 
     def _probe(self) -> None:
-        """Ask each INT8 candidate whether it is INT8, and whether its answers depend on their batch."""
+        """Ask each INT8 candidate whether it is INT8, and whether its answers depend on their batch.
+
+        One that fails at that has verdict `error`, and the others go on.
+        """
         by_name = {candidate.name: candidate for candidate in self.candidates}
         for row in self.rows:
             asked = row.name in self.leaves and row.name not in self._hopeless
             if asked and row.precision == "int8" and row.verdict != "error":
                 self.listen({"event": "progress", "text": f"probing {row.name}", "fraction": None})
-                row.probes = self.evaluator.probe(by_name[row.name])
+                try:
+                    row.probes = self.evaluator.probe(by_name[row.name])
+                except OptkitError as error:
+                    row.verdict, row.reasons = "error", [f"It failed while probed: {error.whole}"]
+                    self.listen({"event": "note", "text": f"{row.name}: {error}"})
 
     def _judge(self, row: Row) -> None:
         if row.verdict == "error":

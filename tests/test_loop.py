@@ -132,3 +132,17 @@ def test_a_baseline_that_fails_while_timed_ends_the_run(name):
     loop = judged_loop(SimpleNamespace(), "int8", errors=[name])
     with pytest.raises(WorkerError, match=f"the baseline {name}, received an error: killed"):
         loop._time()
+
+
+def test_a_candidate_that_fails_while_probed_is_an_error_and_the_others_go_on():
+    def probe(candidate):
+        if candidate.name == "bad":
+            raise WorkerError("It ended with code -9.", hint="Give it more memory.")
+        return {"neighbours": {"invariant": True}}
+
+    loop = judged_loop(SimpleNamespace(probe=probe), "bad", "good")
+    loop._probe()
+    bad, good = loop.rows[2:]
+    assert bad.verdict == "error"
+    assert "ended with code -9. Give it more memory." in bad.reasons[0]
+    assert good.probes["neighbours"]["invariant"]
