@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.util import find_spec
 from math import nan
 from pathlib import Path
@@ -23,7 +24,7 @@ from optkit.bench.latency import Measurement, measure
 from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.roofline import Peak, Work, as_precision, bound_ms
 from optkit.errors import OptkitError
-from optkit.files import sha256
+from optkit.files import digest, sha256, write_json
 from optkit.latencies import ANSWERED_AT_ONCE, TOKEN_BUDGET, latencies
 from optkit.process import Child
 from optkit.report.model import Interval, Row
@@ -50,6 +51,17 @@ class Evaluator:
     plan: Plan
     listener: Listener = field(default=lambda event: None)
     target: str = "cpu"
+
+    @cached_property
+    def texts(self) -> str | None:
+        """A file of the raw inputs, for shapes timed from text to answer; None where there are none."""
+        if all(shape.tokens != "text" for shape in self.plan.shapes):
+            return None
+        inputs = self.labelled.inputs or self.labelled.sources
+        file = self.encoded_file.with_name(f"texts-{digest(inputs)}.json")
+        if not file.exists():
+            write_json(file, inputs)
+        return str(file)
 
     def examples_for(self, artifact: Artifact, checkpoint: Artifact) -> str | None:
         """A file of the examples as `artifact` reads them; None where it reads as `checkpoint` does."""

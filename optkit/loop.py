@@ -102,7 +102,7 @@ class Loop:
         options = eager_options(self.recipe.target)
         if self.trust_remote_code:
             options["trust_remote_code"] = True
-        eager = Candidate(EAGER, str(self.checkpoint.path), "torch", options)
+        eager = Candidate(EAGER, str(self.checkpoint.path), "torch", options, texts=self.evaluator.texts)
         self._score(eager, root, self.checkpoint, None)
         self._chain(second, root, leaf=False, name=self._tuned)
         return root
@@ -196,7 +196,13 @@ class Loop:
     def _candidate(self, title: str, artifact: Artifact) -> Candidate:
         """`artifact` in its format's runtime; with examples of its own where a pass changed the tokenizer."""
         examples = self.evaluator.examples_for(artifact, self.checkpoint)
-        return Candidate(title, str(artifact.path), DEFAULT_RUNTIME[artifact.format], encoded=examples)
+        return Candidate(
+            title,
+            str(artifact.path),
+            DEFAULT_RUNTIME[artifact.format],
+            encoded=examples,
+            texts=self.evaluator.texts,
+        )
 
     def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
         """Add the row of `candidate`, without latency: from an earlier run, or by answering now."""

@@ -105,7 +105,8 @@ def require_passed(report: Report, out: Path) -> None:
     if not report.gate["passed"]:
         raise GateFailed(
             f"No candidate passed the gate ({report.gate['conditions']}).",
-            hint=f"The report is in {out}; the best candidate is there too, marked as not passed.",
+            hint=f"The report is in {out}"
+            + ("; the best candidate is there too, marked as not passed." if report.chosen else "."),
         )
 
 
