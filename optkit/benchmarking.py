@@ -20,7 +20,7 @@ from optkit.bench.scenarios import MIN_SECONDS, SHAPES
 from optkit.contestants import Contestant, open_contestant, synthetic
 from optkit.data import Data
 from optkit.errors import CheckpointError, DataError, PassError, RecipeError, WorkerError
-from optkit.evaluation import Evaluator, failed_row, plain_row
+from optkit.evaluation import Evaluator, failed_row, first_sound, plain_row
 from optkit.examples import EncodedSet
 from optkit.files import check_free, staged
 from optkit.latencies import padding
@@ -65,8 +65,9 @@ def benchmark(
     `optkit.bench.plan.Plan`. With `out` the reports are written to that folder.
 
     A model whose process crashes, hangs or runs out of memory has a row of verdict `error`, and the
-    others finish. Raises WorkerError when all of them failed, CheckpointError, DataError or
-    RecipeError for what cannot be measured at all.
+    others finish. Where the first cannot answer, the next that can becomes the first row; where it
+    fails while timed, there are no ratios; a doubt says so. Raises WorkerError when all of them failed,
+    CheckpointError, DataError or RecipeError for what cannot be measured at all.
 
     >>> benchmark(["models/fp32", "models/int8"], data="sst2").rows[1].speedup  # doctest: +SKIP
     Interval(value=2.0, low=1.8, high=2.2)
@@ -220,13 +221,19 @@ class _Benchmark:
                 self._listen({"event": "note", "text": f"{model.name}: {error}"})
         if candidates:
             self._step("latency, all side by side", 0)
+            rows, doubts = first_sound(rows)
             sound = [row for row in rows if row.verdict != "error"]
             measured = evaluator.time(sound, candidates)
-            for i, row in enumerate(row for row in sound if row.verdict != "error"):
-                row.verdict = "measured" if i else "baseline"
+            for row in sound:
+                if row.verdict != "error":
+                    row.verdict = "baseline" if row is rows[0] else "measured"
+            if rows[0].verdict == "error":
+                doubts.append(
+                    f"{rows[0].name} failed while timed, so no speedup is known: name another model first."
+                )
             self.noise = measured.noise
             self.peaks, impossible = evaluator.roofline(sound)
-            self.doubts = [*measured.doubts, *impossible]
+            self.doubts = [*measured.doubts, *doubts, *impossible]
             fill_in(
                 sound,
                 candidates,

@@ -54,7 +54,7 @@ def winners(rows: list[Row], leaves: list[str]) -> list[dict[str, Any]]:
     candidates = [r for r in rows if r.name in leaves and r.verdict in ("passed", "failed")]
     candidates = [r for r in candidates if r.verdict == "passed"] or candidates
     found = []
-    for shape in [(x.batch, x.tokens) for x in rows[0].latency]:
+    for shape in dict.fromkeys((x.batch, x.tokens) for row in rows for x in row.latency):
         timed = [(x.p50_ms, row) for row in candidates if (x := row.at(*shape))]
         if timed:
             p50, row = min(timed, key=lambda pair: pair[0])

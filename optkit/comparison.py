@@ -75,6 +75,13 @@ def compare(
             f"{now.name} is slower: {speed.value:.2f} times the speedup it had, at most {speed.high:.2f}; "
             f"allowed is {1 - slowdown:.2f}"
         )
+    elif speed is not None and speed.high - speed.low > slowdown * speed.value:
+        least = 1 - (1 - slowdown) * speed.value / speed.high
+        doubts.append(
+            f"A slowdown just beyond the {slowdown:.3g} allowed could not have been seen: the joint 95% "
+            f"interval is [{speed.low:.2f}, {speed.high:.2f}], so that only one beyond {least:.2f} would have "
+            "failed."
+        )
     doubts += [f"The new report says: {doubt}" for doubt in report.doubts if doubt == UNSTABLE]
     doubts += [f"The baseline says: {doubt}" for doubt in baseline.doubts if doubt == UNSTABLE]
     return Comparison(now, before, report.metric, drop, speed, reasons, doubts)

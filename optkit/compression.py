@@ -25,7 +25,7 @@ from optkit.loop import Loop
 from optkit.passes.base import Pass
 from optkit.recipe import Recipe
 from optkit.report.model import Report, Row
-from optkit.runtime_search import search
+from optkit.runtime_search import may_pad, search
 from optkit.steps import AnyOf
 from optkit.targets import require
 from optkit.task import Columns, open_task
@@ -145,7 +145,7 @@ def conclude(
     if tune_runtime and chosen is not None:
         run.listen({"event": "step", "name": "runtime settings", "index": 0, "total": 0})
         one = next(c for c in run.candidates if c.name == chosen.name)
-        tuned = search(one, run.evaluator.encoded_file, run.evaluator.plan)
+        tuned = search(one, run.evaluator.encoded_file, run.evaluator.plan, bucket=may_pad(chosen))
         options = tuned.options
         run.trace += [f"runtime settings: {_told(trial)}" for trial in tuned.trace]
     report = Report(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.util import find_spec
 from math import nan
 from pathlib import Path
@@ -23,7 +24,7 @@ from optkit.bench.latency import Measurement, measure
 from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.roofline import Peak, Work, as_precision, bound_ms
 from optkit.errors import OptkitError
-from optkit.files import sha256
+from optkit.files import digest, sha256, write_json
 from optkit.latencies import ANSWERED_AT_ONCE, TOKEN_BUDGET, latencies
 from optkit.process import Child
 from optkit.report.model import Interval, Row
@@ -50,6 +51,17 @@ class Evaluator:
     plan: Plan
     listener: Listener = field(default=lambda event: None)
     target: str = "cpu"
+
+    @cached_property
+    def texts(self) -> str | None:
+        """A file of the raw inputs, for shapes timed from text to answer; None where there are none."""
+        if all(shape.tokens != "text" for shape in self.plan.shapes):
+            return None
+        inputs = self.labelled.inputs or self.labelled.sources
+        file = self.encoded_file.with_name(f"texts-{digest(inputs)}.json")
+        if not file.exists():
+            write_json(file, inputs)
+        return str(file)
 
     def examples_for(self, artifact: Artifact, checkpoint: Artifact) -> str | None:
         """A file of the examples as `artifact` reads them; None where it reads as `checkpoint` does."""
@@ -100,11 +112,11 @@ class Evaluator:
         """Fill in latency, speedup, memory and load time of all `rows`, measured side by side.
 
         One interleaved measurement for all of them: every ratio in the report is then free of the
-        drift between the first pass and the last, which on a shared machine can be twofold.
+        drift between the first pass and the last, which on a shared machine can be twofold. Where the
+        first candidate fails there are no ratios: no other takes its place.
         """
         measured = measure(candidates, self.encoded_file, self.plan, listener=self.listener)
-        sound = (c.name for c in candidates if not measured[c.name].error)
-        first = measured[next(sound, candidates[0].name)]  # the baseline, unless it failed
+        first = measured[candidates[0].name]
         for row in rows:
             mine = measured[row.name]
             row.latency = latencies(mine, None if mine is first else first, self.labelled.encoded)
@@ -117,12 +129,17 @@ class Evaluator:
                 row.verdict, row.reasons = "error", [mine.error]
         return measured
 
-    def roofline(self, rows: Sequence[Row]) -> tuple[Peak, list[str]]:
+    def roofline(self, rows: Sequence[Row]) -> tuple[Peak | None, list[str]]:
         """Fill in the share of the bound at fixed shapes; the machine's peaks, and doubts about them.
 
-        An engine whose work nobody can count (TensorRT) is counted as what it was made from.
+        Where the peaks cannot be measured they are None, and a doubt says why. An engine whose work nobody
+        can count (TensorRT) is counted as what it was made from.
         """
-        peak, doubts = self._peak(), []
+        doubts: list[str] = []
+        try:
+            peak = self._peak()
+        except OptkitError as error:  # the times stand without it
+            return None, [f"This machine's peaks could not be measured: {error.whole}"]
         counted = {row.name: self._work(row) for row in rows}
         for row in rows:
             fixed = [x for x in row.latency if isinstance(x.tokens, int)]
@@ -248,6 +265,18 @@ def failed_row(name: str, error: OptkitError | None) -> Row:
         verdict="error",
         reasons=[] if error is None else [error.whole],
     )
+
+
+def first_sound(rows: list[Row]) -> tuple[list[Row], list[str]]:
+    """`rows` with the first that answered in front, since the others are compared to it; a doubt if it moved.
+
+    One of them must have answered.
+    """
+    first = next(row for row in rows if row.verdict != "error")
+    if first is rows[0]:
+        return rows, []
+    doubt = f"{rows[0].name} failed, so all models are compared to {first.name}."
+    return [first, *(row for row in rows if row is not first)], [doubt]
 
 
 def outcomes_text(outcomes: np.ndarray | None) -> str:

@@ -6,7 +6,7 @@ from math import isfinite, nan
 
 import numpy as np
 
-from optkit.bench.batches import ALL_EXAMPLES, padding_share, parts_of
+from optkit.bench.batches import ALL_EXAMPLES, data_batches, padding_share, parts_of
 from optkit.bench.latency import Measured, speedup
 from optkit.bench.plan import Shape
 from optkit.bench.stats import design_effect, percentile
@@ -42,6 +42,7 @@ def latencies(mine: Measured, first: Measured | None, encoded: EncodedSet) -> li
         visits = [visit for draw in draws for visit in draw]
         p50, p90, p99 = (_interval(every, visits, q) for q in (50, 90, 99))
         batch = min(len(encoded), ALL_EXAMPLES) if shape.tokens == "all" else shape.batch
+        answered = _answered(encoded, shape, batch)
         found.append(
             Latency(
                 batch,
@@ -51,7 +52,9 @@ def latencies(mine: Measured, first: Measured | None, encoded: EncodedSet) -> li
                 p99.value,
                 [[round(x, 4) for x in draw] for draw in flat],
                 _ratio(first, mine, shape),
-                per_second=round(batch * 1000 / (float(every.mean()) if not shape.fixed else p50.value), 2),
+                per_second=round(
+                    answered * 1000 / (float(every.mean()) if not shape.fixed else p50.value), 2
+                ),
                 p50=p50,
                 p90=p90,
                 p99=p99,
@@ -59,6 +62,13 @@ def latencies(mine: Measured, first: Measured | None, encoded: EncodedSet) -> li
             )
         )
     return found
+
+
+def _answered(encoded: EncodedSet, shape: Shape, batch: int) -> float:
+    """Examples in one sample, on average: the last batch of a pass over the data may be smaller."""
+    if shape.tokens not in ("data", "text"):
+        return batch
+    return float(np.mean([len(part) for part in data_batches(encoded.lengths, shape.batch)]))
 
 
 def _padding(encoded: EncodedSet, shape: Shape, offline_batch: int | None) -> float | None:

@@ -105,7 +105,7 @@ class Loop:
         options = {**eager_options(self.recipe.target), "task": self.evaluator.task.name}
         if self.trust_remote_code:
             options["trust_remote_code"] = True
-        eager = Candidate(EAGER, str(self.checkpoint.path), "torch", options)
+        eager = Candidate(EAGER, str(self.checkpoint.path), "torch", options, texts=self.evaluator.texts)
         self._score(eager, root, self.checkpoint, None)
         self._chain(second, root, leaf=False, name=self._tuned)
         return root
@@ -207,7 +207,13 @@ class Loop:
     def _candidate(self, title: str, artifact: Artifact) -> Candidate:
         """`artifact` in its format's runtime; with examples of its own where a pass changed the tokenizer."""
         examples = self.evaluator.examples_for(artifact, self.checkpoint)
-        return Candidate(title, str(artifact.path), DEFAULT_RUNTIME[artifact.format], encoded=examples)
+        return Candidate(
+            title,
+            str(artifact.path),
+            DEFAULT_RUNTIME[artifact.format],
+            encoded=examples,
+            texts=self.evaluator.texts,
+        )
 
     def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
         """Add the row of `candidate`, without latency: from an earlier run, or by answering now."""
@@ -243,6 +249,12 @@ class Loop:
         whole = [row for row in self.rows if row.verdict != "error" and row.name not in self._hopeless]
         names = {row.name for row in whole}
         measured = self.measured = self.evaluator.time(whole, [c for c in self.candidates if c.name in names])
+        for name in (EAGER, self._tuned):  # no ratio, and no word on fp32, without them
+            if error := measured[name].error:
+                raise WorkerError(
+                    f"Expected times of the baseline {name}, received an error: {error}",
+                    hint="Run the same command again: what was made and scored is kept.",
+                )
         self.doubts, self.noise = list(measured.doubts), measured.noise
         self.peaks, impossible = self.evaluator.roofline(whole)
         self.doubts += impossible
@@ -252,13 +264,20 @@ class Loop:
         self.peak_rss_bytes = own + max(together, in_passes)
 
     def _probe(self) -> None:
-        """Ask each INT8 candidate whether it is INT8, and whether its answers depend on their batch."""
+        """Ask each INT8 candidate whether it is INT8, and whether its answers depend on their batch.
+
+        One that fails at that has verdict `error`, and the others go on.
+        """
         by_name = {candidate.name: candidate for candidate in self.candidates}
         for row in self.rows:
             asked = row.name in self.leaves and row.name not in self._hopeless
             if asked and row.precision == "int8" and row.verdict != "error":
                 self.listen({"event": "progress", "text": f"probing {row.name}", "fraction": None})
-                row.probes = self.evaluator.probe(by_name[row.name])
+                try:
+                    row.probes = self.evaluator.probe(by_name[row.name])
+                except OptkitError as error:
+                    row.verdict, row.reasons = "error", [f"It failed while probed: {error.whole}"]
+                    self.listen({"event": "note", "text": f"{row.name}: {error}"})
 
     def _judge(self, row: Row) -> None:
         if row.verdict == "error":

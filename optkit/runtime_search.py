@@ -2,7 +2,8 @@
 
 Settings are tried one after the other, each with its values side by side in processes of their own; a
 value is taken where it is faster and the interval of the ratio says so, so that noise changes nothing.
-Only settings that leave answers as they are take part: precision is a pass's choice, not one of these.
+Only settings that leave answers as they are take part: precision is a pass's choice, not one of these, and
+padding is tried only where no answer depends on it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from optkit.bench.latency import Measurement, measure, speedup
 from optkit.bench.plan import Candidate, Plan
+from optkit.report.model import Row
 
 #: Tokens to whose multiples lengths are rounded up (`optkit.bucketed`); only ragged shapes feel it.
 BUCKETS = (8, 16)
@@ -59,14 +61,18 @@ class Found:
         return asdict(self)
 
 
-def search(candidate: Candidate, encoded: Path, plan: Plan, time: Measure = measure) -> Found:
+def search(
+    candidate: Candidate, encoded: Path, plan: Plan, time: Measure = measure, bucket: bool = False
+) -> Found:
     """The settings of `candidate`'s runtime that are fastest over the plan's shapes.
 
     Speed is the geometric mean over the shapes. A runtime without settings gives none. `time` measures,
-    as `optkit.bench.latency.measure` does.
+    as `optkit.bench.latency.measure` does. `bucket`: padding may be tried (`may_pad`).
     """
     found = Found()
     for setting, values in SETTINGS.get(candidate.runtime or "", {}).items():
+        if setting == "bucket" and not bucket:
+            continue
         if setting == "threads":
             values = _thread_counts(plan.threads or 1)
         now = replace(candidate, name="now", options={**candidate.options, **found.options})
@@ -92,6 +98,16 @@ def search(candidate: Candidate, encoded: Path, plan: Plan, time: Measure = meas
         if value_of_best is not None:
             found.options[setting] = value_of_best
     return found
+
+
+def may_pad(row: Row) -> bool:
+    """Whether more padding leaves the answers of `row` as they are.
+
+    In floating point it does. In 8 bits scales may be taken from a whole batch, padding included, so that
+    only the neighbours probe can tell.
+    """
+    neighbours = row.probes.get("neighbours")
+    return neighbours["invariant"] if neighbours else row.precision in ("fp32", "fp16", "bf16")
 
 
 def _thread_counts(most: int) -> tuple[int, ...]:

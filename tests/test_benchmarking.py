@@ -12,6 +12,7 @@ from optkit.bench.latency import Measured
 from optkit.bench.scenarios import SCENARIOS, SHAPES
 from optkit.benchmarking import benchmark
 from optkit.checkpoint import fetch
+from optkit.cli.terminal import result_table
 from optkit.contestants import open_contestant, synthetic
 from optkit.data import Data
 from optkit.errors import CheckpointError, DataError, OutputError, RecipeError, WorkerError
@@ -149,13 +150,32 @@ def test_when_nothing_can_be_measured_the_command_fails(fake):
         benchmark([fake("crash", flaw="crash")], shapes=["1x4"], plan=QUICK)
 
 
-def test_a_failing_baseline_leaves_the_others_their_times(fake):
+def test_a_first_model_that_fails_while_timed_leaves_the_others_times_without_ratios(fake):
     found = benchmark(
         [fake("crash", flaw="crash"), fake("a", delay_ms=1), fake("b", delay_ms=1)],
         shapes=["1x4"],
         plan=QUICK,
     )
-    assert [row.verdict for row in found.rows] == ["error", "baseline", "measured"]
+    assert [row.verdict for row in found.rows] == ["error", "measured", "measured"]
+    assert all(row.speedup is None and row.latency[0].speedup is None for row in found.rows[1:])
+    assert any("crash failed while timed" in doubt for doubt in found.doubts)
+    assert "1×4" in [column.header.plain.partition("\n")[0] for column in result_table(found, 300).columns]
+
+
+def test_where_the_first_model_cannot_answer_the_next_is_the_first_row(fake, data):
+    found = benchmark(
+        [fake("crash", flaw="crash"), fake("a", delay_ms=1), fake("b", delay_ms=1)],
+        data=data,
+        shapes=["1x4"],
+        plan=QUICK,
+    )
+    assert [(r.name, r.verdict) for r in found.rows] == [
+        ("a", "baseline"),
+        ("crash", "error"),
+        ("b", "measured"),
+    ]
+    assert found.rows[2].speedup is not None
+    assert "crash failed, so all models are compared to a." in found.doubts
 
 
 def test_the_server_scenario_finds_a_rate(fake, data, monkeypatch):

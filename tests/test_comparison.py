@@ -9,7 +9,7 @@ from optkit.errors import DataError, GateFailed, RecipeError
 from optkit.report.model import Interval, Report, Row
 
 
-def report(score: float = 0.9, speed: tuple[float, float, float] = (4.0, 3.8, 4.2), **changes) -> Report:
+def report(score: float = 0.9, speed: tuple[float, float, float] = (4.0, 3.97, 4.03), **changes) -> Report:
     rows = [
         Row("fp32", "", "torch", "fp32", 100, 0.9, 0, 1, [], None, 1, 0, "baseline"),
         Row("int8", "", "onnxruntime", "int8", 25, score, 0, 1, [], Interval(*speed), 1, 0, "passed"),
@@ -77,6 +77,18 @@ def test_a_slowdown_counts_only_when_it_is_shown():
     found = compare(report(speed=(3.0, 2.9, 3.1)), report())
     assert "is slower: 0.75" in found.reasons[0]
     assert compare(report(speed=(3.0, 2.9, 3.1)), report(), max_slowdown="30%").passed
+
+
+def test_a_slowdown_that_could_not_have_been_seen_is_a_doubt():
+    wide = {"speed": (4.0, 3.64, 4.4)}
+    (doubt,) = compare(report(**wide), report()).doubts
+    assert "only one beyond 0.14 would have failed" in doubt
+    assert not compare(report(), report()).doubts
+    assert not compare(report(**wide), report(), max_slowdown="30%").doubts
+    # What it names is where the gate turns.
+    for factor, passed in ((0.87, True), (0.855, False)):
+        slower = report(speed=(4.0 * factor, 3.64 * factor, 4.4 * factor))
+        assert compare(slower, report()).passed is passed
 
 
 def test_the_interval_of_the_quotient_joins_both():

@@ -301,6 +301,15 @@ def test_no_candidate_passes_exit_3_with_the_report_written(checkpoint, data, tm
     assert "quantize-static" in stdout
 
 
+def test_candidates_are_timed_from_text_to_answer(checkpoint, data, tmp_path):
+    steps = [make("export-onnx", {}), make("quantize-dynamic", {})]
+    asked = {**QUICK, "shapes": ("1xtext",), "rounds": 1}
+    report = compress(checkpoint, Recipe.of(steps, LENIENT), data=data, out=tmp_path / "x", **asked)
+    assert [row.verdict for row in report.rows if row.verdict == "error"] == []
+    assert all(row.at(1, "text") for row in report.rows)
+    assert report.chosen_row.speedup is not None
+
+
 def test_sigterm_in_a_pass_leaves_no_output_and_no_process(checkpoint, data, tmp_path):
     out = tmp_path / "out"
     running = run_command("compress", checkpoint, "--int8", "--data", data, "--out", out, "--rounds", "1")

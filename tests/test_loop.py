@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from optkit.artifact import Artifact
+from optkit.bench.latency import Measured, Measurement
 from optkit.compression import compress
-from optkit.errors import CheckpointError, DataError, OutputError, PassError, RecipeError
+from optkit.errors import CheckpointError, DataError, OutputError, PassError, RecipeError, WorkerError
+from optkit.evaluation import failed_row
 from optkit.gate import Gate
 from optkit.loop import Loop
 from optkit.passes.distill import Distill
@@ -18,6 +21,7 @@ from optkit.passes.prune_width import PruneWidth
 from optkit.passes.take_layers import TakeLayers
 from optkit.recipe import Recipe
 from optkit.steps import AnyOf
+from optkit.targets import EAGER
 from tests.conftest import sentences, write_jsonl
 
 QUICK = {"shapes": ("1xdata",), "rounds": 1, "processes": 1, "threads": 1}
@@ -182,3 +186,38 @@ def test_a_shared_step_that_fails_fails_once(checkpoint, data, tmp_path, monkeyp
         )
     assert len(tried) == 1
     assert rows == ["prune: The loss is nan."]
+
+
+def judged_loop(evaluator, *names, errors=()):
+    """A loop whose rows are the two baselines and INT8 candidates `names`, up to the timing."""
+    rows = [failed_row(name, None) for name in (EAGER, "ort-fp32", *names)]
+    for row in rows:
+        row.verdict, row.precision = "baseline", "int8" if row.name in names else "fp32"
+    loop = object.__new__(Loop)
+    loop.rows, loop.leaves, loop._tuned, loop._hopeless = rows, list(names), "ort-fp32", set()
+    loop.candidates = [SimpleNamespace(name=row.name) for row in rows]
+    loop.listen, loop.evaluator = lambda event: None, evaluator
+    found = {row.name: Measured(row.name, error="killed" if row.name in errors else None) for row in rows}
+    evaluator.time = lambda rows, candidates: Measurement(found)
+    return loop
+
+
+@pytest.mark.parametrize("name", [EAGER, "ort-fp32"])
+def test_a_baseline_that_fails_while_timed_ends_the_run(name):
+    loop = judged_loop(SimpleNamespace(), "int8", errors=[name])
+    with pytest.raises(WorkerError, match=f"the baseline {name}, received an error: killed"):
+        loop._time()
+
+
+def test_a_candidate_that_fails_while_probed_is_an_error_and_the_others_go_on():
+    def probe(candidate):
+        if candidate.name == "bad":
+            raise WorkerError("It ended with code -9.", hint="Give it more memory.")
+        return {"neighbours": {"invariant": True}}
+
+    loop = judged_loop(SimpleNamespace(probe=probe), "bad", "good")
+    loop._probe()
+    bad, good = loop.rows[2:]
+    assert bad.verdict == "error"
+    assert "ended with code -9. Give it more memory." in bad.reasons[0]
+    assert good.probes["neighbours"]["invariant"]

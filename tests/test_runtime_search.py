@@ -8,7 +8,8 @@ import pytest
 
 from optkit.bench.latency import Measured, Measurement
 from optkit.bench.plan import Candidate, Plan, Shape
-from optkit.runtime_search import SETTINGS, search
+from optkit.evaluation import failed_row
+from optkit.runtime_search import SETTINGS, may_pad, search
 from optkit.runtimes.onnxruntime import OnnxRuntimeSession
 from optkit.runtimes.openvino import OpenVinoSession
 
@@ -47,9 +48,26 @@ def test_a_faster_value_is_kept_and_the_next_setting_starts_from_it():
 
 
 def test_equal_times_change_nothing():
-    found = search(Candidate("x", "folder", "openvino"), Path("e"), PLAN, timer(lambda options: 4.0))
+    candidate = Candidate("x", "folder", "openvino")
+    found = search(candidate, Path("e"), PLAN, timer(lambda options: 4.0), bucket=True)
     assert found.options == {}
     assert {t["setting"] for t in found.trace} == set(SETTINGS["openvino"])
+
+
+def test_padding_is_tried_only_where_no_answer_depends_on_it():
+    row = failed_row("x", None)
+    row.precision = "fp32"
+    assert may_pad(row)
+    row.precision = "int8"
+    assert not may_pad(row), "nobody asked the model"
+    for invariant in (True, False):
+        row.probes = {"neighbours": {"invariant": invariant}}
+        assert may_pad(row) is invariant
+    fast = timer(lambda options: 4.0 / options.get("bucket", 1))
+    found = search(Candidate("x", "folder", "onnxruntime"), Path("e"), PLAN, fast)
+    assert "bucket" not in {t["setting"] for t in found.trace}
+    found = search(Candidate("x", "folder", "onnxruntime"), Path("e"), PLAN, fast, bucket=True)
+    assert found.options == {"bucket": 16}
 
 
 def test_a_value_that_crashes_is_traced_and_not_taken():

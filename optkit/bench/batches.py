@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-#: Examples in one pass over the data's own lengths: enough for the shape of the histogram.
+#: Examples in one pass over the data's own lengths, enough for their histogram; larger batches take more.
 DATA_EXAMPLES = 48
 #: Queries in one pass over randomly arriving data.
 STREAM_QUERIES = 24
@@ -18,15 +18,18 @@ ALL_EXAMPLES = 1000
 Item = dict[str, np.ndarray] | list[Any]
 
 
-def data_batches(lengths: np.ndarray, batch: int, count: int = DATA_EXAMPLES) -> list[np.ndarray]:
+def data_batches(lengths: np.ndarray, batch: int, count: int | None = None) -> list[np.ndarray]:
     """Indices of batches that stand for the data: at most `count` examples at even quantiles of length.
 
+    None: `DATA_EXAMPLES`, and where a batch is larger as many as fill two of them.
     Single examples come in a fixed shuffled order, as they would arrive; larger batches hold
     neighbours in length. `lengths` has the shape (examples,).
 
     >>> sorted(len(part) for part in data_batches(np.arange(100), 20, count=50))
     [10, 20, 20]
     """
+    if count is None:
+        count = DATA_EXAMPLES if batch <= DATA_EXAMPLES else 2 * batch
     even = _even(lengths, count)
     parts = [even[i : i + batch] for i in range(0, len(even), batch)]
     return [parts[i] for i in np.random.default_rng(0).permutation(len(parts))]

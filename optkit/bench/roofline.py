@@ -22,6 +22,8 @@ from optkit import kv_cache
 #: Rows × inner × columns of the probe's products: as in small and base encoders. Larger squares leave
 #: the cache and gave a third less on the machine this was tuned on.
 PRODUCTS = ((1024, 384, 384), (1024, 384, 1536), (512, 768, 768))
+#: Bytes that the bandwidth probe copies, whatever the number of threads: twice as many are allocated.
+COPIED = 256 * 1024 * 1024
 _INTEGER = ("MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "MatMulIntegerToFloat")
 
 
@@ -238,9 +240,9 @@ def _fastest(
 
 
 def _copy_rate(threads: int, clock: Callable[[], float]) -> float:
-    """Bytes per second, read plus written, of copies larger than any cache."""
-    size = 64 * 1024 * 1024
-    pairs = [(np.ones(size, np.uint8), np.empty(size, np.uint8)) for _ in range(threads)]
+    """Bytes per second, read plus written, of one copy larger than most caches, shared by all threads."""
+    source, target = np.ones(COPIED, np.uint8), np.empty(COPIED, np.uint8)
+    pairs = list(zip(np.array_split(source, threads), np.array_split(target, threads)))
     with ThreadPoolExecutor(threads) as pool:
         seconds = _fastest(lambda: list(pool.map(lambda p: np.copyto(p[1], p[0]), pairs)), clock)
-    return 2.0 * size * threads / seconds
+    return 2.0 * COPIED / seconds

@@ -105,7 +105,8 @@ def require_passed(report: Report, out: Path) -> None:
     if not report.gate["passed"]:
         raise GateFailed(
             f"No candidate passed the gate ({report.gate['conditions']}).",
-            hint=f"The report is in {out}; the best candidate is there too, marked as not passed.",
+            hint=f"The report is in {out}"
+            + ("; the best candidate is there too, marked as not passed." if report.chosen else "."),
         )
 
 
@@ -155,7 +156,7 @@ def _columns(report: Report) -> list[tuple[int, list[str]]]:
     rows = report.rows
     mark = {True: " ←", False: ""}
     ratios = [r.speedup for r in rows]
-    shapes = [(x.batch, x.tokens) for x in rows[0].latency]
+    shapes = list(dict.fromkeys((x.batch, x.tokens) for r in rows for x in r.latency))
     columns: list[tuple[int, list[str]]] = [
         (0, ["model", *(r.name for r in rows)]),
         (8, ["precision", *(r.precision for r in rows)]),

@@ -94,6 +94,8 @@ class TrialLoop(Loop):
         if not self.recipe.gate.batch_invariant:
             return
         self._probe()
+        if row.verdict == "error":
+            raise WorkerError(f"{row.name}: {' '.join(row.reasons)}")
         for reason in Gate(max_drop=None, batch_invariant=True).reasons(row, self.rows[0]):
             raise TrialPruned(reason)
 

@@ -6,6 +6,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from optkit.bench import roofline
 from optkit.bench.roofline import Peak, Work, as_precision, bound_ms, count
+from optkit.errors import WorkerError
+from optkit.evaluation import Evaluator
 from optkit.runtimes.fake import ManualClock
 
 
@@ -73,6 +75,24 @@ def test_a_peak_is_the_fastest_run():
     clock = ManualClock()
     durations = iter([9, 0.5, 0.25, 0.5] + [0.5] * 2000)
     assert roofline._fastest(lambda: clock.advance(next(durations)), clock) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_is_copied_does_not_grow_with_the_threads(monkeypatch, threads):
+    monkeypatch.setattr(roofline, "COPIED", 1000)
+    clock = ManualClock()
+    monkeypatch.setattr(roofline, "_fastest", lambda run, clock: (run(), 0.5)[1])
+    assert roofline._copy_rate(threads, clock) == 2 * 1000 / 0.5
+
+
+def test_peaks_that_cannot_be_measured_are_a_doubt(monkeypatch):
+    def killed(self):
+        raise WorkerError("It ended with code -9.")
+
+    monkeypatch.setattr(Evaluator, "_peak", killed)
+    peak, doubts = object.__new__(Evaluator).roofline([])
+    assert peak is None
+    assert "It ended with code -9." in doubts[0]
 
 
 def test_half_precision_reads_half_the_bytes_at_its_own_rate():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from optkit.cli.terminal import Terminal, result_table, row_line
+from optkit.cli.terminal import Terminal, require_passed, result_table, row_line
+from optkit.errors import GateFailed
 from optkit.report.model import Interval, Latency, Report, Row
 
 
@@ -122,3 +124,12 @@ def test_an_error_row_is_its_first_line():
     assert row_line(row) == "quantize-static: error: boom [/x]"
     row.reasons = [""]
     assert row_line(row) == "quantize-static: error: "
+
+
+@pytest.mark.parametrize("chosen", ["quantize-dynamic", None])
+def test_a_best_candidate_is_promised_only_where_there_is_one(chosen):
+    report = example()
+    report.chosen, report.gate = chosen, {"passed": False, "conditions": "no condition"}
+    with pytest.raises(GateFailed) as raised:
+        require_passed(report, Path("out"))
+    assert ("the best candidate is there too" in raised.value.hint) is (chosen is not None)
