@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from optkit import images, tables
+from optkit import images
 from optkit.errors import DataError, did_you_mean
 from optkit.files import sha256
+from optkit.tables.read import read as read_tables
 
 _READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 _SPLIT_NAMES = {
@@ -187,7 +188,7 @@ def _read(files: list[Path]) -> Any:
     names = [str(f) for f in files]
     try:
         if reader == "csv":
-            rows = tables.read(files)
+            rows = read_tables(files)
         else:
             rows = datasets.load_dataset(reader, data_files={"rows": names}, split="rows")
     except DataError:

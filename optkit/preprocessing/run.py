@@ -25,7 +25,7 @@ from optkit.errors import DataError, WorkerError
 from optkit.files import check_free, digest, sha256, staged, write_json, write_text, writing
 from optkit.preprocessing.check import flaw, has_answers
 from optkit.preprocessing.labels import as_one, check, groups, labels_of, names
-from optkit.preprocessing.lines import BadRow
+from optkit.tables.lines import BadRow
 from optkit.preprocessing.load import Source, sources
 from optkit.preprocessing.report import Tally, fingerprint, markdown
 from optkit.preprocessing.result import REPORT, checksums, up_to_date

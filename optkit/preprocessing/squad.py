@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.errors import DataError
-from optkit.preprocessing.lines import BadRow, Row
+from optkit.tables.lines import BadRow, Row
 
 
 def questions(file: Path) -> Iterator[Row | BadRow]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from optkit.errors import DataError
-from optkit.preprocessing.delimited import tsv
-from optkit.preprocessing.lines import BadRow
-from optkit.preprocessing.numbers import reader_of
+from optkit.tables.delimited import tsv
+from optkit.tables.lines import BadRow
+from optkit.tables.numbers import reader_of
 
 _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 #: Rows that are held as Python objects at a time.

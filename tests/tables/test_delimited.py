@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optkit.errors import DataError
-from optkit.preprocessing.lines import BadRow
+from optkit.tables.lines import BadRow
 from optkit.preprocessing.load import rows
 from optkit.preprocessing.run import preprocess
 from optkit.preprocessing.settings import Settings

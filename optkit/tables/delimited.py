@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from optkit.errors import DataError
-from optkit.preprocessing.lines import BadRow, Row, lines
+from optkit.tables.lines import BadRow, Row, lines
 
 #: Comes behind the last line: a field that is still open takes it in.
 _END = "\x1eend of file"

@@ -1,0 +1,1 @@
+"""Text files of rows: CSV, TSV and lines, as every command reads them."""
