@@ -14,10 +14,10 @@ from typing import Any
 from optkit.data import Data, class_names
 from optkit.errors import DataError
 from optkit.files import sha256
+from optkit.preprocessing.squad import questions
 from optkit.tables.delimited import comma_separated, tsv
 from optkit.tables.lines import BadRow, Row, lines
 from optkit.tables.numbers import reader_of
-from optkit.preprocessing.squad import questions
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conll", ".txt")
 _NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",

@@ -25,7 +25,6 @@ from optkit.errors import DataError, WorkerError
 from optkit.files import check_free, digest, sha256, staged, write_json, write_text, writing
 from optkit.preprocessing.check import flaw, has_answers
 from optkit.preprocessing.labels import as_one, check, groups, labels_of, names
-from optkit.tables.lines import BadRow
 from optkit.preprocessing.load import Source, sources
 from optkit.preprocessing.report import Tally, fingerprint, markdown
 from optkit.preprocessing.result import REPORT, checksums, up_to_date
@@ -35,6 +34,7 @@ from optkit.preprocessing.split import position, split_of, stratified
 from optkit.preprocessing.taggers import open_tagger
 from optkit.preprocessing.transform import chunk, content
 from optkit.process import die_with_parent
+from optkit.tables.lines import BadRow
 from optkit.text import TextEncoder
 
 #: Rows per shard: what one process holds at a time, and what a kill costs.

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optkit.errors import DataError
-from optkit.tables.lines import BadRow
 from optkit.preprocessing.load import rows
 from optkit.preprocessing.run import preprocess
 from optkit.preprocessing.settings import Settings
+from optkit.tables.lines import BadRow
 
 
 def read(folder, text, name="raw.csv"):
