@@ -45,15 +45,15 @@ class Comparison:
 def compare(
     report: Report,
     baseline: Report,
-    max_drop: str = "1%",
-    max_slowdown: str = "5%",
+    max_drop: str | None = "1%",
+    max_slowdown: str | None = "5%",
     row: str | None = None,
     allow_other_data: bool = False,
 ) -> Comparison:
     """Compare the chosen rows (or those called `row`) of two reports.
 
-    `max_drop` as in `optkit.gate.Gate.parse`; `max_slowdown` is a share such as "5%". Raises
-    DataError where the reports are on different data, unless `allow_other_data`.
+    `max_drop` as in `optkit.gate.Gate.parse`; `max_slowdown` is a share such as "5%"; None: any will do.
+    Raises DataError where the reports are on different data, unless `allow_other_data`.
     """
     if not allow_other_data:
         require_same_data(report, baseline)
@@ -70,18 +70,9 @@ def compare(
         )
     if now.verdict == "error":
         reasons.append(f"{now.name} has no result: {now.reasons[0] if now.reasons else 'error'}")
-    if speed is not None and speed.high < 1 - slowdown:
-        reasons.append(
-            f"{now.name} is slower: {speed.value:.2f} times the speedup it had, at most {speed.high:.2f}; "
-            f"allowed is {1 - slowdown:.2f}"
-        )
-    elif speed is not None and speed.high - speed.low > slowdown * speed.value:
-        least = 1 - (1 - slowdown) * speed.value / speed.high
-        doubts.append(
-            f"A slowdown just beyond the {slowdown:.3g} allowed could not have been seen: the joint 95% "
-            f"interval is [{speed.low:.2f}, {speed.high:.2f}], so that only one beyond {least:.2f} would have "
-            "failed."
-        )
+    if speed is not None and slowdown is not None:
+        slower, unseen = _slower(now.name, speed, slowdown)
+        reasons, doubts = reasons + slower, doubts + unseen
     doubts += [f"The new report says: {doubt}" for doubt in report.doubts if doubt == UNSTABLE]
     doubts += [f"The baseline says: {doubt}" for doubt in baseline.doubts if doubt == UNSTABLE]
     return Comparison(now, before, report.metric, drop, speed, reasons, doubts)
@@ -123,18 +114,21 @@ def merge(reports: list[Report]) -> Report:
     ]
     merged = Report.from_dict(first.to_dict())
     merged.rows, merged.chosen, merged.gate, merged.doubts = [rows[n] for n in order], None, {}, doubts
+    merged.winners = []  # times of different runs do not compare
     return merged
 
 
-def markdown(comparison: Comparison) -> str:
-    """The comparison as a short table for a pull request or a job's summary."""
+def markdown(comparison: Comparison, judged: bool = True) -> str:
+    """The comparison as a short table for a pull request or a job's summary; with its verdict if `judged`."""
     from optkit.report.charts import figures
     from optkit.report.markdown import escape
 
     now, before, speed = comparison.row, comparison.before, comparison.speed
-    verdict = "passes" if comparison.passed else "fails"
+    title = f"optkit: {escape(now.name)}"
+    if judged:
+        title = f"✅ {title} passes" if comparison.passed else f"❌ {title} fails"
     lines = [
-        f"### {'✅' if comparison.passed else '❌'} optkit: {escape(now.name)} {verdict}",
+        f"### {title}",
         "",
         "| | baseline | this change |",
         "| --- | ---: | ---: |",
@@ -175,6 +169,21 @@ def _quotient(now: Interval | None, before: Interval | None) -> Interval | None:
     return Interval(exp(middle), exp(middle - half), exp(middle + half))
 
 
+def _slower(name: str, speed: Interval, allowed: float) -> tuple[list[str], list[str]]:
+    """Why `name` is too slow, and the doubt where the interval is too wide to see a slowdown of `allowed`."""
+    if speed.high < 1 - allowed:
+        reason = f"{name} is slower: {speed.value:.2f} times the speedup it had, at most {speed.high:.2f}; "
+        return [f"{reason}allowed is {1 - allowed:.2f}"], []
+    if speed.high - speed.low <= allowed * speed.value:
+        return [], []
+    least = 1 - (1 - allowed) * speed.value / speed.high
+    doubt = (
+        f"A slowdown just beyond the {allowed:.3g} allowed could not have been seen: the joint 95% interval "
+    )
+    doubt += f"is [{speed.low:.2f}, {speed.high:.2f}], so that only one beyond {least:.2f} would have failed."
+    return [], [doubt]
+
+
 def _drop(before: Row, now: Row, same: bool) -> Interval:
     """The loss from `before` to `now`, paired where both say which of the `same` examples were right."""
     a, b = (np.array(list(row.outcomes)) == "1" for row in (before, now))
@@ -193,11 +202,9 @@ def _change(drop: Interval) -> str:
     return f" ({0 - drop.value:+.4f}, paired [{0 - drop.high:+.4f}, {0 - drop.low:+.4f}])"
 
 
-def _share(text: str) -> float:
+def _share(text: str | None) -> float | None:
     """ "5%" or "0.05" as 0.05, by the rules of the gate's own drop."""
-    parsed = Gate.parse(text).max_drop
-    assert parsed is not None
-    return parsed
+    return Gate.parse(text).max_drop
 
 
 def _differs(speed: Interval | None) -> bool:

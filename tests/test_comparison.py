@@ -130,9 +130,17 @@ def test_a_limit_that_makes_no_sense_is_refused():
         compare(report(), report(), max_slowdown="fast")
 
 
+def test_without_limits_nothing_is_judged():
+    found = compare(report(score=0.5, speed=(1.0, 0.5, 2.0)), report(), None, None)
+    assert (found.reasons, found.doubts) == ([], [])
+    assert markdown(found, judged=False).startswith("### optkit: int8\n")
+
+
 def test_merging_keeps_each_row_once_and_says_what_does_not_compare():
-    other = report()
+    other = report(winners=[{"shape": "1xdata", "row": "int8", "runtime": "onnxruntime", "p50_ms": 1.0}])
     other.rows[1].name = "int4"
+    merged = merge([other, report()])
+    assert merged.winners == [], "times of different runs"
     merged = merge([report(), other])
     assert [r.name for r in merged.rows] == ["fp32", "int8", "int4"]
     assert merged.chosen is None

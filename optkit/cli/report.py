@@ -53,8 +53,9 @@ def compare(
     from optkit.comparison import markdown
     from optkit.report.model import Report
 
-    found = run(Report.load(report), Report.load(baseline), row=row, allow_other_data=allow_other_data)
-    typer.echo(markdown(found), nl=False)
+    both = Report.load(report), Report.load(baseline)
+    found = run(*both, None, None, row=row, allow_other_data=allow_other_data)
+    typer.echo(markdown(found, judged=False), nl=False)
 
 
 @group.command("merge")

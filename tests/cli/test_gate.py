@@ -50,4 +50,7 @@ def test_compare_and_merge(run, tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit) as stopped:
             cli.main()
         assert stopped.value.code == 0
+        out = capsys.readouterr().out
+        assert "passes" not in out
+        assert "fails" not in out
     assert (tmp_path / "both.json").exists()
