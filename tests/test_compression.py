@@ -168,7 +168,7 @@ def test_openvino_alone_goes_the_whole_way(checkpoint, data, tmp_path, monkeypat
     trial = {"setting": "hint", "value": "THROUGHPUT", "speed": 1.2, "sure": True}
     found = Found({"hint": "THROUGHPUT"}, [trial])
     monkeypatch.setattr("optkit.compression.has_vnni", lambda: False)
-    monkeypatch.setattr("optkit.compression.search", lambda candidate, encoded, plan: found)
+    monkeypatch.setattr("optkit.compression.search", lambda candidate, encoded, plan, bucket: found)
     recipe = Recipe.int8(gate, "openvino")
     report = compress(checkpoint, recipe, data=data, out=tmp_path / "ov", tune_runtime=True, **QUICK)
     row = report.row("open-vino-int8")

@@ -64,7 +64,7 @@ def test_dead_dimensions_matter_least():
 
 
 def test_another_architecture_is_refused():
-    with pytest.raises(CheckpointError, match="hidden dimension of GPT2"):
+    with pytest.raises(CheckpointError, match="hidden dimension of 'gpt2'"):
         readers_of(build("gpt2"), feeds("gpt2"))
 
 
