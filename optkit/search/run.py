@@ -20,6 +20,7 @@ from optkit.errors import GateFailed, RecipeError, did_you_mean
 from optkit.evaluation import Evaluator
 from optkit.files import check_free, named, writing
 from optkit.gate import Gate
+from optkit.passes.take_layers import layer_count
 from optkit.recipe import Recipe
 from optkit.report.model import Report, Row
 from optkit.search.chain import EXPORT, ask_chain, chain_of, check_space, default_space, read_beside
@@ -90,7 +91,9 @@ def search(
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
     check_free(out, force or page.is_of(out, name, shown(url)), (source, data))
     checkpoint = fetch(source)
-    wanted = Space.parse(default_space(_prunable(checkpoint), _depth(checkpoint)) if space is None else space)
+    if space is None:
+        space = default_space(_prunable(checkpoint), layer_count(checkpoint.config))
+    wanted = Space.parse(space)
     check_space(wanted)
     evaluator, examples = _evaluator(
         checkpoint,
@@ -254,13 +257,6 @@ def _prunable(checkpoint: Artifact) -> bool:
     from optkit.pruning.layout import LAYOUTS
 
     return checkpoint.config.get("model_type") in LAYOUTS
-
-
-def _depth(checkpoint: Artifact) -> int:
-    """The number of layers; 0 where config.json does not say it."""
-    from optkit.passes.take_layers import layer_count
-
-    return layer_count(checkpoint.config)
 
 
 def _evaluator(
