@@ -97,12 +97,6 @@ def compress(
     )
     work = out.parent / f".{out.name}.work"
     encoded_file = work / "examples.npz"
-    with writing(work):
-        work.mkdir(parents=True, exist_ok=True)
-        for leftover in work.glob(".*.partial-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        labelled.encoded.save(encoded_file)
-
     run = AccuracyAwareLoop(
         checkpoint=checkpoint,
         recipe=recipe,
@@ -114,7 +108,12 @@ def compress(
         trust_remote_code=trust_remote_code,
         listen=listen,
     )
+    run.check(recipe.chains())
     with writing(work):
+        work.mkdir(parents=True, exist_ok=True)
+        for leftover in work.glob(".*.partial-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        labelled.encoded.save(encoded_file)
         run.all()
     shape_names = tuple(shapes or ())
     report = conclude(run, str(source), out, shape_names, begun, force, keep_steps, command, tune_runtime)

@@ -84,11 +84,7 @@ class Loop:
         self.conclude()
 
     def baselines(self, chains: list[tuple[Pass, ...]]) -> str:
-        """Score the baselines; the key that names of everything made from the checkpoint hash.
-
-        Before any of that every pass of `chains` is asked whether it can work. Raises what `Pass.check` does.
-        """
-        self.check(chains)
+        """Score the baselines; the key that names of everything made from the checkpoint hash."""
         root = digest(
             self.checkpoint.fingerprint(),
             self.evaluator.task.name,
@@ -111,7 +107,7 @@ class Loop:
         return root
 
     def check(self, chains: list[tuple[Pass, ...]]) -> None:
-        """Ask every pass of `chains` whether it can work. Raises what `Pass.check` does."""
+        """Ask every pass of `chains` whether it can work, before any work. Raises what `Pass.check` does."""
         for chain in chains:
             for step in chain:
                 step.check(self.checkpoint, self.evaluator.task)

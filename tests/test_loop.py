@@ -107,6 +107,7 @@ def test_a_teacher_that_cannot_teach_is_refused_before_any_work(checkpoint, make
             )
         assert "step" not in steps
         assert not (tmp_path / "x").exists()
+        assert not (tmp_path / ".x.work").exists()
 
 
 def test_a_cut_that_the_checkpoint_cannot_bear_is_refused_before_any_work(
@@ -130,6 +131,7 @@ def test_a_cut_that_the_checkpoint_cannot_bear_is_refused_before_any_work(
                 **QUICK,
             )
         assert "step" not in steps
+        assert not (tmp_path / ".x.work").exists()
 
 
 @pytest.mark.parametrize("error", [RecipeError, CheckpointError])
