@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -182,10 +182,14 @@ def copy_side_files(source: Path, target: Path, but: Collection[str] = ()) -> No
     for name in SIDE_FILES:
         if name not in but and (source / name).exists():
             shutil.copyfile(source / name, target / name)
-    for file in source.glob(MODULE_FILES):
-        copy = target / file.relative_to(source)
-        copy.parent.mkdir(exist_ok=True)
-        shutil.copyfile(file, copy)
+    copy_files(source, (str(file.relative_to(source)) for file in source.glob(MODULE_FILES)), target)
+
+
+def copy_files(source: Path, names: Iterable[str], target: Path) -> None:
+    """Copy the files `names`, such as model.onnx or 1_Pooling/config.json, from one folder to another."""
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)
 
 
 def copy_model(source: Artifact, target: Path) -> None:

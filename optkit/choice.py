@@ -9,7 +9,7 @@ from typing import Any
 from optkit.bench.latency import Measurement, speedup
 from optkit.bench.plan import Shape
 from optkit.evaluation import HEADLINE
-from optkit.report.model import Row
+from optkit.report.model import Row, shapes_of
 
 #: (faster, other) → whether the measurement leaves open which of the two is faster.
 Tied = Callable[[Row, Row], bool]
@@ -54,7 +54,7 @@ def winners(rows: list[Row], leaves: list[str]) -> list[dict[str, Any]]:
     candidates = [r for r in rows if r.name in leaves and r.verdict in ("passed", "failed")]
     candidates = [r for r in candidates if r.verdict == "passed"] or candidates
     found = []
-    for shape in dict.fromkeys((x.batch, x.tokens) for row in rows for x in row.latency):
+    for shape in shapes_of(rows):
         timed = [(x.p50_ms, row) for row in candidates if (x := row.at(*shape))]
         if timed:
             p50, row = min(timed, key=lambda pair: pair[0])

@@ -21,7 +21,8 @@ from optkit.errors import DataError, did_you_mean
 from optkit.files import sha256
 from optkit.tables.read import read as read_tables
 
-_READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+#: Ending of a file of rows → the reader of `datasets` for it.
+READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 _SPLIT_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -59,14 +60,14 @@ class Data:
         for file in sorted(path.iterdir()):
             stem = _SHARD.sub("", file.stem).lower()
             split = next((s for s, names in _SPLIT_NAMES.items() if stem in names), None)
-            if split and file.suffix in _READERS:
+            if split and file.suffix in READERS:
                 found.setdefault(split, []).append(file)
         found = found or images.find(path)
         if not found:
             raise DataError(
                 f"Expected files such as train.jsonl and validation.csv in {self.name!r}, received: "
                 f"{', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'}.",
-                hint=f"Known endings: {', '.join(_READERS)}; splits: train, validation, test. "
+                hint=f"Known endings: {', '.join(READERS)}; splits: train, validation, test. "
                 "Images lie in one folder per class, or in idx files.",
             )
         return found
@@ -180,7 +181,7 @@ def _read(files: list[Path]) -> Any:
     import datasets
 
     datasets.disable_progress_bars()
-    if files[0].suffix not in _READERS:
+    if files[0].suffix not in READERS:
         return images.read(files)
     for file in files:
         _check_text(file)
@@ -267,11 +268,11 @@ def _check_text(file: Path) -> None:
 
 
 def _reader(file: Path) -> str:
-    if file.suffix not in _READERS:
+    if file.suffix not in READERS:
         raise DataError(
-            f"Expected a file ending in {', '.join(_READERS)}, received {str(file)!r}.",
+            f"Expected a file ending in {', '.join(READERS)}, received {str(file)!r}.",
         )
-    return _READERS[file.suffix]
+    return READERS[file.suffix]
 
 
 def _split_of(name: str) -> str:

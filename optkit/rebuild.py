@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from optkit.artifact import REPORTS, Artifact, relocated, seal
+from optkit.artifact import REPORTS, Artifact, copy_files, relocated, seal
 from optkit.data import Data
 from optkit.errors import CheckpointError
 from optkit.files import staged
 from optkit.passes.base import make
 from optkit.passes.context import make_context
-from optkit.passes.tensorrt import ENGINE_FILE, INSPECTOR_FILE, TensorRT, copy_files, last_build
+from optkit.passes.tensorrt import ENGINE_FILE, INSPECTOR_FILE, TensorRT, last_build
 from optkit.task import open_task
 from optkit.trt.profiles import from_record
 

@@ -12,9 +12,6 @@ import typer
 from optkit.errors import DataError, RecipeError
 from optkit.files import lines_of
 
-#: Endings of files whose lines are no texts.
-_TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
-
 
 def predict(
     path: Annotated[Path, typer.Argument(help="An artifact or a checkpoint.")],
@@ -71,13 +68,8 @@ def predict(
         return
     if ray or keep or text_column or pair_column:
         raise RecipeError("--ray, --keep, --text-column and --pair-column need --output FILE.")
-    if input and input.suffix in _TABLES:
-        from optkit.serving.inputs import KINDS
-
-        raise RecipeError(
-            f"Expected texts, one per line, received {input.name!r}, whose lines are rows with columns.",
-            hint="Give --output as well." if input.suffix in KINDS else f"Give a {', '.join(KINDS)} file.",
-        )
+    if input:
+        _refuse_rows(input)
     from optkit.serving.predictor import load
 
     lines = texts or _lines(input)
@@ -119,6 +111,18 @@ def _whole_file(force: bool, ray: bool, **fields: Any) -> None:
 
     done = predict_file(Job(**fields), force=force, ray=ray, progress=tell)
     typer.echo(f"{fields['output']}: {done.rows:,} rows in {done.seconds:.1f} s")
+
+
+def _refuse_rows(file: Path) -> None:
+    """RecipeError for a file whose lines are no texts."""
+    from optkit.data import READERS
+    from optkit.serving.inputs import KINDS
+
+    if file.suffix in READERS:
+        raise RecipeError(
+            f"Expected texts, one per line, received {file.name!r}, whose lines are rows with columns.",
+            hint="Give --output as well." if file.suffix in KINDS else f"Give a {', '.join(KINDS)} file.",
+        )
 
 
 def _lines(file: Path | None) -> list[str]:

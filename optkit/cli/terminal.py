@@ -153,10 +153,12 @@ def scenario_lines(report: Report) -> list[str]:
 
 def _columns(report: Report) -> list[tuple[int, list[str]]]:
     """(rank, header and cells): 0 always stays, the highest rank goes first."""
+    from optkit.report.model import shapes_of
+
     rows = report.rows
     mark = {True: " ←", False: ""}
     ratios = [r.speedup for r in rows]
-    shapes = list(dict.fromkeys((x.batch, x.tokens) for r in rows for x in r.latency))
+    shapes = shapes_of(rows)
     columns: list[tuple[int, list[str]]] = [
         (0, ["model", *(r.name for r in rows)]),
         (8, ["precision", *(r.precision for r in rows)]),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from optkit.artifact import Artifact
+from optkit.artifact import Artifact, copy_files
 from optkit.cuda.probe import Gpu
 from optkit.errors import CheckpointError, PassError
 from optkit.files import write_text
@@ -133,13 +131,6 @@ def _keep(file: Path, cache: bytes) -> None:
         temporary.replace(file)
     except OSError:
         return
-
-
-def copy_files(source: Path, names: Iterable[str], target: Path) -> None:
-    """Copy the files `names`, such as model.onnx or 1_Pooling/config.json, from one folder to another."""
-    for name in names:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, target / name)
 
 
 def last_build(artifact: Artifact) -> dict[str, Any]:

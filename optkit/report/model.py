@@ -7,6 +7,7 @@ figure can be computed again.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,11 @@ class Row:
 
     def at(self, batch: int, tokens: int | str) -> Latency | None:
         return next((x for x in self.latency if (x.batch, x.tokens) == (batch, tokens)), None)
+
+
+def shapes_of(rows: Iterable[Row]) -> list[tuple[int, int | str]]:
+    """Every batch × tokens that one of `rows` was measured at, in their order."""
+    return list(dict.fromkeys((x.batch, x.tokens) for row in rows for x in row.latency))
 
 
 @dataclass

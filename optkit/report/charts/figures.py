@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from optkit.report.model import Interval, Latency, Report, Row
+from optkit.report.model import Interval, Latency, Report, Row, shapes_of
 
 DASH = "–"
 #: What XML 1.0 or UTF-8 cannot carry (control characters, lone surrogates, U+FFFE, U+FFFF), and the
@@ -124,7 +124,7 @@ def nothing_shown(speedup: Interval | None) -> bool:
 
 def shapes(report: Report) -> list[tuple[int, int | str]]:
     """Every batch × tokens that some row was measured at, in the order of the report."""
-    return list(dict.fromkeys((x.batch, x.tokens) for row in report.rows for x in row.latency))
+    return shapes_of(report.rows)
 
 
 def summary_shapes(report: Report) -> list[tuple[int, int | str]]:

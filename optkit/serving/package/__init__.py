@@ -7,12 +7,11 @@ puts one file there), and gives a sentence on how to use it.
 from __future__ import annotations
 
 import re
-import shutil
 import zipfile
 from importlib import import_module
 from pathlib import Path
 
-from optkit.artifact import Artifact
+from optkit.artifact import Artifact, copy_files
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.files import check_free, staged
 
@@ -75,6 +74,4 @@ def is_package(folder: Path) -> bool:
 
 def copy_artifact(artifact: Artifact, target: Path) -> None:
     """The artifact's own files and its manifest, without reports."""
-    for name in ("optkit.json", *artifact.manifest["files"]):
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(artifact.path / name, target / name)
+    copy_files(artifact.path, ("optkit.json", *artifact.manifest["files"]), target)
