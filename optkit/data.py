@@ -18,7 +18,7 @@ import numpy as np
 
 from optkit import images
 from optkit.errors import DataError, did_you_mean
-from optkit.files import sha256
+from optkit.files import read_json, sha256
 from optkit.tables.read import read as read_tables
 
 #: Ending of a file of rows → the reader of `datasets` for it.
@@ -217,10 +217,10 @@ def _with_classes(rows: Any, file: Path) -> Any:
     Another file of this name, which holds no list of names for such a column, changes nothing.
     """
     try:
-        named = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        named = read_json(file, ValueError)
+    except ValueError:
         return rows
-    for name, names in named.items() if isinstance(named, dict) else ():
+    for name, names in named.items():
         feature = rows.features.get(name)
         whole = str(getattr(feature, "dtype", "")).startswith("int") and not hasattr(feature, "names")
         if not isinstance(names, list) or not whole:

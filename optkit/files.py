@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from optkit.errors import OutputError
+from optkit.reading import json_list as json_list
+from optkit.reading import read_json as read_json
 
 #: Lists of what a command wrote: "files" in them is name → sha256.
 _LISTS = ("optkit.json", "preprocessing.json")
@@ -202,30 +205,18 @@ def is_inside(file: Path, folder: Path) -> bool:
     return file.resolve().is_relative_to(folder.resolve())
 
 
-def read_json(file: Path, error: type[Exception]) -> dict[str, Any]:
-    value = _parse(file, error)
-    if not isinstance(value, dict):
-        raise error(f"Expected an object in {str(file)!r}, received a {type(value).__name__}.")
-    return value
-
-
-def json_list(file: Path, error: type[Exception]) -> list[dict[str, Any]]:
-    """A JSON file that holds a list of objects."""
-    value = _parse(file, error)
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise error(f"Expected a list of objects in {str(file)!r}, received a {type(value).__name__}.")
-    return value
-
-
-def _parse(file: Path, error: type[Exception]) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as reason:
-        raise error(f"{str(file)!r} is not valid JSON: {reason}.") from reason
-
-
 def write_json(file: Path, value: Any) -> None:
-    write_text(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write `value` as JSON; see `finite`."""
+    write_text(file, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """`value` with null for NaN and infinities, which RFC 8259 does not know."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_text(file: Path, text: str) -> None:

@@ -20,6 +20,7 @@ from optkit.bench.environment import has_vnni
 from optkit.errors import MissingDependency, RecipeError, did_you_mean
 from optkit.gate import Gate
 from optkit.passes.base import Pass, known_passes, make
+from optkit.reading import parse_json, read_text
 from optkit.steps import AnyOf, check_order, check_repair, options_of
 from optkit.targets import TARGETS, gpu_chains, require
 
@@ -122,15 +123,12 @@ class Recipe:
     def load(cls, path: str | Path) -> Recipe:
         """From a .toml or .json file; errors name the file and the line."""
         path = Path(path)
+        text = read_text(path, RecipeError, most=2**20)
         try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as reason:
-            raise RecipeError(f"Cannot read the recipe {str(path)!r}: {reason}.") from reason
-        language = "JSON" if path.suffix.lower() == ".json" else "TOML"
-        try:
-            value = json.loads(text) if language == "JSON" else tomllib.loads(text)
+            is_json = path.suffix.lower() == ".json"
+            value = parse_json(text, str(path), RecipeError) if is_json else tomllib.loads(text)
         except (ValueError, RecursionError) as reason:
-            raise RecipeError(f"{path}: not valid {language}: {reason}.") from reason
+            raise RecipeError(f"{path}: not valid TOML: {reason}.") from reason
         if not isinstance(value, dict):
             raise RecipeError(f"{path}: expected a table, received a {type(value).__name__}.")
         try:

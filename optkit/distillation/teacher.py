@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from optkit.artifact import Artifact
 from optkit.checkpoint import locate
 from optkit.errors import CheckpointError, RecipeError
+from optkit.files import read_json
 from optkit.pixels import reading
 
 
@@ -67,4 +67,4 @@ def _labels(config: dict[str, Any]) -> int | None:
 
 def _vocabulary(artifact: Artifact) -> Any:
     file = artifact.path / "tokenizer.json"
-    return json.loads(file.read_text(encoding="utf-8"))["model"].get("vocab") if file.exists() else None
+    return read_json(file, CheckpointError)["model"].get("vocab") if file.exists() else None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from optkit.files import sha256
+from optkit.files import read_json, sha256
 
 REPORT = "preprocessing.json"
 
@@ -19,7 +18,7 @@ def checksums(folder: Path) -> dict[str, str]:
 def up_to_date(folder: Path, key: str) -> dict[str, Any] | None:
     """The report in `folder`, where it was written with `key` and no file has changed since; else None."""
     try:
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        report = read_json(folder / REPORT, ValueError)
         same = report["key"] == key and report["files"] == checksums(folder)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from optkit.errors import DataError
+from optkit.reading import parse_json, read_text
 from optkit.tables.lines import BadRow, Row
 
 
@@ -17,7 +17,7 @@ def questions(file: Path) -> Iterator[Row | BadRow]:
     Raises DataError for a file that has no articles with paragraphs.
     """
     try:
-        whole = json.loads(file.read_text(encoding="utf-8-sig"))
+        whole = parse_json(read_text(file, ValueError, most=2**32), str(file), ValueError)
         places = [
             (f"data[{a}].paragraphs[{p}].qas[{q}]", article, paragraph, question)
             for a, article in enumerate(whole["data"])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from typing import Any
 
+from optkit.files import finite
 from optkit.report.model import Report
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -18,13 +17,5 @@ def render(report: Report) -> str:
     NaN and infinities, which RFC 8259 does not know, are null. Half a surrogate pair (a file name
     that is not UTF-8 can hold one) is written as its escape, so that the text can be encoded.
     """
-    text = json.dumps(_finite(report.to_dict()), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(finite(report.to_dict()), indent=2, ensure_ascii=False, allow_nan=False)
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -196,7 +196,7 @@ class Report:
                 f"Expected a report.json, received {str(file)!r}, which does not exist.",
                 hint="Give the file that optkit compress wrote into its output folder.",
             )
-        return cls.from_dict(read_json(Path(file), DataError), str(file))
+        return cls.from_dict(read_json(Path(file), DataError, strict=False), str(file))
 
     @classmethod
     def from_dict(cls, value: dict[str, Any], name: str = "report") -> Report:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.errors import RecipeError, did_you_mean
+from optkit.reading import read_text
 
 #: A value that a dimension can take, as Optuna's storages keep it.
 Value = None | bool | int | float | str
@@ -144,8 +145,8 @@ class Space:
 def _from_file(file: Path) -> dict[str, Dimension]:
     """`name = "uniform(0,1)"`, `name = [1, 2]` or `name = 3` in each line."""
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as reason:
+        table = tomllib.loads(read_text(file, ValueError, most=2**20))
+    except (ValueError, RecursionError) as reason:
         raise RecipeError(f"Cannot read the space {str(file)!r}: {reason}.") from reason
     found = {}
     for name, value in _flat(table).items():
