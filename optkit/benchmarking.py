@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +23,8 @@ from optkit.data import Data
 from optkit.errors import CheckpointError, DataError, PassError, RecipeError, WorkerError
 from optkit.evaluation import Evaluator, failed_row, first_sound, plain_row
 from optkit.examples import EncodedSet
-from optkit.files import check_free, staged
 from optkit.latencies import padding
+from optkit.output import claimed, staged
 from optkit.report.model import Report, Row
 from optkit.scenarios import Scenarios, fill_in
 from optkit.targets import target_of
@@ -74,9 +75,11 @@ def benchmark(
     """
     begun = time.monotonic()
     listen = listener or (lambda event: None)
-    if out is not None:
-        check_free(Path(out), force, (*models, *(text.rpartition("@")[0] for text in models), data))
-    with tempfile.TemporaryDirectory(prefix="optkit-bench-") as scratch:
+    reads = (*models, *(text.rpartition("@")[0] for text in models), data)
+    with (
+        claimed(out, force, reads) if out is not None else nullcontext(),
+        tempfile.TemporaryDirectory(prefix="optkit-bench-") as scratch,
+    ):
         folder = Path(scratch)
         found = [open_contestant(text, folder, trust_remote_code) for text in models]
         found = _named(found, names)
@@ -105,30 +108,30 @@ def benchmark(
             run.read(Data(str(data)), split, columns, task, metric, limit)
         rows = run.measure(scenarios)
         about, target = run.about(str(data) if data else None, split), run.target
-    report = Report(
-        task=run.task.name if run.task else "",
-        metric=run.task.metric if run.task else "",
-        data=about,
-        target=target,
-        environment={
-            **describe(threads),
-            "versions": library_versions(),
-            "measured_with": settings.record(),
-            "peaks": asdict(run.peaks) if run.peaks else None,
-            "noise": run.noise,
-        },
-        rows=rows,
-        source=", ".join(models),
-        command=command,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        doubts=run.doubts,
-        labels=list(getattr(run.task, "labels", [])),
-        seconds=round(time.monotonic() - begun, 1),
-        peak_rss_bytes=sum(row.peak_rss_bytes for row in rows),
-    )
-    if out is not None:
-        with staged(Path(out), force) as final:
-            report.save_all(final)
+        report = Report(
+            task=run.task.name if run.task else "",
+            metric=run.task.metric if run.task else "",
+            data=about,
+            target=target,
+            environment={
+                **describe(threads),
+                "versions": library_versions(),
+                "measured_with": settings.record(),
+                "peaks": asdict(run.peaks) if run.peaks else None,
+                "noise": run.noise,
+            },
+            rows=rows,
+            source=", ".join(models),
+            command=command,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            doubts=run.doubts,
+            labels=list(getattr(run.task, "labels", [])),
+            seconds=round(time.monotonic() - begun, 1),
+            peak_rss_bytes=sum(row.peak_rss_bytes for row in rows),
+        )
+        if out is not None:
+            with staged(Path(out), force) as final:
+                report.save_all(final)
     return report
 
 

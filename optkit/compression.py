@@ -19,9 +19,10 @@ from optkit.choice import winners
 from optkit.data import Data
 from optkit.errors import DataError, OptkitError
 from optkit.evaluation import Evaluator
-from optkit.files import check_free, read_json, staged, write_json, writing
+from optkit.files import read_json, write_json
 from optkit.latencies import padding
 from optkit.loop import Loop
+from optkit.output import claimed, staged, writing
 from optkit.passes.base import Pass
 from optkit.recipe import Recipe
 from optkit.report.model import Report, Row
@@ -74,8 +75,6 @@ def compress(
     begun = time.monotonic()
     if not isinstance(recipe, Recipe):
         recipe = Recipe.of(recipe)
-    out = Path(out)
-    check_free(out, force, (source, data))
     if data is None:
         raise DataError(
             "Compressing needs labelled data to prove what it cost; received none.",
@@ -83,43 +82,44 @@ def compress(
         )
     listen = listener or (lambda event: None)
     require(recipe.target)
-    listen({"event": "note", "text": f"reading {source} and {data}"})
-    checkpoint = fetch(source, trust_remote_code)
-    model_task = open_task(checkpoint, task, metric)
-    examples = Data(str(data))
-    labelled = model_task.read(examples.split(split, limit), columns)
+    with claimed(out, force, (source, data)) as out:
+        listen({"event": "note", "text": f"reading {source} and {data}"})
+        checkpoint = fetch(source, trust_remote_code)
+        model_task = open_task(checkpoint, task, metric)
+        examples = Data(str(data))
+        labelled = model_task.read(examples.split(split, limit), columns)
 
-    threads = thread_count(threads)
-    plan = Plan(
-        shapes=tuple(Shape.parse(s) for s in shapes or model_task.shapes),
-        threads=threads,
-        **{**(PRECISE if precise else {}), **_given(rounds=rounds, processes=processes)},
-    )
-    work = out.parent / f".{out.name}.work"
-    encoded_file = work / "examples.npz"
-    run = AccuracyAwareLoop(
-        checkpoint=checkpoint,
-        recipe=recipe,
-        evaluator=Evaluator(model_task, labelled, encoded_file, plan, listen, recipe.target),
-        data=examples,
-        columns=columns,
-        split=split,
-        work=work,
-        trust_remote_code=trust_remote_code,
-        listen=listen,
-    )
-    run.check(recipe.chains())
-    with writing(work):
-        work.mkdir(parents=True, exist_ok=True)
-        for leftover in work.glob(".*.partial-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        labelled.encoded.save(encoded_file)
-        run.all()
-    shape_names = tuple(shapes or ())
-    report = conclude(run, str(source), out, shape_names, begun, force, keep_steps, command, tune_runtime)
-    if not keep_steps:
-        shutil.rmtree(work, ignore_errors=True)
-    return report
+        threads = thread_count(threads)
+        plan = Plan(
+            shapes=tuple(Shape.parse(s) for s in shapes or model_task.shapes),
+            threads=threads,
+            **{**(PRECISE if precise else {}), **_given(rounds=rounds, processes=processes)},
+        )
+        work = out.parent / f".{out.name}.work"
+        encoded_file = work / "examples.npz"
+        run = AccuracyAwareLoop(
+            checkpoint=checkpoint,
+            recipe=recipe,
+            evaluator=Evaluator(model_task, labelled, encoded_file, plan, listen, recipe.target),
+            data=examples,
+            columns=columns,
+            split=split,
+            work=work,
+            trust_remote_code=trust_remote_code,
+            listen=listen,
+        )
+        run.check(recipe.chains())
+        with writing(work):
+            work.mkdir(parents=True, exist_ok=True)
+            for leftover in work.glob(".*.partial-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            labelled.encoded.save(encoded_file)
+            run.all()
+        shape_names = tuple(shapes or ())
+        report = conclude(run, str(source), out, shape_names, begun, force, keep_steps, command, tune_runtime)
+        if not keep_steps:
+            shutil.rmtree(work, ignore_errors=True)
+        return report
 
 
 def conclude(

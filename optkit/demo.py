@@ -15,7 +15,8 @@ from optkit.artifact import MANIFEST
 from optkit.compression import compress
 from optkit.demo_data import is_docstrings, write_docstrings
 from optkit.errors import MissingDependency, OutputError
-from optkit.files import read_json, staged
+from optkit.files import read_json
+from optkit.output import staged
 from optkit.process import Child
 from optkit.recipe import Recipe
 from optkit.report.model import Report

@@ -196,6 +196,17 @@ def _rebuilt(error: dict[str, Any]) -> OptkitError:
     return by_name(error["class"])(error["message"], hint=error["hint"])
 
 
+def runs(process: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
+
+
 def die_with_parent() -> None:
     """Ask Linux to end this process when its parent dies, so that none is left behind."""
     if sys.platform == "linux":

@@ -10,7 +10,7 @@ from pathlib import Path
 from optkit.artifact import REPORTS, Artifact, copy_files, relocated, seal
 from optkit.data import Data
 from optkit.errors import CheckpointError
-from optkit.files import staged
+from optkit.output import claimed, staged
 from optkit.passes.base import make
 from optkit.passes.context import make_context
 from optkit.passes.tensorrt import ENGINE_FILE, INSPECTOR_FILE, TensorRT, last_build
@@ -38,7 +38,7 @@ def rebuild(
     if "profiles" not in step["notes"]:
         raise CheckpointError(f"The manifest of {str(path)!r} holds no optimization profiles.")
     final, begun = Path(out or path), time.monotonic()
-    with staged(final, force=out is None) as folder:
+    with claimed(final, out is None, () if out is None else [path]), staged(final, out is None) as folder:
         reports = [name for name in REPORTS if (artifact.path / name).is_file()]
         copy_files(artifact.path, [*kept, *reports], folder)
         context = make_context(open_task(artifact), data, progress=progress)

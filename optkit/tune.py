@@ -14,14 +14,16 @@ from optkit.artifact import Artifact
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import RecipeError, WorkerError
-from optkit.files import check_free, digest, named, staged, writing
+from optkit.files import digest
+from optkit.locks import locked
+from optkit.output import claimed, named, staged, writing
 from optkit.process import Child
 from optkit.task import Columns
 from optkit.trainer.settings import FinetuneSettings
 from optkit.tuning import page
 from optkit.tuning.results import StudyResult, collect
 from optkit.tuning.space import Space, Value
-from optkit.tuning.storage import locked, place_of, shown
+from optkit.tuning.storage import place_of, shown
 from optkit.tuning.study import Objective, open_study
 
 #: What is searched where nothing is asked for.
@@ -71,32 +73,35 @@ def tune(
         raise RecipeError(f"Expected at least one trial, received {trials}.")
     folder = out.with_name(f"{out.name}.study")
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
-    check_free(out, force or page.is_of(out, name, shown(url)), (model, data))
-    source, examples = fetch(model), Data(str(data))
-    metric, task = _metric(source, examples, columns, task)
-    facts = {
-        "task": task,
-        "model": source.fingerprint()[:12],
-        "data": {split: examples.fingerprint(split)[:12] for split in ("train", "validation")},
-        "columns": {k: v for k, v in asdict(columns).items() if v is not None},
-    }
-    objectives = [Objective(f"validation {metric}", maximize=True)]
-    most = max(map(float, wanted.dimensions["epochs"].points()) if "epochs" in wanted.dimensions else [3])  # type: ignore[arg-type]
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    opened = open_study(url, name, wanted, objectives, facts, sampler, pruner, math.ceil(most), seed)
-    key = digest(place_of(url, folder), name, facts)
-    listen = listener or (lambda event: None)
-    run = _Trials(opened, str(source.path), str(data), task, columns, folder, key, listen)
+    ours = page.is_of(out, name, shown(url))
+    with claimed(out, force or ours, (model, data), shared=True, leaves=[folder]):
+        source, examples = fetch(model), Data(str(data))
+        metric, task = _metric(source, examples, columns, task)
+        facts = {
+            "task": task,
+            "model": source.fingerprint()[:12],
+            "data": {split: examples.fingerprint(split)[:12] for split in ("train", "validation")},
+            "columns": {k: v for k, v in asdict(columns).items() if v is not None},
+        }
+        objectives = [Objective(f"validation {metric}", maximize=True)]
+        most = max(map(float, wanted.dimensions["epochs"].points()) if "epochs" in wanted.dimensions else [3])  # type: ignore[arg-type]
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        opened = open_study(url, name, wanted, objectives, facts, sampler, pruner, math.ceil(most), seed)
+        key = digest(place_of(url, folder), name, facts)
+        listen = listener or (lambda event: None)
+        run = _Trials(opened, str(source.path), str(data), task, columns, folder, key, listen)
 
-    from optkit.tuning.worker import Worker
+        from optkit.tuning.worker import Worker
 
-    Worker(opened, wanted, run.one, trials, run.listen).work()
-    run.sweep()
-    result = collect(opened, url, sampler, pruner, objectives, wanted, {**facts, "data": str(data)}, command)
-    with locked(folder / "finish"):
-        _finish(result, run, out, force or page.is_of(out, name, shown(url)))
-    return result
+        Worker(opened, wanted, run.one, trials, run.listen).work()
+        run.sweep()
+        result = collect(
+            opened, url, sampler, pruner, objectives, wanted, {**facts, "data": str(data)}, command
+        )
+        with locked(folder / "finish"):
+            _finish(result, run, out, force or page.is_of(out, name, shown(url)))
+        return result
 
 
 @dataclass

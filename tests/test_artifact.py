@@ -6,7 +6,7 @@ import pytest
 
 from optkit.artifact import MANIFEST, Artifact, seal
 from optkit.errors import CheckpointError
-from optkit.files import staged
+from optkit.output import staged
 
 
 def test_a_plain_checkpoint_is_an_artifact_without_lineage(checkpoint):

@@ -16,7 +16,8 @@ from optkit.cli.terminal import result_table
 from optkit.contestants import open_contestant, synthetic
 from optkit.data import Data
 from optkit.errors import CheckpointError, DataError, OutputError, RecipeError, WorkerError
-from optkit.files import check_free, read_json, write_json
+from optkit.files import read_json, write_json
+from optkit.output import check_free
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.report.model import Report, render

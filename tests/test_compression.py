@@ -17,8 +17,8 @@ import pytest
 import optkit
 from optkit.compression import compress
 from optkit.errors import DataError, OutputError
-from optkit.files import check_free
 from optkit.gate import Gate
+from optkit.output import check_free
 from optkit.passes.base import make
 from optkit.recipe import Recipe
 from optkit.report.model import Report, render

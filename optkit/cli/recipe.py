@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from optkit.errors import OutputError
-
 group = typer.Typer(help="Write or check a recipe.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -18,14 +16,12 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Write a commented recipe to edit."""
+    from optkit.files import write_text
+    from optkit.output import claimed_file, writing
     from optkit.recipe import template
 
-    if file.exists() and not force:
-        raise OutputError(f"{str(file)!r} exists.", hint="Give another name, or --force.")
-    try:
-        file.write_text(template(), encoding="utf-8")
-    except OSError as reason:
-        raise OutputError(f"Could not write {str(file)!r}: {reason.strerror}.") from reason
+    with claimed_file(file, force), writing(file):
+        write_text(file, template())
     typer.echo(f"wrote {file}; use it with: optkit compress CKPT --recipe {file} --data DATA --out OUT")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from optkit.errors import DataError, OutputError
+from optkit.errors import DataError
 
 group = typer.Typer(help="Work with report.json files.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -19,6 +19,8 @@ def render(
     out: Annotated[Path | None, typer.Option(help="The file to write; default: standard output.")] = None,
 ) -> None:
     """Draw a report in another format."""
+    from optkit.files import write_text
+    from optkit.output import claimed_file, writing
     from optkit.report.model import Report
     from optkit.report.model import render as draw
 
@@ -32,10 +34,8 @@ def render(
     if out is None:
         typer.echo(text)
     else:
-        try:
-            out.write_text(text, encoding="utf-8")
-        except OSError as reason:
-            raise OutputError(f"Could not write {str(out)!r}: {reason.strerror}.") from reason
+        with claimed_file(out, force=True, reads=[file]), writing(out):
+            write_text(out, text)
         typer.echo(f"wrote {out}")
 
 
@@ -65,12 +65,13 @@ def merge(
 ) -> None:
     """Put the rows of several reports into one."""
     from optkit.comparison import merge as run
-    from optkit.files import writing
+    from optkit.output import claimed_file, writing
     from optkit.report.model import Report
 
-    merged = run([Report.load(file) for file in reports])
-    with writing(out):
-        merged.save(out)
+    with claimed_file(out, force=True, reads=reports):
+        merged = run([Report.load(file) for file in reports])
+        with writing(out):
+            merged.save(out)
     typer.echo(f"wrote {out} with {len(merged.rows)} rows")
 
 

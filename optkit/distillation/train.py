@@ -18,7 +18,7 @@ from optkit.distillation.goal import Goal
 from optkit.distillation.lessons import Lessons, Stored, taught, values_in
 from optkit.errors import PassError
 from optkit.examples import EncodedSet
-from optkit.files import writing
+from optkit.output import writing
 from optkit.session import Feeds, Session, TensorSpec, infer_all
 from optkit.task import Labelled, Task
 from optkit.trainer.batches import MASS, SHARE, Rows, mass, places, shared

@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 from optkit.artifact import Artifact, relocated, seal
 from optkit.errors import PassError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
-from optkit.files import staged
+from optkit.output import staged
 from optkit.task import Labelled, Task
 
 

@@ -22,7 +22,8 @@ from unicodedata import unidata_version
 
 from optkit.data import CLASSES
 from optkit.errors import DataError, WorkerError
-from optkit.files import check_free, digest, sha256, staged, write_json, write_text, writing
+from optkit.files import digest, sha256, write_json, write_text
+from optkit.output import check_free, held, named, staged, writing
 from optkit.preprocessing.check import flaw, has_answers
 from optkit.preprocessing.labels import as_one, check, groups, labels_of, names
 from optkit.preprocessing.load import Source, sources
@@ -59,8 +60,22 @@ def preprocess(
     result of the same input and settings already, nothing is done, unless `force`.
     """
     out, encoder = Path(out), TextEncoder(Path(model)) if model else None
-    if not (out / REPORT).exists():
-        check_free(out, force, (source, model))
+    with held(named(out)):
+        if not (out / REPORT).exists():
+            check_free(out, force, (source, model))
+        return _preprocessed(source, out, settings, processes, model, encoder, force, listener)
+
+
+def _preprocessed(
+    source: str | Path,
+    out: Path,
+    settings: Settings,
+    processes: int,
+    model: str | Path | None,
+    encoder: TextEncoder | None,
+    force: bool,
+    listener: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
     found = sources(source)
     made_of = digest(
         *(VERSION, SHARD, unidata_version, asdict(settings), _tools(settings)),

@@ -18,8 +18,9 @@ from optkit.compression import conclude
 from optkit.data import Data
 from optkit.errors import GateFailed, RecipeError, did_you_mean
 from optkit.evaluation import Evaluator
-from optkit.files import check_free, named, writing
 from optkit.gate import Gate
+from optkit.locks import locked
+from optkit.output import claimed, named, writing
 from optkit.passes.take_layers import layer_count
 from optkit.recipe import Recipe
 from optkit.report.model import Report, Row
@@ -32,7 +33,7 @@ from optkit.task import Columns, open_task
 from optkit.tuning import page
 from optkit.tuning.results import StudyResult, TrialResult, collect, front, trial_result
 from optkit.tuning.space import Space
-from optkit.tuning.storage import locked, shown
+from optkit.tuning.storage import shown
 from optkit.tuning.study import Objective, open_study
 from optkit.tuning.worker import Worker, is_finished
 
@@ -89,56 +90,58 @@ def search(
         raise RecipeError(f"Expected at least one trial, received {trials}.")
     folder = out.with_name(f"{out.name}.study")
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
-    check_free(out, force or page.is_of(out, name, shown(url)), (source, data))
-    checkpoint = fetch(source)
-    if space is None:
-        space = default_space(_prunable(checkpoint), layer_count(checkpoint.config))
-    wanted = Space.parse(space)
-    check_space(wanted)
-    evaluator, examples = _evaluator(
-        checkpoint,
-        *(Data(str(data)), folder, task, metric, columns, split, limit),
-        *(shapes, threads, rounds, processes, listen),
-    )
-    facts = {
-        "task": evaluator.task.name,
-        "model": checkpoint.fingerprint()[:12],
-        "data": {
-            s: examples.fingerprint(s)[:12]
-            for s in dict.fromkeys(("train", split))
-            if s == split or {"train", "all"} & set(examples.splits)
-        },
-        "split": f"{len(evaluator.labelled.references)} examples of {split}",
-        "columns": {k: v for k, v in asdict(columns).items() if v is not None},
-        "gate": gate.describe(),
-        **({"teacher or texts": beside} if (beside := read_beside(wanted)) else {}),
-        **({"shape": str(evaluator.plan.shapes[0])} if objective == "latency" else {}),
-    }
-    objectives = [Objective(evaluator.task.metric, maximize=True), COSTS[objective]]
-    opened = open_study(url, name, wanted, objectives, facts, sampler, seed=seed)
-    shared = {
-        "checkpoint": checkpoint,
-        "data": examples,
-        "columns": columns,
-        "split": split,
-        "work": folder,
-        "trust_remote_code": False,
-        "listen": listen,
-    }
-    run = _Study(opened, evaluator, gate, objective, objectives, shared)
-    with writing(folder):
-        Worker(opened, wanted, run.one, trials, listen, lambda trial: ask_chain(wanted, trial)).work()
-    result = collect(
-        *(opened, url, sampler, "gate", objectives, wanted, {**facts, "data": examples.name}, command)
-    )
-    with locked(folder / "finish"):
-        complete = len(result.complete)
-        if page.finished_since(out, name, shown(url), begun_at, complete):  # by another process of this study
-            return result, Report.load(out / "report.json")
-        again = page.is_of(out, name, shown(url))
-        report = run.confirm(result, out, begun, tuple(shapes or ()), force or again, command)
-        run.sweep(last=True)
-    return result, report
+    ours = page.is_of(out, name, shown(url))
+    with claimed(out, force or ours, (source, data), shared=True, leaves=[folder]):
+        checkpoint = fetch(source)
+        if space is None:
+            space = default_space(_prunable(checkpoint), layer_count(checkpoint.config))
+        wanted = Space.parse(space)
+        check_space(wanted)
+        evaluator, examples = _evaluator(
+            checkpoint,
+            *(Data(str(data)), folder, task, metric, columns, split, limit),
+            *(shapes, threads, rounds, processes, listen),
+        )
+        facts = {
+            "task": evaluator.task.name,
+            "model": checkpoint.fingerprint()[:12],
+            "data": {
+                s: examples.fingerprint(s)[:12]
+                for s in dict.fromkeys(("train", split))
+                if s == split or {"train", "all"} & set(examples.splits)
+            },
+            "split": f"{len(evaluator.labelled.references)} examples of {split}",
+            "columns": {k: v for k, v in asdict(columns).items() if v is not None},
+            "gate": gate.describe(),
+            **({"teacher or texts": beside} if (beside := read_beside(wanted)) else {}),
+            **({"shape": str(evaluator.plan.shapes[0])} if objective == "latency" else {}),
+        }
+        objectives = [Objective(evaluator.task.metric, maximize=True), COSTS[objective]]
+        opened = open_study(url, name, wanted, objectives, facts, sampler, seed=seed)
+        shared = {
+            "checkpoint": checkpoint,
+            "data": examples,
+            "columns": columns,
+            "split": split,
+            "work": folder,
+            "trust_remote_code": False,
+            "listen": listen,
+        }
+        run = _Study(opened, evaluator, gate, objective, objectives, shared)
+        with writing(folder):
+            Worker(opened, wanted, run.one, trials, listen, lambda trial: ask_chain(wanted, trial)).work()
+        result = collect(
+            *(opened, url, sampler, "gate", objectives, wanted, {**facts, "data": examples.name}, command)
+        )
+        with locked(folder / "finish"):
+            complete = len(result.complete)
+            # Another process of this study may have come to its end before.
+            if page.finished_since(out, name, shown(url), begun_at, complete):
+                return result, Report.load(out / "report.json")
+            again = page.is_of(out, name, shown(url))
+            report = run.confirm(result, out, begun, tuple(shapes or ()), force or again, command)
+            run.sweep(last=True)
+        return result, report
 
 
 @dataclass

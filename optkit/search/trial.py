@@ -17,12 +17,12 @@ from optkit.bench.plan import Candidate
 from optkit.choice import choose, tied_in
 from optkit.errors import CheckpointError, DataError, PassError, WorkerError
 from optkit.gate import Gate
+from optkit.locks import locked
 from optkit.loop import Loop
 from optkit.passes.base import Pass
 from optkit.report.model import Interval, Row
 from optkit.search.models import in_use
 from optkit.targets import EAGER
-from optkit.tuning.storage import locked
 from optkit.tuning.study import Objective
 from optkit.work import key_after, step_folder
 

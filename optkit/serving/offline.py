@@ -18,7 +18,8 @@ from typing import Any
 
 from optkit.artifact import Artifact
 from optkit.errors import DataError, OutputError, RecipeError
-from optkit.files import read_json, sha256, write_json, writing
+from optkit.files import read_json, sha256, write_json
+from optkit.output import claimed_file, writing
 from optkit.serving import inputs, outputs
 from optkit.serving.inputs import Chunk
 from optkit.serving.predictor import Predictor, load
@@ -92,12 +93,10 @@ def predict_file(
     `ray`); its machines must see the same files. Raises DataError for a row that cannot be read or
     answered, with its number; OutputError where the output exists and `force` is false.
     """
-    begun, output = time.monotonic(), Path(job.output)
-    outputs.check(output)
-    if output.exists() and not force:
-        raise OutputError(f"The output {job.output!r} exists.", hint="Give another --output, or --force.")
-    chunks = inputs.plan(Path(job.input), job.chunk)
-    with writing(output):
+    begun = time.monotonic()
+    outputs.check(Path(job.output))
+    with claimed_file(job.output, force, (job.input, job.path), parents=True) as output, writing(output):
+        chunks = inputs.plan(Path(job.input), job.chunk)
         _prepare(job)
         missing = [chunk for chunk in chunks if not job.part(chunk).exists()]
         total, done = sum(c.rows for c in chunks), 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from optkit.artifact import Artifact, copy_side_files, seal
 from optkit.checkpoint import fetch, is_per_token, model_inputs
 from optkit.data import Data
 from optkit.errors import CheckpointError, PassError, RecipeError
-from optkit.files import check_free, digest, staged, write_text, writing
+from optkit.files import digest, write_text
+from optkit.output import claimed, staged, writing
 from optkit.task import Columns, Labelled, Task
 from optkit.text import pad_token
 from optkit.trainer.adapters import adapt
@@ -67,11 +69,27 @@ def finetune(
 
     >>> finetune("all-MiniLM-L6-v2", "../shared/data/sst2", "models/sst2")  # doctest: +SKIP
     """
+    world = World.current()
+    world.check(settings)
+    with claimed(out, force, (model, data)) if world.is_first else nullcontext():
+        return _trained(world, model, data, Path(out), settings, columns, force, progress, task, evaluated)
+
+
+def _trained(
+    world: World,
+    model: str | Path,
+    data: str | Path,
+    out: Path,
+    settings: FinetuneSettings,
+    columns: Columns,
+    force: bool,
+    progress: Progress,
+    task: str | None,
+    evaluated: Evaluated,
+) -> Artifact:
     import transformers
 
-    begun, out, world = time.monotonic(), Path(out), World.current()
-    world.check(settings)
-    check_free(out, force, (model, data))
+    begun = time.monotonic()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     transformers.set_seed(settings.seed)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from optkit.files import runs
+from optkit.process import runs
 
 #: Seconds between two signs of life, and how long without one means dead. Clocks of machines that share
 #: a study may differ by less than the second.

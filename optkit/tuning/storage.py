@@ -1,14 +1,13 @@
-"""Where a study lives, by URL, and the locks that processes on one machine share."""
+"""Where a study lives, by URL."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from optkit.errors import MissingDependency, OutputError, RecipeError
+from optkit.locks import locked
 
 _FORMS = "sqlite:///FILE.db, journal:FILE.journal, or any SQLAlchemy URL such as postgresql://HOST/NAME"
 _SQLITE, _JOURNAL = "sqlite:///", "journal:"
@@ -74,16 +73,6 @@ def place_of(url: str, folder: Path) -> str:
     """
     start = next((s for s in (_SQLITE, _JOURNAL) if url.startswith(s)), None)
     return shown(url) if start is None else start + os.path.relpath(url.removeprefix(start), folder)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process of this machine at a time; the lock is gone with the process, however it ends."""
-    import fcntl
-
-    with path.with_name(f".{path.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _parent_made(file: Path) -> Path:

@@ -16,8 +16,8 @@ import pytest
 from optkit import load
 from optkit.artifact import MANIFEST, Artifact
 from optkit.errors import CheckpointError, DataError, OutputError, RecipeError
-from optkit.files import check_free
 from optkit.gate import Gate
+from optkit.output import check_free
 from optkit.search import finalists
 from optkit.search.run import search
 from optkit.tuning.worker import Worker

@@ -7,7 +7,7 @@ import pytest
 from optkit import load
 from optkit.artifact import Artifact
 from optkit.errors import DataError, OutputError, PassError, RecipeError
-from optkit.files import check_free
+from optkit.output import check_free
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests.conftest import write_jsonl
 from tests.training.conftest import interrupted, learnable_sentences

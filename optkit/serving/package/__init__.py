@@ -13,7 +13,7 @@ from pathlib import Path
 
 from optkit.artifact import Artifact, copy_files
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
-from optkit.files import check_free, staged
+from optkit.output import claimed, staged
 
 FORMATS = ("docker", "triton", "wheel", "zip")
 
@@ -50,8 +50,7 @@ def package(
         raise RecipeError(f"Expected a name of a-z, 0-9 and -, received {name!r}.", hint="Give --name.")
     if not re.fullmatch(r"\d+(\.\d+)*", version):
         raise RecipeError(f"Expected a version such as 1 or 1.2.0, received {version!r}.")
-    check_free(Path(out), force, [path], is_package)
-    with staged(Path(out), force, is_package) as folder:
+    with claimed(out, force, [path], is_package), staged(Path(out), force, is_package) as folder:
         use = import_module(f"optkit.serving.package.{format}").write(artifact, folder, name, version)
     return use.replace("OUT", str(out))
 
