@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,8 @@ from typing import Any
 
 from optkit._version import __version__
 from optkit.errors import CheckpointError
-from optkit.files import is_inside, read_json, sha256, write_json
+from optkit.files import belongs, sha256, write_json
+from optkit.reading import check_regular, read_json
 
 MANIFEST = "optkit.json"
 SCHEMA = "optkit.artifact/1"
@@ -66,10 +68,13 @@ class Artifact:
     def open(cls, path: str | Path) -> Artifact:
         """Read an optkit folder or a Hugging Face folder.
 
-        Raises CheckpointError where the folder is missing, empty, unsafe or damaged.
+        The manifest, the names of files and the settings files are checked as a whole; `verify` compares the
+        contents. Raises CheckpointError where the folder is missing, empty, unsafe or damaged.
         """
+        from optkit.schema.folder import check_folder
+
         path = Path(path)
-        if not path.exists():
+        if not _exists(path):
             raise CheckpointError(
                 f"Expected a model folder, received {str(path)!r}, which does not exist.",
                 hint="Check the path; a hub model is written as owner/name.",
@@ -78,9 +83,15 @@ class Artifact:
             raise CheckpointError(f"Expected a model folder, received the file {str(path)!r}.")
         if not any(path.iterdir()):
             raise CheckpointError(f"Expected a model folder, received {str(path)!r}, which is empty.")
-        if (path / MANIFEST).exists():
-            return cls(path, _read_manifest(path / MANIFEST))
+        if os.path.lexists(path / MANIFEST):
+            manifest = _read_manifest(path / MANIFEST)
+            for name in manifest["files"]:
+                if not os.path.lexists(path / name):
+                    raise CheckpointError(f"{name!r} is in the manifest of {str(path)!r} but not in it.")
+            check_folder(path, manifest["files"], {MANIFEST, *REPORTS})
+            return cls(path, manifest)
         _refuse_what_is_no_checkpoint(path)
+        check_folder(path, None, ())
         return cls(path, _implicit_manifest(path))
 
     @property
@@ -102,8 +113,13 @@ class Artifact:
     @property
     def config(self) -> dict[str, Any]:
         """The model's own configuration (config.json); {} where it has none."""
+        from optkit.schema.model_files import checked
+
         file = self.path / "config.json"
-        return read_json(file, CheckpointError) if file.exists() else {}
+        config = checked(file, file.name, CheckpointError) if file.exists() else {}
+        if config.get("id2label"):  # a label may stand there as a number
+            config["id2label"] = {key: str(label) for key, label in config["id2label"].items()}
+        return config
 
     @property
     def model_files(self) -> list[Path]:
@@ -120,10 +136,11 @@ class Artifact:
         """Compare every file with the manifest; CheckpointError names the first that differs."""
         for name, expected in self.manifest["files"].items():
             file = self.path / name
-            if not is_inside(file, self.path):
+            if not belongs(file, self.path):
                 raise CheckpointError(f"{name!r} in {str(self.path)!r} points outside of its folder.")
             if not file.exists():
                 raise CheckpointError(f"{name!r} is in the manifest of {str(self.path)!r} but not in it.")
+            check_regular(file.stat(), file, CheckpointError)
             if sha256(file) != expected:
                 hint = "Copy the folder again, or run the command that made it."
                 if self.format == "hf":
@@ -158,15 +175,20 @@ def seal(
         **changes,
         "schema": SCHEMA,
         "lineage": [*parent.lineage, step],
-        "files": {
-            p.relative_to(folder).as_posix(): sha256(p)
-            for p in sorted(folder.rglob("*"))
-            if p.is_file() and p.name != MANIFEST and p.name not in REPORTS and not p.name.startswith(EVENTS)
-        },
+        "files": listing(folder),
         "versions": library_versions(),
     }
     write_json(folder / MANIFEST, manifest)
     return Artifact(folder, manifest)
+
+
+def listing(folder: Path) -> dict[str, str]:
+    """Name → sha256 of every file of a model in `folder`, reports left out."""
+    return {
+        p.relative_to(folder).as_posix(): sha256(p)
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != MANIFEST and p.name not in REPORTS and not p.name.startswith(EVENTS)
+    }
 
 
 def relocated(artifact: Artifact, path: Path) -> Artifact:
@@ -230,13 +252,24 @@ def longest_input(config: dict[str, Any]) -> int | None:
 
 
 def _read_manifest(file: Path) -> dict[str, Any]:
-    manifest = read_json(file, CheckpointError)
-    if manifest.get("schema") != SCHEMA:
+    from optkit.schema.base import check
+    from optkit.schema.manifest import Manifest
+
+    value = read_json(file, CheckpointError)
+    if value.get("schema") != SCHEMA:
         raise CheckpointError(
-            f"Expected schema {SCHEMA!r} in {str(file)!r}, received {manifest.get('schema')!r}.",
+            f"Expected schema {SCHEMA!r} in {str(file)!r}, received {str(value.get('schema'))[:80]!r}.",
             hint="The folder was made by another version of optkit; make it again with this one.",
         )
-    return manifest
+    hint = "Copy the folder again as it was written; nobody edits a manifest by hand."
+    return check(Manifest, value, file, CheckpointError, hint).model_dump(by_alias=True)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long for the system
+        return False
 
 
 def _refuse_what_is_no_checkpoint(path: Path) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 from optkit.artifact import Artifact, copy_side_files
 from optkit.errors import CheckpointError, OptkitError, RecipeError, did_you_mean
 from optkit.pooling import OUTPUT, pooled, read_pooling
+from optkit.schema.graph_files import check_graphs
+from optkit.schema.model_files import needs_code
 
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -39,12 +41,9 @@ def fetch(source: str | Path, trust_remote_code: bool = False) -> Artifact:
     artifact.verify()
     if artifact.format == "hf":
         _check_weights(path)
-        if artifact.config.get("auto_map") and not trust_remote_code:
-            raise CheckpointError(
-                f"{str(path)!r} needs code of its own (auto_map in config.json), which optkit does not run.",
-                hint="Read that code, and if you trust it give --trust-remote-code.",
-            )
+        _refuse_code(artifact, trust_remote_code)
         _ensure_tokenizer(path)
+    check_graphs(artifact.model_files)
     return artifact
 
 
@@ -72,6 +71,7 @@ def load_model(path: str | Path | Artifact, task: str | None = None, trust_remot
     artifact = path if isinstance(path, Artifact) else Artifact.open(path)
     if artifact.format != "hf":
         raise CheckpointError(f"Expected a checkpoint (format hf), received format {artifact.format!r}.")
+    _refuse_code(artifact, trust_remote_code)
     task = task or infer_task(artifact)
     if task not in _AUTO_CLASS:
         raise RecipeError(f"Unknown task {task!r}.", hint=did_you_mean(task, _AUTO_CLASS))
@@ -162,6 +162,27 @@ def is_per_token(shape: Sequence[int | str]) -> bool:
     (True, False)
     """
     return "sequence" in shape
+
+
+def _refuse_code(artifact: Artifact, trust_remote_code: bool) -> None:
+    """Refuse what transformers would import, fetch or take from elsewhere for this checkpoint."""
+    config, path = artifact.config, str(artifact.path)
+    if needs_code(config) and not trust_remote_code:
+        raise CheckpointError(
+            f"{path!r} needs code of its own (auto_map in config.json), which optkit does not run.",
+            hint="Read that code, and if you trust it give --trust-remote-code.",
+        )
+    if config.get("quantization_config"):
+        raise CheckpointError(
+            f"Expected a checkpoint in full or half precision, received a quantized one in {path!r} "
+            "(quantization_config in config.json).",
+            hint="Take the checkpoint that it was made from: optkit quantizes it itself.",
+        )
+    if (artifact.path / "adapter_config.json").exists():  # transformers would load the base it names
+        raise CheckpointError(
+            f"Expected a whole checkpoint, received a LoRA adapter in {path!r} (adapter_config.json).",
+            hint="Merge it first: PeftModel.from_pretrained(base, adapter).merge_and_unload().",
+        )
 
 
 def _refuse_nan(model: Any) -> None:

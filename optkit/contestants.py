@@ -17,6 +17,7 @@ from optkit.artifact import (
     SIDE_FILES,
     Artifact,
     library_versions,
+    listing,
     position_count,
     reader_file,
 )
@@ -25,7 +26,7 @@ from optkit.checkpoint import fetch
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.files import sha256, write_json
-from optkit.session import DEFAULT_RUNTIME, chosen_runtime, known_runtimes
+from optkit.session import DEFAULT_RUNTIME, RUNTIMES, chosen_runtime, known_runtimes
 
 #: Random examples, and the longest of them, where there is no data.
 RANDOM_EXAMPLES, RANDOM_TOKENS = 64, 128
@@ -85,7 +86,8 @@ def open_contestant(text: str, scratch: Path, trust_remote_code: bool = False) -
         name = artifact.path.resolve().name
     chosen = chosen_runtime(artifact, runtime or None)
     fits = "torch" if artifact.format == "hf" else DEFAULT_RUNTIME[artifact.format]
-    if chosen not in (fits, "fake") and not (artifact.format == "onnx" and chosen == "openvino"):
+    ours = chosen in RUNTIMES and chosen != fits
+    if ours and not (artifact.format == "onnx" and chosen == "openvino"):
         raise RecipeError(
             f"{chosen} does not run {artifact.format} models; {path!r} is one.",
             hint="optkit compress makes the formats of other runtimes.",
@@ -126,16 +128,15 @@ def _wrapped(file: Path, scratch: Path) -> Artifact:
         raise CheckpointError(f"Expected an .onnx file, received {str(file)!r}, which does not exist.")
     import onnx
 
+    from optkit.schema.graph_files import check_graph
+
     try:
         graph = onnx.load(str(file), load_external_data=False)
     except Exception as reason:  # protobuf raises its own classes
         raise CheckpointError(f"{str(file)!r} is not an ONNX model: {reason}.") from reason
     folder = scratch / f"{len(list(scratch.iterdir()))}-{file.stem}"
     folder.mkdir()
-    outside = {e.value for t in graph.graph.initializer for e in t.external_data if e.key == "location"}
-    for name in (file.name, *sorted(outside)):
-        if Path(name).name != name or not (file.parent / name).is_file():
-            raise CheckpointError(f"The weights {name!r} of {str(file)!r} are not beside it.")
+    for name in (file.name, *sorted(check_graph(file))):
         _place(file.parent / name, folder / name)
     for name in SIDE_FILES:
         if (file.parent / name).exists():
@@ -148,7 +149,7 @@ def _wrapped(file: Path, scratch: Path) -> Artifact:
         "task": None,
         "runtime": None,
         "lineage": [],
-        "files": {},
+        "files": listing(folder),
         "versions": library_versions(),
     }
     write_json(folder / MANIFEST, manifest)

@@ -28,6 +28,7 @@ from optkit.files import digest, sha256, write_json
 from optkit.latencies import ANSWERED_AT_ONCE, TOKEN_BUDGET, latencies
 from optkit.process import Child
 from optkit.report.model import Interval, Row
+from optkit.session import RUNTIMES
 from optkit.task import Labelled, Outputs, Task, open_task
 
 #: The scenario that the headline speedup and the gate speak of: one text at a time, real lengths.
@@ -176,7 +177,7 @@ class Evaluator:
     def _work(self, row: Row) -> dict[tuple[int, int | str], Work]:
         """What the model of `row` computes at each fixed shape; {} where nobody can count it."""
         shapes = [(shape.batch, shape.tokens) for shape in self.plan.shapes if shape.fixed]
-        if not shapes or row.runtime == "fake" or not row.latency:
+        if not shapes or row.runtime not in RUNTIMES or not row.latency:
             return {}
         try:
             with Child("optkit.bench.roofline_worker", timeout_s=self.plan.timeout_s) as child:

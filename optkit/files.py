@@ -43,6 +43,17 @@ def is_inside(file: Path, folder: Path) -> bool:
     return file.resolve().is_relative_to(folder.resolve())
 
 
+def belongs(file: Path, folder: Path) -> bool:
+    """Whether `file` is one of the model folder `folder`: it lies inside, or is a blob of the same hub cache.
+
+    That cache keeps contents in models--X/blobs, and in models--X/snapshots/REVISION links to them.
+    """
+    if is_inside(file, folder):
+        return True
+    snapshots, target = folder.resolve().parent, file.resolve()
+    return snapshots.name == "snapshots" and target.parent == snapshots.parent / "blobs"
+
+
 def write_json(file: Path, value: Any) -> None:
     """Write `value` as JSON; see `finite`."""
     write_text(file, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")

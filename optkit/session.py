@@ -1,31 +1,35 @@
 """`Session`: a loaded model that answers.
 
-One file per runtime lies under `runtimes/`; the file's name is the runtime's name, and
-importing one does not import the others.
+One file per runtime lies under `runtimes/`; importing one does not import the others.
 """
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, util
-from pathlib import Path
-from pkgutil import iter_modules
+from importlib.metadata import entry_points
 from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 
 from optkit import likelihood
 from optkit.artifact import Artifact, longest_input
-from optkit.errors import MissingDependency, OptkitError, RecipeError, did_you_mean
+from optkit.errors import CheckpointError, MissingDependency, OptkitError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 
 Feeds = dict[str, np.ndarray]
 
+#: Threads, streams, tokens: as many as a manifest may ask for.
+COUNTS = range(1, 4097)
+
 #: The runtime that serves each artifact format unless another one is named.
 DEFAULT_RUNTIME = {"hf": "torch", "onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
+#: Runtime → the module that has its `open_session`. Only these can be named, in a manifest or by a caller,
+#: and those that an installed package adds by an entry point `optkit.runtimes`.
+RUNTIMES = {name: f"optkit.runtimes.{name}" for name in DEFAULT_RUNTIME.values()}
 #: The package each runtime needs, and the extra that brings it.
 _NEEDS = {
     "torch": ("torch", "compress"),
@@ -63,6 +67,9 @@ class Session(ABC):
 
     #: Whether several threads may call `infer` at once.
     thread_safe: ClassVar[bool] = True
+    #: The options that a manifest may set, with their values: what changes speed, and nothing else. A
+    #: manifest is data from a stranger: paths, and whose code may run, come from the caller alone.
+    stored: ClassVar[Mapping[str, Sequence[Any] | type]] = {}
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     #: Where it computes: cpu or cuda.
@@ -122,24 +129,74 @@ class Session(ABC):
 
 
 def known_runtimes() -> list[str]:
-    """The runtimes that have a file, whether or not their package is installed."""
-    return sorted(module.name for module in iter_modules([str(Path(__file__).with_name("runtimes"))]))
+    """The runtimes that can be named, whether or not their package is installed."""
+    return sorted({*RUNTIMES, *(point.name for point in entry_points(group="optkit.runtimes"))})
+
+
+def _module(runtime: str) -> str | None:
+    """The module of a runtime; None for an unknown one."""
+    if runtime in RUNTIMES:
+        return RUNTIMES[runtime]
+    return next((point.value for point in entry_points(group="optkit.runtimes", name=runtime)), None)
 
 
 def chosen_runtime(artifact: Artifact, runtime: str | None = None) -> str:
     """`runtime`, else the manifest's, else the format's own. Raises RecipeError for an unknown one."""
-    stored = artifact.manifest.get("runtime") or {}
-    name = runtime or stored.get("name") or DEFAULT_RUNTIME[artifact.format]
-    if name not in known_runtimes():
-        raise RecipeError(f"Unknown runtime {name!r}.", hint=did_you_mean(name, known_runtimes()))
+    name = runtime or stored_runtime(artifact)[0] or DEFAULT_RUNTIME[artifact.format]
+    if _module(name) is None:
+        raise RecipeError(f"Unknown runtime {name!r}.", hint=did_you_mean(name, RUNTIMES))
     return name
+
+
+def stored_runtime(artifact: Artifact) -> tuple[str | None, dict[str, Any]]:
+    """The runtime in the manifest (None: it names none), and the options for it there.
+
+    Raises CheckpointError for an unknown runtime, and for an option or a value that a manifest may not set.
+    """
+    stored = artifact.manifest.get("runtime")
+    if not stored:
+        return None, {}
+    name, options = stored["name"], stored.get("options") or {}
+    where = f"the manifest of {str(artifact.path)!r}"
+    if _module(name) is None:
+        raise CheckpointError(f"Unknown runtime {name!r} in {where}.", hint=did_you_mean(name, RUNTIMES))
+    allowed: dict[str, Sequence[Any] | type] = {"bucket": COUNTS, **_session_class(name).stored}
+    for option, value in options.items():
+        if option not in allowed:
+            raise CheckpointError(
+                f"Expected of {where} no settings but {', '.join(sorted(allowed))}, received {option!r}.",
+                hint="Other settings come from the caller alone: optkit serve --option, optkit.load(...).",
+            )
+        if value is not None and not _fits(value, allowed[option]):
+            raise CheckpointError(
+                f"Expected {option} in {where} to be {_shown(allowed[option])}, received {value!r}."
+            )
+    return name, {option: value for option, value in options.items() if value is not None}
 
 
 def runtime_settings(runtime: str) -> frozenset[str]:
     """The names of the options that a known runtime takes."""
-    module = import_module(f"optkit.runtimes.{runtime}")
-    kind = get_type_hints(module.open_session)["return"]
-    return frozenset(inspect.signature(kind).parameters) - {"artifact"} | {"bucket"}
+    return frozenset(inspect.signature(_session_class(runtime)).parameters) - {"artifact"} | {"bucket"}
+
+
+def _session_class(runtime: str) -> type[Session]:
+    return get_type_hints(import_module(_module(runtime) or "").open_session)["return"]
+
+
+def _fits(value: Any, allowed: Sequence[Any] | type) -> bool:
+    if isinstance(allowed, type):
+        return isinstance(value, (int, float) if allowed is float else allowed)
+    if isinstance(allowed, range):
+        return type(value) is int and value in allowed
+    return any(type(value) is type(one) and value == one for one in allowed)
+
+
+def _shown(values: Sequence[Any] | type) -> str:
+    if isinstance(values, type):
+        return f"a {values.__name__}"
+    if isinstance(values, range):
+        return f"{values[0]} to {values[-1]}"
+    return f"one of {', '.join(map(repr, values))}"
 
 
 def open_session(
@@ -150,14 +207,17 @@ def open_session(
     `task` names what it is for where its architecture tells another or none (torch loads it as that).
     `options` override the runtime options stored in the manifest (for example `threads`). Every runtime
     takes `bucket`: batches are padded to a multiple of so many tokens (`optkit.bucketed`).
-    Raises RecipeError for an unknown runtime or option, and MissingDependency for an absent package.
+    Raises RecipeError for an unknown runtime or option, CheckpointError for one that a manifest may not set,
+    and MissingDependency for an absent package.
     """
-    stored = artifact.manifest.get("runtime") or {}
+    from optkit.schema.graph_files import check_graphs
+
+    stored, settings = stored_runtime(artifact)
     name = chosen_runtime(artifact, runtime)
     if name in _NEEDS and util.find_spec(_NEEDS[name][0]) is None:
         raise MissingDependency.of(*_NEEDS[name])
-    if name == stored.get("name"):
-        options = {**stored.get("options", {}), **options}
+    if name == stored:
+        options = {**settings, **options}
     known = runtime_settings(name)
     for option in options:
         if option not in known:
@@ -167,7 +227,8 @@ def open_session(
     if task is not None and "task" in known:  # what a graph computes is settled
         options["task"] = task
     bucket = options.pop("bucket", None)
-    session = import_module(f"optkit.runtimes.{name}").open_session(artifact, **options)
+    check_graphs(artifact.model_files)
+    session = import_module(_module(name) or "").open_session(artifact, **options)
     if bucket in (None, 1):
         return session
     return import_module("optkit.bucketed").Bucketed(session, bucket, longest_input(artifact.config))

@@ -35,6 +35,16 @@ def quiet_machine(monkeypatch):
     monkeypatch.setattr("optkit.bench.latency.NoiseLedger", QuietMachine)
 
 
+@pytest.fixture
+def fake_runtime(monkeypatch):
+    """Gives `optkit.runtimes.fake` the name "fake", here and in child processes, as a plugin would."""
+    plugins = str(Path(__file__).parent / "plugins")
+    monkeypatch.syspath_prepend(plugins)
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([plugins, *filter(None, [os.environ.get("PYTHONPATH")])])
+    )
+
+
 @pytest.fixture(scope="session")
 def shared_checkpoint() -> Path:
     """The real fine-tuned checkpoint, where it is at hand."""

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from optkit.artifact import MANIFEST, Artifact
+from optkit.artifact import MANIFEST, Artifact, listing
 from optkit.bench.latency import Measured
 from optkit.bench.scenarios import SCENARIOS, SHAPES
 from optkit.benchmarking import benchmark
@@ -28,6 +28,8 @@ from optkit.task import open_task
 from tests.bench.fakes import Pool
 from tests.conftest import write_jsonl
 
+pytestmark = pytest.mark.usefixtures("fake_runtime")
+
 QUICK = {"rounds": 2, "processes": 1, "budget_ms_per_round": 5, "threads": 1, "timeout_s": 30}
 
 
@@ -46,7 +48,8 @@ def fake(checkpoint, tmp_path):
     def build(name, **options):
         folder = shutil.copytree(checkpoint, tmp_path / name)
         manifest = {**Artifact.open(checkpoint).manifest, "task": "text-classification"}
-        write_json(folder / MANIFEST, {**manifest, "runtime": {"name": "fake", "options": options}})
+        manifest |= {"runtime": {"name": "fake", "options": options}, "files": listing(folder)}
+        write_json(folder / MANIFEST, manifest)
         return str(folder)
 
     return build

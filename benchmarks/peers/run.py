@@ -39,7 +39,7 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import MANIFEST, SCHEMA
+from optkit.artifact import MANIFEST, SCHEMA, listing
 from optkit.bench.accuracy import load_outputs
 from optkit.bench.environment import describe
 from optkit.bench.latency import measure, speedup
@@ -196,7 +196,7 @@ def as_artifact(out: Path, peer: Peer, checkpoint: str, made: dict[str, Any]) ->
     write_json(out / "made.json", made)
     kind = "openvino" if peer.model.endswith(".xml") else "onnx"
     manifest = {"schema": SCHEMA, "format": kind, "precision": "int8", "task": None, "runtime": None}
-    write_json(out / MANIFEST, {**manifest, "lineage": [], "files": {}, "versions": {}})
+    write_json(out / MANIFEST, {**manifest, "lineage": [], "files": listing(out), "versions": {}})
 
 
 def score(candidates: list[Candidate], checkpoint: str, data: str, work: Path) -> dict[str, Any]:

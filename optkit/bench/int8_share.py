@@ -17,6 +17,7 @@ import numpy as np
 
 from optkit import kv_cache
 from optkit.artifact import Artifact
+from optkit.session import stored_runtime
 
 #: ONNX Runtime's kernels that multiply integers.
 INTEGER = frozenset(
@@ -63,7 +64,7 @@ def measure(
     artifact: Artifact, runtime: str, feeds: dict[str, np.ndarray], options: dict[str, Any]
 ) -> Int8Share | None:
     """Run `artifact` on `feeds` with profiling on; None for a runtime that gives no profile."""
-    options = {**(artifact.manifest.get("runtime") or {}).get("options", {}), **options}
+    options = {**stored_runtime(artifact)[1], **options}
     if runtime == "onnxruntime":
         return summed("CPUExecutionProvider", _onnxruntime(artifact, feeds, options))
     if runtime == "openvino":

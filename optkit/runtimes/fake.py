@@ -1,6 +1,7 @@
 """A runtime without a model: deterministic answers, and a clock turned by hand.
 
-Public, so that others can test with it what they build on optkit: it loads any artifact.
+Public, so that others can test with it what they build on optkit: it loads any artifact. It has no name among
+the runtimes: a test that wants to name it gives it one, by an entry point `optkit.runtimes`.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -53,6 +54,16 @@ class FakeSession(Session):
     >>> FakeSession().infer({"input_ids": ids, "attention_mask": np.ones_like(ids)})["logits"].shape
     (1, 2)
     """
+
+    stored: ClassVar[Mapping[str, Sequence[Any] | type]] = {
+        "labels": int,
+        "delay_ms": float,
+        "delay_ms_per_token": float,
+        "flaw": str,
+        "spin": bool,
+        "per_token": bool,
+        "threads": int,
+    }
 
     def __init__(
         self,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from optkit import kv_cache
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, MissingDependency, OptkitError
-from optkit.session import Decoder, Feeds, Session, TensorSpec
+from optkit.session import COUNTS, Decoder, Feeds, Session, TensorSpec
 
 _NUMPY = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 _LEVELS = ("disabled", "basic", "extended", "all")
@@ -24,6 +24,15 @@ class OnnxRuntimeSession(Session):
     `optimization` is the graph optimization level: disabled, basic, extended or all; `prepacking` lays
     weights out for the kernels at load, which takes memory.
     """
+
+    stored: ClassVar[Mapping[str, Sequence[Any] | type]] = {
+        "threads": COUNTS,
+        "spinning": (True, False),
+        "arena": (True, False),
+        "optimization": _LEVELS,
+        "prepacking": (True, False),
+        "provider": ("cpu", "cuda"),
+    }
 
     def __init__(
         self,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, OptkitError, did_you_mean
-from optkit.session import Feeds, Session, TensorSpec
+from optkit.session import COUNTS, Feeds, Session, TensorSpec
 
 PRECISIONS = ("f32", "bf16", "f16")
 HINTS = ("LATENCY", "THROUGHPUT", "CUMULATIVE_THROUGHPUT")
@@ -29,6 +29,14 @@ class OpenVinoSession(Session):
 
     May be called from several threads: each call takes an idle request, or makes one.
     """
+
+    stored: ClassVar[Mapping[str, Sequence[Any] | type]] = {
+        "threads": COUNTS,
+        "streams": COUNTS,
+        "precision": PRECISIONS,
+        "hint": HINTS,
+        "hyper_threading": (True, False),
+    }
 
     def __init__(
         self,

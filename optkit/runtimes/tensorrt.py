@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from optkit.cuda.buckets import cut, fill, rounded
 from optkit.cuda.device import open_device
 from optkit.cuda.probe import Gpu
 from optkit.errors import CheckpointError, OptkitError
-from optkit.session import Feeds, Session, TensorSpec
+from optkit.session import COUNTS, Feeds, Session, TensorSpec
 from optkit.trt.execution import Execution
 from optkit.trt.library import make_runtime, numpy_type, open_library
 from optkit.trt.profiles import Profile, choose
@@ -35,6 +35,13 @@ class TensorRTSession(Session):
     device = "cuda"
 
     thread_safe = False  # one stream, one scratch memory
+    stored: ClassVar[Mapping[str, Sequence[Any] | type]] = {
+        "threads": COUNTS,
+        "memory": ("cuda-bindings", "torch", "pycuda"),
+        "graphs": (True, False),
+        "bucket": COUNTS,
+        "streaming_mib": range(1, 2**20),
+    }
 
     def __init__(
         self,

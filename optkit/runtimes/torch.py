@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from optkit.artifact import Artifact
 from optkit.cuda.buckets import cut, fill, rounded
 from optkit.errors import MissingDependency, OptkitError, did_you_mean
 from optkit.kv_cache import positions
-from optkit.session import Decoder, Feeds, Session, TensorSpec
+from optkit.session import COUNTS, Decoder, Feeds, Session, TensorSpec
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 ATTENTION = ("sdpa", "eager")
@@ -36,6 +36,15 @@ class TorchSession(Session):
     `compile` to be fast. `task` names what the model is for (None: the manifest or the architecture tells).
     Outputs are fp32 in any case.
     """
+
+    stored: ClassVar[Mapping[str, Sequence[Any] | type]] = {
+        "threads": COUNTS,
+        "device": ("cpu", "cuda"),
+        "dtype": tuple(DTYPES),
+        "attention": ATTENTION,
+        "compile": (True, False),
+        "quantize": tuple(QUANTIZERS),
+    }
 
     def __init__(
         self,

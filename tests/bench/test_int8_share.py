@@ -11,6 +11,8 @@ from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.task import open_task
 
+pytestmark = pytest.mark.usefixtures("fake_runtime")
+
 
 @pytest.fixture(scope="module")
 def context(checkpoint, data):

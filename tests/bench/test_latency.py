@@ -12,6 +12,8 @@ from optkit.bench.stats import difference_shown
 from optkit.errors import RecipeError, WorkerError
 from tests.bench.fakes import Pool, encoded_set, write_artifact
 
+pytestmark = pytest.mark.usefixtures("fake_runtime")
+
 SHAPES = (Shape(1, 8), Shape(4, 16), Shape(2, "data"))
 
 

@@ -15,6 +15,8 @@ from optkit.process import Child
 from optkit.runtimes.fake import FakeSession, ManualClock
 from tests.bench.fakes import encoded_set, write_artifact
 
+pytestmark = pytest.mark.usefixtures("fake_runtime")
+
 LENGTHS = [4, 2, 8, 6, 2]
 
 

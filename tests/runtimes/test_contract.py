@@ -18,6 +18,8 @@ from optkit.task import open_task
 from tests.gpu import install as fakes
 from tests.gpu.fake_cuda import Machine
 
+pytestmark = pytest.mark.usefixtures("fake_runtime")
+
 RUNTIMES = ["fake", "onnxruntime", "openvino", "tensorrt", "torch"]
 
 

@@ -11,6 +11,8 @@ from optkit.runtimes.fake import FakeSession, ManualClock
 from optkit.session import open_session
 from tests.bench.fakes import write_artifact
 
+pytestmark = pytest.mark.usefixtures("fake_runtime")
+
 
 def feeds(*rows: list[int], width: int | None = None) -> dict[str, np.ndarray]:
     width = width or max(map(len, rows))

@@ -22,6 +22,8 @@ from optkit.serving.predictor import Predictor
 from optkit.task import open_task
 from tests.serving.artifacts import INPUTS, TASKS, artifact
 
+pytestmark = pytest.mark.usefixtures("fake_runtime")
+
 
 @pytest.fixture(scope="module")
 def model(checkpoint, tmp_path_factory) -> Artifact:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact
-from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
-from optkit.files import is_inside
+from optkit.errors import DataError, RecipeError, did_you_mean
 from optkit.serving.http.batcher import Batcher
 from optkit.serving.http.metrics import ModelMetrics
 from optkit.serving.http.queue import Job, Late, QueueFull, WaitingLine
@@ -177,18 +176,12 @@ class Served:
 
 
 def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predictor:
-    """Load a folder for serving: nothing in it may point outside, every file is as it was written.
+    """Load a folder for serving: every file is as it was written.
 
     It answers once here: first answers are slow, and a model that cannot answer shows itself. Of the
     settings' options it takes those that its runtime has; `check_options` refuses those that none has.
     """
     artifact = Artifact.open(path)
-    for file in path.rglob("*"):
-        if not is_inside(file, path):
-            raise CheckpointError(
-                f"{file.relative_to(path).as_posix()!r} in {str(path)!r} points outside of its folder.",
-                hint="Put the file itself there: a server reads nothing but the folders it was given.",
-            )
     known = runtime_settings(chosen_runtime(artifact, settings.runtime))
     options = {k: v for k, v in {**settings.runtime_options, **changes}.items() if k in known}
     if settings.streams > 1 and (settings.runtime or artifact.format) == "openvino":

@@ -42,7 +42,7 @@ def client(folders, serving):
 
 
 @pytest.fixture
-def fake(folders, serving):
+def fake(folders, serving, fake_runtime):
     """fake(**settings): one text classifier whose answers take as long as `options` say."""
 
     @contextmanager

@@ -10,6 +10,8 @@ import pytest
 
 from optkit.serving.http.settings import API_KEY
 
+pytestmark = pytest.mark.usefixtures("fake_runtime")
+
 PATH = "/v1/models/m:predict"
 BODY = {"instances": ["a fine film"]}
 

@@ -12,6 +12,8 @@ from optkit.serving.http.hotswap import signature
 from optkit.serving.http.served import Served
 from tests.serving.artifacts import artifact
 
+pytestmark = pytest.mark.usefixtures("fake_runtime")
+
 PATH = "/v1/models/m:predict"
 BODY = {"instances": ["a fine film"]}
 

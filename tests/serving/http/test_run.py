@@ -22,6 +22,8 @@ from optkit.serving.http.settings import SETTINGS, ServeSettings
 from tests.serving.artifacts import artifact
 from tests.serving.http.processes import running
 
+pytestmark = pytest.mark.usefixtures("fake_runtime")
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):

@@ -9,6 +9,8 @@ import pytest
 from optkit.errors import RecipeError
 from tests.serving.artifacts import artifact
 
+pytestmark = pytest.mark.usefixtures("fake_runtime")
+
 
 @pytest.fixture
 def faked(tmp_path):

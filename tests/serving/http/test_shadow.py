@@ -14,6 +14,8 @@ from optkit.serving.http.settings import ServeSettings
 from optkit.serving.http.shadow import LAG, Shadow, open_shadow
 from tests.serving.artifacts import TEXTS, artifact
 
+pytestmark = pytest.mark.usefixtures("fake_runtime")
+
 
 def value(client, name):
     found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", client.get("/metrics").text, re.M)

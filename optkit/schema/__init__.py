@@ -1,0 +1,1 @@
+"""What each file from outside may hold. One module per kind of file; imported when a file is read."""
