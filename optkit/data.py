@@ -1,13 +1,12 @@
 """Data sets: a folder of train/validation/test files, a single file, or a hub data set.
 
-Everything is read through the `datasets` library; what it cannot explain well (a file that is not
-UTF-8, a corrupt line, an empty split) is checked here first, so that the error names file and line.
+What is on this machine is opened by its name, never as a pattern, a URL or from a cache (see
+`optkit.tables.read`); hub data sets are read through the `datasets` library.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,20 +18,14 @@ import numpy as np
 from optkit import images
 from optkit.errors import DataError, did_you_mean
 from optkit.files import read_json, sha256
+from optkit.tables.read import ENDINGS
 from optkit.tables.read import read as read_tables
+from optkit.tables.splits import regular, split_files, split_named
 
-#: Ending of a file of rows → the reader of `datasets` for it.
-READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
 #: Beside the files of a folder: column → names of its classes, which the rows have as numbers.
 CLASSES = "labels.json"
 #: Share of the training split that stands in for a missing validation split.
 HELD_OUT = 0.1
-_SHARD = re.compile(r"[-_.]\d{5}-of-\d{5}$")
 
 
 @dataclass(frozen=True)
@@ -47,30 +40,29 @@ class Data:
 
     @property
     def is_local(self) -> bool:
-        return Path(self.name).exists()
+        try:
+            return Path(self.name).exists()
+        except (OSError, ValueError) as reason:  # a name that is too long, a folder that may not be entered
+            why = getattr(reason, "strerror", None) or reason
+            raise DataError(f"Cannot read {self.name!r}: {why}.") from reason
 
     @cached_property
     def files(self) -> dict[str, list[Path]]:
         """Split → files, for a local source. A single file is called `all`."""
         path = Path(self.name)
-        if path.is_file():
-            _reader(path)
+        if not path.is_dir():
+            if regular(path).suffix not in ENDINGS:
+                raise DataError(f"Expected a file ending in {', '.join(ENDINGS)}, received {str(path)!r}.")
             return {"all": [path]}
-        found: dict[str, list[Path]] = {}
-        for file in sorted(path.iterdir()):
-            stem = _SHARD.sub("", file.stem).lower()
-            split = next((s for s, names in _SPLIT_NAMES.items() if stem in names), None)
-            if split and file.suffix in READERS:
-                found.setdefault(split, []).append(file)
-        found = found or images.find(path)
-        if not found:
+        splits = split_files(path, ENDINGS) or images.find(path)
+        if not splits:
             raise DataError(
                 f"Expected files such as train.jsonl and validation.csv in {self.name!r}, received: "
                 f"{', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'}.",
-                hint=f"Known endings: {', '.join(READERS)}; splits: train, validation, test. "
+                hint=f"Known endings: {', '.join(ENDINGS)}; splits: train, validation, test. "
                 "Images lie in one folder per class, or in idx files.",
             )
-        return found
+        return splits
 
     def split(self, name: str, limit: int | None = None) -> Any:
         """The rows of split `name` (`train`, `validation` or `test`): at most `limit` rows of it.
@@ -137,6 +129,10 @@ class Data:
         import datasets
 
         repository, _, config = self.name.partition(":")
+        if (
+            repository in datasets.packaged_modules._PACKAGED_DATASETS_MODULES
+        ):  # readers of files, no data sets
+            raise DataError(f"Expected a folder, a file or a hub data set, received {self.name!r}.")
         try:
             found = datasets.load_dataset(repository, config or None)
         except Exception as reason:
@@ -145,7 +141,10 @@ class Data:
                 f"{str(reason).splitlines()[0][:300]}",
                 hint="Check the spelling and the network, or give a local folder.",
             ) from reason
-        return {_split_of(name): rows for name, rows in found.items()}
+        splits = {split_named(name) or name: rows for name, rows in found.items()}
+        if len(splits) < len(found):
+            raise DataError(f"{self.name!r} has several splits of one kind: {', '.join(found)}.")
+        return splits
 
 
 def drawn(rows: Any, limit: int | None) -> Any:
@@ -178,29 +177,9 @@ def column(rows: Any, wanted: str | None, names: tuple[str, ...], kind: str, fla
 
 
 def _read(files: list[Path]) -> Any:
-    import datasets
-
-    datasets.disable_progress_bars()
-    if files[0].suffix not in READERS:
+    if files[0].suffix not in ENDINGS:
         return images.read(files)
-    for file in files:
-        _check_text(file)
-    reader = _reader(files[0])
-    names = [str(f) for f in files]
-    try:
-        if reader == "csv":
-            rows = read_tables(files)
-        else:
-            rows = datasets.load_dataset(reader, data_files={"rows": names}, split="rows")
-    except DataError:
-        raise
-    except Exception as reason:
-        cause = reason.__cause__ or reason
-        raise DataError(
-            f"Cannot read {names[0]!r} as {reader}: {str(cause).splitlines()[0][:300]}",
-            hint="Every line needs the same columns with the same types.",
-        ) from reason
-    rows = _with_classes(rows, files[0].parent / CLASSES)
+    rows = _with_classes(read_tables(files), files[0].parent / CLASSES)
     return images.located(rows, files[0].parent) if len(rows) else rows
 
 
@@ -236,47 +215,6 @@ def _with_classes(rows: Any, file: Path) -> Any:
             )
         rows = rows.cast_column(name, datasets.ClassLabel(names=list(map(str, names))))
     return rows
-
-
-def _check_text(file: Path) -> None:
-    """Name the file and line where text is not UTF-8 or a JSON line is broken; refuse empty files."""
-    if file.stat().st_size == 0:
-        raise DataError(f"{str(file)!r} is empty.", hint="Give data with at least one example.")
-    if file.suffix == ".parquet":
-        return
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                text = line.decode("utf-8")
-            except UnicodeDecodeError as reason:
-                raise DataError(
-                    f"{str(file)!r} is not UTF-8 at line {number}: byte 0x{line[reason.start]:02x}.",
-                    hint="Convert it, for example: iconv -f latin1 -t utf-8 FILE > NEW.",
-                ) from reason
-            if file.suffix == ".jsonl" and text.strip():
-                try:
-                    value = json.loads(text)
-                except json.JSONDecodeError as reason:
-                    raise DataError(
-                        f"{str(file)!r} has a corrupt line {number}: {reason.msg} at column {reason.colno}."
-                    ) from reason
-                if not isinstance(value, dict):
-                    raise DataError(
-                        f"{str(file)!r} has a corrupt line {number}: expected an object, "
-                        f"received a {type(value).__name__}."
-                    )
-
-
-def _reader(file: Path) -> str:
-    if file.suffix not in READERS:
-        raise DataError(
-            f"Expected a file ending in {', '.join(READERS)}, received {str(file)!r}.",
-        )
-    return READERS[file.suffix]
-
-
-def _split_of(name: str) -> str:
-    return next((split for split, names in _SPLIT_NAMES.items() if name in names), name)
 
 
 def _joint(files: list[Path]) -> str:

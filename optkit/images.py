@@ -15,6 +15,7 @@ import numpy as np
 
 from optkit.errors import DataError
 from optkit.files import sha256
+from optkit.tables.splits import regular, split_named
 
 #: Endings of files that are read as images.
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
@@ -35,15 +36,14 @@ def find(folder: Path) -> dict[str, list[Path]]:
             found[split] = [files[0][0], files[1][0]]
     if found:
         return found
-    names = {
-        "train": ("train", "training"),
-        "validation": ("validation", "valid", "val", "dev"),
-        "test": ("test",),
-    }
-    for split, wanted in names.items():
-        there = next((folder / name for name in wanted if _holds_classes(folder / name)), None)
-        if there:
-            found[split] = [there]
+    for path in sorted(folder.iterdir()):
+        split = split_named(path.name)
+        if split and _holds_classes(path):
+            if split in found:
+                raise DataError(
+                    f"Two folders hold the split {split!r}: {str(found[split][0])!r}, {str(path)!r}."
+                )
+            found[split] = [path]
     return found or ({"all": [folder]} if _holds_classes(folder) else {})
 
 
@@ -52,7 +52,7 @@ def read(files: list[Path]) -> Any:
     import datasets
 
     if files[0].is_dir():
-        classes = sorted(p for p in files[0].iterdir() if p.is_dir())
+        classes = _classes(files[0])
         pairs = [(str(p), c.name) for c in classes for p in _images_in(c)]
         return datasets.Dataset.from_dict({"image": [p for p, _ in pairs], "label": [c for _, c in pairs]})
     images, labels = read_idx(files[0]), read_idx(files[1])
@@ -73,6 +73,7 @@ def read_idx(file: Path) -> np.ndarray:
     Source: Y. LeCun, "The MNIST database": a magic number 0, 0, type, dimensions; sizes; values.
     """
     try:
+        regular(file)
         raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     except (OSError, EOFError) as reason:
         raise DataError(f"{str(file)!r} is no whole gzip file: {reason}.") from reason
@@ -109,9 +110,26 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def _classes(folder: Path) -> list[Path]:
+    """The folders of the classes; what begins with a dot is a tool's own.
+
+    Raises DataError for images that lie beside or below them, which no class would take.
+    """
+    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    deeper = (p for c in classes for inner in c.iterdir() if inner.is_dir() for p in _images_in(inner))
+    if stray := next((p for p in (*_images_in(folder), *deeper)), None):
+        raise DataError(
+            f"{str(stray)!r} would be left out: it lies in no folder of a class.",
+            hint=f"Images lie in {str(folder)!r}/CLASS/.",
+        )
+    return classes
+
+
 def _holds_classes(folder: Path) -> bool:
-    return folder.is_dir() and any(p.is_dir() and any(_images_in(p)) for p in folder.iterdir())
+    return folder.is_dir() and any(
+        p.is_dir() and not p.name.startswith(".") and any(_images_in(p)) for p in folder.iterdir()
+    )
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))

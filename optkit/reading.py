@@ -74,14 +74,28 @@ def json_list(file: Path, error: type[Exception]) -> list[dict[str, Any]]:
 
 
 def parse_json(text: str, name: str, error: type[Exception], finite: bool = True, strict: bool = True) -> Any:
-    """The value of `text`, which came from the file `name`.
-
-    Raises `error` for what is no JSON (RFC 8259): a key given twice, NaN and infinities (allowed where
-    `finite` is False, as some config.json have them), numbers too long for any use, half of a surrogate
-    pair (allowed unless `strict`), and arrays and objects deeper than `MOST_DEPTH`.
+    """The value of `text`, which came from the file `name`. Raises `error`; see `json_value`.
 
     >>> parse_json('{"a": [1, 2.5]}', "x.json", ValueError)
     {'a': [1, 2.5]}
+    """
+    try:
+        return json_value(text, finite, strict)
+    except ValueError as reason:
+        raise error(f"{name!r} is not valid JSON: {reason}.") from reason
+
+
+def json_value(text: str, finite: bool = True, strict: bool = True) -> Any:
+    """The value of `text`. Raises ValueError, with the reason in words, for what is no JSON (RFC 8259).
+
+    That is also a key given twice, NaN and infinities (allowed where `finite` is False, as some config.json
+    have them), numbers too long for any use, half of a surrogate pair (allowed unless `strict`), and arrays
+    and objects deeper than `MOST_DEPTH`.
+
+    >>> json_value('{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+    ...
+    ValueError: the key 'a' is given twice
     """
 
     def number(digits: str) -> float:
@@ -99,14 +113,13 @@ def parse_json(text: str, name: str, error: type[Exception], finite: bool = True
             parse_constant=number,
         )
         _check_depth(value)
-        if strict and _SURROGATE.search(text):
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels") from None
+    if strict and _SURROGATE.search(text):
+        try:
             json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as reason:
-        raise error(f"{name!r} is not valid JSON: it holds half of a surrogate pair.") from reason
-    except RecursionError as reason:
-        raise error(f"{name!r} is not valid JSON: it is nested deeper than {MOST_DEPTH} levels.") from reason
-    except ValueError as reason:
-        raise error(f"{name!r} is not valid JSON: {reason}.") from reason
+        except UnicodeEncodeError:
+            raise ValueError("it holds half of a surrogate pair") from None
     return value
 
 

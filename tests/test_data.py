@@ -116,7 +116,7 @@ def test_an_empty_split(tmp_path):
 
 def test_text_that_is_not_utf8_names_file_and_line(tmp_path):
     (tmp_path / "validation.jsonl").write_bytes(b'{"text": "ok", "label": "x"}\n{"text": "caf\xe9"}\n')
-    with pytest.raises(DataError, match="not UTF-8 at line 2"):
+    with pytest.raises(DataError, match="corrupt line 2: not UTF-8: byte 0xe9"):
         Data(str(tmp_path)).split("validation")
 
 

@@ -115,10 +115,10 @@ def _whole_file(force: bool, ray: bool, **fields: Any) -> None:
 
 def _refuse_rows(file: Path) -> None:
     """RecipeError for a file whose lines are no texts."""
-    from optkit.data import READERS
     from optkit.serving.inputs import KINDS
+    from optkit.tables.read import ENDINGS
 
-    if file.suffix in READERS:
+    if file.suffix in ENDINGS:
         raise RecipeError(
             f"Expected texts, one per line, received {file.name!r}, whose lines are rows with columns.",
             hint="Give --output as well." if file.suffix in KINDS else f"Give a {', '.join(KINDS)} file.",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +18,11 @@ from optkit.preprocessing.squad import questions
 from optkit.tables.delimited import comma_separated, tsv
 from optkit.tables.lines import BadRow, Row, lines
 from optkit.tables.numbers import reader_of
+from optkit.tables.objects import json_lines, json_list
+from optkit.tables.read import read as read_table
+from optkit.tables.splits import regular, split_files
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conll", ".txt")
-_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",
-          "val": "validation", "dev": "validation", "test": "test"}  # fmt: skip
 _UNITS = {".json": "question", ".parquet": "row"}
 _HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?")
 
@@ -57,26 +58,28 @@ def sources(source: str | Path) -> dict[str, Source]:
 
     What is no local path may be a hub data set: `owner/name` or `owner/name:config`.
     """
-    path = Path(source)
-    if not path.exists() and _HUB.fullmatch(str(source)):
-        data = Data(str(source))
+    data, path = Data(str(source)), Path(source)
+    if not data.is_local and _HUB.fullmatch(str(source)):
         return {split: _hub_source(data, split) for split in data.splits}
-    if path.is_file() and path.suffix in ENDINGS:
+    found: dict[str, Path] = {}
+    if path.is_dir():
+        splits = split_files(path, ENDINGS)
+        if several := next((files for files in splits.values() if len(files) > 1), None):
+            raise DataError(
+                f"Expected one file per split in {str(path)!r}, received "
+                f"{', '.join(file.name for file in several)}.",
+                hint="Join them into one, or give one file at a time.",
+            )
+        found = {split: files[0] for split, files in splits.items()}
+    elif data.is_local and regular(path).suffix in ENDINGS:
         found = {"all": path}
-    elif path.is_dir():
-        files = [f for f in sorted(path.iterdir()) if f.suffix in ENDINGS and f.stem.lower() in _NAMES]
-        found = {_NAMES[f.stem.lower()]: f for f in files}
-        if len(found) < len(files):
-            raise DataError(f"Expected one file per split in {str(path)!r}, received several.")
-    else:
-        found = {}
     if not found:
         raise DataError(
             f"Expected a file, or a folder of train, validation and test files, received {str(path)!r}.",
             hint=f"Known endings: {', '.join(ENDINGS)}. A hub data set is written owner/name.",
         )
     for file in found.values():
-        if file.stat().st_size == 0:
+        if regular(file).stat().st_size == 0:
             raise DataError(f"{str(file)!r} is empty.", hint="Give data with at least one example.")
     return {
         split: Source(
@@ -122,43 +125,21 @@ def _name(value: Any, names: list[str]) -> Any:
 def rows(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
     """(number, row) for each row; what cannot be read comes as a BadRow, and reading goes on."""
     if file.suffix == ".parquet":
-        yield from _parquet(file)
+        yield from _named(read_table([file]))
     elif file.suffix == ".json":
-        yield from enumerate(questions(file), start=1)
+        yield from json_list(file) if _is_list(file) else enumerate(questions(file), start=1)
     elif file.suffix in (".csv", ".tsv"):
         yield from tsv(file) if file.suffix == ".tsv" else comma_separated(file)
     elif file.suffix == ".jsonl":
-        for number, line in lines(file):
-            if isinstance(line, BadRow) or line.strip():
-                yield number, line if isinstance(line, BadRow) else _json(line, number)
+        yield from json_lines(file)
     else:
         yield from _conll(file)
 
 
-def _parquet(file: Path) -> Iterator[tuple[int, Row]]:
-    import pyarrow.parquet as parquet
-
-    with parquet.ParquetFile(file) as table:
-        names: dict[str, list[str]] = {}
-        if b"huggingface" in (table.schema_arrow.metadata or {}):
-            import datasets
-
-            names = _class_names(datasets.Features.from_arrow_schema(table.schema_arrow))
-        number = 0
-        for batch in table.iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, _with_names(row, names)
-
-
-def _json(line: str, number: int) -> Row | BadRow:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as reason:
-        return BadRow(number, f"{reason.msg} at column {reason.colno}")
-    except (ValueError, RecursionError) as reason:  # a number of too many digits, brackets too deep
-        return BadRow(number, str(reason))
-    return row if isinstance(row, dict) else BadRow(number, "expected an object")
+def _is_list(file: Path) -> bool:
+    """Whether a JSON file holds a list of rows, not SQuAD's object."""
+    with file.open("rb") as stream:
+        return stream.read(1024).removeprefix(BOM_UTF8).lstrip().startswith(b"[")
 
 
 def _conll(file: Path) -> Iterator[tuple[int, Row | BadRow]]:

@@ -24,7 +24,7 @@ def questions(file: Path) -> Iterator[Row | BadRow]:
             for p, paragraph in enumerate(article["paragraphs"])
             for q, question in enumerate(paragraph["qas"])
         ]
-    except (ValueError, KeyError, TypeError, RecursionError) as reason:
+    except (ValueError, KeyError, TypeError, BadRow) as reason:
         raise DataError(
             f"{str(file)!r} is not SQuAD JSON: {type(reason).__name__}: {reason}.",
             hint="Expected data, a list of articles; in each paragraphs; in each a context and qas.",

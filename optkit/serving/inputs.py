@@ -5,13 +5,16 @@ A chunk knows where it begins, so that any process can read it without what lies
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from optkit.errors import DataError, MissingDependency
+from optkit.tables.lines import BadRow, decoded
+from optkit.tables.objects import parse
+from optkit.tables.splits import regular
 
 #: Names of the column with the text, tried in this order.
 TEXT_COLUMNS = ("text", "sentence", "content", "review", "sentence1", "premise")
@@ -37,10 +40,10 @@ def plan(file: Path, size: int) -> list[Chunk]:
     """
     if file.suffix not in KINDS:
         raise DataError(f"Expected a file {', '.join(KINDS)}, received {file.name!r}.")
-    if not file.is_file():
-        raise DataError(f"Expected a file of inputs, received {str(file)!r}, which does not exist.")
+    regular(file)
     if file.suffix == ".parquet":
-        count = _open_parquet(file).metadata.num_rows
+        with _opened_parquet(file) as table:
+            count = table.metadata.num_rows
         starts = [(first, first, min(size, count - first)) for first in range(0, count, size)]
     else:
         try:
@@ -106,11 +109,9 @@ def _line_starts(file: Path, size: int) -> Iterator[tuple[int, int, int]]:
 def _parse(file: Path, raw: bytes, number: int) -> Any:
     where = f"line {number + 1} of {str(file)!r}"
     try:
-        text = raw.decode("utf-8-sig" if number == 0 else "utf-8").rstrip("\r\n")
-        if file.suffix == ".txt":
-            return text
-        row = json.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as reason:
+        text = decoded(raw, number + 1)
+        row = text if file.suffix == ".txt" else parse(text)
+    except (BadRow, ValueError) as reason:
         raise DataError(f"Cannot read {where}: {reason}.") from reason
     if not isinstance(row, (dict, str)):
         raise DataError(f"Expected an object or a string in {where}, received a {type(row).__name__}.")
@@ -119,23 +120,27 @@ def _parse(file: Path, raw: bytes, number: int) -> Any:
 
 def _parquet_rows(file: Path, chunk: Chunk) -> list[dict[str, Any]]:
     """The rows of the groups that the chunk touches, one group in memory at a time."""
-    table, first, rows = _open_parquet(file), 0, []
-    for group in range(table.num_row_groups):
-        count = table.metadata.row_group(group).num_rows
-        low, high = max(chunk.first, first), min(chunk.first + chunk.rows, first + count)
-        if low < high:
-            rows += table.read_row_group(group).slice(low - first, high - low).to_pylist()
-        first += count
+    first, rows = 0, list[dict[str, Any]]()
+    with _opened_parquet(file) as table:
+        for group in range(table.num_row_groups):
+            count = table.metadata.row_group(group).num_rows
+            low, high = max(chunk.first, first), min(chunk.first + chunk.rows, first + count)
+            if low < high:
+                rows += table.read_row_group(group).slice(low - first, high - low).to_pylist()
+            first += count
     return rows
 
 
-def _open_parquet(file: Path) -> Any:
+@contextmanager
+def _opened_parquet(file: Path) -> Iterator[Any]:
+    """A `pyarrow.parquet.ParquetFile`. Raises DataError, also for damage that is found while it is read."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as reason:
         raise MissingDependency.of("pyarrow", "parquet") from reason
     try:
-        return pyarrow.parquet.ParquetFile(file)
-    except (pyarrow.ArrowException, OSError) as reason:
+        with file.open("rb") as stream:  # Arrow would take some names for a URL
+            yield pyarrow.parquet.ParquetFile(stream)
+    except (pyarrow.ArrowException, OSError, ValueError) as reason:  # one of these: text that is no UTF-8
         raise DataError(f"Cannot read {str(file)!r} as Parquet: {reason}.") from reason

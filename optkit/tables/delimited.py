@@ -12,6 +12,8 @@ from optkit.tables.lines import BadRow, Row, lines
 
 #: Comes behind the last line: a field that is still open takes it in.
 _END = "\x1eend of file"
+#: The most characters of one field: without it a quote that is not closed would take in any file.
+csv.field_size_limit(2**24)
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
@@ -26,8 +28,8 @@ def tsv(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
         cells = [] if isinstance(line, BadRow) or not line else [_bare(cell) for cell in line.split("\t")]
         if not header:
             header = _header(file, number, cells, problem)
-        elif problem or (cells and len(cells) != len(header)):
-            yield number, BadRow(number, problem or _columns(header, cells))
+        elif problem := problem or _misfit(header, cells):
+            yield number, BadRow(number, problem)
         elif cells:
             yield number, dict(zip(header, cells))
 
@@ -62,8 +64,7 @@ def comma_separated(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
             )
         if last > begin:
             problem = problem or _stray(held)
-        if header and cells and len(cells) != len(header):
-            problem = problem or _columns(header, cells)
+        problem = problem or (_misfit(header, cells) if header else "")
         if problem and last > begin:
             problem += f", in the row of lines {begin} to {last}, where a quote may be left open"
         if not header:
@@ -98,13 +99,23 @@ def _stray(held: list[str]) -> str:
 
 
 def _header(file: Path, number: int, cells: list[str], problem: str) -> list[str]:
+    """The names of the columns; pandas leaves that of its index, the first one, empty. Raises DataError."""
+    if cells and not cells[0].strip() and len(cells) > 1:
+        cells = ["Unnamed: 0", *cells[1:]]
+    if cells and not all(cell.strip() for cell in cells):
+        problem = problem or f"column {[bool(c.strip()) for c in cells].index(False) + 1} has no name"
+    if len(set(cells)) < len(cells):
+        problem = problem or f"{next(c for c in cells if cells.count(c) > 1)!r} names two columns"
     if problem:
         raise DataError(f"Cannot read the names of the columns in {str(file)!r}, line {number}: {problem}.")
     return cells
 
 
-def _columns(header: list[str], cells: list[str]) -> str:
-    return f"expected {len(header)} columns, received {len(cells)}"
+def _misfit(header: list[str], cells: list[str]) -> str:
+    """Why `cells` are no row below `header`; empty where they are, or there are none."""
+    if cells and len(cells) != len(header):
+        return f"expected {len(header)} columns, received {len(cells)}"
+    return "the names of the columns again" if len(header) > 1 and cells == header else ""
 
 
 def _bare(cell: str) -> str:

@@ -156,7 +156,7 @@ def test_an_output_is_not_replaced_unasked(model, source, tmp_path):
         ('{"body": "a"}\n', "Expected a column text or"),
         ("[1]\n", "line 1"),
         ('{"text": 3}\n', "row 1 .*received int"),
-        ('{"text": "a"}\n{"text": "bad \\ud83d"}\n', "row 2 .*half of a surrogate pair"),
+        ('{"text": "a"}\n{"text": "bad \\ud83d"}\n', "line 2 .*half of a surrogate pair"),
         ('{"text": "a"}\n\n{"text": ["a", "b", "c"]}\n', "Row 3 .*at position 0"),
         ("", "empty"),
     ],
