@@ -150,6 +150,11 @@ class Artifact:
                     hint=hint,
                 )
 
+    def state(self) -> list[tuple[int, ...]]:
+        """Which files lie here now: equal twice where none of them was replaced or written between."""
+        states = [(self.path / name).stat() for name in self.manifest["files"]]
+        return [(x.st_dev, x.st_ino, x.st_size, x.st_mtime_ns, x.st_ctime_ns) for x in states]
+
     def fingerprint(self) -> str:
         """One sha256 over the names and contents of the model's own files."""
         files = self.manifest["files"] or {

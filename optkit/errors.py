@@ -143,6 +143,12 @@ def did_you_mean(received: str, known: Iterable[str]) -> str:
     return f"Did you mean {near[0]!r}?" if near else f"Valid names: {', '.join(known)}."
 
 
+def first_line(reason: BaseException) -> str:
+    """What another library says, in one line of bounded length."""
+    lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(reason).__name__
+
+
 def by_name(name: str) -> type[OptkitError]:
     """The error class called `name`; the base class for a name that is none of ours."""
     classes: dict[str, type[OptkitError]] = {cls.__name__: cls for cls in OptkitError.__subclasses__()}

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,20 @@ from optkit.reading import read_json as read_json
 def lines_of(text: str) -> list[str]:
     """The lines of `text`, which end at a line feed only: other separators may stand inside of one."""
     return [line.removesuffix("\r") for line in text.split("\n")]
+
+
+#: Control characters, line separators, what turns text around, and halves of surrogate pairs.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(value: Any) -> str:
+    """`value` as one line that a terminal bears: what could steer it is shown as its escape.
+
+    >>> plain("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    text = " ".join(line.strip() for line in str(value).splitlines() if line.strip())
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def sha256(file: Path) -> str:

@@ -6,16 +6,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from optkit.artifact import REPORTS, Artifact, copy_files, relocated, seal
 from optkit.data import Data
-from optkit.errors import CheckpointError
+from optkit.errors import CheckpointError, RecipeError
 from optkit.output import claimed, staged
 from optkit.passes.base import make
 from optkit.passes.context import make_context
 from optkit.passes.tensorrt import ENGINE_FILE, INSPECTOR_FILE, TensorRT, last_build
 from optkit.task import open_task
-from optkit.trt.profiles import from_record
+from optkit.trt.profiles import Profile, from_record
 
 
 def rebuild(
@@ -33,17 +34,29 @@ def rebuild(
     step = last_build(artifact)
     kept = {n: s for n, s in artifact.manifest["files"].items() if n not in (ENGINE_FILE, INSPECTOR_FILE)}
     replace(artifact, manifest={**artifact.manifest, "files": kept}).verify()
-    tensorrt = make(step["pass"], step["parameters"])
-    assert isinstance(tensorrt, TensorRT)
-    if "profiles" not in step["notes"]:
-        raise CheckpointError(f"The manifest of {str(path)!r} holds no optimization profiles.")
+    tensorrt, profiles = _as_before(step, path)
     final, begun = Path(out or path), time.monotonic()
     with claimed(final, out is None, () if out is None else [path]), staged(final, out is None) as folder:
         reports = [name for name in REPORTS if (artifact.path / name).is_file()]
         copy_files(artifact.path, [*kept, *reports], folder)
         context = make_context(open_task(artifact), data, progress=progress)
-        notes = tensorrt.build(folder, from_record(step["notes"]["profiles"]), context)
+        notes = tensorrt.build(folder, profiles, context)
         parent = replace(artifact, manifest={**artifact.manifest, "lineage": artifact.lineage[:-1]})
         seconds = round(time.monotonic() - begun, 3)
         made = seal(folder, parent, {**step, "notes": notes, "seconds": seconds})
     return relocated(made, final)
+
+
+def _as_before(step: dict[str, Any], path: str | Path) -> tuple[TensorRT, list[Profile]]:
+    """The pass and the profiles that a manifest records, without its folder of the timing cache."""
+    try:
+        tensorrt = make(step["pass"], {**step["parameters"], "timing_cache": ""})
+        profiles = from_record(step["notes"]["profiles"])
+    except (RecipeError, KeyError, TypeError, ValueError) as reason:
+        raise CheckpointError(
+            f"Expected the fields and optimization profiles of a build in the manifest of {str(path)!r}: "
+            f"{type(reason).__name__}: {reason}.",
+            hint="Build it from the checkpoint again.",
+        ) from reason
+    assert isinstance(tensorrt, TensorRT)
+    return tensorrt, profiles

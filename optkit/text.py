@@ -30,7 +30,7 @@ class TextEncoder:
     """
 
     def __init__(self, folder: Path) -> None:
-        from tokenizers import Tokenizer
+        from optkit.schema.tokenizer import open_tokenizer
 
         file = folder / "tokenizer.json"
         if not file.exists():
@@ -38,10 +38,7 @@ class TextEncoder:
                 f"Expected tokenizer.json in {str(folder)!r}; it is missing.",
                 hint="Save it beside the model: AutoTokenizer.from_pretrained(...).save_pretrained(folder).",
             )
-        try:
-            self._tokenizer: Any = Tokenizer.from_file(str(file))
-        except Exception as reason:  # the library raises a bare Exception
-            raise CheckpointError(f"{str(file)!r} is not a tokenizer: {reason}.") from reason
+        self._tokenizer: Any = open_tokenizer(file)
         config = read_json(folder / "config.json", CheckpointError)
         stated = _stated(folder)
         self.max_length = _max_length(stated, config)

@@ -29,6 +29,7 @@ from optkit.cli import (
     tune,
 )
 from optkit.errors import Interrupted, MissingDependency, OptkitError
+from optkit.files import plain
 
 app = typer.Typer(
     name="optkit",
@@ -97,9 +98,9 @@ def main() -> None:
 
 def fail(error: OptkitError | Interrupted) -> int:
     """Print `error` and its hint on stderr; gives its exit code."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {plain(error)}", file=sys.stderr)
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+        print(f"hint: {plain(error.hint)}", file=sys.stderr)
     return error.exit_code
 
 

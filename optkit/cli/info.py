@@ -11,13 +11,14 @@ import typer
 def info(path: Annotated[Path, typer.Argument(help="An artifact or a checkpoint.")]) -> None:
     """Show what an artifact is and came from, and verify it."""
     from optkit.artifact import Artifact
+    from optkit.files import plain
 
     artifact = Artifact.open(path)
     artifact.verify()
     typer.echo(f"{path}: {artifact.format}, {artifact.precision}, {artifact.size_bytes / 1e6:.1f} MB")
     typer.echo(f"task: {artifact.task or 'not recorded'}")
     for step in artifact.lineage:
-        parameters = ", ".join(f"{k}={v}" for k, v in step["parameters"].items())
+        parameters = ", ".join(f"{k}={plain(v)}" for k, v in step["parameters"].items())
         typer.echo(f"  {step['pass']}({parameters}), {step['seconds']:.1f} s")
     count = len(artifact.manifest["files"])
     typer.echo(f"files: {count} verified" if count else "files: a plain checkpoint, no manifest")

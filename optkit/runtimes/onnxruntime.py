@@ -9,7 +9,7 @@ import numpy as np
 
 from optkit import kv_cache
 from optkit.artifact import Artifact
-from optkit.errors import CheckpointError, MissingDependency, OptkitError
+from optkit.errors import CheckpointError, MissingDependency, OptkitError, first_line
 from optkit.session import COUNTS, Decoder, Feeds, Session, TensorSpec
 
 _NUMPY = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
@@ -68,7 +68,9 @@ class OnnxRuntimeSession(Session):
         try:
             self._session: Any = onnxruntime.InferenceSession(str(graphs[0]), settings, providers=providers)
         except Exception as reason:
-            raise CheckpointError(f"ONNX Runtime cannot load {str(graphs[0])!r}: {reason}") from reason
+            raise CheckpointError(
+                f"ONNX Runtime cannot load {str(graphs[0])!r}: {first_line(reason)}"
+            ) from reason
         used = self._session.get_providers()[0]
         if used != providers[0]:  # ONNX Runtime falls back to the CPU with no more than a log line
             raise OptkitError(
@@ -83,7 +85,13 @@ class OnnxRuntimeSession(Session):
 
     def infer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         whole = kv_cache.completed(self.select(feeds), self._inputs)
-        values = self._session.run([spec.name for spec in self.outputs], whole)
+        try:
+            values = self._session.run([spec.name for spec in self.outputs], whole)
+        except Exception as reason:  # the library's own classes, which say no more than their text
+            raise CheckpointError(
+                f"ONNX Runtime cannot answer with this model: {first_line(reason)}",
+                hint="The tokenizer and the graph do not fit each other, or memory is short.",
+            ) from reason
         return {spec.name: value for spec, value in zip(self.outputs, values)}
 
     def decoder(self) -> Decoder:

@@ -77,7 +77,13 @@ class OpenVinoSession(Session):
         request = self._take()
         try:
             # Results are copied out: the request's own buffers are written again by its next call.
-            values = request.infer(selected, share_inputs=True, share_outputs=False)
+            try:
+                values = request.infer(selected, share_inputs=True, share_outputs=False)
+            except Exception as reason:
+                raise CheckpointError(
+                    f"OpenVINO cannot answer with this model: {_first_line(reason)}",
+                    hint="The tokenizer and the graph do not fit each other, or memory is short.",
+                ) from reason
             return {spec.name: values[i] for i, spec in enumerate(self.outputs)}
         finally:
             self._idle.put(request)

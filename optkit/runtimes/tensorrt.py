@@ -167,6 +167,11 @@ def _check_target(artifact: Artifact, library: Any, gpu: Gpu) -> None:
     target, options = step.get("notes", {}).get("built_for"), step.get("parameters", {})
     if not target:
         return
+    if not isinstance(target, dict) or not {"gpu", "compute_capability", "tensorrt"} <= set(target):
+        raise CheckpointError(
+            f"Expected the GPU and TensorRT that it was built for in the manifest of {str(artifact.path)!r}.",
+            hint=_rebuild(artifact),
+        )
     problems = []
     there, here = target["compute_capability"], gpu.capability
     kind = options.get("hardware_compatible", "none")

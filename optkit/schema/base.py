@@ -12,8 +12,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-#: C0 and C1 control characters, line separators, and what turns the direction of text around.
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+from optkit.files import CONTROL
+
 _PART = re.compile(r"[\w.+=@ -]{1,255}")
 _SHOWN = 80
 

@@ -60,7 +60,7 @@ class TokenizerConfig(Known):
     """tokenizer_config.json"""
 
     tokenizer_class: Word | None = None
-    model_max_length: int | Number | None = None
+    model_max_length: Annotated[int, Field(ge=1)] | Annotated[Number, Field(ge=1)] | None = None
     model_input_names: list[Word] | None = None
     truncation_side: Word | None = None
     padding_side: Word | None = None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact
-from optkit.errors import DataError, OptkitError
+from optkit.errors import CheckpointError, DataError, OptkitError
 from optkit.examples import EncodedSet
 from optkit.session import Session, infer_all, open_session
 from optkit.task import Task, open_task
@@ -151,6 +151,14 @@ def load(path: str | Path, runtime: str | None = None, verify: bool = True, **op
     CheckpointError for a damaged folder, MissingDependency for a runtime that is not installed.
     """
     artifact = Artifact.open(path)
+    before = artifact.state()
     if verify:
         artifact.verify()
-    return Predictor(artifact, open_task(artifact), open_session(artifact, runtime, **options))
+    predictor = Predictor(artifact, open_task(artifact), open_session(artifact, runtime, **options))
+    if artifact.state() != before:  # or what was verified is not what was read
+        predictor.close()
+        raise CheckpointError(
+            f"{str(path)!r} was changed while it was read.",
+            hint="Replace a folder whole, by renaming; then load it again.",
+        )
+    return predictor

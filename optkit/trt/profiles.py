@@ -71,7 +71,9 @@ def from_record(records: Sequence[Mapping[str, Sequence[int]]]) -> list[Profile]
     """Profiles as `Profile.record` wrote them."""
 
     def three(values: Sequence[int]) -> tuple[int, int, int]:
-        low, opt, high = values
+        low, opt, high = map(int, values)
+        if not 0 < low <= opt <= high < 2**31:
+            raise ValueError(f"a profile of {low}, {opt}, {high}")
         return low, opt, high
 
     return [Profile(three(r["batch"]), three(r["tokens"])) for r in records]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 import zipfile
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from optkit.artifact import Artifact, copy_files
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.output import claimed, staged
+from optkit.session import stored_runtime
 
 FORMATS = ("docker", "triton", "wheel", "zip")
 
@@ -44,6 +46,7 @@ def package(
             f"Expected an artifact to package, received a checkpoint in {str(path)!r}.",
             hint="Make one with optkit compress.",
         )
+    stored_runtime(artifact)  # nobody packages what no server would load
     artifact.verify()
     name = name or re.sub(r"[^a-z0-9]+", "-", artifact.path.resolve().name.lower()).strip("-")
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
@@ -74,3 +77,4 @@ def is_package(folder: Path) -> bool:
 def copy_artifact(artifact: Artifact, target: Path) -> None:
     """The artifact's own files and its manifest, without reports."""
     copy_files(artifact.path, ("optkit.json", *artifact.manifest["files"]), target)
+    replace(artifact, path=target).verify()  # what was copied, not what lay there before

@@ -10,6 +10,7 @@ label, has NAME: entities and answers need offsets and windows, which Triton's t
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -119,6 +120,12 @@ def _tensors(kind: str, specs: tuple[TensorSpec, ...]) -> list[str]:
     lines = []
     for spec in specs:
         dims = ", ".join(str(d) if isinstance(d, int) else "-1" for d in spec.shape[1:])
+        if spec.dtype not in types or not re.fullmatch(r"[\w./:-]+", spec.name):
+            raise CheckpointError(
+                f"Expected tensors of {', '.join(_TYPES)} with plain names for Triton, "
+                f"received {spec.name!r} ({spec.dtype}).",
+                hint="Package it for docker, or export the model again.",
+            )
         lines.append(f'{kind} {{ name: "{spec.name}" data_type: {types[spec.dtype]} dims: [ {dims} ] }}')
     return lines
 

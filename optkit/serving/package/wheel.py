@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import keyword
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from optkit._version import __version__
 from optkit.artifact import Artifact
-from optkit.errors import RecipeError
+from optkit.errors import CheckpointError, RecipeError
 from optkit.serving.package.requirements import extras_of
 from optkit.serving.package.zip import add
 
@@ -45,7 +45,8 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
         f"Summary: {artifact.task} in {artifact.precision}, made by optkit\nRequires-Python: >=3.11\n"
         f"Requires-Dist: optkit{f'[{extras}]' if extras else ''}>={__version__}\n"
     )
-    file = write_wheel(folder, module, version, files, metadata)
+    expected = {f"{module}/artifact/{n}": sha256 for n, sha256 in artifact.manifest["files"].items()}
+    file = write_wheel(folder, module, version, files, metadata, expected=expected)
     return (
         f'pip install OUT/{file.name} && python -c "import {module}; print({module}.load().predict([...]))"'
     )
@@ -58,8 +59,12 @@ def write_wheel(
     files: Mapping[str, Path | bytes],
     metadata: str,
     entry_points: str = "",
+    expected: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
-    """A pure wheel of `files` (name inside → content). Source: the binary distribution format (PEP 427)."""
+    """A pure wheel of `files` (name inside → content), of which some have a known sha256 (`expected`).
+
+    Source: the binary distribution format (PEP 427). Raises CheckpointError where a file is another one.
+    """
     info = f"{module}-{version}.dist-info"
     everything: dict[str, Path | bytes] = {
         **files,
@@ -71,17 +76,10 @@ def write_wheel(
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for inside in sorted(everything):
             content = everything[inside]
-            add(archive, inside, content)
-            digest, size = _digest(content)
-            record.append(f"{inside},sha256={digest},{size}")
+            written = add(archive, inside, content)
+            if written != expected.get(inside, written):
+                raise CheckpointError(f"{inside!r} was changed while it was packed.", hint="Run it again.")
+            digest = base64.urlsafe_b64encode(bytes.fromhex(written)).rstrip(b"=").decode()
+            record.append(f"{inside},sha256={digest},{archive.getinfo(inside).file_size}")
         add(archive, f"{info}/RECORD", "\n".join([*record, f"{info}/RECORD,,", ""]).encode())
     return file
-
-
-def _digest(content: Path | bytes) -> tuple[str, int]:
-    if isinstance(content, bytes):
-        found, size = hashlib.sha256(content), len(content)
-    else:
-        with content.open("rb") as stream:
-            found, size = hashlib.file_digest(stream, "sha256"), content.stat().st_size
-    return base64.urlsafe_b64encode(found.digest()).rstrip(b"=").decode(), size

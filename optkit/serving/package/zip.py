@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 
 from optkit.artifact import Artifact
+from optkit.errors import CheckpointError
 
 #: The oldest time that the format knows; a real one would change the bytes.
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -16,18 +18,31 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     file = folder / f"{name}-{version}.zip"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for inside in sorted(files):
-            add(archive, f"{name}/{inside}", files[inside])
+            written = add(archive, f"{name}/{inside}", files[inside])
+            check_written(artifact, inside, written)
     return f"unzip OUT/{file.name} && optkit predict {name} 'a text'"
 
 
-def add(archive: zipfile.ZipFile, inside: str, content: Path | bytes) -> None:
-    """Add a file without its time and rights; what lies on disk is not read into memory whole."""
+def check_written(artifact: Artifact, name: str, sha256: str) -> None:
+    """Raise CheckpointError where what was packed as `name` is not what the manifest lists."""
+    expected = artifact.manifest["files"].get(name, sha256)
+    if sha256 != expected:
+        raise CheckpointError(
+            f"{name!r} in {str(artifact.path)!r} was changed while it was packed.", hint="Run it again."
+        )
+
+
+def add(archive: zipfile.ZipFile, inside: str, content: Path | bytes) -> str:
+    """Add a file without its time and rights, not read into memory whole; gives its sha256."""
     entry = zipfile.ZipInfo(inside, EPOCH)
     entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+    digest = hashlib.sha256()
     if isinstance(content, bytes):
         archive.writestr(entry, content)
-        return
+        return hashlib.sha256(content).hexdigest()
     entry.file_size = content.stat().st_size
     with content.open("rb") as source, archive.open(entry, "w") as target:
         while block := source.read(2**20):
             target.write(block)
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,26 @@
+"""tokenizer.json, which a library written in Rust reads: what it may be, and how its failures are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from optkit.errors import CheckpointError
+from optkit.reading import read_bytes
+
+
+def open_tokenizer(file: Path) -> Any:
+    """The `tokenizers.Tokenizer` in `file`. Raises CheckpointError for anything else."""
+    from tokenizers import Tokenizer
+
+    content = read_bytes(file, CheckpointError)
+    try:
+        return Tokenizer.from_buffer(content)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as reason:  # a bare Exception, or Rust's PanicException, which is none
+        said = " ".join(str(reason).split())[:300]
+        raise CheckpointError(
+            f"{str(file)!r} is not a tokenizer: {said}.",
+            hint="Save it again: AutoTokenizer.from_pretrained(...).save_pretrained(folder).",
+        ) from reason
