@@ -1,0 +1,126 @@
+"""Build checkpoints of any architecture with random weights, as transformers itself would save them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.models.families import IMAGE, POSITIONS, VECTOR, VOCABULARY, Family
+
+AUTO = {
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "image-classification": "AutoModelForImageClassification",
+    "causal-lm": "AutoModelForCausalLM",
+    "embeddings": "AutoModel",
+}
+#: What configurations say of special tokens, unless the family has others.
+_IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+#: Special tokens by id: those of BERT's kind, and those of RoBERTa's, whose padding is token 1.
+_BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_ROBERTA = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+
+
+def build(family: Family, task: str, folder: Path, **changes: Any) -> Path:
+    """Write a checkpoint of `family` for `task` into `folder`: config, safetensors, tokenizer or processor.
+
+    `changes` are put into its configuration. The weights are so large that attention is far from even.
+    """
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    special = {} if task == IMAGE else _IDS
+    config = transformers.AutoConfig.for_model(family.kind, **{**special, **family.config, **changes})
+    if task not in (VECTOR, "causal-lm", "question-answering"):
+        config.id2label = {0: "negative", 1: "neutral", 2: "positive"}
+        config.label2id = {label: i for i, label in config.id2label.items()}
+    if task == IMAGE:
+        size = _image_size(config)
+        transformers.ViTImageProcessor(size={"height": size, "width": size}).save_pretrained(str(folder))
+    else:
+        types = (getattr(config, "type_vocab_size", None) or 0) > 1
+        write_tokenizer(folder, family, _ROBERTA if config.pad_token_id == 1 else _BERT, types)
+    config.architectures = []  # some classes are chosen by it where the mapping holds several
+    model = getattr(transformers, AUTO[task]).from_config(config).eval()
+    shake(model)
+    model.save_pretrained(str(folder))
+    return folder
+
+
+def shake(model: Any) -> None:
+    """Random weights of the size that keeps activations near 1, and biases and norms that matter."""
+    import torch
+
+    with torch.no_grad():
+        for module in model.modules():
+            for name, weight in module.named_parameters(recurse=False):
+                if weight.dim() < 2:
+                    weight.add_(torch.randn_like(weight), alpha=0.1)
+                elif isinstance(module, torch.nn.Embedding):
+                    weight.normal_()
+                else:
+                    weight.normal_(0.0, weight[0].numel() ** -0.5)
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.running_mean.normal_(0.0, 0.1)
+                module.running_var.uniform_(0.8, 1.2)
+        model.tie_weights()
+
+
+def write_tokenizer(folder: Path, family: Family, special: tuple[str, ...] = _BERT, types: bool = False) -> None:
+    """A tokenizer of the family's kind, of `VOCABULARY` tokens, saved through transformers."""
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    words = [*special]
+    roles = dict(zip(("pad", "unk", "cls", "sep", "mask"), special))
+    if special is _ROBERTA:
+        roles = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
+    if family.tokenizer == "wordpiece":
+        words += [*_LETTERS, *(f"##{c}" for c in _LETTERS)]
+        words += [f"w{i}" for i in range(VOCABULARY - len(words))]
+        tokenizer = Tokenizer(
+            models.WordPiece({w: i for i, w in enumerate(words)}, unk_token=roles["unk"])
+        )
+        tokenizer.normalizer = normalizers.BertNormalizer()
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+    elif family.tokenizer == "bpe":
+        words += [*_LETTERS, "Ġ"]
+        merges = [("Ġ", c) for c in _LETTERS] + [(a, b) for a, b in zip(_LETTERS, _LETTERS[1:])]
+        words += [a + b for a, b in merges]
+        words = words[:VOCABULARY]
+        merges = [(a, b) for a, b in merges if a + b in words]
+        tokenizer = Tokenizer(models.BPE({w: i for i, w in enumerate(words)}, merges))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+    else:
+        words += ["▁", *_LETTERS, *(f"▁{c}" for c in _LETTERS)]
+        words += [f"▁w{i}" for i in range(VOCABULARY - len(words))]
+        scores = [0.0 if w in special else -1.0 if w.startswith("▁") else -5.0 for w in words]
+        tokenizer = Tokenizer(models.Unigram(list(zip(words, scores)), unk_id=words.index(roles["unk"])))
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
+    ids = {token: words.index(token) for token in (roles["cls"], roles["sep"])}
+    cls, sep = roles["cls"], roles["sep"]
+    if "causal-lm" not in family.tasks:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{cls} $A {sep}",
+            pair=f"{cls} $A {sep} $B:1 {sep}:1",
+            special_tokens=list(ids.items()),
+        )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=POSITIONS,
+        model_input_names=["input_ids", *["token_type_ids"][: int(types)], "attention_mask"],
+        padding_side="left" if family.left else "right",
+        **{f"{role}_token": token for role, token in roles.items()},
+    ).save_pretrained(str(folder))
+
+
+def _image_size(config: Any) -> int:
+    """The size that the model takes, as its configuration says."""
+    of = getattr(config, "vision_config", config)
+    return getattr(of, "image_size", None) or 32

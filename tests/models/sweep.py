@@ -1,0 +1,221 @@
+"""Try one architecture in one task: optkit against plain transformers, in torch, in ONNX, and in INT8.
+
+The outcome is exactly one of: right, refused with words before any work, or wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optkit.artifact import Artifact
+from optkit.checkpoint import fetch
+from optkit.errors import OptkitError
+from optkit.passes.base import Pass, PassContext, apply, known_passes
+from optkit.passes.context import make_context
+from optkit.session import Session, infer_all, open_session
+from optkit.task import Task, infer_task, open_task
+from tests.models.build import build
+from tests.models.families import IMAGE, LM, QA, VECTOR, Family
+from tests.models.reference import NEW_TOKENS, Reference, inputs_for
+
+#: The largest difference of two fp32 engines, as a share of the answers' range.
+TOLERANCE = 1e-4
+#: INT8 is other arithmetic: what is asked of it here is that it follows the same answers.
+CORRELATION = 0.9
+
+
+class Wrong(AssertionError):
+    """An answer differs from transformers' own, or an error is none of optkit's."""
+
+
+def sweep(family: Family, task: str, folder: Path, int8: bool = True) -> dict[str, Any]:
+    """Build, load, compare, export, compare, quantize. Returns what the table says of it; raises Wrong."""
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    noise = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise):
+            return _sweep(family, task, folder, int8)
+    finally:
+        logging.disable(logging.NOTSET)
+        warnings.resetwarnings()
+
+
+def _sweep(family: Family, task: str, folder: Path, int8: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {"family": family.name, "model_type": family.kind, "task": task}
+    source = build(family, task, folder / "checkpoint")
+    reference = Reference(source, task)
+    inputs = inputs_for(family, task, 0 if task == IMAGE else reference.special_tokens())
+    compare = Comparison(reference, inputs)
+    row["padding"] = "counts" if compare.padding_counts else "does not count"
+
+    opened = _refusal(row, "torch", lambda: _open(source, task))
+    if opened is None:
+        return row
+    artifact, kind = opened
+    session = _refusal(row, "torch", lambda: open_session(artifact, "torch", task))
+    if session is None:
+        return row
+    with session:
+        compare.check("torch", kind, session)
+    row["torch"] = "right"
+
+    context = _context(kind, inputs, source)
+    exported = _pass(row, "export-onnx", artifact, folder / "onnx", context)
+    if exported is None:
+        return row
+    with open_session(exported, task=task) as session:
+        compare.check("onnx", kind, session)
+    notes = exported.lineage[-1]["notes"]
+    row["export-onnx"] = f"right, {notes['attention']}"
+    if int8:
+        _int8(row, exported, folder, context, compare, kind, task)
+    return row
+
+
+def _context(kind: Task, inputs: list[Any], source: Path) -> PassContext:
+    """Data of short inputs alone to validate on, as a user's may be, and all to calibrate on; no labels."""
+    splits = {"validation": inputs[:1] * 2, "train": inputs * 8}
+    none = make_context(kind)
+    return PassContext(
+        kind,
+        lambda split, limit: kind.encode(splits[split][:limit]),
+        none.rows,
+        none.labelled,
+        origin=str(source),
+    )
+
+
+def _int8(
+    row: dict[str, Any], exported: Artifact, folder: Path, context: Any, compare: Comparison, kind: Task, task: str
+) -> None:
+    chosen = {
+        LM: ("quantize-weights",),
+        IMAGE: ("quantize-static", "open-vino-int8"),
+    }.get(task, ("quantize-dynamic", "open-vino-int8"))
+    for name in chosen:
+        made = _pass(row, name, exported, folder / name, context)
+        if made is not None:
+            with open_session(made, task=task) as session:
+                row[name] = f"correlation {compare.correlation(name, kind, session):.3f}"
+
+
+def _open(source: Path, task: str) -> tuple[Artifact, Task]:
+    artifact = fetch(source)
+    if infer_task(artifact) != task:
+        raise Wrong(f"expected the task {task}, optkit takes it for {infer_task(artifact)}")
+    return artifact, open_task(artifact)
+
+
+def _pass(row: dict[str, Any], name: str, source: Artifact, out: Path, context: Any) -> Artifact | None:
+    step: Pass = known_passes()[name]()
+    if _refusal(row, name, lambda: step.check(source, context.task) or True) is None:
+        return None
+    try:
+        return apply(step, source, out, context)
+    except OptkitError as reason:
+        raise Wrong(f"{name} is refused after work began: {_words(reason)}") from reason
+    except Exception as reason:
+        raise Wrong(f"{name} ends with {type(reason).__name__}: {_first_line(reason)}") from reason
+
+
+def _refusal(row: dict[str, Any], name: str, action: Callable[[], Any]) -> Any:
+    """What `action` gives; None where it is refused, and `row` then holds the words."""
+    try:
+        return action()
+    except Wrong:
+        raise
+    except OptkitError as reason:
+        row[name] = f"refused: {_words(reason)}"
+        return None
+    except Exception as reason:
+        raise Wrong(f"{name} ends with {type(reason).__name__}: {_first_line(reason)}") from reason
+
+
+def _words(reason: OptkitError) -> str:
+    """The refusal, which is one line, and has a hint."""
+    message = str(reason)
+    if not reason.hint or "\n" in message.split(reason.hint)[0].strip():
+        raise Wrong(f"a refusal of several lines, or without a hint: {message!r}")
+    return message.replace(reason.hint, "").strip()
+
+
+class Comparison:
+    """The answers of `reference` to `inputs`, alone and in one padded batch, beside those of a session."""
+
+    def __init__(self, reference: Reference, inputs: list[Any]) -> None:
+        self.inputs, self.task = inputs, reference.task
+        self.alone = reference.alone(inputs)
+        self.together = reference.together(inputs)
+        self.scale = max(float(np.abs(row).max()) for row in self.alone)
+        self.written = reference.written(inputs[:4]) if self.task == LM else []
+        self.padding_counts = not all(map(self._same, self.alone, self.together))
+
+    def check(self, name: str, task: Task, session: Session) -> None:
+        """Raise Wrong where an answer of `session` is not transformers' own."""
+        alone, together = self._answers(task, session)
+        for i, (ours, right) in enumerate(zip(alone, self.alone)):
+            self._equal(f"{name}, input {i} alone", ours, right)
+        for i, (ours, batched, single) in enumerate(zip(together, self.together, self.alone)):
+            if not self._same(ours, single):  # where padding changes transformers' own answers
+                self._equal(f"{name}, input {i} in a batch", ours, batched)
+        if self.task == LM:
+            given = task.complete(session, self.inputs[:4], 2, max_tokens=NEW_TOKENS, temperature=0.0)
+            for i, (ours, right) in enumerate(zip(given, self.written)):
+                if ours.text != right:
+                    raise Wrong(f"{name}, prompt {i}: transformers writes {right!r}, optkit {ours.text!r}")
+
+    def correlation(self, name: str, task: Task, session: Session) -> float:
+        """Between the answers of `session`, alone and together, and transformers'; Wrong where it is low."""
+        ours = np.concatenate([row.ravel() for rows in self._answers(task, session) for row in rows])
+        right = np.concatenate([row.ravel() for rows in (self.alone, self.alone) for row in rows])
+        if ours.shape != right.shape or not np.isfinite(ours).all():
+            raise Wrong(f"{name} answers in another shape, or not in finite numbers")
+        value = float(np.corrcoef(ours, right)[0, 1])
+        if value < CORRELATION and not self.padding_counts:
+            raise Wrong(f"{name} answers otherwise: correlation {value:.3f}")
+        return value
+
+    def _answers(self, task: Task, session: Session) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        each = [answer for one in self.inputs for answer in self._raw(task, session, [one])]
+        return each, self._raw(task, session, self.inputs)
+
+    def _raw(self, task: Task, session: Session, inputs: list[Any]) -> list[np.ndarray]:
+        encoded = task.encode(inputs)
+        if self.task == LM:
+            outputs = infer_all(session, encoded, len(inputs), 10**6)
+            return [np.array([answer.log_likelihood]) for answer in task.decode(outputs)]
+        if len(encoded) != len(inputs):
+            raise Wrong(f"{len(inputs)} inputs were cut into {len(encoded)} windows")
+        outputs = session.infer(encoded.batch(np.arange(len(inputs))))
+        if self.task == QA:
+            values = np.stack([outputs["start_logits"], outputs["end_logits"]], axis=-1)
+        else:
+            values = outputs["sentence_embedding" if self.task == VECTOR else "logits"]
+        if self.task in (QA, "token-classification"):
+            return [row[:length] for row, length in zip(values, encoded.lengths)]
+        return list(values)
+
+    def _same(self, ours: np.ndarray, right: np.ndarray) -> bool:
+        if ours.shape != right.shape:
+            return False
+        return bool(np.abs(ours - right).max() <= TOLERANCE * self.scale)  # False for NaN
+
+    def _equal(self, place: str, ours: np.ndarray, right: np.ndarray) -> None:
+        if ours.shape != right.shape:
+            raise Wrong(f"{place}: transformers answers in the shape {right.shape}, optkit in {ours.shape}")
+        if not self._same(ours, right):
+            difference = float(np.abs(ours - right).max()) / self.scale
+            raise Wrong(f"{place}: a difference of {difference:.2g} of the range to transformers")
+
+
+def _first_line(reason: BaseException) -> str:
+    return (str(reason).strip() or "no message").splitlines()[0][:200]
