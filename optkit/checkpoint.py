@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from optkit.architectures import TEXT_ENCODERS, refuse_no_encoder, refuse_other_library
 from optkit.artifact import Artifact, copy_side_files
 from optkit.errors import CheckpointError, OptkitError, RecipeError, did_you_mean
 from optkit.pooling import OUTPUT, pooled, read_pooling
+from optkit.reading import read_json
 from optkit.schema.graph_files import check_graphs
 from optkit.schema.model_files import needs_code
 
@@ -73,9 +75,7 @@ def load_model(path: str | Path | Artifact, task: str | None = None, trust_remot
         raise CheckpointError(f"Expected a checkpoint (format hf), received format {artifact.format!r}.")
     _refuse_code(artifact, trust_remote_code)
     task = task or infer_task(artifact)
-    if task not in _AUTO_CLASS:
-        raise RecipeError(f"Unknown task {task!r}.", hint=did_you_mean(task, _AUTO_CLASS))
-    auto = getattr(transformers, _AUTO_CLASS[task])
+    auto = _auto_class(artifact, task)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
@@ -98,17 +98,32 @@ def load_model(path: str | Path | Artifact, task: str | None = None, trust_remot
             hint="Check model_type and architectures in config.json, and the transformers version.",
         ) from reason
     # A checkpoint without BERT's own pooler, which this task does not use, is whole.
-    missing = sorted(k for k in info["missing_keys"] if task != "embeddings" or not k.startswith("pooler."))
+    missing = sorted(k for k in info["missing_keys"] if task != "embeddings" or "pooler" not in k.split("."))
     if missing:
         raise CheckpointError(
             f"{len(missing)} weights that {type(model).__name__} needs are not in the checkpoint, "
             f"for example {missing[0]!r}; they would be random.",
             hint="Fine-tune the model for this task first, or name the right --task.",
         )
+    _refuse_other_inputs(model, task)
     _refuse_nan(model)
     if task == "embeddings":
         model = pooled(model, read_pooling(artifact.path))
     return model.eval()
+
+
+def _auto_class(artifact: Artifact, task: str) -> Any:
+    """The Auto class of transformers that loads `artifact` for `task`; RecipeError for an unknown task."""
+    import transformers
+
+    if task not in _AUTO_CLASS:
+        raise RecipeError(f"Unknown task {task!r}.", hint=did_you_mean(task, _AUTO_CLASS))
+    if task == "embeddings":
+        config = artifact.config
+        refuse_no_encoder(config, *(config.get("architectures") or ["This model"])[:1])
+        if config.get("model_type") in TEXT_ENCODERS:
+            return transformers.AutoModelForTextEncoding
+    return getattr(transformers, _AUTO_CLASS[task])
 
 
 def save_model(model: Any, source: Artifact, out: Path) -> None:
@@ -167,6 +182,7 @@ def is_per_token(shape: Sequence[int | str]) -> bool:
 def _refuse_code(artifact: Artifact, trust_remote_code: bool) -> None:
     """Refuse what transformers would import, fetch or take from elsewhere for this checkpoint."""
     config, path = artifact.config, str(artifact.path)
+    refuse_other_library(config)
     if needs_code(config) and not trust_remote_code:
         raise CheckpointError(
             f"{path!r} needs code of its own (auto_map in config.json), which optkit does not run.",
@@ -185,6 +201,23 @@ def _refuse_code(artifact: Artifact, trust_remote_code: bool) -> None:
         )
 
 
+def _refuse_other_inputs(model: Any, task: str) -> None:
+    """Raise CheckpointError where the model does not read what this task gives it, or needs more."""
+    import inspect
+
+    parameters = inspect.signature(model.forward).parameters
+    wanted = "pixel_values" if task == "image-classification" else "input_ids"
+    needed = [
+        n for n, p in parameters.items() if p.default is p.empty and p.kind not in (2, 4) and n != wanted
+    ]
+    if wanted not in parameters or needed:
+        raise CheckpointError(
+            f"{type(model).__name__} does not fit {task}: it "
+            + (f"needs {', '.join(needed)} too." if wanted in parameters else f"does not read {wanted}."),
+            hint="Name the right --task, or take a checkpoint of another architecture.",
+        )
+
+
 def _refuse_nan(model: Any) -> None:
     import torch
 
@@ -197,9 +230,25 @@ def _refuse_nan(model: Any) -> None:
 
 
 def _check_weights(path: Path) -> None:
-    """Open each safetensors file's header: a truncated or corrupt file fails here, at once."""
+    """Open each safetensors file's header: a truncated, corrupt or missing file fails here, at once."""
     from safetensors import SafetensorError, safe_open
 
+    if (path / "model.safetensors.index.json").exists():
+        index = read_json(path / "model.safetensors.index.json", CheckpointError)
+        shards = {str(name) for name in (index.get("weight_map") or {}).values()}
+        if absent := sorted(name for name in shards if not (path / name).exists()):
+            raise CheckpointError(
+                f"{len(absent)} of {len(shards)} files of weights are missing in {str(path)!r}, for example "
+                f"{absent[0]!r}.",
+                hint="Copy or download the folder again, with all that model.safetensors.index.json names.",
+            )
+    elif not (path / "model.safetensors").exists():
+        others = sorted(file.name for file in path.glob("*.safetensors"))
+        raise CheckpointError(
+            f"Expected model.safetensors or model.safetensors.index.json in {str(path)!r}, received "
+            f"{', '.join(others[:4])}.",
+            hint="transformers reads these two names: rename the file, or add the index of the parts.",
+        )
     for file in sorted(path.glob("*.safetensors")):
         try:
             with safe_open(str(file), framework="np") as weights:

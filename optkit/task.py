@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from optkit.architectures import BY_ENDING, task_of
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
@@ -26,16 +27,6 @@ from optkit.session import Session
 #: Raw outputs: name → one array per example.
 Outputs = Mapping[str, Sequence[np.ndarray]]
 
-#: Architecture name endings (config.json: `architectures`) → task.
-_BY_ARCHITECTURE = {
-    "ForCausalLM": "causal-lm",
-    "LMHeadModel": "causal-lm",
-    "ForSequenceClassification": "text-classification",
-    "ForImageClassification": "image-classification",
-    "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering",
-    "Model": "embeddings",
-}
 #: What stands between the two texts of a pair in `Labelled.sources`.
 BETWEEN = " ⟂ "
 #: Inputs that show a graph all it must stand where no data was given; never for calibration or training.
@@ -223,16 +214,14 @@ def infer_task(artifact: Artifact) -> str:
     """The task of a checkpoint by its architecture. Raises CheckpointError when none fits."""
     if artifact.task:
         return artifact.task
-    if (artifact.path / "modules.json").exists():  # a sentence-transformers folder
-        return "embeddings"
-    architectures = artifact.config.get("architectures") or []
-    for architecture in architectures:
-        for ending, task in _BY_ARCHITECTURE.items():
-            if architecture.endswith(ending):
-                return task
+    pools = (artifact.path / "modules.json").exists()  # a sentence-transformers folder
+    config = artifact.config
+    if task := task_of(config, pools):
+        return task
+    architectures = config.get("architectures") or []
     raise CheckpointError(
         f"Cannot tell the task from the architectures {architectures or 'none'} in config.json. "
-        f"Known endings: {', '.join(_BY_ARCHITECTURE)}.",
+        f"Known endings: {', '.join(BY_ENDING)}.",
         hint=f"Name it with --task; known: {', '.join(sorted(known_tasks()))}.",
     )
 

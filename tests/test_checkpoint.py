@@ -52,6 +52,20 @@ def test_corrupt_weights(copy):
         fetch(copy)
 
 
+def test_a_part_of_the_weights_that_is_missing(copy):
+    weights = sorted(load_file(copy / "model.safetensors"))
+    index = {
+        "weight_map": {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(weights)}
+    }
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    (copy / "model.safetensors").rename(copy / "model-00001-of-00002.safetensors")
+    with pytest.raises(CheckpointError, match="1 of 2 files of weights are missing.*00002-of-00002"):
+        fetch(copy)
+    (copy / "model.safetensors.index.json").unlink()
+    with pytest.raises(CheckpointError, match=r"Expected model.safetensors or .*index.json"):
+        fetch(copy)
+
+
 def test_nan_in_a_weight_is_named(copy):
     weights = load_file(copy / "model.safetensors")
     weights["classifier.weight"][0, 0] = float("nan")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def shake(model: Any) -> None:
 
     with torch.no_grad():
         for module in model.modules():
-            for name, weight in module.named_parameters(recurse=False):
+            for _name, weight in module.named_parameters(recurse=False):
                 if weight.dim() < 2:
                     weight.add_(torch.randn_like(weight), alpha=0.1)
                 elif isinstance(module, torch.nn.Embedding):
@@ -69,11 +70,16 @@ def shake(model: Any) -> None:
         model.tie_weights()
 
 
-def write_tokenizer(folder: Path, family: Family, special: tuple[str, ...] = _BERT, types: bool = False) -> None:
+def write_tokenizer(
+    folder: Path, family: Family, special: tuple[str, ...] = _BERT, types: bool = False
+) -> None:
     """A tokenizer of the family's kind, of `VOCABULARY` tokens, saved through transformers."""
     import transformers
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+    if family.kind == "canine":  # of its own kind: characters, with no tokenizer.json
+        transformers.CanineTokenizer().save_pretrained(str(folder))
+        return
     words = [*special]
     roles = dict(zip(("pad", "unk", "cls", "sep", "mask"), special))
     if special is _ROBERTA:
@@ -81,15 +87,13 @@ def write_tokenizer(folder: Path, family: Family, special: tuple[str, ...] = _BE
     if family.tokenizer == "wordpiece":
         words += [*_LETTERS, *(f"##{c}" for c in _LETTERS)]
         words += [f"w{i}" for i in range(VOCABULARY - len(words))]
-        tokenizer = Tokenizer(
-            models.WordPiece({w: i for i, w in enumerate(words)}, unk_token=roles["unk"])
-        )
+        tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(words)}, unk_token=roles["unk"]))
         tokenizer.normalizer = normalizers.BertNormalizer()
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.decoder = decoders.WordPiece()
     elif family.tokenizer == "bpe":
         words += [*_LETTERS, "Ġ"]
-        merges = [("Ġ", c) for c in _LETTERS] + [(a, b) for a, b in zip(_LETTERS, _LETTERS[1:])]
+        merges = [("Ġ", c) for c in _LETTERS] + [(a, b) for a, b in itertools.pairwise(_LETTERS)]
         words += [a + b for a, b in merges]
         words = words[:VOCABULARY]
         merges = [(a, b) for a, b in merges if a + b in words]

@@ -52,11 +52,6 @@ def sweep(family: Family, task: str, folder: Path, int8: bool = True) -> dict[st
 def _sweep(family: Family, task: str, folder: Path, int8: bool) -> dict[str, Any]:
     row: dict[str, Any] = {"family": family.name, "model_type": family.kind, "task": task}
     source = build(family, task, folder / "checkpoint")
-    reference = Reference(source, task)
-    inputs = inputs_for(family, task, 0 if task == IMAGE else reference.special_tokens())
-    compare = Comparison(reference, inputs)
-    row["padding"] = "counts" if compare.padding_counts else "does not count"
-
     opened = _refusal(row, "torch", lambda: _open(source, task))
     if opened is None:
         return row
@@ -65,6 +60,10 @@ def _sweep(family: Family, task: str, folder: Path, int8: bool) -> dict[str, Any
     if session is None:
         return row
     with session:
+        reference = Reference(source, task)
+        inputs = inputs_for(family, task, 0 if task == IMAGE else reference.special_tokens())
+        compare = Comparison(reference, inputs)
+        row["padding"] = "counts" if compare.padding_counts else "does not count"
         compare.check("torch", kind, session)
     row["torch"] = "right"
 
@@ -72,10 +71,13 @@ def _sweep(family: Family, task: str, folder: Path, int8: bool) -> dict[str, Any
     exported = _pass(row, "export-onnx", artifact, folder / "onnx", context)
     if exported is None:
         return row
-    with open_session(exported, task=task) as session:
+    session = _refusal(row, "export-onnx", lambda: open_session(exported, task=task))
+    if session is None:
+        raise Wrong(f"the graph was exported, and is not opened: {row['export-onnx']}")
+    with session:
         compare.check("onnx", kind, session)
     notes = exported.lineage[-1]["notes"]
-    row["export-onnx"] = f"right, {notes['attention']}"
+    row["export-onnx"] = f"right, {'fused' if 'MultiHeadAttention' in notes['operators'] else 'plain'}"
     if int8:
         _int8(row, exported, folder, context, compare, kind, task)
     return row
@@ -95,7 +97,13 @@ def _context(kind: Task, inputs: list[Any], source: Path) -> PassContext:
 
 
 def _int8(
-    row: dict[str, Any], exported: Artifact, folder: Path, context: Any, compare: Comparison, kind: Task, task: str
+    row: dict[str, Any],
+    exported: Artifact,
+    folder: Path,
+    context: Any,
+    compare: Comparison,
+    kind: Task,
+    task: str,
 ) -> None:
     chosen = {
         LM: ("quantize-weights",),
@@ -190,6 +198,14 @@ class Comparison:
 
     def _raw(self, task: Task, session: Session, inputs: list[Any]) -> list[np.ndarray]:
         encoded = task.encode(inputs)
+        try:
+            return self._outputs(task, session, inputs, encoded)
+        except Wrong:
+            raise
+        except Exception as reason:
+            raise Wrong(f"no answer: {type(reason).__name__}: {_first_line(reason)}") from reason
+
+    def _outputs(self, task: Task, session: Session, inputs: list[Any], encoded: Any) -> list[np.ndarray]:
         if self.task == LM:
             outputs = infer_all(session, encoded, len(inputs), 10**6)
             return [np.array([answer.log_likelihood]) for answer in task.decode(outputs)]
