@@ -7,6 +7,7 @@ cancels; only a slowdown that the intervals show counts.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from math import exp, isnan, log, nan, sqrt
 
@@ -16,7 +17,7 @@ from optkit.bench.accuracy import paired_drop
 from optkit.bench.latency import UNSTABLE
 from optkit.errors import DataError, GateFailed
 from optkit.gate import Gate
-from optkit.report.model import Interval, Report, Row
+from optkit.report.model import Interval, Report, Row, quality
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Comparison:
     `drop` is the loss in the metric, with its 95% interval from the same examples answered by both (NaN
     where the reports do not say which were right). `speed` is the new speedup over the old one with its
     interval (None where one has none); below 1 is slower. `reasons` say why it fails; none: it
-    passes. `doubts` say what a pass does not promise.
+    passes. `doubts` say what a pass does not promise. Where only fidelity was measured, `metric` is
+    "agreement", and `score` that of `quality`.
     """
 
     row: Row
@@ -53,39 +55,80 @@ def compare(
     """Compare the chosen rows (or those called `row`) of two reports.
 
     `max_drop` as in `optkit.gate.Gate.parse`; `max_slowdown` is a share such as "5%"; None: any will do.
-    Raises DataError where the reports are on different data, unless `allow_other_data`.
+    What a limit speaks of and one of the rows lacks (a score, a speedup with its interval, examples) is a
+    reason to fail: nothing was compared. Raises DataError where the reports measured something else, and
+    where they are on different data, unless `allow_other_data`.
     """
+    require_same_kind(report, baseline)
     if not allow_other_data:
         require_same_data(report, baseline)
     now, before = _row(report, row, "report"), _row(baseline, row, "baseline")
-    gate, slowdown = Gate.parse(max_drop if report.metric else None), _share(max_slowdown)
+    metric = "agreement" if report.fidelity else report.metric
+    gate, slowdown = Gate.parse(max_drop if metric else None), _share(max_slowdown)
     same = report.data.get("sha256") == baseline.data.get("sha256")
     speed, drop = _quotient(now.speedup, before.speedup), _drop(before, now, same)
-    reasons, doubts = gate.reasons(now, before), []
-    allowed = gate.allowed_drop(before.score)
+    reasons, doubts = [], []
+    limits = {
+        f"--max-drop: {metric}": gate.max_drop is not None,
+        "--max-slowdown: speedup": slowdown is not None,
+    }
+    for which, one, its in (("report", now, report), ("baseline", before, baseline)):
+        absent = {
+            f"--max-drop: {metric}": not math.isfinite(quality(one)),
+            "--max-slowdown: speedup": not _sound(one.speedup),
+        }
+        lacks = [limit for limit, asked in limits.items() if asked and absent[limit]]
+        if any(limits.values()) and not _examples(its):
+            lacks.append("examples")
+        if lacks:
+            reasons.append(
+                f"nothing was compared: {one.name} of the {which} has no value for "
+                f"{' and none for '.join(lacks)}"
+            )
+    allowed = gate.allowed_drop(quality(before))
+    if not reasons and allowed is not None and not drop.value <= allowed + 1e-12:
+        what = "agreement" if report.fidelity else "score"
+        reasons.append(f"the {what} drops by {drop.value:.4f}, allowed are {allowed:.4f}")
     if not reasons and allowed is not None and drop.high > allowed:
         doubts.append(
             f"{len(now.outcomes)} examples are too few to promise a drop of at most {allowed:.4f}: the 95% "
             f"interval of the drop reaches {drop.high:.4f}."
         )
-    if now.verdict == "error":
-        reasons.append(f"{now.name} has no result: {now.reasons[0] if now.reasons else 'error'}")
+    for one in (now, before):
+        if one.verdict == "error":
+            reasons.append(f"{one.name} has no result: {one.reasons[0] if one.reasons else 'error'}")
     if speed is not None and slowdown is not None:
         slower, unseen = _slower(now.name, speed, slowdown)
         reasons, doubts = reasons + slower, doubts + unseen
     doubts += [f"The new report says: {doubt}" for doubt in report.doubts if doubt == UNSTABLE]
     doubts += [f"The baseline says: {doubt}" for doubt in baseline.doubts if doubt == UNSTABLE]
-    return Comparison(now, before, report.metric, drop, speed, reasons, doubts)
+    return Comparison(now, before, metric, drop, speed, reasons, doubts)
 
 
-def require_same_data(report: Report, other: Report) -> None:
-    """DataError that names the first thing in which the two differ: data, split, size, task or metric."""
+def require_same_kind(report: Report, other: Report) -> None:
+    """DataError where the two measured different things: then no figure of one speaks of the other."""
     pairs = [
-        *((key, report.data.get(key), other.data.get(key)) for key in ("sha256", "split", "examples")),
+        ("what was measured", *("fidelity" if r.fidelity else "accuracy" for r in (report, other))),
         ("task", report.task, other.task),
         ("metric", report.metric, other.metric),
     ]
     for name, a, b in pairs:
+        if a != b:
+            raise DataError(
+                f"The reports do not compare: {name} is {a!r} in one and {b!r} in the other.",
+                hint="Make both reports by the same command, with --data and --metric as in the other.",
+            )
+
+
+def require_same_data(report: Report, other: Report) -> None:
+    """DataError that names the first thing in which the two differ: data, split or size."""
+    if (report.metric or report.fidelity) and not report.data.get("sha256"):
+        raise DataError(
+            "The reports do not say which data they are on: sha256 is missing.",
+            hint="Run the command again with this version of optkit, or give --allow-other-data knowingly.",
+        )
+    for name in ("sha256", "split", "examples"):
+        a, b = report.data.get(name), other.data.get(name)
         if a != b:
             raise DataError(
                 f"The reports are on different data: {name} is {a!r} in one and {b!r} in the other.",
@@ -101,6 +144,7 @@ def merge(reports: list[Report]) -> Report:
     first = reports[0]
     rows = {row.name: row for row in reversed([r for report in reports for r in report.rows])}
     for other in reports[1:]:
+        require_same_kind(first, other)
         require_same_data(first, other)
         if other.baseline.name != first.baseline.name:
             raise DataError(
@@ -120,7 +164,6 @@ def merge(reports: list[Report]) -> Report:
 
 def markdown(comparison: Comparison, judged: bool = True) -> str:
     """The comparison as a short table for a pull request or a job's summary; with its verdict if `judged`."""
-    from optkit.report.charts import figures
     from optkit.report.markdown import escape
 
     now, before, speed = comparison.row, comparison.before, comparison.speed
@@ -132,8 +175,8 @@ def markdown(comparison: Comparison, judged: bool = True) -> str:
         "",
         "| | baseline | this change |",
         "| --- | ---: | ---: |",
-        f"| {escape(comparison.metric) or 'score'} | {figures.score(before.score)} "
-        f"| {figures.score(now.score)}{_change(comparison.drop)} |",
+        f"| {escape(comparison.metric) or 'score'} | {_score(comparison, before)} "
+        f"| {_score(comparison, now)}{_change(comparison.drop) if comparison.metric else ''} |",
         f"| speedup over the first row | {_shown(before.speedup)} | {_shown(now.speedup)} |",
         f"| size, MB | {before.size_bytes / 1e6:.1f} | {now.size_bytes / 1e6:.1f} |",
         "",
@@ -162,11 +205,30 @@ def _row(report: Report, name: str | None, which: str) -> Row:
 
 def _quotient(now: Interval | None, before: Interval | None) -> Interval | None:
     """now / before with its interval, taking the two as independent and normal in the logarithm."""
-    if now is None or before is None:
+    if not (_sound(now) and _sound(before)):
         return None
+    assert now is not None
+    assert before is not None
     middle = log(now.value / before.value)
     half = sqrt(sum((log(x.high / x.low) / 2) ** 2 for x in (now, before)))
     return Interval(exp(middle), exp(middle - half), exp(middle + half))
+
+
+def _score(comparison: Comparison, row: Row) -> str:
+    from optkit.report.charts import figures
+
+    return figures.score(quality(row) if comparison.metric else None)
+
+
+def _sound(speed: Interval | None) -> bool:
+    """Whether it is a ratio with an interval around it: NaN would make every condition false."""
+    return speed is not None and 0 < speed.low <= speed.value <= speed.high < math.inf
+
+
+def _examples(report: Report) -> int:
+    """On how many examples it rests; 0 where it does not say."""
+    count = report.data.get("examples")
+    return count if isinstance(count, int) and not isinstance(count, bool) and count > 0 else 0
 
 
 def _slower(name: str, speed: Interval, allowed: float) -> tuple[list[str], list[str]]:
@@ -190,7 +252,7 @@ def _drop(before: Row, now: Row, same: bool) -> Interval:
     if same and len(a) and len(a) == len(b):
         paired = paired_drop(a, b)
         return Interval(paired.drop, paired.low, paired.high)
-    return Interval(before.score - now.score, nan, nan)
+    return Interval(quality(before) - quality(now), nan, nan)
 
 
 def _change(drop: Interval) -> str:

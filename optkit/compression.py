@@ -179,6 +179,7 @@ def conclude(
         labels=list(getattr(model_task, "labels", [])),
         trace=run.trace,
         winners=winners(run.rows, run.leaves),
+        why=run.why(chosen, shapes),
         seconds=round(time.monotonic() - begun, 1),
         measuring_seconds=round(run.measuring_seconds, 1),
         peak_rss_bytes=run.peak_rss_bytes,

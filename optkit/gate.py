@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -101,22 +102,36 @@ class Gate:
         drop, allowed = baseline.score - row.score, self.allowed_drop(baseline.score)
         if allowed is not None and not drop <= allowed + 1e-12:
             reasons.append(f"the score drops by {drop:.4f}, allowed are {allowed:.4f}")
-        if self.min_speedup is not None and (row.speedup is None or row.speedup.low < self.min_speedup):
-            shown = "unknown" if row.speedup is None else f"at least {row.speedup.low:.2f}"
+        least = row.speedup.low if row.speedup else math.nan
+        if self.min_speedup is not None and not least >= self.min_speedup:
+            shown = f"at least {least:.2f}" if math.isfinite(least) else "unknown"
             reasons.append(f"its speedup is {shown}, asked are {self.min_speedup:g}")
         neighbours = row.probes.get("neighbours")
-        if self.batch_invariant and neighbours is not None and not neighbours["invariant"]:
+        if self.batch_invariant and row.precision == "int8" and neighbours is None:
+            reasons.append("whether its answers depend on their batch is not known: it was not probed")
+        if self.batch_invariant and neighbours is not None and neighbours["invariant"] is not True:
             reasons.append(
                 f"its answers depend on their batch: the outputs differ by up to "
                 f"{neighbours['largest_difference']:.3g}, {neighbours['flipped']} of "
                 f"{neighbours['examples']} predictions change"
             )
-        if tuned is not None and row.speedup and tuned.speedup and row.speedup.high < tuned.speedup.low:
-            reasons.append(f"it is slower than {tuned.name}")
+        if tuned is not None:
+            reasons += _slower(row, tuned)
         return reasons
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+def _slower(row: Row, tuned: Row) -> list[str]:
+    """Why `row` may not pass beside `tuned`, fp32: what was not timed is not faster."""
+    for one in (row, tuned):
+        ends = (one.speedup.low, one.speedup.high) if one.speedup else (math.nan,)
+        if not all(map(math.isfinite, ends)):
+            return [f"whether it is slower than {tuned.name} is not known: {one.name} has no speedup"]
+    assert row.speedup is not None
+    assert tuned.speedup is not None
+    return [f"it is slower than {tuned.name}"] if row.speedup.high < tuned.speedup.low else []
 
 
 def _plain(number: float, shift: int = 0) -> str:

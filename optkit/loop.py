@@ -19,7 +19,7 @@ from optkit.bench.accuracy import load_outputs
 from optkit.bench.latency import Measurement
 from optkit.bench.plan import Candidate
 from optkit.bench.roofline import Peak
-from optkit.choice import choose, tied_in
+from optkit.choice import choose, tied_in, why
 from optkit.data import Data
 from optkit.errors import CheckpointError, DataError, OptkitError, PassError, RecipeError, WorkerError
 from optkit.evaluation import Evaluator, failed_row
@@ -125,6 +125,10 @@ class Loop:
     def choose(self, shapes: tuple[str, ...]) -> Row | None:
         """The candidate that `optkit.choice.choose` takes, after `conclude`."""
         return choose(self.rows, self.leaves, shapes, tied_in(self.measured))
+
+    def why(self, chosen: Row | None, shapes: tuple[str, ...]) -> str:
+        """Why `choose` took it, in one sentence."""
+        return why(chosen, self.rows, self.leaves, shapes)
 
     def _attempt(self, chain: tuple[Pass, ...], root: str) -> OptkitError | None:
         """Run one chain. A candidate that fails gets an error row, and the others go on.

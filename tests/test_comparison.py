@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from optkit import comparison as module
@@ -101,7 +104,6 @@ def test_the_interval_of_the_quotient_joins_both():
     [
         ({"data": {"name": "d", "split": "test", "examples": 100, "sha256": "0"}}, "split"),
         ({"data": {"name": "d", "split": "validation", "examples": 100, "sha256": "1"}}, "sha256"),
-        ({"metric": "f1"}, "metric"),
     ],
 )
 def test_other_data_is_refused_unless_asked(changes, what):
@@ -111,8 +113,82 @@ def test_other_data_is_refused_unless_asked(changes, what):
     assert compare(report(**changes), report(), allow_other_data=True).passed
 
 
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"metric": "f1"}, "metric"),
+        ({"task": "embeddings"}, "task"),
+        ({"metric": "", "fidelity": "answers compared"}, "what was measured"),
+    ],
+)
+def test_what_another_metric_says_is_never_compared(changes, what):
+    for allow in (False, True):
+        with pytest.raises(DataError, match=f"do not compare: {what}"):
+            compare(report(**changes), report(), allow_other_data=allow)
+
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize("side", ["report", "baseline"])
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"speedup": None}, "speedup"),
+        ({"speedup": Interval(NAN, 3.9, 4.1)}, "speedup"),
+        ({"speedup": Interval(4.0, NAN, NAN)}, "speedup"),
+        ({"speedup": Interval(4.0, 3.9, NAN)}, "speedup"),
+        ({"speedup": Interval(4.0, 0.0, 4.1)}, "speedup"),
+        ({"speedup": Interval(4.0, 4.1, 3.9)}, "speedup"),
+        ({"speedup": Interval(math.inf, math.inf, math.inf)}, "speedup"),
+        ({"score": NAN, "agreement": NAN}, "accuracy"),
+        ({"score": math.inf}, "accuracy"),
+    ],
+)
+def test_what_has_no_value_was_not_compared_and_never_passes(changes, what, side):
+    broken = report()
+    broken.rows[1] = replace(broken.rows[1], **changes)
+    found = compare(*((broken, report()) if side == "report" else (report(), broken)))
+    assert not found.passed
+    assert any(r.startswith("nothing was compared") and what in r and side in r for r in found.reasons)
+
+
+@pytest.mark.parametrize("count", [0, None, "many", True])
+def test_a_report_on_no_examples_compares_nothing(count):
+    data = {"name": "d", "split": "validation", "examples": count, "sha256": "0"}
+    found = compare(report(data=data), report(data=data))
+    assert "nothing was compared: int8 of the report has no value for examples" in found.reasons
+
+
+def test_a_report_that_does_not_say_on_which_data_it_rests_is_refused():
+    data = {"name": "d", "split": "validation", "examples": 100}
+    with pytest.raises(DataError, match="sha256 is missing"):
+        compare(report(data=data), report(data=data))
+
+
+def test_the_baselines_error_row_fails():
+    broken = report()
+    broken.rows[1].verdict, broken.rows[1].reasons = "error", ["crashed"]
+    assert any("crashed" in reason for reason in compare(report(), broken).reasons)
+
+
+def test_two_reports_of_fidelity_are_compared_by_agreement():
+    def only(agreement: float) -> Report:
+        made = report(metric="", score=NAN, fidelity="answers compared")
+        made.rows[1].agreement = agreement
+        return made
+
+    assert compare(only(0.99), only(0.99)).passed
+    found = compare(only(0.97), only(0.99))
+    assert found.reasons == ["the agreement drops by 0.0200, allowed are 0.0099"]
+    assert "| agreement | 0.9900 | 0.9700" in markdown(found)
+    assert not compare(only(NAN), only(NAN)).passed
+
+
 def test_a_row_can_be_named_and_must_be_there():
-    assert compare(report(), report(), row="fp32").speed is None
+    found = compare(report(), report(), row="fp32")
+    assert found.speed is None
+    assert not found.passed, "the first row has no speedup"
     with pytest.raises(DataError, match="it has: fp32, int8"):
         compare(report(), report(), row="int4")
     with pytest.raises(DataError, match="no chosen row"):

@@ -251,6 +251,19 @@ def test_what_is_slower_than_tuned_fp32_fails_only_when_that_is_shown():
     assert Gate(None).reasons(row(1, (1.8, 1.6, 2.0)), row(1, None), tuned) == []
 
 
+def test_what_was_not_timed_or_not_probed_does_not_pass():
+    nan = float("nan")
+    tuned, base = row(1, (2.0, 1.9, 2.1)), row(1, None)
+    for unknown in (None, (2.0, nan, 2.1), (2.0, 1.9, nan), (nan, nan, nan)):
+        assert "is not known" in Gate(None).reasons(row(1, unknown), base, tuned)[0]
+        assert "is not known" in Gate(None).reasons(tuned, base, row(1, unknown))[0]
+    assert "is unknown" in Gate(None, min_speedup=1.5).reasons(row(1, (2.0, nan, 2.5)), base)[0]
+    quantized = row(1, None)
+    base.precision = "fp32"
+    assert "it was not probed" in Gate(None, batch_invariant=True).reasons(quantized, base)[0]
+    assert Gate(None, batch_invariant=True).reasons(base, base) == []
+
+
 @given(st.floats(0, 1, exclude_max=True), st.booleans(), st.none() | st.floats(0.001, 1000))
 def test_any_gate_reads_back_exactly(drop, relative, speed):
     recipe = Recipe((make("export-onnx", {}),), Gate(drop, relative, speed))

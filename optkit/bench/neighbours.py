@@ -40,12 +40,13 @@ class Neighbours:
     @property
     def invariant(self) -> bool:
         """No prediction changed, and no output moved by more than `ALLOWED` of the largest."""
-        return self.flipped == 0 and max(self.padded, self.batched) <= ALLOWED * self.largest_output
+        most = ALLOWED * self.largest_output
+        return self.examples > 0 and self.flipped == 0 and self.padded <= most and self.batched <= most
 
     def to_dict(self) -> dict[str, Any]:
         return {
             **asdict(self),
-            "largest_difference": max(self.padded, self.batched),
+            "largest_difference": float(np.maximum(self.padded, self.batched)),
             "flipped_share": self.flipped / self.examples if self.examples else 0.0,
             "invariant": self.invariant,
         }
@@ -134,6 +135,6 @@ def best(outputs: Outputs) -> np.ndarray:
 
 
 def _largest_difference(a: Outputs, b: Outputs) -> float:
-    return max(
-        (float(np.abs(x - y).max()) for name in a for x, y in zip(a[name], b[name]) if x.size), default=0.0
-    )
+    """NaN where one of the differences is: Python's `max` would lose it."""
+    differences = [np.abs(x - y).max() for name in a for x, y in zip(a[name], b[name]) if x.size]
+    return float(np.max(differences, initial=0.0))

@@ -80,6 +80,8 @@ class Terminal:
         if any(row.scenarios for row in report.rows):
             for line in scenario_lines(report):
                 console.print(line, soft_wrap=True, markup=False)
+        if report.why:
+            console.print(f"why: {report.why}", soft_wrap=True, markup=False)
         for doubt in report.doubts:
             console.print(f"doubt: {doubt}", style="yellow", markup=False)
         if report.chosen_row and report.gate.get("passed"):

@@ -23,7 +23,7 @@ def render(report: Report) -> str:
     body = [
         f'<header class="{style}"><p class="kicker">optkit · {parts.text(report.task)}</p>',
         f"<h1>{parts.text(sentence)}</h1>{_about(report)}</header><main>{_tiles(report)}",
-        parts.section("Summary", _summary(report) + _reasons(report)),
+        parts.section("Summary", _why(report) + _summary(report) + _reasons(report)),
         parts.section("Doubts", _doubts(report)),
         parts.section("Accuracy against latency", _scatter(report)),
         parts.section("What each step changed", _waterfalls(report)),
@@ -150,6 +150,10 @@ def _row_head(report: Report, row: Row) -> str:
 
 def _verdict_class(row: Row) -> str:
     return row.verdict if row.verdict in ("passed", "failed", "error") else "plain"
+
+
+def _why(report: Report) -> str:
+    return f"<p>{parts.text(report.why)}</p>" if report.why else ""
 
 
 def _reasons(report: Report) -> str:

@@ -17,7 +17,12 @@ _MARKUP = re.compile(r"[\\`*_\[\]~|]")
 def render(report: Report) -> str:
     """One sentence, one table, then doubts, how to repeat it, and the environment."""
     state, sentence = figures.verdict(report)
-    parts = [f"### {_MARKS[state]} optkit: {escape(sentence)}", _about(report), _table(report)]
+    parts = [
+        f"### {_MARKS[state]} optkit: {escape(sentence)}",
+        _about(report),
+        escape(report.why),
+        _table(report),
+    ]
     parts += [_scenarios(report), _listed("Fastest by shape", figures.winners(report, escape))]
     parts += [_listed("Accuracy-aware search", [escape(line) for line in report.trace])]
     parts += [_listed("INT8 probes", figures.probes(report, escape))]

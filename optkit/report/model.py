@@ -87,6 +87,7 @@ class Row:
     `seconds` is what the pass took, measuring excluded; `pass_peak_rss_bytes` its peak memory.
     `outcomes` has a 1 per example that was answered right and a 0 per wrong one, in the order of the
     data, so that two reports can be compared in pairs ("" where the metric is no share of right answers).
+    `fidelity` holds how near the answers are to the first row's, as `optkit.bench.fidelity` gives it.
     `probes` of an INT8 model: `int8` (which share ran in INT8 kernels) and `neighbours` (whether an
     answer depends on its batch), as `optkit.bench.int8_share` and `optkit.bench.neighbours` give them.
     `gpu` of a model on a GPU: `device_ms` (median by CUDA events at each shape), the memory of its
@@ -119,9 +120,16 @@ class Row:
     probes: dict[str, Any] = field(default_factory=dict)
     outcomes: str = ""
     gpu: dict[str, Any] = field(default_factory=dict)
+    fidelity: dict[str, Any] = field(default_factory=dict)
 
     def at(self, batch: int, tokens: int | str) -> Latency | None:
         return next((x for x in self.latency if (x.batch, x.tokens) == (batch, tokens)), None)
+
+
+def quality(row: Row) -> float:
+    """The score; where none was measured, the agreement with the first row; minus infinity for neither."""
+    value = row.agreement if math.isnan(row.score) else row.score
+    return value if math.isfinite(value) else -math.inf
 
 
 def shapes_of(rows: Iterable[Row]) -> list[tuple[int, int | str]]:
@@ -138,7 +146,9 @@ class Report:
     `passed`. `chosen` is the name of a row, or None. `doubts` are warnings about the measurement. `winners`
     names the fastest candidate at each shape: `shape`, `row`, `runtime`, `p50_ms`. `trace` says what the
     accuracy-aware search tried, in order. `seconds` are those of the whole command; `measuring_seconds` the
-    part that timed and probed what the rest had made and scored.
+    part that timed and probed what the rest had made and scored. `why` says in one sentence why the chosen
+    row is. `fidelity` is what was measured in place of accuracy, in words ("" where accuracy was measured, or
+    only times): then no row has a score.
     """
 
     task: str
@@ -160,6 +170,8 @@ class Report:
     labels: list[str] = field(default_factory=list)
     winners: list[dict[str, Any]] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
+    why: str = ""
+    fidelity: str = ""
     schema: str = SCHEMA
 
     @property

@@ -23,7 +23,7 @@ from optkit.locks import locked
 from optkit.output import claimed, named, writing
 from optkit.passes.take_layers import layer_count
 from optkit.recipe import Recipe
-from optkit.report.model import Report, Row
+from optkit.report.model import Report, Row, quality
 from optkit.search.chain import EXPORT, ask_chain, chain_of, check_space, default_space, read_beside
 from optkit.search.finalists import rounds_of, title_of
 from optkit.search.models import delete
@@ -253,7 +253,7 @@ class _Study:
 
 
 def _best_score(chosen: Row | None) -> float:
-    return -math.inf if chosen is None else chosen.score
+    return -math.inf if chosen is None else quality(chosen)
 
 
 def _prunable(checkpoint: Artifact) -> bool:

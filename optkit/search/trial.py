@@ -108,6 +108,14 @@ class TrialLoop(Loop):
         near = [r.name for r in passed if _cost(r, self.objective) <= most]
         return choose(self.rows, near, shapes, tied_in(self.measured))
 
+    def why(self, chosen: Row | None, shapes: tuple[str, ...]) -> str:
+        if self.objective == "latency" or chosen is None or chosen.verdict != "passed":
+            return super().why(chosen, shapes)
+        return (
+            f"{chosen.name} is smallest by {self.objective} of the candidates that passed; of those within "
+            f"{ALIKE:.0%} of it none is better in both score and time."
+        )
+
     def time_beside_fp32(self, row: Row) -> list[str]:
         """Fill in the latency of `row` and of the fp32 graph, measured side by side; the doubts."""
         both = [self.rows[1], row]

@@ -16,12 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from optkit.errors import RecipeError
 from optkit.serving.http.logs import log
 from optkit.serving.http.metrics import ModelMetrics
 from optkit.serving.http.served import open_predictor
 from optkit.serving.http.settings import ServeSettings
 from optkit.serving.predictor import Predictor
+from optkit.task import Task
 
 #: Requests that may wait for the shadow.
 LAG = 256
@@ -69,9 +72,17 @@ class Shadow:
             begun = time.monotonic()
             try:
                 others = self._predictor.predict(inputs, **options)
-                alike = sum(map(self._predictor.task.alike, answers, others))
+                alike = sum(_alike(self._predictor.task, *pair) for pair in zip(answers, others, strict=True))
             except Exception as error:
                 log("error", "shadow failed", error=type(error).__name__)
                 self._metrics.shadow_dropped(len(inputs))
                 continue
             self._metrics.shadowed(len(inputs), alike, time.monotonic() - begun)
+
+
+def _alike(task: Task, answer: Any, other: Any) -> float:
+    """`task.alike`, and 0 where an answer holds NaN or infinity: its label says nothing then."""
+    for part in (*task.fields(answer), *task.fields(other)):
+        if isinstance(part, (float, np.floating, list, np.ndarray)) and not np.isfinite(part).all():
+            return 0.0
+    return task.alike(answer, other)

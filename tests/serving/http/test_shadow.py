@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from optkit import load
 from optkit.errors import RecipeError
 from optkit.serving.http.run import serve
 from optkit.serving.http.settings import ServeSettings
-from optkit.serving.http.shadow import LAG, Shadow, open_shadow
+from optkit.serving.http.shadow import LAG, Shadow, _alike, open_shadow
 from tests.serving.artifacts import TEXTS, artifact
 
 pytestmark = pytest.mark.usefixtures("fake_runtime")
@@ -88,3 +89,11 @@ def test_a_shadow_that_lags_or_fails_keeps_nobody_waiting():
     assert time.monotonic() - begun < LAG * 0.01
     assert sum(dropped) >= 30
     shadow.close()
+
+
+def test_an_answer_that_is_no_number_agrees_with_nothing(folders):
+    with load(folders["text-classification"]) as predictor:
+        (answer,) = predictor.predict(["a fine film"])
+        broken = replace(answer, score=float("nan"))
+        assert _alike(predictor.task, answer, answer) == 1
+        assert _alike(predictor.task, answer, broken) == 0
