@@ -31,6 +31,7 @@ SCHEMA = "optkit.artifact/1"
 SIDE_FILES = (
     "config.json",
     "config_sentence_transformers.json",
+    "encoding.json",
     "generation_config.json",
     "modules.json",
     "preprocessor_config.json",
@@ -235,12 +236,6 @@ def library_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def reader_file(folder: Path) -> Path | None:
-    """What turns raw inputs, texts or images, into the model's."""
-    files = (folder / name for name in ("tokenizer.json", "preprocessor_config.json"))
-    return next((file for file in files if file.exists()), None)
 
 
 def position_count(config: dict[str, Any]) -> int | None:

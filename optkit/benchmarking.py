@@ -21,7 +21,7 @@ from optkit.bench.scenarios import MIN_SECONDS, SHAPES
 from optkit.contestants import Contestant, open_contestant, synthetic
 from optkit.data import Data
 from optkit.errors import CheckpointError, DataError, PassError, RecipeError, WorkerError
-from optkit.evaluation import Evaluator, failed_row, first_sound, plain_row
+from optkit.evaluation import Evaluator, doubts_of, failed_row, first_sound, plain_row, stored
 from optkit.examples import EncodedSet
 from optkit.latencies import padding
 from optkit.output import claimed, staged
@@ -182,7 +182,9 @@ class _Benchmark:
                 labelled = mine.read(rows, columns)
                 if self.task is None:
                     self.task, self._labelled = mine, labelled
-                    texts.write_text(json.dumps(labelled.inputs or labelled.sources), encoding="utf-8")
+                    if any(shape.tokens == "text" for shape in self._plan.shapes):
+                        raw = stored(labelled.inputs or labelled.sources, self._folder / "images")
+                        texts.write_text(json.dumps(raw), encoding="utf-8")
                 elif (mine.name, getattr(mine, "labels", None)) != (self.task.name, _labels(self.task)):
                     raise RecipeError(
                         f"Expected models of one task with the same labels, received {self.task.name} "
@@ -192,7 +194,9 @@ class _Benchmark:
                 done[key] = self._folder / f"examples-{i}.npz"
                 labelled.encoded.save(done[key])
             self._found[i] = replace(
-                model, encoded=str(done[key]), texts=str(texts) if model.reads_text else None
+                model,
+                encoded=str(done[key]),
+                texts=str(texts) if model.reads_text and texts.exists() else None,
             )
         self._file = done[readers[0].reader]
 
@@ -215,7 +219,7 @@ class _Benchmark:
                     rows.append(plain_row(candidate))
                 else:
                     outputs = self._folder / f"outputs-{len(rows)}.npz"
-                    rows.append(evaluator.row(candidate, outputs, before))
+                    rows.append(evaluator.row(candidate, outputs, before, plain=True))
                     if before is None:
                         before = load_outputs(outputs)
                 candidates.append(candidate)
@@ -236,7 +240,7 @@ class _Benchmark:
                 )
             self.noise = measured.noise
             self.peaks, impossible = evaluator.roofline(sound)
-            self.doubts = [*measured.doubts, *doubts, *impossible]
+            self.doubts = [*doubts_of(sound), *measured.doubts, *doubts, *impossible]
             fill_in(
                 sound,
                 candidates,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from optkit import tokenization
 from optkit.architectures import TEXT_ENCODERS, refuse_no_encoder, refuse_other_library
 from optkit.artifact import Artifact, copy_side_files
 from optkit.errors import CheckpointError, OptkitError, RecipeError, did_you_mean
@@ -261,7 +262,7 @@ def _check_weights(path: Path) -> None:
 
 
 def _ensure_tokenizer(path: Path) -> None:
-    if (path / "tokenizer.json").exists() or (path / "preprocessor_config.json").exists():
+    if tokenization.is_there(path) or (path / "preprocessor_config.json").exists():
         return
     raise CheckpointError(
         f"Expected tokenizer.json in {str(path)!r}; it is missing.",

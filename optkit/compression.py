@@ -18,7 +18,7 @@ from optkit.checkpoint import fetch
 from optkit.choice import winners
 from optkit.data import Data
 from optkit.errors import DataError, OptkitError
-from optkit.evaluation import Evaluator
+from optkit.evaluation import Evaluator, doubts_of
 from optkit.files import read_json, write_json
 from optkit.latencies import padding
 from optkit.loop import Loop
@@ -198,7 +198,7 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def _doubts(run: Loop, recipe: Recipe) -> list[str]:
     """What a reader should know before believing the report."""
-    doubts = [*run.doubts, *standing_doubts(describe())]
+    doubts = [*doubts_of(run.rows), *run.doubts, *standing_doubts(describe())]
     count = len(run.evaluator.labelled.references)
     labelled = run.evaluator.labelled
     if labelled.empty:

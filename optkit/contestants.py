@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from optkit import tokenization
 from optkit.artifact import (
     MANIFEST,
     SCHEMA,
@@ -19,13 +20,12 @@ from optkit.artifact import (
     library_versions,
     listing,
     position_count,
-    reader_file,
 )
 from optkit.bench.plan import Candidate
 from optkit.checkpoint import fetch
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
-from optkit.files import sha256, write_json
+from optkit.files import write_json
 from optkit.session import DEFAULT_RUNTIME, RUNTIMES, chosen_runtime, known_runtimes
 
 #: Random examples, and the longest of them, where there is no data.
@@ -49,7 +49,8 @@ class Contestant:
     @property
     def reads_text(self) -> bool:
         folder = Path(self.artifact)
-        return reader_file(folder) is not None and (folder / "config.json").exists()
+        reads = tokenization.is_there(folder) or (folder / "preprocessor_config.json").exists()
+        return reads and (folder / "config.json").exists()
 
     @property
     def takes_images(self) -> bool:
@@ -59,9 +60,7 @@ class Contestant:
     def reader(self) -> str:
         """What turns texts into its inputs, as a hash: equal for models that take the same ones."""
         folder = Path(self.artifact)
-        file = reader_file(folder)
-        assert file is not None
-        return sha256(file) + str(Artifact.open(folder).config.get("model_type"))
+        return f"{tokenization.reader(folder)} {Artifact.open(folder).config.get('model_type')}"
 
     def candidate(self) -> Candidate:
         return Candidate(self.name, self.artifact, self.runtime, self.options, self.encoded, self.texts)

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import Artifact, longest_input, reader_file
+from optkit import images, tokenization
+from optkit.artifact import Artifact, longest_input
 from optkit.bench import neighbours
 from optkit.bench.accuracy import load_outputs, paired_drop, paired_drop_of
 from optkit.bench.environment import has_bf16, usable_cores
@@ -24,9 +25,10 @@ from optkit.bench.latency import Measurement, measure
 from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.roofline import Peak, Work, as_precision, bound_ms
 from optkit.errors import OptkitError
-from optkit.files import digest, sha256, write_json
+from optkit.files import digest, write_json
 from optkit.latencies import ANSWERED_AT_ONCE, TOKEN_BUDGET, latencies
 from optkit.process import Child
+from optkit.reference.tasks import KINDS
 from optkit.report.model import Interval, Row
 from optkit.session import RUNTIMES
 from optkit.task import Labelled, Outputs, Task, open_task
@@ -58,7 +60,7 @@ class Evaluator:
         """A file of the raw inputs, for shapes timed from text to answer; None where there are none."""
         if all(shape.tokens != "text" for shape in self.plan.shapes):
             return None
-        inputs = self.labelled.inputs or self.labelled.sources
+        inputs = stored(self.labelled.inputs or self.labelled.sources, self.encoded_file.with_name("images"))
         file = self.encoded_file.with_name(f"texts-{digest(inputs)}.json")
         if not file.exists():
             write_json(file, inputs)
@@ -66,12 +68,10 @@ class Evaluator:
 
     def examples_for(self, artifact: Artifact, checkpoint: Artifact) -> str | None:
         """A file of the examples as `artifact` reads them; None where it reads as `checkpoint` does."""
-        own, first = reader_file(artifact.path), reader_file(checkpoint.path)
-        if own is None or first is None or (reader := sha256(own)) == sha256(first):
+        own, first = tokenization.reader(artifact.path), tokenization.reader(checkpoint.path)
+        if own is None or own == first:
             return None
-        file = self.encoded_file.with_name(
-            f"examples-{reader[:12]}-{self.labelled.encoded.digest()[:12]}.npz"
-        )
+        file = self.encoded_file.with_name(f"examples-{own[:12]}-{self.labelled.encoded.digest()[:12]}.npz")
         if not file.exists():
             task = open_task(artifact, self.task.name, self.task.metric)
             task.encode(self.labelled.inputs).save(file)
@@ -87,17 +87,65 @@ class Evaluator:
             done = child.call("evaluate", out=str(file), batch_size=ANSWERED_AT_ONCE, max_tokens=TOKEN_BUDGET)
         return done["peak_rss_bytes"]
 
-    def row(self, candidate: Candidate, file: Path, baseline: Outputs | None) -> Row:
+    def reference(self, candidate: Candidate, file: Path) -> tuple[int, dict[str, Any]]:
+        """Write transformers' raw outputs for every example to `file`; the peak memory, in bytes, and who
+        answered (`by`), with `doubts`.
+
+        Where nobody can be asked but our own session, that answers, and a doubt says why.
+        """
+        if why := self._no_reference():
+            doubt = f"The baseline is answered by optkit's own torch session: {why}."
+            return self.outputs(candidate, file), {"by": "optkit", "doubts": [doubt]}
+        inputs = self.encoded_file.with_name("inputs.json")
+        write_json(inputs, stored(self.labelled.inputs, self.encoded_file.with_name("images")))
+        options = {name: value for name, value in candidate.options.items() if name != "task"}
+        with Child("optkit.reference.worker", self.plan.threads, self.plan.timeout_s) as child:
+            done = child.call(
+                "run",
+                listener=self.listener,
+                artifact=candidate.artifact,
+                task=self.task.name,
+                metric=self.task.metric,
+                inputs=str(inputs),
+                encoded=candidate.encoded or str(self.encoded_file),
+                out=str(file),
+                options=options,
+                batch_size=ANSWERED_AT_ONCE,
+                max_tokens=TOKEN_BUDGET,
+                threads=self.plan.threads,
+            )
+        return done["peak_rss_bytes"], {"by": "transformers", "doubts": done["doubts"]}
+
+    def _no_reference(self) -> str | None:
+        """Why transformers cannot be asked about these examples; None where it can."""
+        if self.task.name not in KINDS:
+            return f"there is no other way to run {self.task.name} here"
+        if not self.labelled.inputs:
+            return "the examples are known as tokens only"
+        if self.task.name == "embeddings" and not find_spec("sentence_transformers"):
+            return "sentence-transformers, which its users run it by, is not installed"
+        return None
+
+    def row(
+        self, candidate: Candidate, file: Path, baseline: Outputs | None, plain: bool | None = None
+    ) -> Row:
         """Everything about `candidate` but its latency; its raw outputs are left in `file`.
 
-        `baseline` holds the first row's outputs (None: this is the first row).
+        `baseline` holds the first row's outputs (None: this is the first row). With `plain` (None: the first
+        row) a checkpoint is answered by transformers from end to end (`optkit.reference`), and ours compared
+        with it: CheckpointError or PassError where they differ, doubts in `row.notes["reference"]`.
         """
         self.listener({"event": "progress", "text": "answering every example", "fraction": None})
-        peak = self.outputs(candidate, file)
+        notes: dict[str, Any] = {}
+        if (baseline is None if plain is None else plain) and is_plain(candidate):
+            peak, notes["reference"] = self.reference(candidate, file)
+        else:
+            peak = self.outputs(candidate, file)
         outputs = load_outputs(file)
         answers = self.task.answers(outputs)
         score = self.task.score(answers, self.labelled.references)
         row = plain_row(candidate)
+        row.notes = notes
         row.score, row.score_delta, row.agreement = score, 0.0, 1.0
         row.peak_rss_bytes = peak
         row.outcomes = outcomes_text(self.task.outcomes(answers, self.labelled.references))
@@ -236,6 +284,31 @@ class Evaluator:
             for i, x, y in zip(changed, old, new)
         ]
         return sorted(flips, key=lambda flip: -flip["candidate_confidence"])[:MAX_FLIPS]
+
+
+def is_plain(candidate: Candidate) -> bool:
+    """Whether this is a checkpoint as its user runs it: in torch, fp32, nothing prepared."""
+    usual = {"task", "trust_remote_code", "device", "attention"}
+    return (
+        candidate.runtime == "torch"
+        and set(candidate.options) <= usual
+        and Artifact.open(candidate.artifact).format == "hf"
+    )
+
+
+def stored(inputs: Sequence[Any], folder: Path) -> list[Any]:
+    """`inputs` as JSON values: texts as they are, images as paths, where need be of files in `folder`."""
+    return [x if _is_text(x) else images.stored(x, folder, i) for i, x in enumerate(inputs)]
+
+
+def _is_text(item: Any) -> bool:
+    return isinstance(item, str) or (isinstance(item, list | tuple) and all(isinstance(x, str) for x in item))
+
+
+def doubts_of(rows: Sequence[Row]) -> list[str]:
+    """What the comparison of the baselines with transformers left to say."""
+    found = [doubt for row in rows for doubt in row.notes.get("reference", {}).get("doubts", ())]
+    return list(dict.fromkeys(found))
 
 
 def plain_row(candidate: Candidate) -> Row:

@@ -90,6 +90,27 @@ def read_idx(file: Path) -> np.ndarray:
     return values.reshape(shape)
 
 
+def stored(item: Any, folder: Path, number: int) -> str:
+    """The path of an image: a path, bytes, both by name, a Pillow image, an array of bytes.
+
+    What is no file yet becomes one in `folder`, called `number`, without loss.
+    """
+    if isinstance(item, dict):
+        item = item.get("bytes") or item.get("path")
+    if isinstance(item, str | Path):
+        return str(item)
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{number}.image"
+    if isinstance(item, bytes):
+        file.write_bytes(item)
+        return str(file)
+    from PIL import Image
+
+    image = item if isinstance(item, Image.Image) else Image.fromarray(np.squeeze(item))
+    image.save(file, "PNG")
+    return str(file)
+
+
 def located(rows: Any, folder: Path) -> Any:
     """`rows` with relative image paths made absolute, where they name files in `folder`."""
     for name in COLUMNS:

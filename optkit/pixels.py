@@ -167,7 +167,7 @@ def reading(folder: Path) -> dict[str, Any] | None:
 
 def _open(item: Any, place: int) -> Any:
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError as reason:
         raise MissingDependency.of("PIL", "images") from reason
     if isinstance(item, dict) and ("bytes" in item or "path" in item):  # an undecoded Image of `datasets`
@@ -187,7 +187,7 @@ def _open(item: Any, place: int) -> Any:
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as opened:
             _refuse_too_large(opened.size, place)  # known before anything is decoded
             opened.load()
-            return opened
+            return ImageOps.exif_transpose(opened)  # as transformers opens files
     except OptkitError:
         raise
     except Exception as reason:  # Pillow raises SyntaxError and others for damaged files

@@ -1,6 +1,7 @@
-"""`TextEncoder`: text to token ids with the `tokenizers` library alone.
+"""`TextEncoder`: text to token ids with the `tokenizers` library alone, as transformers gives them.
 
-The same ids go to every runtime and to the served model, and no process needs transformers for it.
+The same ids go to every runtime and to the served model, and no process needs transformers for it:
+`optkit.tokenization` says what transformers does with the folder's files.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from optkit.artifact import position_count
 from optkit.errors import CheckpointError, DataError
 from optkit.examples import EncodedSet
 from optkit.files import read_json
+from optkit.tokenization import read
 
-#: transformers writes this when a tokenizer has no stated limit.
+#: A limit in tokens that no text reaches.
 _NO_LIMIT = 1_000_000
 
 
@@ -32,20 +34,18 @@ class TextEncoder:
     def __init__(self, folder: Path) -> None:
         from optkit.schema.tokenizer import open_tokenizer
 
-        file = folder / "tokenizer.json"
-        if not file.exists():
-            raise CheckpointError(
-                f"Expected tokenizer.json in {str(folder)!r}; it is missing.",
-                hint="Save it beside the model: AutoTokenizer.from_pretrained(...).save_pretrained(folder).",
-            )
-        self._tokenizer: Any = open_tokenizer(file)
+        found = read(folder)
+        self._tokenizer: Any = open_tokenizer(folder / "tokenizer.json", found.tokenizer.encode())
         config = read_json(folder / "config.json", CheckpointError)
-        stated = _stated(folder)
-        self.max_length = _max_length(stated, config)
-        self.truncation_side = _side(stated, self._tokenizer.truncation)
+        self.tokenization = found
+        self.max_length = _max_length(found.max_length, config)
+        self.truncation_side = found.truncation_side
+        #: Whether a model is told which text of a pair a token is of; else it sees zeros.
+        self.gives_types = "token_type_ids" in found.inputs
         self._cutters: dict[tuple[int, int, str], Any] = {}
         self._making = threading.Lock()
         self.pad_id = pad_token(config)
+        self._tokenizer.encode_special_tokens = found.split_special_tokens
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_length, direction=self.truncation_side)
 
@@ -57,11 +57,7 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str | tuple[str, str]]) -> EncodedSet:
         encodings = self._tokenizer.encode_batch_fast(list(texts)) if texts else []
-        arrays = {
-            "input_ids": [np.array(e.ids, dtype=np.int64) for e in encodings],
-            "attention_mask": [np.array(e.attention_mask, dtype=np.int64) for e in encodings],
-            "token_type_ids": [np.array(e.type_ids, dtype=np.int64) for e in encodings],
-        }
+        arrays = self._arrays(encodings)
         truncated = sum(bool(e.overflowing) for e in encodings)
         return EncodedSet(arrays, {"input_ids": self.pad_id}, truncated)
 
@@ -97,16 +93,31 @@ class TextEncoder:
         pairs = bool(texts) and not isinstance(texts[0], str)
         if pairs:
             self._refuse_no_room([text[0] for text in texts], stride)
-        cutter = self._cutter(self.max_length, stride, "only_second" if pairs else "longest_first")
-        encodings = cutter.encode_batch(list(texts)) if texts else []
-        each = [[e, *e.overflowing] for e in encodings]
+        each = self.cut(texts, stride, "only_second" if pairs else "longest_first")
+        return self.joined(each), each
+
+    def cut(
+        self, texts: Sequence[Any], stride: int, strategy: str = "longest_first", words: bool = False
+    ) -> list[list[Any]]:
+        """The windows of each text; with `words` a text is a list of words, and a window has `word_ids`."""
+        if not texts:
+            return []
+        cutter = self._cutter(self.max_length, stride, strategy)
+        return [[e, *e.overflowing] for e in cutter.encode_batch(list(texts), is_pretokenized=words)]
+
+    def joined(self, each: Sequence[Sequence[Any]]) -> EncodedSet:
+        """The windows of all texts as examples."""
         flat = [window for windows in each for window in windows]
-        arrays = {
-            "input_ids": [np.array(e.ids, dtype=np.int64) for e in flat],
-            "attention_mask": [np.array(e.attention_mask, dtype=np.int64) for e in flat],
-            "token_type_ids": [np.array(e.type_ids, dtype=np.int64) for e in flat],
+        return EncodedSet(self._arrays(flat), {"input_ids": self.pad_id})
+
+    def _arrays(self, encodings: Sequence[Any]) -> dict[str, list[np.ndarray]]:
+        """What a model takes of each encoding, (tokens,) each, int64."""
+        types = [e.type_ids if self.gives_types else [0] * len(e.ids) for e in encodings]
+        return {
+            "input_ids": [np.array(e.ids, dtype=np.int64) for e in encodings],
+            "attention_mask": [np.array(e.attention_mask, dtype=np.int64) for e in encodings],
+            "token_type_ids": [np.array(row, dtype=np.int64) for row in types],
         }
-        return EncodedSet(arrays, {"input_ids": self.pad_id}), each
 
     def _cutter(self, length: int, stride: int, strategy: str) -> Any:
         """A tokenizer that cuts into windows; one of its own, since another thread may be encoding."""
@@ -114,6 +125,7 @@ class TextEncoder:
         with self._making:
             if key not in self._cutters:
                 cutter = copy.deepcopy(self._tokenizer)
+                cutter.encode_special_tokens = self._tokenizer.encode_special_tokens  # no copy has it
                 cutter.enable_truncation(
                     length, stride=stride, strategy=strategy, direction=self.truncation_side
                 )
@@ -142,29 +154,9 @@ def pad_token(config: dict[str, Any]) -> int:
     return 0
 
 
-def _stated(folder: Path) -> dict[str, Any]:
-    """tokenizer_config.json, where there is one."""
-    file = folder / "tokenizer_config.json"
-    return read_json(file, CheckpointError) if file.exists() else {}
-
-
-def _side(stated: dict[str, Any], truncation: dict[str, Any] | None) -> str:
-    """Where long texts lose tokens: as tokenizer_config.json says, else tokenizer.json (as transformers)."""
-    side = stated.get("truncation_side") or (truncation or {}).get("direction") or "right"
-    if side not in ("right", "left"):
-        raise CheckpointError(
-            f"Expected truncation_side right or left in tokenizer_config.json, received {side!r}.",
-            hint="Write one of the two there.",
-        )
-    return side
-
-
-def _max_length(stated: dict[str, Any], config: dict[str, Any]) -> int:
+def _max_length(stated: int | None, config: dict[str, Any]) -> int:
     """The smallest stated limit: the tokenizer's, and the positions the model has."""
-    limits = []
-    most = stated.get("model_max_length")
-    if isinstance(most, (int, float)) and most < _NO_LIMIT:
-        limits.append(int(most))
+    limits = [] if stated is None else [stated]
     positions = position_count(config)
     if positions is not None:
         # RoBERTa's position ids begin after the padding id, so that two places are never used.

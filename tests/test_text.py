@@ -67,5 +67,5 @@ def test_tokenizer_json_tells_the_side_where_the_settings_do_not(folder):
 
 def test_another_side_is_refused(folder):
     state(folder, "middle")
-    with pytest.raises(CheckpointError, match="Expected truncation_side right or left .* received 'middle'"):
+    with pytest.raises(CheckpointError, match="Truncation side should be .*'right' and 'left', .* middle"):
         TextEncoder(folder)

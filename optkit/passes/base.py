@@ -22,6 +22,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, ClassVar
 
+from optkit import tokenization
 from optkit.artifact import Artifact, relocated, seal
 from optkit.errors import PassError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
@@ -183,6 +184,7 @@ def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Ar
     begun = time.monotonic()
     with staged(final) as folder:
         notes = step.run(source, folder, context)
+        tokenization.record(folder, source.path)
         made = seal(
             folder,
             source,

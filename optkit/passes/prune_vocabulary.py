@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from optkit import tokenization
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.files import read_json, write_json
@@ -50,7 +52,7 @@ class PruneVocabulary(Pass):
         from optkit.pruning import vocabulary
 
         self.check(source, context.task)
-        tokenizer = read_json(source.path / "tokenizer.json", CheckpointError)
+        tokenizer = json.loads(tokenization.read(source.path).tokenizer)
         before = vocabulary.vocabulary(tokenizer)
         used = _ids(context, "train")
         keep = vocabulary.kept(tokenizer, {*np.concatenate(used).tolist()}, before[: self.common])

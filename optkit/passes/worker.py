@@ -43,6 +43,8 @@ class PassWorker:
         `metric` is what a pass that trains chooses by; None: the task's first.
         """
         artifact = Artifact.open(source)
+        if artifact.format == "hf":  # the pass needs it anyway, and the task asks it how texts are read
+            import transformers  # noqa: F401
         context = make_context(
             open_task(artifact, task, metric),
             Data(data) if data else None,

@@ -9,11 +9,14 @@ from optkit.errors import CheckpointError
 from optkit.reading import read_bytes
 
 
-def open_tokenizer(file: Path) -> Any:
-    """The `tokenizers.Tokenizer` in `file`. Raises CheckpointError for anything else."""
+def open_tokenizer(file: Path, content: bytes | None = None) -> Any:
+    """The `tokenizers.Tokenizer` in `file`, or in `content` that stands for it.
+
+    Raises CheckpointError for anything else.
+    """
     from tokenizers import Tokenizer
 
-    content = read_bytes(file, CheckpointError)
+    content = read_bytes(file, CheckpointError) if content is None else content
     try:
         return Tokenizer.from_buffer(content)
     except (KeyboardInterrupt, SystemExit):

@@ -84,8 +84,7 @@ class ImageClassification(TextClassification):
         references = self.references(rows, label)
         inputs = list(rows[name])
         sources = [x if isinstance(x, str) else f"image {i}" for i, x in enumerate(inputs)]
-        paths = inputs if all(isinstance(x, str) for x in inputs) else []
-        return Labelled(self.encode(inputs), references, sources, paths)
+        return Labelled(self.encode(inputs), references, sources, inputs)
 
     def samples(self) -> Sequence[Any]:
         """Noise of the model's own size, and a black image."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -97,15 +98,18 @@ class TokenClassification(Task):
     @staticmethod
     def words(text: str) -> list[str]:
         """The words that a plain text is tagged by."""
-        return _WORD.findall(text)
+        return [text[start:end] for start, end in word_spans(text)]
 
     def encode(self, inputs: Sequence[Any]) -> EncodedSet:
-        """`inputs` are texts, or lists of words; words are joined with single spaces."""
+        """`inputs` are texts, or lists of words, which the tokenizer is given as words (`word_ids`).
+
+        Places are characters of the text as it was given; words are then joined with single spaces.
+        """
         texts, places = [], []
         for i, item in enumerate(inputs):
             if isinstance(item, str):
                 texts.append(item)
-                places.append([m.span() for m in _WORD.finditer(item)])
+                places.append(word_spans(item))
             elif isinstance(item, (list, tuple)) and all(isinstance(word, str) for word in item):
                 texts.append(" ".join(item))
                 ends = np.cumsum([len(word) + 1 for word in item]).astype(int)
@@ -114,10 +118,16 @@ class TokenClassification(Task):
                 raise DataError(
                     f"Expected a text or a list of words at position {i}, received {type(item).__name__}."
                 )
-        encoded, each = self.encoder.windows(texts, self.encoder.max_length // 4)
+        each: list[list[Any]] = [[]] * len(inputs)
+        for listed in (False, True):
+            some = [i for i, item in enumerate(inputs) if isinstance(item, str) != listed]
+            given = [list(inputs[i]) if listed else inputs[i] for i in some]
+            for i, windows in zip(some, self.encoder.cut(given, self.encoder.max_length // 4, words=listed)):
+                each[i] = windows
+        encoded = self.encoder.joined(each)
         owner, picks, words = [], [], []
-        for example, (windows, spans) in enumerate(zip(each, places)):
-            for positions, chosen in _assigned(windows, spans):
+        for example, (item, windows, spans) in enumerate(zip(inputs, each, places)):
+            for positions, chosen in _assigned(windows, spans if isinstance(item, str) else None):
                 owner.append(example)
                 picks.append(positions)
                 words.append((example, chosen))
@@ -268,28 +278,44 @@ def checked_tags(words: Any, tags: Any, names: list[str] | None, row: int, bio: 
     return named
 
 
-def _assigned(windows: list[Any], spans: list[tuple[int, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """[start, end) of each word of a plain text, in characters.
+
+    Marks and joiners belong to the letter before them, however it is composed; a lone one is a sign.
+    """
+    if not text.isascii():
+        plain = []
+        for character in text:
+            joins = unicodedata.category(character)[0] == "M" or character in "\u200c\u200d"
+            plain.append("a" if joins and plain and plain[-1].isalnum() else character)
+        text = "".join(plain)
+    return [match.span() for match in _WORD.finditer(text)]
+
+
+def _assigned(windows: list[Any], spans: list[tuple[int, int]] | None) -> list[tuple[np.ndarray, np.ndarray]]:
     """Per window: positions of first subwords, and their words, each word in exactly one window.
 
-    A word that several windows hold goes to the one in which it is farthest from both ends.
+    A word that several windows hold goes to the one in which it is farthest from both ends. `spans` are the
+    words' in a plain text; None where the tokenizer was given words.
     """
-    begins = np.array([start for start, _ in spans] or [0])
+    firsts: list[
+        dict[int, tuple[int, int]]
+    ] = []  # per window: word → its first position here, where it starts
+    for window in windows:
+        seen: dict[int, tuple[int, int]] = {}
+        for position, word, start in _given(window) if spans is None else _overlapping(window, spans):
+            seen.setdefault(word, (position, start))
+        firsts.append(seen)
+    begins: dict[int, int] = {}
+    for seen in firsts:
+        for word, (_, start) in seen.items():
+            begins[word] = min(start, begins.get(word, start))
     best: dict[int, tuple[int, int, int]] = {}
-    for w, window in enumerate(windows):
-        seen: set[int] = set()
-        length = len(window.ids)
-        for position, (start, end) in enumerate(window.offsets):
-            if end <= start or window.special_tokens_mask[position]:
-                continue
-            # Some tokenizers count the space before a word as part of its first token.
-            word = int(np.searchsorted(begins, end - 1, side="right")) - 1
-            if word < 0 or word >= len(spans) or end <= spans[word][0] or start >= spans[word][1]:
-                continue
-            if word in seen or start > spans[word][0]:
-                seen.add(word)  # a later subword, or a window that begins inside the word
-                continue
-            seen.add(word)
-            margin = min(position, length - 1 - position)
+    for w, (window, seen) in enumerate(zip(windows, firsts)):
+        for word, (position, start) in seen.items():
+            if start > begins[word]:
+                continue  # this window begins inside the word
+            margin = min(position, len(window.ids) - 1 - position)
             if word not in best or margin > best[word][0]:
                 best[word] = (margin, w, position)
     chosen: list[list[tuple[int, int]]] = [[] for _ in windows]
@@ -297,6 +323,27 @@ def _assigned(windows: list[Any], spans: list[tuple[int, int]]) -> list[tuple[np
         chosen[w].append((position, word))
     pairs = [np.array(sorted(found), dtype=np.int64).reshape(-1, 2) for found in chosen]
     return [(pair[:, 0], pair[:, 1]) for pair in pairs]
+
+
+def _given(window: Any) -> Iterator[tuple[int, int, int]]:
+    """(position, word, where in the word it starts) of each subword of given words."""
+    for position, (word, (start, _)) in enumerate(zip(window.word_ids, window.offsets)):
+        if word is not None:
+            yield position, word, start
+
+
+def _overlapping(window: Any, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """(position, word, where in the text it starts) of each token that shares characters with a word."""
+    begins = np.array([start for start, _ in spans])
+    if not len(begins):
+        return
+    for position, (start, end) in enumerate(window.offsets):
+        if end <= start or window.special_tokens_mask[position]:
+            continue
+        # Some tokenizers count the space before a word as part of its first token.
+        word = int(np.searchsorted(begins, end - 1, side="right")) - 1
+        if word >= 0 and end > spans[word][0] and start < spans[word][1]:
+            yield position, word, max(start, spans[word][0])
 
 
 def _objects(values: Sequence[Any]) -> np.ndarray:

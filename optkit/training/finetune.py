@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from optkit import tokenization
 from optkit.artifact import Artifact, copy_side_files, seal
 from optkit.checkpoint import fetch, is_per_token, model_inputs
 from optkit.data import Data
@@ -165,6 +166,7 @@ def _trained(
         with staged(out, force) as folder:
             kind.save(network, folder)
             copy_side_files(source.path, folder, but=("config.json",))
+            tokenization.record(folder, source.path)
             write_text(folder / PAGE, render(step))
             if (work / BOARD).exists():
                 shutil.copytree(work / BOARD, folder / BOARD)
