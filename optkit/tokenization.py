@@ -19,8 +19,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from optkit.errors import CheckpointError, MissingDependency
-from optkit.files import read_json, write_json, write_text
+from optkit.files import write_json, write_text
 from optkit.process import Child
+from optkit.schema.model_files import checked
 
 #: The facts beside tokenizer.json in an artifact.
 FILE = "encoding.json"
@@ -157,19 +158,9 @@ def _recorded(folder: Path) -> Tokenization | None:
     file, tokenizer = folder / FILE, folder / "tokenizer.json"
     if not file.is_file() or not tokenizer.is_file():
         return None
-    facts, text = read_json(file, CheckpointError), tokenizer.read_bytes()
-    if facts.pop("tokenizer_sha256", None) != sha256(text).hexdigest():
+    facts, text = checked(file, FILE, CheckpointError), tokenizer.read_bytes()
+    if facts["tokenizer_sha256"] != sha256(text).hexdigest():
         return None
-    names = set(Tokenization.__dataclass_fields__) - {"tokenizer"}
-    lists = ("inputs", "notes", "pair_notes")
-    sides = {facts.get("truncation_side"), facts.get("padding_side")} <= {"left", "right"}
-    whole = all(isinstance(facts.get(x), int | None) and facts.get(x) is not True for x in _NUMBERS)
-    if set(facts) != names or not sides or not whole or not all(isinstance(facts[x], list) for x in lists):
-        raise CheckpointError(
-            f"{str(file)!r} is not optkit's: {', '.join(sorted(names ^ set(facts))) or 'its values'}.",
-            hint="Copy the folder again, or run the command that made it.",
-        )
-    return Tokenization(text.decode(), **{k: tuple(v) if k in lists else v for k, v in facts.items()})
-
-
-_NUMBERS = ("max_length", "pad_id")
+    names = set(Tokenization.__dataclass_fields__) & set(facts)
+    values: dict[str, Any] = {name: tuple(x) if isinstance(x := facts[name], list) else x for name in names}
+    return Tokenization(text.decode(), **values)

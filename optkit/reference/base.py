@@ -29,7 +29,7 @@ class Reference(ABC):
 
     def __init__(self, folder: Path, trust_remote_code: bool = False, device: str = "cpu") -> None:
         self.folder, self.device, self.doubts = folder, device, list[str]()
-        self.trusted = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+        self.trusted: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
         self.progress: Callable[[int], None] = lambda answered: None
         self.load()
 

@@ -10,12 +10,12 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
 from optkit.reading import parse_json, read_text
-from optkit.schema.base import FileName, Known, Line, Number, check
+from optkit.schema.base import Checked, FileName, Known, Line, Number, Sha256, check
 
 Size = Annotated[int, Field(ge=0, lt=2**24)]
 #: Layers, experts: modules are made one by one, before the first weight is missed.
@@ -73,6 +73,22 @@ class TokenizerConfig(Known):
 
 class SpecialTokens(RootModel[dict[str, str | dict[str, Any] | list[str | dict[str, Any]] | None]]):
     """special_tokens_map.json"""
+
+
+class Encoding(Checked):
+    """encoding.json, which optkit writes: see `optkit.tokenization`."""
+
+    tokenizer_sha256: Sha256
+    inputs: list[Word] = Field(max_length=100)
+    max_length: Annotated[int, Field(gt=0)] | None
+    truncation_side: Literal["left", "right"]
+    padding_side: Literal["left", "right"]
+    pad_id: Token | None
+    split_special_tokens: bool
+    kind: Word
+    version: Line
+    notes: list[str] = Field(max_length=100)
+    pair_notes: list[str] = Field(max_length=100)
 
 
 Edge = Annotated[int, Field(ge=0, lt=2**16)]
@@ -150,6 +166,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "generation_config.json": GenerationConfig,
     "tokenizer_config.json": TokenizerConfig,
     "special_tokens_map.json": SpecialTokens,
+    "encoding.json": Encoding,
     "preprocessor_config.json": Processor,
     "processor_config.json": Known,
     "modules.json": Modules,

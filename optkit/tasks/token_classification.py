@@ -284,7 +284,7 @@ def word_spans(text: str) -> list[tuple[int, int]]:
     Marks and joiners belong to the letter before them, however it is composed; a lone one is a sign.
     """
     if not text.isascii():
-        plain = []
+        plain: list[str] = []
         for character in text:
             joins = unicodedata.category(character)[0] == "M" or character in "\u200c\u200d"
             plain.append("a" if joins and plain and plain[-1].isalnum() else character)
