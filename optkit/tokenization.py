@@ -21,6 +21,7 @@ from typing import Any
 from optkit.errors import CheckpointError, MissingDependency
 from optkit.files import write_json, write_text
 from optkit.process import Child
+from optkit.reading import read_bytes
 from optkit.schema.model_files import checked
 
 #: The facts beside tokenizer.json in an artifact.
@@ -158,7 +159,7 @@ def _recorded(folder: Path) -> Tokenization | None:
     file, tokenizer = folder / FILE, folder / "tokenizer.json"
     if not file.is_file() or not tokenizer.is_file():
         return None
-    facts, text = checked(file, FILE, CheckpointError), tokenizer.read_bytes()
+    facts, text = checked(file, FILE, CheckpointError), read_bytes(tokenizer, CheckpointError)
     if facts["tokenizer_sha256"] != sha256(text).hexdigest():
         return None
     names = set(Tokenization.__dataclass_fields__) & set(facts)
