@@ -18,6 +18,7 @@ import numpy as np
 from optkit import kv_cache
 from optkit.artifact import Artifact
 from optkit.session import stored_runtime
+from optkit.vino_core import core
 
 #: ONNX Runtime's kernels that multiply integers.
 INTEGER = frozenset(
@@ -147,8 +148,7 @@ def _openvino(
     }
     if options.get("threads"):
         settings["INFERENCE_NUM_THREADS"] = options["threads"]
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(str(file)), "CPU", settings)
+    compiled = core().compile_model(core().read_model(str(file)), "CPU", settings)
     request = compiled.create_infer_request()
     mine = {port.get_any_name(): feeds[port.get_any_name()] for port in compiled.inputs}
     with_attention = _subgraphs_that_multiply(compiled)

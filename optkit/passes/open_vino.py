@@ -14,6 +14,7 @@ from optkit.errors import MissingDependency, PassError, RecipeError
 from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.plain_attention import unfuse
+from optkit.vino_core import core
 
 MODEL_FILE = "openvino_model.xml"
 #: Examples on which the model is compared with its source.
@@ -102,12 +103,10 @@ def _name_by_place(model: Any) -> None:
 
 
 def compile_cpu(model: Any, threads: int | None = None) -> Any:
-    import openvino
-
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
-    return openvino.Core().compile_model(model, "CPU", settings)
+    return core().compile_model(model, "CPU", settings)
 
 
 def _compare(source: Artifact, model: Any, feeds: list[dict[str, np.ndarray]], tolerance: float) -> float:

@@ -15,6 +15,7 @@ from optkit.errors import DataError, MissingDependency, PassError, RecipeError, 
 from optkit.examples import EncodedSet
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.open_vino import convert, save
+from optkit.vino_core import core
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,7 @@ class OpenVinoInt8(Pass):
         """The precision of what stays in float, for the runtime to compile with."""
         rest = self.rest
         if rest == "auto":
-            import openvino
-
-            rest = (
-                "bf16"
-                if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-                else "f32"
-            )
+            rest = "bf16" if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
         return {"precision": rest}
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:

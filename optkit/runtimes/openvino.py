@@ -12,6 +12,7 @@ import numpy as np
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, OptkitError, did_you_mean
 from optkit.session import COUNTS, Feeds, Session, TensorSpec
+from optkit.vino_core import core
 
 PRECISIONS = ("f32", "bf16", "f16")
 HINTS = ("LATENCY", "THROUGHPUT", "CUMULATIVE_THROUGHPUT")
@@ -48,13 +49,10 @@ class OpenVinoSession(Session):
         cache_dir: str | None = None,
         hyper_threading: bool = False,
     ) -> None:
-        import openvino
-
         settings = _settings(threads, streams, precision, hint, cache_dir, hyper_threading)
         file = _model_file(artifact)
         try:
-            core = openvino.Core()
-            self._model: Any = core.compile_model(core.read_model(str(file)), "CPU", settings)
+            self._model: Any = core().compile_model(core().read_model(str(file)), "CPU", settings)
         except Exception as reason:
             raise CheckpointError(
                 f"OpenVINO cannot load {str(file)!r}: {_first_line(reason)}",

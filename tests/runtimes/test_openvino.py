@@ -109,3 +109,32 @@ def test_it_serves_without_torch_onnx_and_nncf(graphs):
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("way", ["in another thread", "the older one first"])
+def test_a_signal_is_safe_whoever_closes_a_model(way, graphs):
+    script = f"""
+        import gc, os, signal, threading
+        from optkit.artifact import Artifact
+        from optkit.session import open_session
+
+        one, two = (open_session(Artifact.open({str(graphs["ir"].path)!r})) for _ in range(2))
+
+        def close():
+            one.close()
+            gc.collect()
+
+        if {way!r} == "in another thread":
+            thread = threading.Thread(target=close)
+            thread.start()
+            thread.join()
+        else:
+            close()
+        two.close()
+        gc.collect()
+        signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+        os.kill(os.getpid(), signal.SIGTERM)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "handled"), done.stderr
