@@ -58,7 +58,7 @@ class _Writer:
         settings = {a.name: a for a in node.attribute}
         inputs = [*node.input, *[""] * 6][:6]
         query, key, value, packed_bias, mask, bias = inputs
-        if packed_bias or bias or not key or not value:
+        if packed_bias or not key or not value:
             raise PassError(f"Expected {node.name!r} as export-onnx writes it, received {list(node.input)}.")
         name, heads = node.output[0], settings["num_heads"].i
         split = self._constant(f"heads_{heads}", np.array([0, 0, heads, -1], dtype=np.int64))
@@ -78,6 +78,8 @@ class _Writer:
         scores = self._add("MatMul", [scaled, rows["key"]], f"{name}_scores")
         if mask:
             scores = self._add("Add", [scores, self._addend(mask)], f"{name}_masked")
+        if bias:  # windows, causality, distances: (batch or 1, heads or 1, tokens, keys), shared as it is
+            scores = self._add("Add", [scores, bias], f"{name}_biased")
         shares = self._add("Softmax", [scores], f"{name}_shares", axis=-1)
         mixed = self._add("MatMul", [shares, rows["value"]], f"{name}_mixed")
         joined = self._add("Transpose", [mixed], f"{name}_joined", perm=[0, 2, 1, 3])

@@ -56,14 +56,30 @@ def test_only_a_reader_of_the_first_token_allows_the_cut(read):
     np.testing.assert_allclose(_run(model, feeds), before, atol=1e-6)
 
 
-def _graph(read: int | str):
+def test_of_what_is_added_to_the_scores_the_first_row_remains():
+    model = _graph(0, window=2)
+    feeds = {"x": np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)}
+    before = _run(model, feeds)
+    assert np.abs(before - _run(_graph(0), feeds)).max() > 1e-3  # the window matters to the first token
+    assert keep_first_token(model) > 0
+    np.testing.assert_allclose(_run(model, feeds), before, atol=1e-6)
+
+
+def _graph(read: int | str, window: int | None = None):
     """Attention over (batch, tokens, 8), a product and a residual; token `read`, or all, is the answer."""
     from onnx import TensorProto, helper, numpy_helper
 
     weight = np.random.default_rng(1).normal(size=(8, 8)).astype(np.float32)
     attention = helper.make_node(
-        "MultiHeadAttention", ["x", "x", "x"], ["mixed"], "a", domain="com.microsoft", num_heads=2
+        "MultiHeadAttention",
+        ["x", "x", "x", *(["", "", "band"] if window else [])],
+        ["mixed"],
+        "a",
+        domain="com.microsoft",
+        num_heads=2,
     )
+    apart = np.abs(np.arange(5)[:, None] - np.arange(5)[None, :])
+    band = np.where(apart < (window or 5), 0.0, -10000.0).astype(np.float32)[None, None]
     nodes = [
         attention,
         helper.make_node("MatMul", ["mixed", "weight"], ["product"], "m"),
@@ -80,6 +96,7 @@ def _graph(read: int | str):
             [helper.make_tensor_value_info(out, TensorProto.FLOAT, None)],
             [
                 numpy_helper.from_array(weight, "weight"),
+                numpy_helper.from_array(band, "band"),
                 numpy_helper.from_array(np.int64(0 if read == "all" else read), "index"),
             ],
         ),
