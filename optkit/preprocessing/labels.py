@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from optkit.classes import label_name
 from optkit.errors import DataError
 from optkit.preprocessing.report import Tally
 from optkit.preprocessing.settings import Settings
@@ -23,7 +24,7 @@ def labels_of(row: dict[str, Any], settings: Settings) -> list[str] | None:
     if name is None:
         return None
     value = row[name]
-    return [_plain(x) for x in (value if isinstance(value, list) else [value])]
+    return [label_name(x) for x in (value if isinstance(value, list) else [value])]
 
 
 def as_one(row: dict[str, Any], settings: Settings) -> str:
@@ -103,11 +104,6 @@ def _rows(shards: Iterable[Path]) -> Iterator[dict[str, Any]]:
     for shard in shards:
         with shard.open(encoding="utf-8") as stream:
             yield from map(json.loads, stream)
-
-
-def _plain(value: Any) -> str:
-    """A label as fine-tuning calls it."""
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _is_regression(labels: set[str]) -> bool:

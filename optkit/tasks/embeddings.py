@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.classes import number
 from optkit.data import column
 from optkit.errors import DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
@@ -134,15 +135,15 @@ class Embeddings(Task):
         if there is None and self.metric.startswith("recall@"):
             return [1.0] * len(rows)
         name = column(rows, columns.label, COLUMNS["label"], "similarity", "--label-column")
-        values = list(rows[name])
+        values = [number(value) for value in rows[name]]
         for i, value in enumerate(values):
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not np.isfinite(value):
+            if value is None:
                 raise DataError(
-                    f"Expected a similarity (a number) in column {name!r}, row {i}, received {value!r}.",
+                    f"Expected a similarity (a number) in column {name!r}, row {i}, "
+                    f"received {rows[name][i]!r}.",
                     hint="Name the right column with --label-column.",
                 )
-        return [float(value) for value in values]
+        return [value for value in values if value is not None]
 
     def _found(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray:
         """Whether each matching pair's second text is among the k nearest; texts as near do not count."""

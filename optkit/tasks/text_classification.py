@@ -7,7 +7,6 @@ means regression and several mean a single label (as transformers itself decides
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.classes import Classes, listed, matched
+from optkit.classes import number, places
 from optkit.data import class_names, column
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
@@ -49,7 +48,10 @@ class Classification:
 
 @dataclass
 class TextClassification(Task):
-    """`labels` by index, `problem` as transformers calls it, `metric` one of those it allows."""
+    """`labels` by index, `problem` as transformers calls it, `metric` one of those it allows.
+
+    With `own_labels` they were taken from the data that is read: its numbers are their names.
+    """
 
     name: ClassVar[str] = "text-classification"
     takes: ClassVar[tuple[Field, ...]] = (Field("text"), Field("text_pair", required=False))
@@ -57,6 +59,7 @@ class TextClassification(Task):
     problem: str
     metric: str
     encoder: TextEncoder
+    own_labels: bool = False
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> TextClassification:
@@ -116,10 +119,22 @@ class TextClassification(Task):
     def references(self, rows: Any, name: str) -> list[Any]:
         """The labels in column `name` as indices, 0/1 flags, or values. DataError names the row."""
         values, names = list(rows[name]), class_names(rows.features.get(name))
-        if self.problem == MULTI and not names and self._are_flags(values, name):
+        if self.problem == REGRESSION:
+            return [self._number(value, row) for row, value in enumerate(values)]
+        if self.problem == SINGLE:
+            return places(enumerate(values), self.labels, names, self.own_labels)
+        for row, value in enumerate(values):
+            if not isinstance(value, (list, tuple)):
+                raise DataError(
+                    f"Expected a list of labels in row {row} (the model is multi-label), received {value!r}."
+                )
+        if not names and self._are_flags(values, name):
             return [[int(v) for v in value] for value in values]
-        classes = matched(names, self.labels) if names and self.problem != REGRESSION else None
-        return [self._reference(v, i, classes) for i, v in enumerate(values)]
+        flat = [(row, v) for row, value in enumerate(values) for v in value]
+        wanted: list[list[int]] = [[0] * len(self.labels) for _ in values]
+        for (row, _), place in zip(flat, places(flat, self.labels, names, self.own_labels)):
+            wanted[row][place] = 1
+        return wanted
 
     def decode(self, outputs: Outputs) -> list[Classification]:
         logits = np.stack(list(outputs["logits"])).astype(np.float64)
@@ -198,15 +213,11 @@ class TextClassification(Task):
         chosen = [label for label, p in zip(self.labels, row) if p > 0.5]
         return Classification(chosen, float(row.max()), dict(zip(self.labels, row.tolist())))
 
-    def _reference(self, value: Any, row: int, classes: Classes | None) -> Any:
-        if self.problem == REGRESSION:
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not math.isfinite(value):
-                raise DataError(f"Expected a number as the label of row {row}, received {value!r}.")
-            return float(value)
-        if self.problem == MULTI:
-            return self._flags(value, row, classes)
-        return self._index(value, row, classes)
+    def _number(self, value: Any, row: int) -> float:
+        found = number(value)
+        if found is None:
+            raise DataError(f"Expected a number as the label of row {row}, received {value!r}.")
+        return found
 
     def _are_flags(self, values: list[Any], name: str) -> bool:
         """Whether the lists hold a 0/1 flag per label, not labels: as [0, 1] may be both, all rows decide.
@@ -233,47 +244,6 @@ class TextClassification(Task):
             f"Cannot tell whether the lists in column {name!r} hold a flag per label or the labels' numbers: "
             f"{lists[0]!r} may be both in all {len(lists)} rows.",
             hint=f"Write labels by name ({', '.join(self.labels)}), or flags as true and false.",
-        )
-
-    def _flags(self, value: Any, row: int, classes: Classes | None) -> list[int]:
-        if not isinstance(value, (list, tuple)):
-            raise DataError(
-                f"Expected a list of labels in row {row} (the model is multi-label), received {value!r}."
-            )
-        wanted = {self._index(v, row, classes) for v in value}
-        return [int(i in wanted) for i in range(len(self.labels))]
-
-    def _index(self, value: Any, row: int, classes: Classes | None) -> int:
-        """A label of the data as the model's index: by name first, then as a number.
-
-        The number of one of `classes` stands for its name, never for the model's index.
-        """
-        if classes is not None:
-            known = isinstance(value, int) and 0 <= value < len(classes)
-            name, place = classes[value] if known else (value, None)
-            if place is None:
-                raise self._unknown(name, row)
-            return place
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and str(value) in self.labels:
-            return self.labels.index(str(value))
-        if isinstance(value, str):
-            if value in self.labels:
-                return self.labels.index(value)
-            folded = [label.lower() for label in self.labels]
-            if value.strip().lower() in folded:
-                return folded.index(value.strip().lower())
-            if value.strip().isdigit():
-                value = int(value)
-        if isinstance(value, int) and 0 <= value < len(self.labels):
-            return int(value)
-        raise self._unknown(value, row)
-
-    def _unknown(self, label: Any, row: int) -> DataError:
-        return DataError(
-            f"The label {label!r} in row {row} is unknown to the model, which has: {listed(self.labels)}.",
-            hint=did_you_mean(str(label), self.labels),
         )
 
 

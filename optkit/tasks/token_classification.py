@@ -17,6 +17,7 @@ import numpy as np
 
 from optkit import entities
 from optkit.artifact import Artifact
+from optkit.classes import places
 from optkit.data import class_names, column
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet, Windows
@@ -65,12 +66,13 @@ class Tagging:
 
 @dataclass
 class TokenClassification(Task):
-    """`labels` by index; `metric` is f1 (entities) or accuracy (words)."""
+    """`labels` by index; `metric` is f1 (entities) or accuracy (words); `own_labels` as for texts."""
 
     name: ClassVar[str] = "token-classification"
     labels: list[str]
     metric: str
     encoder: TextEncoder
+    own_labels: bool = False
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> TokenClassification:
@@ -147,16 +149,19 @@ class TokenClassification(Task):
         tags = column(rows, columns.label, COLUMNS["tags"], "tag list", "--label-column")
         names = class_names(rows.features.get(tags))
         inputs, references = list(rows[words]), []
+        flat = []
         for row, (item, given) in enumerate(zip(inputs, rows[tags])):
-            mine = checked_tags(item, given, names, row, is_bio(self.labels))
-            unknown = next((t for t in mine if t not in self.labels), None)
-            if unknown is not None:
-                raise DataError(
-                    f"The tag {unknown!r} in row {row} is unknown to the model, which has: "
-                    f"{', '.join(self.labels[:10])}{' ...' if len(self.labels) > 10 else ''}.",
-                    hint=did_you_mean(unknown, self.labels),
-                )
-            references.append(tuple(mine))
+            check_lengths(item, given, row)
+            if is_bio(self.labels) and not names and all(isinstance(tag, str) for tag in given):
+                check_bio([tag.strip()[:2].upper() + tag.strip()[2:] for tag in given], row)
+            flat += [(row, tag) for tag in given]
+        of_row: list[list[str]] = [[] for _ in inputs]
+        for (row, _), place in zip(flat, places(flat, self.labels, names, self.own_labels)):
+            of_row[row].append(self.labels[place])
+        for row, named in enumerate(of_row):
+            if is_bio(self.labels):
+                check_bio(named, row)
+            references.append(tuple(named))
         return Labelled(self.encode(inputs), references, [" ".join(item) for item in inputs], inputs)
 
     def tags(self, outputs: Outputs) -> list[tuple[str, ...]]:
@@ -258,24 +263,23 @@ def is_bio(labels: Sequence[str]) -> bool:
     )
 
 
-def checked_tags(words: Any, tags: Any, names: list[str] | None, row: int, bio: bool) -> list[str]:
-    """The tags of a row by name. Raises DataError where they do not fit the words, or are no valid BIO."""
+def check_lengths(words: Any, tags: Any, row: int) -> None:
+    """Raise DataError where a row has no list of words with a tag for each."""
     if not isinstance(words, list) or not isinstance(tags, list):
         raise DataError(f"Expected lists of words and tags in row {row}, received {words!r} and {tags!r}.")
     if len(words) != len(tags):
         raise DataError(
             f"Expected a tag per word in row {row}, received {len(words)} words, {len(tags)} tags."
         )
-    named = [
-        names[tag] if names and isinstance(tag, int) and 0 <= tag < len(names) else str(tag) for tag in tags
-    ]
-    problem = entities.fault(named) if bio else None
-    if problem:
+
+
+def check_bio(tags: Sequence[str], row: int) -> None:
+    """Raise DataError where the tags of a row are no valid BIO."""
+    if problem := entities.fault(tags):
         raise DataError(
             f"The tags in row {row} are not valid BIO: {problem}.",
             hint="An entity begins with B-TYPE and goes on with I-TYPE of the same type.",
         )
-    return named
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.checkpoint import model_inputs
+from optkit.classes import number
 from optkit.data import column
 from optkit.errors import DataError
 from optkit.examples import EncodedSet
@@ -38,7 +39,7 @@ class EmbeddingsKind(Kind):
     def config(self, rows: Any, columns: Columns) -> dict[str, Any]:
         """`scale`: what divides the scores. Nothing of it goes into config.json."""
         name = column(rows, columns.label, COLUMNS["label"], "similarity", "--label-column")
-        values = [v for v in rows[name] if isinstance(v, (int, float))]
+        values = [x for x in map(number, rows[name]) if x is not None]
         if len(set(values)) < 2:
             raise DataError(f"Expected different similarities in column {name!r}, received {values[:1]}.")
         return {"scale": float(max(abs(v) for v in values))}

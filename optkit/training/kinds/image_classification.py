@@ -35,7 +35,7 @@ class ImageClassificationKind(TextClassificationKind):
     def task(self, source: Artifact, config: dict[str, Any], max_length: int | None) -> Task:
         problem, labels = config["problem_type"], list(config["id2label"].values())
         metric = ImageClassification.default_metric(problem)
-        return ImageClassification(labels, problem, metric, PixelEncoder(source.path))
+        return ImageClassification(labels, problem, metric, PixelEncoder(source.path), own_labels=True)
 
 
 KIND = ImageClassificationKind()

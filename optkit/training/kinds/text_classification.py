@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.classes import label_name, number
 from optkit.data import class_names, column
 from optkit.errors import DataError
 from optkit.task import Columns, Labelled, Task
@@ -31,7 +32,9 @@ class TextClassificationKind(Kind):
         encoder.truncate(max_length)
         problem = config["problem_type"]
         labels = list(config["id2label"].values())
-        return TextClassification(labels, problem, TextClassification.default_metric(problem), encoder)
+        return TextClassification(
+            labels, problem, TextClassification.default_metric(problem), encoder, own_labels=True
+        )
 
     def targets(self, task: Task, labelled: Labelled) -> dict[str, list[np.ndarray]]:
         assert isinstance(task, TextClassification)
@@ -59,11 +62,11 @@ def _labels_of(rows: Any, columns: Columns) -> tuple[list[str], str]:
     names = class_names(rows.features.get(name))
     if isinstance(values[0], list):
         labels, problem = list(names or _several(values, name)), MULTI
-    elif not names and any(isinstance(v, float) and not v.is_integer() for v in values):
+    elif not names and _is_regression(values):
         labels, problem = ["value"], REGRESSION
     else:
-        labels, problem = list(names) if names else _ordered({_plain(v) for v in values}), SINGLE
-    seen = {_plain(v) for v in values} if problem != MULTI else set(labels)
+        labels, problem = list(names) if names else _ordered({label_name(v) for v in values}), SINGLE
+    seen = {label_name(v) for v in values} if problem != MULTI else set(labels)
     if len(seen) < 2:
         what = "numbers" if problem == REGRESSION else "classes"
         raise DataError(
@@ -71,6 +74,12 @@ def _labels_of(rows: Any, columns: Columns) -> tuple[list[str], str]:
             hint="There is nothing to learn from one; check the column and how the splits were made.",
         )
     return labels, problem
+
+
+def _is_regression(values: list[Any]) -> bool:
+    """Whether these are numbers, or the texts of numbers, and some have a fraction."""
+    numbers = [number(value) for value in values]
+    return None not in numbers and any(not float(x).is_integer() for x in numbers if x is not None)
 
 
 def _several(values: list[Any], name: str) -> list[str]:
@@ -84,11 +93,7 @@ def _several(values: list[Any], name: str) -> list[str]:
                     f"{len(value)}."
                 )
         return [str(i) for i in range(count)]
-    return _ordered({_plain(v) for value in values for v in value})
-
-
-def _plain(value: Any) -> str:
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return _ordered({label_name(v) for value in values for v in value})
 
 
 def _ordered(labels: set[str]) -> list[str]:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.classes import label_name
 from optkit.data import class_names, column
 from optkit.errors import DataError
 from optkit.task import Columns, Labelled, Task
-from optkit.tasks.token_classification import COLUMNS, TokenClassification, checked_tags, is_bio
+from optkit.tasks.token_classification import COLUMNS, TokenClassification, check_lengths, is_bio
 from optkit.text import TextEncoder
 from optkit.training.kinds import Kind, labels_config
 
@@ -32,13 +33,17 @@ class TokenClassificationKind(Kind):
         names = class_names(rows.features.get(tags))
         found: dict[str, int] = {}  # tag → first row
         for row, (item, given) in enumerate(zip(rows[words], rows[tags])):
-            for tag in checked_tags(item, given, names, row, bio=False):
-                found.setdefault(tag, row)
+            check_lengths(item, given, row)
+            for tag in given:
+                known = names and isinstance(tag, int) and 0 <= tag < len(names)
+                found.setdefault(names[tag] if names and known else label_name(tag), row)
         if any(tag.startswith(("B-", "I-")) for tag in found):
             _refuse_other_schemes(found)
         for tag in [tag for tag in found if tag.startswith("B-")]:
             found.setdefault(f"I-{tag[2:]}", -1)  # entities of this type are single words in this split
         labels = sorted(found, key=lambda tag: (tag != "O", tag[2:] if "-" in tag else tag, tag))
+        if all(tag.isdecimal() for tag in found):  # by size, as the numbers of classes are
+            labels = sorted(found, key=int)
         if len(labels) < 2:
             raise DataError(f"Expected at least two tags in column {tags!r}, received: {labels}.")
         return labels_config(labels)
@@ -47,7 +52,9 @@ class TokenClassificationKind(Kind):
         encoder = TextEncoder(source.path)
         encoder.truncate(max_length)
         labels = list(config["id2label"].values())
-        return TokenClassification(labels, TokenClassification.default_metric(labels), encoder)
+        return TokenClassification(
+            labels, TokenClassification.default_metric(labels), encoder, own_labels=True
+        )
 
     def class_counts(self, task: Task, labelled: Labelled) -> np.ndarray | None:
         flat = np.concatenate(self.targets(task, labelled)["labels"])
