@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from optkit.artifact import Artifact
+from optkit.data import Data
 from optkit.fallback import Ranked, search
 from optkit.loop import Loop
 from optkit.passes.base import Pass
@@ -22,7 +23,7 @@ class AccuracyAwareLoop(Loop):
         """Each trial is a row of its own; those that miss the score are not timed."""
         allowed = self.recipe.gate.allowed_drop(self.rows[0].score)
         static = next((c for c in chains if c[-1].name() == "quantize-static"), None)
-        if allowed is None or static is None:
+        if allowed is None or static is None or not isinstance(self.data, Data):
             return
         before, source = static[:-1], self._made(static[:-1], root)
         needed = self.rows[0].score - allowed - 1e-12
@@ -56,6 +57,7 @@ class AccuracyAwareLoop(Loop):
 
     def _ranked(self, step: Pass, source: Artifact, made: Artifact | None) -> list[Ranked]:
         """The multiplies that `step` rounds; the scan of an earlier run is not made again."""
+        assert isinstance(self.data, Data)  # `_go_on` asked
         self._begin("sensitivity scan")
         return ranked(
             step,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,29 +17,32 @@ from optkit.bench.plan import PRECISE, Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.choice import winners
 from optkit.data import Data
-from optkit.errors import DataError, OptkitError
+from optkit.errors import DataError, OptkitError, RecipeError
 from optkit.evaluation import Evaluator, doubts_of
 from optkit.files import read_json, write_json
 from optkit.latencies import padding
 from optkit.loop import Loop
 from optkit.output import claimed, staged, writing
 from optkit.passes.base import Pass
+from optkit.provenance import origin
 from optkit.recipe import Recipe
 from optkit.report.model import Report, Row
 from optkit.runtime_search import may_pad, search
 from optkit.steps import AnyOf
 from optkit.targets import require
 from optkit.task import Columns, open_task
+from optkit.unlabelled import MEASURED, Unlabelled, built_in_for, read
 
 Listener = Callable[[dict[str, Any]], None]
 
 
 def compress(
     source: str | Path,
-    recipe: Recipe | Sequence[Pass | AnyOf | str],
+    recipe: Recipe | Sequence[Pass | AnyOf | str] = ("int8",),
     *,
     data: str | Path | None = None,
-    out: str | Path,
+    unlabelled: str | Path | None = None,
+    out: str | Path | None = None,
     task: str | None = None,
     metric: str | None = None,
     columns: Columns = Columns(),
@@ -60,10 +63,14 @@ def compress(
     """Compress the checkpoint at `source` by `recipe`, measure every step, keep the best that passes.
 
     `source` is a folder or a hub name; `recipe` may be a list for `Recipe.of`, such as
-    `[Prune(0.6), "int8"]`; `data` as `optkit.data.Data` takes it; `limit` bounds the
+    `[Prune(0.6), "int8"]`; `data` as `optkit.data.Data` takes it, by default what the checkpoint's manifest
+    names (`optkit.provenance`). Without any, fidelity is measured in place of accuracy: whether answers
+    equal those of the checkpoint itself, on the texts in the file `unlabelled` or on built-in ones; the gate
+    is then `Gate.of_fidelity`. `limit` bounds the
     examples measured (None: the whole split); `precise` takes so many processes and rounds that a
     difference in speed of 5% is seen; `tune_runtime` searches the chosen model's runtime settings
-    by measurement (`optkit.runtime_search`) and keeps them in its manifest. The folder `out` gets the
+    by measurement (`optkit.runtime_search`) and keeps them in its manifest. The folder `out` (default:
+    models/NAME-int8, after the checkpoint and what the recipe makes of it) gets the
     chosen artifact and report.json, .md, .html. When no candidate passes the gate, the one with the best
     score is there, `report.gate["passed"]` is False, and the command line exits with 3.
 
@@ -75,19 +82,41 @@ def compress(
     begun = time.monotonic()
     if not isinstance(recipe, Recipe):
         recipe = Recipe.of(recipe)
-    if data is None:
-        raise DataError(
-            "Compressing needs labelled data to prove what it cost; received none.",
-            hint="Give --data: a folder with train and validation files, one file, or a hub data set.",
+    if data is not None and unlabelled is not None:
+        raise RecipeError(
+            "Expected data with labels or texts without, received both.",
+            hint="With --data accuracy is measured; leave --unlabelled out, or give it with --distill.",
         )
     listen = listener or (lambda event: None)
     require(recipe.target)
-    with claimed(out, force, (source, data)) as out:
-        listen({"event": "note", "text": f"reading {source} and {data}"})
+    with claimed(
+        default_out(source, recipe) if out is None else out, force, (source, data, unlabelled)
+    ) as out:
+        listen({"event": "note", "text": f"reading {source}"})
         checkpoint = fetch(source, trust_remote_code)
         model_task = open_task(checkpoint, task, metric)
-        examples = Data(str(data))
-        labelled = model_task.read(examples.split(split, limit), columns)
+        examples: Data | Unlabelled | None = Data(str(data)) if data is not None else None
+        if data is None and unlabelled is None:
+            known = origin(checkpoint)
+            listen({"event": "note", "text": known.said})
+            if known.name is not None:
+                examples, columns = Data(known.name), columns if columns != Columns() else known.columns
+        if isinstance(examples, Data):
+            labelled, ranges = model_task.read(examples.split(split, limit), columns), None
+        else:
+            if metric is not None:
+                raise DataError(
+                    f"Expected data with labels for the metric {metric}, received none.",
+                    hint="Give --data, or leave --metric out: answers are compared with the model's own.",
+                )
+            examples = (
+                read(str(unlabelled), model_task, columns, limit)
+                if unlabelled is not None
+                else built_in_for(model_task, limit)
+            )
+            recipe = replace(recipe, gate=recipe.gate.of_fidelity())
+            listen({"event": "note", "text": MEASURED.format(examples.name)})
+            labelled, ranges = examples.labelled(model_task), examples.ranges(model_task)
 
         threads = thread_count(threads)
         plan = Plan(
@@ -100,7 +129,11 @@ def compress(
         run = AccuracyAwareLoop(
             checkpoint=checkpoint,
             recipe=recipe,
-            evaluator=Evaluator(model_task, labelled, encoded_file, plan, listen, recipe.target),
+            evaluator=Evaluator(
+                *(model_task, labelled, encoded_file, plan, listen, recipe.target),
+                asks_agreement=recipe.gate.min_agreement is not None,
+            ),
+            calibration=work / "calibration.npz" if ranges is not None else None,
             data=examples,
             columns=columns,
             split=split,
@@ -114,6 +147,8 @@ def compress(
             for leftover in work.glob(".*.partial-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             labelled.encoded.save(encoded_file)
+            if ranges is not None:
+                ranges.save(work / "calibration.npz")
             run.all()
         shape_names = tuple(shapes or ())
         report = conclude(run, str(source), out, shape_names, begun, force, keep_steps, command, tune_runtime)
@@ -149,7 +184,7 @@ def conclude(
         run.trace += [f"runtime settings: {_told(trial)}" for trial in tuned.trace]
     report = Report(
         task=model_task.name,
-        metric=model_task.metric,
+        metric="" if run.evaluator.unlabelled else model_task.metric,
         data={
             "name": examples.name,
             "split": split,
@@ -180,6 +215,7 @@ def conclude(
         trace=run.trace,
         winners=winners(run.rows, run.leaves),
         why=run.why(chosen, shapes),
+        fidelity=MEASURED.format(examples.name) if run.evaluator.unlabelled else "",
         seconds=round(time.monotonic() - begun, 1),
         measuring_seconds=round(run.measuring_seconds, 1),
         peak_rss_bytes=run.peak_rss_bytes,
@@ -189,6 +225,12 @@ def conclude(
             row.artifact = ""  # it goes with the work folder
     _write(report, chosen, out, force, options)
     return report
+
+
+def default_out(source: str | Path, recipe: Recipe) -> Path:
+    """models/NAME-int8: after the checkpoint's folder or hub name, and what `recipe` makes of it."""
+    name = Path(source).resolve().name if Path(source).exists() else str(source).rpartition("/")[2]
+    return Path("models") / f"{name or 'model'}-{recipe.suffix()}"
 
 
 def _given(**values: Any) -> dict[str, Any]:
@@ -220,6 +262,13 @@ def _doubts(run: Loop, recipe: Recipe) -> list[str]:
                 f"{row.name}: {missing} of {wanted} quantized multiplies ran in float: {row.runtime} has no "
                 "INT8 kernel for them on this CPU."
             )
+    if isinstance(run.data, Unlabelled):
+        doubts += [
+            f"Accuracy was not measured, so no limit on the score was asked. {run.data.name} need not be "
+            "like what will come: agreement and times on the data's own lengths hold for texts like these.",
+            f"Ranges, where a pass takes them, come from {len(run.data.calibration)} other texts of the same "
+            "source.",
+        ]
     if run.data.is_held_out(run.split):
         doubts.append(f"The data has no {run.split} split: a tenth was held out of the rest.")
     allowed = recipe.gate.allowed_drop(run.rows[0].score)

@@ -21,6 +21,7 @@ from optkit.artifact import Artifact, longest_input
 from optkit.bench import neighbours
 from optkit.bench.accuracy import load_outputs, paired_drop, paired_drop_of
 from optkit.bench.environment import has_bf16, usable_cores
+from optkit.bench.fidelity import compare, distances
 from optkit.bench.latency import Measurement, measure
 from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.roofline import Peak, Work, as_precision, bound_ms
@@ -45,7 +46,8 @@ Listener = Callable[[dict[str, Any]], None]
 class Evaluator:
     """Measures models of one task on one labelled split.
 
-    `encoded_file` is `labelled.encoded` on disk, for the worker processes.
+    `encoded_file` is `labelled.encoded` on disk, for the worker processes. `asks_agreement`: rows say how
+    near their answers are to the first row's, also where there are labels.
     """
 
     task: Task
@@ -54,6 +56,12 @@ class Evaluator:
     plan: Plan
     listener: Listener = field(default=lambda event: None)
     target: str = "cpu"
+    asks_agreement: bool = False
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether no right answer is known: then rows have an agreement and no score."""
+        return not any(reference is not None for reference in self.labelled.references)
 
     @cached_property
     def texts(self) -> str | None:
@@ -142,12 +150,16 @@ class Evaluator:
         else:
             peak = self.outputs(candidate, file)
         outputs = load_outputs(file)
+        row = plain_row(candidate)
+        row.notes, row.peak_rss_bytes, row.agreement = notes, peak, 1.0
+        if baseline is not None and (self.unlabelled or self.asks_agreement):
+            row.fidelity = self.fidelity(baseline, outputs)
+        if self.unlabelled:
+            row.agreement = row.fidelity.get("agreement", 1.0)
+            return row
         answers = self.task.answers(outputs)
         score = self.task.score(answers, self.labelled.references)
-        row = plain_row(candidate)
-        row.notes = notes
-        row.score, row.score_delta, row.agreement = score, 0.0, 1.0
-        row.peak_rss_bytes = peak
+        row.score, row.score_delta = score, 0.0
         row.outcomes = outcomes_text(self.task.outcomes(answers, self.labelled.references))
         if baseline is not None:
             before = self.task.answers(baseline)
@@ -253,6 +265,15 @@ class Evaluator:
         whole = self.labelled.encoded.windows is None or self.task.generates
         answers = self.task.answers if whole else neighbours.best
         return {"int8": share, "neighbours": neighbours.compare(found, answers).to_dict()}
+
+    def fidelity(self, before: Outputs, after: Outputs) -> dict[str, Any]:
+        """How near `after` is to `before`, the first row's outputs, in all and by length."""
+        encoded = self.labelled.encoded
+        lengths = encoded.lengths if encoded.ragged else np.ones(len(encoded), dtype=np.int64)
+        if encoded.windows is not None:
+            lengths = np.bincount(encoded.windows.owner, weights=lengths).astype(np.int64)
+        same, moved = self.task.same(before, after), distances(before, after)
+        return {**compare(same & np.isfinite(moved), moved, lengths), "sameness": self.task.sameness}
 
     def drop(self, before: np.ndarray, after: np.ndarray) -> Interval:
         """The paired loss in the metric, with its 95% interval."""

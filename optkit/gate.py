@@ -12,6 +12,21 @@ from typing import Any
 from optkit.errors import RecipeError
 from optkit.report.model import Row
 
+#: The least agreement asked where no data has labels, at the lower end of its 95% interval.
+MIN_AGREEMENT = 0.95
+
+
+def share(text: str | float, flag: str) -> float:
+    """ "95%" or "0.95" as 0.95. Raises RecipeError."""
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(%?)\s*", str(text))
+    value = float(Decimal(found[1]).scaleb(-2 if found[2] else 0)) if found else math.nan
+    if not 0 < value < 1:
+        raise RecipeError(
+            f"Expected {flag} such as 95% or 0.95, above 0 and below 100%, received {text!r}.",
+            hint="No number of texts can show an agreement of 100%.",
+        )
+    return value
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -20,7 +35,9 @@ class Gate:
     `relative`: the drop is a share of the baseline's score, else it is absolute in the metric.
     `min_speedup` is against the first row on the data's own lengths, and must hold at the lower
     end of its 95% interval. `batch_invariant`: an INT8 candidate's answers may not depend on the texts
-    that share their batch, as the neighbours probe finds (`optkit.bench.neighbours`).
+    that share their batch, as the neighbours probe finds (`optkit.bench.neighbours`). `min_agreement` is the
+    least share of answers that equal the first row's, and must hold at the lower end of its exact 95%
+    interval (`optkit.bench.fidelity`); it is what is asked where no data has labels.
 
     >>> Gate.parse("1%", "1.5").describe()
     'at most 1% of the score lost, at least 1.5 times as fast'
@@ -30,6 +47,7 @@ class Gate:
     relative: bool = True
     min_speedup: float | None = None
     batch_invariant: bool = False
+    min_agreement: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_drop is not None and not 0 <= self.max_drop < 1:
@@ -39,6 +57,11 @@ class Gate:
         if not isinstance(self.batch_invariant, bool):
             raise RecipeError(
                 f"Expected batch_invariant to be true or false, received {self.batch_invariant!r}."
+            )
+        if self.min_agreement is not None and not 0 < self.min_agreement < 1:
+            raise RecipeError(
+                f"Expected min_agreement above 0 and below 1, received {self.min_agreement!r}.",
+                hint="0.95 or 95%; no number of texts can show an agreement of 100%.",
             )
         if self.min_speedup is not None and not 0 < self.min_speedup < 1e6:
             raise RecipeError(f"Expected min_speedup above 0, received {self.min_speedup!r}.")
@@ -73,8 +96,15 @@ class Gate:
             raise RecipeError(f"Expected --min-speedup above 0, received {min_speedup!r}.")
         return cls(drop, relative, speedup)
 
+    def of_fidelity(self) -> Gate:
+        """This gate where nobody knows the right answers: agreement is asked in place of the score."""
+        least = MIN_AGREEMENT if self.min_agreement is None else self.min_agreement
+        return dataclasses.replace(self, max_drop=None, relative=True, min_agreement=least)
+
     def describe(self) -> str:
         parts = []
+        if self.min_agreement is not None:
+            parts.append(f"at least {self.min_agreement * 100:g}% of the answers the same, for certain (95%)")
         if self.max_drop is not None:
             amount = f"{self.max_drop * 100:g}% of the score" if self.relative else f"{self.max_drop:g}"
             parts.append(f"at most {amount} lost")
@@ -102,6 +132,8 @@ class Gate:
         drop, allowed = baseline.score - row.score, self.allowed_drop(baseline.score)
         if allowed is not None and not drop <= allowed + 1e-12:
             reasons.append(f"the score drops by {drop:.4f}, allowed are {allowed:.4f}")
+        if self.min_agreement is not None:
+            reasons += _differs(row, self.min_agreement)
         least = row.speedup.low if row.speedup else math.nan
         if self.min_speedup is not None and not least >= self.min_speedup:
             shown = f"at least {least:.2f}" if math.isfinite(least) else "unknown"
@@ -121,6 +153,19 @@ class Gate:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+def _differs(row: Row, least: float) -> list[str]:
+    """Why the answers of `row` are too far from the first row's; what was not compared is."""
+    low, share = row.fidelity.get("agreement_low", math.nan), row.fidelity.get("agreement", math.nan)
+    if isinstance(low, (int, float)) and low >= least:
+        return []
+    if not isinstance(low, (int, float)) or not math.isfinite(low):
+        return [f"its answers were not compared, asked is an agreement of {least:.4g}"]
+    return [
+        f"{share:.2%} of {row.fidelity['texts']} answers are the same, which shows {low:.2%} at least; "
+        f"asked are {least:.4g}"
+    ]
 
 
 def _slower(row: Row, tuned: Row) -> list[str]:

@@ -6,6 +6,7 @@ goes on where it was interrupted.
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from collections.abc import Callable
@@ -27,10 +28,11 @@ from optkit.files import digest, read_json, write_json
 from optkit.passes.base import Pass, make
 from optkit.process import Child
 from optkit.recipe import Recipe
-from optkit.report.model import Row, row_from_dict
+from optkit.report.model import Row, quality, row_from_dict
 from optkit.session import DEFAULT_RUNTIME
 from optkit.targets import EAGER, eager_options, tuned
 from optkit.task import Columns, Outputs
+from optkit.unlabelled import Unlabelled
 from optkit.work import key_after, peak_file, spec, step_folder
 
 Listener = Callable[[dict[str, Any]], None]
@@ -44,18 +46,20 @@ class Loop:
     """One run of a recipe: `all()` fills `rows`, in order, and `leaves`, the names of the candidates.
 
     `doubts` and `noise` say what disturbed the latencies; `peaks` are the machine's measured ones, `trace`
-    is what the accuracy-aware search tried.
+    is what the accuracy-aware search tried. `calibration` are encoded inputs for passes that take ranges,
+    where `data` has no labels.
     """
 
     checkpoint: Artifact
     recipe: Recipe
     evaluator: Evaluator
-    data: Data
+    data: Data | Unlabelled
     columns: Columns
     split: str
     work: Path
     trust_remote_code: bool
     listen: Listener
+    calibration: Path | None = None
     rows: list[Row] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
     peak_rss_bytes: int = 0
@@ -110,6 +114,12 @@ class Loop:
         """Ask every pass of `chains` whether it can work, before any work. Raises what `Pass.check` does."""
         for chain in chains:
             for step in chain:
+                if self.calibration and step.needs_own_data:
+                    raise DataError(
+                        f"Expected data of the model's own task for {step.name()}, which learns from it or "
+                        "cuts by it; received none.",
+                        hint="Give --data; --int8 alone does without.",
+                    )
                 step.check(self.checkpoint, self.evaluator.task)
 
     def conclude(self) -> None:
@@ -194,7 +204,8 @@ class Loop:
                 source=str(source.path),
                 final=str(folder),
                 task=self.evaluator.task.name,
-                data=self.data.name,
+                data=None if self.calibration else self.data.name,
+                calibration=str(self.calibration) if self.calibration else None,
                 columns=asdict(self.columns),
                 threads=self.evaluator.plan.threads,
                 trust_remote_code=self.trust_remote_code,
@@ -217,7 +228,8 @@ class Loop:
 
     def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
         """Add the row of `candidate`, without latency: from an earlier run, or by answering now."""
-        settings = digest(key, self.evaluator.task.metric)
+        asked = ["agreement"] if self.evaluator.asks_agreement else []
+        settings = digest(key, self.evaluator.task.metric, *asked)
         file, outputs = self.work / f"row-{settings}.json", self.work / f"outputs-{settings}.npz"
         if parent is None:
             self._begin(candidate.name)
@@ -240,7 +252,8 @@ class Loop:
             self._baseline = load_outputs(outputs)
         self.rows.append(row)
         self.candidates.append(candidate)
-        score = f"{row.name}: {self.evaluator.task.metric} {row.score:.4f}, {row.size_bytes / 1e6:.1f} MB"
+        what = "agreement" if math.isnan(row.score) else self.evaluator.task.metric
+        score = f"{row.name}: {what} {quality(row):.4f}, {row.size_bytes / 1e6:.1f} MB"
         self.listen({"event": "note", "text": score})
 
     def _time(self) -> None:

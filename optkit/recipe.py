@@ -18,7 +18,7 @@ from typing import Any
 
 from optkit.bench.environment import has_vnni
 from optkit.errors import MissingDependency, RecipeError, did_you_mean
-from optkit.gate import Gate
+from optkit.gate import Gate, share
 from optkit.passes.base import Pass, known_passes, make
 from optkit.reading import parse_json, read_text
 from optkit.steps import AnyOf, check_order, check_repair, options_of
@@ -79,6 +79,13 @@ class Recipe:
         target = "cuda" if "cuda" in steps else "cpu"
         return cls(tuple(made for step in steps for made in _expand(step, runtime)), gate, target)
 
+    def suffix(self) -> str:
+        """What the recipe makes, for a name: `pruned-int8`."""
+        last = [options_of(step)[0][-1] for step in self.steps]
+        parts = [*(one.suffix for one in last), last[-1].precision]
+        named = list(dict.fromkeys(part for part in parts if part))
+        return "-".join(named) or (self.target if self.target != "cpu" else "fp32")
+
     def chains(self) -> list[tuple[Pass, ...]]:
         """Every way from the source to a candidate."""
         chains: list[tuple[Pass, ...]] = [()]
@@ -94,6 +101,7 @@ class Recipe:
                 "max_drop": self.gate.drop_text(),
                 "min_speedup": self.gate.min_speedup,
                 **({"batch_invariant": True} if self.gate.batch_invariant else {}),
+                **({"min_agreement": self.gate.min_agreement} if self.gate.min_agreement is not None else {}),
             },
             "steps": [
                 {"any_of": [[_step_dict(p) for p in option] for option in step.options]}
@@ -108,14 +116,19 @@ class Recipe:
         """From JSON values. RecipeError names what was received and the nearest valid name."""
         _known_keys(value, ("target", "gate", "steps"), "the recipe")
         gate = value.get("gate", {})
-        _known_keys(gate, ("max_drop", "min_speedup", "batch_invariant"), "[gate]")
+        _known_keys(gate, ("max_drop", "min_speedup", "batch_invariant", "min_agreement"), "[gate]")
         steps = value.get("steps", [])
         if not isinstance(steps, list):
             raise RecipeError(f"Expected steps to be a list, received {type(steps).__name__}.")
+        least = gate.get("min_agreement")
         parsed = Gate.parse(gate.get("max_drop", "1%"), gate.get("min_speedup"))
         return cls(
             tuple(_step(s, i) for i, s in enumerate(steps, start=1)),
-            dataclasses.replace(parsed, batch_invariant=gate.get("batch_invariant", False)),
+            dataclasses.replace(
+                parsed,
+                batch_invariant=gate.get("batch_invariant", False),
+                min_agreement=None if least is None else share(least, "min_agreement"),
+            ),
             value.get("target", "cpu"),
         )
 

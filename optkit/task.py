@@ -138,6 +138,18 @@ class Task(ABC):
         """Right or wrong per example where the metric is their mean; None where it is not."""
         return None
 
+    #: When two answers count as the same, as `same` decides it.
+    sameness: ClassVar[str] = "the same answer"
+
+    def same(self, outputs: Outputs, others: Outputs) -> np.ndarray:
+        """Per example, whether two models answer the same. Shape (examples,), bool."""
+        equal = self.answers(outputs) == self.answers(others)
+        return equal.reshape(len(equal), -1).all(axis=1)
+
+    def probes(self, texts: Sequence[str]) -> list[Any]:
+        """Inputs for `encode`, made of built-in `texts`, to compare two models on where there is no data."""
+        return list(texts)
+
     def samples(self) -> Sequence[Any]:
         """A few inputs for `encode`, to check a graph with where there is no data."""
         return _SAMPLES

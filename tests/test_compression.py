@@ -16,7 +16,7 @@ import pytest
 
 import optkit
 from optkit.compression import compress
-from optkit.errors import DataError, OutputError
+from optkit.errors import OutputError
 from optkit.gate import Gate
 from optkit.output import check_free
 from optkit.passes.base import make
@@ -261,12 +261,6 @@ def test_the_output_is_an_artifact_that_answers(finished):
 def test_an_existing_output_is_refused_before_any_work(finished, checkpoint, data):
     with pytest.raises(OutputError, match="exists"):
         compress(checkpoint, Recipe.int8(), data=data, out=finished[0], **QUICK)
-
-
-def test_no_data_is_refused(checkpoint, tmp_path):
-    with pytest.raises(DataError, match="labelled data"):
-        compress(checkpoint, Recipe.int8(), out=tmp_path / "x")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_output_that_cannot_be_written_is_an_output_error(checkpoint, data, tmp_path):

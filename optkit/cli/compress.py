@@ -15,19 +15,20 @@ from optkit.errors import RecipeError
 
 def compress(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A Hugging Face folder (safetensors) or a hub name.")],
-    data: Annotated[str, typer.Option(help="Folder of train/validation files, one file, or a hub data set (name:config).")],
-    out: Annotated[Path, typer.Option(help="The folder to make.")],
+    data: Annotated[str | None, typer.Option(help="Folder of train/validation files, one file, or a hub data set (name:config). [default: what finetune noted in the checkpoint; without any, answers are compared with the model's own]", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to make. [default: models/NAME-int8]", show_default=False)] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Try INT8 in every installed CPU engine, keep the fastest that passes.")] = False,
     prune: Annotated[float | None, typer.Option(metavar="SHARE", help="Remove this share of the encoder's FLOPs first: 0.6 removes 60%.")] = None,
     distill: Annotated[bool, typer.Option("--distill", help="Then train what is left to answer as the unpruned model does.")] = False,
     epochs: Annotated[float | None, typer.Option(help="With --distill: passes over the texts. [default: 3]", show_default=False)] = None,
     layers: Annotated[int | None, typer.Option(help="With --distill: a student of so many of the layers.")] = None,
     teacher: Annotated[str | None, typer.Option(help="With --distill: another model to learn from.")] = None,
-    unlabelled: Annotated[str | None, typer.Option(metavar="FILE", help="With --distill: more texts; labels are not needed.")] = None,
+    unlabelled: Annotated[str | None, typer.Option(metavar="FILE", help="Texts without labels to compare answers on, where there is no data; with --distill: more texts to learn from.")] = None,
     prune_vocabulary: Annotated[bool, typer.Option("--prune-vocabulary", help="Drop the tokens that the training data never uses.")] = False,
     runtime: Annotated[str | None, typer.Option(help="With --int8: this engine only (onnxruntime, openvino).")] = None,
     batch_invariant: Annotated[bool, typer.Option("--batch-invariant", help="Refuse INT8 whose answers depend on the texts in their batch.")] = False,
     recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML or JSON instead.")] = None,
+    min_agreement: Annotated[str | None, typer.Option(help="Least share of answers equal to the model's own, for certain: 95%. [default without data: 95%]", show_default=False)] = None,
     max_drop: Annotated[str | None, typer.Option(help="Most the score may drop: 1% (relative) or 0.01 (absolute). [default: 1%]", show_default=False)] = None,
     min_speedup: Annotated[float | None, typer.Option(help="Least speedup over torch fp32, at the lower end of its interval.")] = None,
     target: Annotated[str | None, typer.Option(help="Where it will serve: cpu, or cuda, which tries every way this machine has for its GPU. [default: the recipe's]", show_default=False)] = None,
@@ -53,7 +54,8 @@ def compress(
     """Compress, measure every step, keep the fastest that passes."""
     from optkit.cli.terminal import Terminal, require_passed
     from optkit.compression import compress as run
-    from optkit.gate import Gate
+    from optkit.compression import default_out
+    from optkit.gate import Gate, share
     from optkit.passes.distill import Distill
     from optkit.passes.prune import Prune
     from optkit.passes.prune_vocabulary import PruneVocabulary
@@ -61,7 +63,9 @@ def compress(
     from optkit.recipe import Recipe
     from optkit.task import Columns
 
-    given = {"epochs": epochs, "layers": layers, "teacher": teacher, "unlabelled": unlabelled}
+    given = {"epochs": epochs, "layers": layers, "teacher": teacher}
+    if distill:
+        given["unlabelled"] = unlabelled
     taught: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if taught and not distill:
         raise RecipeError(f"--{next(iter(taught))} needs --distill.")
@@ -90,15 +94,19 @@ def compress(
         plan = Recipe.of(steps, Gate.parse(max_drop or "1%", min_speedup), runtime)
     else:
         plan = _with_flags(Recipe.load(recipe), max_drop, min_speedup)
+    if min_agreement is not None:
+        plan = replace(plan, gate=replace(plan.gate, min_agreement=share(min_agreement, "--min-agreement")))
     if batch_invariant:
         plan = replace(plan, gate=replace(plan.gate, batch_invariant=True))
     if target is not None:
         plan = replace(plan, target=target)
+    out = default_out(checkpoint, plan) if out is None else out
     with Terminal(quiet=quiet) as terminal:
         report = run(
             checkpoint,
             plan,
             data=data,
+            unlabelled=None if distill else unlabelled,
             out=out,
             task=task,
             metric=metric,

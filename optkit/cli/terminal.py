@@ -76,6 +76,9 @@ class Terminal:
             sys.stdout.write(render(report, "json"))
             return
         console = Console(highlight=False)
+        if report.fidelity:
+            text = f"{report.fidelity[:1].upper()}{report.fidelity[1:]}."
+            console.print(text, soft_wrap=True, markup=False, style="bold")
         console.print(result_table(report, console.width))
         if any(row.scenarios for row in report.rows):
             for line in scenario_lines(report):
@@ -118,6 +121,8 @@ def row_line(row: Row) -> str:
         return f"{row.name}: error: {' '.join(row.reasons).partition(chr(10))[0]}"
     speed = f", {row.speedup.value:.2f} times as fast" if row.speedup else ""
     score = "" if math.isnan(row.score) else f"score {row.score:.4f}, "
+    if row.fidelity and not score:
+        score = f"{row.fidelity['equal']} of {row.fidelity['texts']} answers the same, "
     return f"{row.name}: {score}{row.size_bytes / 1e6:.1f} MB{speed}, {row.verdict}"
 
 
@@ -127,6 +132,8 @@ def result_table(report: Report, width: int) -> Table:
     while _width(columns) > width and any(rank for rank, _ in columns):
         columns.remove(max(columns, key=lambda column: column[0]))
     title = f"{report.task}, {report.data['examples']} {report.data['split']} examples"
+    if report.fidelity:
+        title = f"{report.task}, {report.data['examples']} of {report.data['name']}"
     if not report.task:
         title = report.data["name"]
     table = Table(title=Text(title, style="italic"), box=None, pad_edge=False)
@@ -171,6 +178,13 @@ def _columns(report: Report) -> list[tuple[int, list[str]]]:
             (1, [report.metric, *(_score(r) for r in rows)]),
             (6, ["delta", *("–" if r is rows[0] else _signed(r.score_delta) for r in rows)]),
             (7, ["agrees", *("–" if r.verdict == "error" else f"{r.agreement:.1%}" for r in rows)]),
+        ]
+    if report.fidelity:
+        found = [r.fidelity for r in rows]
+        columns += [
+            (1, ["agrees", *(f"{x['agreement']:.1%}" if x else "–" for x in found)]),
+            (6, ["at least", *(f"{x['agreement_low']:.1%}" if x else "–" for x in found)]),
+            (7, ["moved\nat most", *(f"{x['largest_distance']:.3g}" if x else "–" for x in found)]),
         ]
     for i, (batch, tokens) in enumerate(shapes):
         times = [r.at(batch, tokens) for r in rows]

@@ -61,6 +61,10 @@ class Pass(ABC):
     #: The runtime that serves the result; None: the format's own.
     runtime: ClassVar[str | None] = None
     needs_data: ClassVar[bool] = False
+    #: Whether it learns from the user's data or cuts by it, so that other texts do not do.
+    needs_own_data: ClassVar[bool] = False
+    #: What its result is called in the default name of an output; "": by its precision.
+    suffix: ClassVar[str] = ""
     #: Whether it takes the graph of a causal language model, which has a cache.
     takes_cache: ClassVar[bool] = False
     #: Whether the result is meant to answer as its source does, whatever the weights.

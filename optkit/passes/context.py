@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from optkit.data import Data, drawn
 from optkit.errors import DataError
 from optkit.examples import EncodedSet
@@ -20,20 +22,25 @@ def make_context(
     threads: int | None = None,
     trust_remote_code: bool = False,
     origin: str | None = None,
+    calibration: EncodedSet | None = None,
 ) -> PassContext:
     """A context for `optkit.passes.base.apply`.
 
     `encoded(split, limit)` gives at most `limit` examples, drawn with a fixed seed over the whole split.
+    Without data, `calibration` stands for the training split of passes that only take ranges from it.
     """
 
     def rows(split: str) -> Any:
         if data is None:
-            raise DataError("This pass needs data, received none.", hint="Give --data.")
+            raise DataError("This pass needs data with labels, received none.", hint="Give --data.")
         return data.split(split)
 
     def encoded(split: str, limit: int | None) -> EncodedSet:
         if data is None and split != "train":
             return task.encode(task.samples())
+        if data is None and calibration is not None:
+            order = np.random.default_rng(0).permutation(len(calibration))
+            return calibration.take(np.sort(order[:limit]))
         return task.read(drawn(rows(split), limit), columns or Columns()).encoded
 
     return PassContext(

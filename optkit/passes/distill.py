@@ -35,6 +35,8 @@ class Distill(Pass):
     accepts: ClassVar[frozenset[str]] = frozenset({"hf"})
     produces: ClassVar[str] = "hf"
     needs_data: ClassVar[bool] = True
+    needs_own_data: ClassVar[bool] = True
+    suffix: ClassVar[str] = "distilled"
     keeps_answers: ClassVar[bool] = False
 
     teacher: str | None = param(None, "folder or hub name; none: the checkpoint the chain started from")

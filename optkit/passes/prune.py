@@ -36,6 +36,8 @@ class Prune(Pass):
     accepts: ClassVar[frozenset[str]] = frozenset({"hf"})
     produces: ClassVar[str] = "hf"
     needs_data: ClassVar[bool] = True
+    needs_own_data: ClassVar[bool] = True
+    suffix: ClassVar[str] = "pruned"
     keeps_answers: ClassVar[bool] = False
 
     share: float = param(0.5, "share of the cost to remove, between 0 and 1", minimum=0.0, maximum=1.0)

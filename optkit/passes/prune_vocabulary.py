@@ -32,6 +32,8 @@ class PruneVocabulary(Pass):
     accepts: ClassVar[frozenset[str]] = frozenset({"hf"})
     produces: ClassVar[str] = "hf"
     needs_data: ClassVar[bool] = True
+    needs_own_data: ClassVar[bool] = True
+    suffix: ClassVar[str] = "pruned"
     keeps_answers: ClassVar[bool] = False  # texts with tokens that went
 
     common: int = param(0, "keep so many tokens from the front of the vocabulary too", minimum=0)

@@ -26,6 +26,8 @@ class PruneWidth(Pass):
     accepts: ClassVar[frozenset[str]] = frozenset({"hf"})
     produces: ClassVar[str] = "hf"
     needs_data: ClassVar[bool] = True
+    needs_own_data: ClassVar[bool] = True
+    suffix: ClassVar[str] = "pruned"
     keeps_answers: ClassVar[bool] = False
 
     share: float = param(0.25, "share of the hidden dimensions to remove", minimum=0.0, maximum=1.0)

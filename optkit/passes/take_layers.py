@@ -24,6 +24,7 @@ class TakeLayers(Pass):
 
     accepts: ClassVar[frozenset[str]] = frozenset({"hf"})
     produces: ClassVar[str] = "hf"
+    suffix: ClassVar[str] = "cut"
     keeps_answers: ClassVar[bool] = False
 
     layers: int | None = param(None, "how many layers stay; none: half of them", minimum=1)

@@ -11,6 +11,7 @@ from typing import Any
 
 from optkit.artifact import Artifact
 from optkit.data import Data
+from optkit.examples import EncodedSet
 from optkit.passes import graph, sensitivity
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
@@ -37,9 +38,11 @@ class PassWorker:
         trust_remote_code: bool,
         origin: str | None = None,
         metric: str | None = None,
+        calibration: str | None = None,
     ) -> dict[str, Any]:
         """Run pass `step` on the artifact at `source` into `final`; gives its peak memory in bytes.
 
+        `calibration` is a file of encoded inputs that stand in for data where ranges are taken.
         `metric` is what a pass that trains chooses by; None: the task's first.
         """
         artifact = Artifact.open(source)
@@ -53,6 +56,7 @@ class PassWorker:
             threads,
             trust_remote_code,
             origin,
+            EncodedSet.load(Path(calibration)) if calibration else None,
         )
         if World.current().is_first:
             apply(make(step, parameters), artifact, Path(final), context)

@@ -18,16 +18,26 @@ COLUMNS = (
     *("per_second", "samples", "speedup", "speedup_low", "speedup_high", "bound_share", "padding", "reasons"),
 )
 
+#: The first column where no accuracy was measured, and the last ones.
+FIDELITY_ONLY = "fidelity measured, accuracy not"
+FIDELITY = ("texts", "equal", "agreement_low", "agreement_high", "mean_distance", "largest_distance")
+
 
 def render(report: Report) -> str:
-    """Flat columns; an empty cell where there is no number. A row without latency has one line."""
+    """Flat columns; an empty cell where there is no number. A row without latency has one line.
+
+    Where only fidelity was measured, the first column is called so, and more columns tell it.
+    """
     file = io.StringIO()
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    columns = (FIDELITY_ONLY, *COLUMNS, *FIDELITY) if report.fidelity else COLUMNS
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()
     for row in report.rows:
         shapes: list[Latency | None] = [*row.latency] or [None]
         for latency in shapes:
             line = _line(report, row, latency)
+            if report.fidelity:
+                line |= {FIDELITY_ONLY: report.fidelity, **{key: row.fidelity.get(key) for key in FIDELITY}}
             writer.writerow({column: _cell(value) for column, value in line.items()})
     return file.getvalue()
 

@@ -24,6 +24,7 @@ def render(report: Report) -> str:
         f'<header class="{style}"><p class="kicker">optkit · {parts.text(report.task)}</p>',
         f"<h1>{parts.text(sentence)}</h1>{_about(report)}</header><main>{_tiles(report)}",
         parts.section("Summary", _why(report) + _summary(report) + _reasons(report)),
+        parts.section("Fidelity", parts.bullets(figures.fidelity(report, str))),
         parts.section("Doubts", _doubts(report)),
         parts.section("Accuracy against latency", _scatter(report)),
         parts.section("What each step changed", _waterfalls(report)),
@@ -70,11 +71,7 @@ def _tiles(report: Report) -> str:
             figures.milliseconds(now.p50_ms if now else None),
             f"from {figures.milliseconds(before.p50_ms if before else None)}",
         ),
-        (
-            report.metric.capitalize(),
-            figures.score(row.score),
-            f"{figures.signed(row.score_delta)} {figures.delta_interval(row)}",
-        ),
+        _quality_tile(report, row),
         (
             "Size",
             figures.megabytes(row.size_bytes, " MB"),
@@ -89,6 +86,14 @@ def _tiles(report: Report) -> str:
     return f'<dl class="tiles">{inner}</dl>'
 
 
+def _quality_tile(report: Report, row: Row) -> tuple[str, str, str]:
+    if report.fidelity:
+        ends = [figures.share(row.fidelity.get(f"agreement_{end}")) for end in ("low", "high")]
+        return "Agreement, not accuracy", figures.share(row.agreement), f"[{', '.join(ends)}]"
+    change = f"{figures.signed(row.score_delta)} {figures.delta_interval(row)}"
+    return report.metric.capitalize(), figures.score(row.score), change
+
+
 def _share_of_first(report: Report, row: Row) -> str:
     first = report.rows[0].size_bytes
     return figures.share(row.size_bytes / first if first and row.size_bytes else None, 0)
@@ -97,7 +102,7 @@ def _share_of_first(report: Report, row: Row) -> str:
 def _summary(report: Report) -> str:
     """One line per row; on a phone each line folds into a card, labelled by `data-label`."""
     shapes = figures.summary_shapes(report)
-    heads = [report.metric, "change [95%]", "agreement", "size", "speedup [95%]", "peak memory"]
+    heads = [report.metric or "score", "change [95%]", "agreement", "size", "speedup [95%]", "peak memory"]
     labels = [head.removesuffix(" [95%]") for head in heads]
     labels += [f"p50 ms {batch}×{tokens}" for batch, tokens in shapes]
     top = '<th rowspan="2" scope="col" role="columnheader">Model</th>'
@@ -138,7 +143,8 @@ def _summary(report: Report) -> str:
 
 def _row_head(report: Report, row: Row) -> str:
     word = _WORDS.get(row.verdict, row.verdict)
-    pick, word_for = ("plain", "best score") if row.verdict == "failed" else ("pick", "chosen")
+    best = "best agreement" if report.fidelity else "best score"
+    pick, word_for = ("plain", best) if row.verdict == "failed" else ("pick", "chosen")
     chosen = f'<span class="badge {pick}">{word_for}</span>' if row.name == report.chosen else ""
     what = " · ".join(parts.text(x) for x in (row.runtime, row.precision) if x)
     return (

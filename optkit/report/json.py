@@ -17,5 +17,10 @@ def render(report: Report) -> str:
     NaN and infinities, which RFC 8259 does not know, are null. Half a surrogate pair (a file name
     that is not UTF-8 can hold one) is written as its escape, so that the text can be encoded.
     """
-    text = json.dumps(finite(report.to_dict()), indent=2, ensure_ascii=False, allow_nan=False)
+    value = report.to_dict()
+    if report.fidelity:
+        value = {"fidelity": report.fidelity, **value}
+    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    if report.fidelity:  # in the first line, as in every other format
+        text = text.replace("{\n  ", "{ ", 1)
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"

@@ -24,6 +24,8 @@ def render(report: Report) -> str:
     }
     root = xml.Element("testsuites", name="optkit", **counts)
     suite = xml.SubElement(root, "testsuite", name=clean(f"optkit {report.task}"), **counts)
+    if report.fidelity:
+        root.set("name", clean(f"optkit: {report.fidelity}"))
     if report.created:
         suite.set("timestamp", clean(report.created))
     about: dict[str, Any] = {
@@ -43,7 +45,8 @@ def render(report: Report) -> str:
         _case(suite, report, row)
     xml.SubElement(suite, "system-out").text = verdict(report)[1]
     xml.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(root, encoding="unicode") + "\n"
+    after = " " if report.fidelity else "\n"  # what was measured stands in the first line
+    return f'<?xml version="1.0" encoding="UTF-8"?>{after}' + xml.tostring(root, encoding="unicode") + "\n"
 
 
 def _case(suite: xml.Element, report: Report, row: Row) -> None:
@@ -68,6 +71,9 @@ def _figures(report: Report, row: Row) -> dict[str, Any]:
         "agreement": row.agreement,
         "size_bytes": row.size_bytes,
         "peak_rss_bytes": row.peak_rss_bytes,
+    }
+    figures |= {
+        f"fidelity.{key}": value for key, value in row.fidelity.items() if isinstance(value, (int, float))
     }
     if row.drop is not None:
         figures |= {"drop_low": row.drop.low, "drop_high": row.drop.high}

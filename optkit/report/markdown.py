@@ -23,7 +23,8 @@ def render(report: Report) -> str:
         escape(report.why),
         _table(report),
     ]
-    parts += [_scenarios(report), _listed("Fastest by shape", figures.winners(report, escape))]
+    parts += [_listed("Fidelity", figures.fidelity(report, escape)), _scenarios(report)]
+    parts += [_listed("Fastest by shape", figures.winners(report, escape))]
     parts += [_listed("Accuracy-aware search", [escape(line) for line in report.trace])]
     parts += [_listed("INT8 probes", figures.probes(report, escape))]
     parts += [_listed("Why", _reasons(report)), _listed("Doubts", [escape(d) for d in report.doubts])]
@@ -57,7 +58,7 @@ def _about(report: Report) -> str:
 def _table(report: Report) -> str:
     shapes = figures.summary_shapes(report)
     left = ["model", "runtime", "precision", "verdict"]
-    right = ["MB", "share", escape(report.metric), "change [95%]", "agreement"]
+    right = ["MB", "share", escape(report.metric) or "score", "change [95%]", "agreement"]
     right += [f"p50 ms, {figures.shape_name(*shape)}" for shape in shapes]
     right += ["speedup [95%]", "peak MB"]
     lines = [left + right, ["---"] * len(left) + ["---:"] * len(right)]

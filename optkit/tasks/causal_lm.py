@@ -121,6 +121,16 @@ class CausalLM(Task):
         total, count = answers.sum(axis=0)
         return -float(np.exp(-total / count)) if count else float("nan")
 
+    sameness: ClassVar[str] = "a perplexity of the text within 5%"
+
+    def probes(self, texts: Sequence[str]) -> list[Any]:
+        """Without the shortest, in which there may be nothing to predict."""
+        return [text for text in texts if len(text.split()) > 1 or len(text) > 12]
+
+    def same(self, outputs: Outputs, others: Outputs) -> np.ndarray:
+        ours, theirs = self.answers(outputs), self.answers(others)
+        return np.abs(ours[:, 0] - theirs[:, 0]) / np.maximum(ours[:, 1], 1) <= np.log(1.05)
+
     def agreement(self, answers: np.ndarray, others: np.ndarray) -> float:
         """The mean ratio, below 1, of the two models' perplexities of a text."""
         counts = np.maximum(answers[:, 1], 1)

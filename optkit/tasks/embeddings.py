@@ -29,6 +29,8 @@ COLUMNS = {
     "pair": ("text_pair", "sentence2", "passage", "positive", "document", "answer", "hypothesis"),
     "label": ("label", "labels", "score", "similarity", "similarity_score"),
 }
+#: The least cosine of two vectors of a text that count as the same.
+NEAR = 0.99
 #: A pair counts as a match for recall from this share of the highest score in the data.
 MATCH = 0.8
 
@@ -43,6 +45,7 @@ class Embeddings(Task):
 
     name: ClassVar[str] = "embeddings"
     embeds: ClassVar[bool] = True
+    sameness: ClassVar[str] = "a cosine of at least 0.99"
     metric: str
     pooling: Pooling
     encoder: TextEncoder
@@ -103,6 +106,12 @@ class Embeddings(Task):
     def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray | None:
         """For recall: found or not, one per matching pair. A correlation is no mean."""
         return self._found(answers, references) if self.metric.startswith("recall@") else None
+
+    def same(self, outputs: Outputs, others: Outputs) -> np.ndarray:
+        """Per text, whether the cosine of the two vectors is at least `NEAR`."""
+        ours, theirs = (np.stack(self.decode(x)).astype(np.float64) for x in (outputs, others))
+        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+        return (ours * theirs).sum(axis=1) >= NEAR * np.maximum(lengths, 1e-12)
 
     def agreement(self, answers: np.ndarray, others: np.ndarray) -> float:
         """The mean cosine between the two models' vectors of the same text."""

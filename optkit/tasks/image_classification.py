@@ -86,12 +86,30 @@ class ImageClassification(TextClassification):
         sources = [x if isinstance(x, str) else f"image {i}" for i, x in enumerate(inputs)]
         return Labelled(self.encode(inputs), references, sources, inputs)
 
+    def probes(self, texts: Sequence[str]) -> list[Any]:
+        """As many generated pictures: gradients, stripes, discs and noise, in the model's channels."""
+        return [picture(i + len(texts) * 1000, self.encoder.channels) for i in range(len(texts))]
+
     def samples(self) -> Sequence[Any]:
         """Noise of the model's own size, and a black image."""
         size = (*self.encoder.size, self.encoder.channels)
         random = np.random.default_rng(0)
         noise = [random.integers(0, 256, size, dtype=np.uint8) for _ in range(3)]
         return [*noise, np.zeros(size, dtype=np.uint8)]
+
+
+def picture(seed: int, channels: int) -> np.ndarray:
+    """A picture of its own size, (height, width[, channels]) uint8; the same for the same seed."""
+    random = np.random.default_rng(seed)
+    height, width = random.integers(24, 320, 2)
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    a, b, phase, turns = random.uniform(-1, 1, (4, channels))
+    waves = np.sin(2 * np.pi * (x[..., None] * a + y[..., None] * b) * (2 + 6 * abs(turns)) + 6 * phase)
+    disc = ((x - random.uniform()) ** 2 + (y - random.uniform()) ** 2 < random.uniform(0.01, 0.2))[..., None]
+    noise = random.normal(0, random.uniform(0, 0.4), (height, width, channels))
+    values = 0.5 + 0.35 * waves + 0.3 * disc * np.sign(a) + noise
+    pixels = (np.clip(values, 0, 1) * 255).astype(np.uint8)
+    return pixels[..., 0] if channels == 1 else pixels
 
 
 TASK = ImageClassification

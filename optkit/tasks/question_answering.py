@@ -26,6 +26,8 @@ _METRICS = ("f1", "exact_match")
 _PUNCTUATION = frozenset(string.punctuation)
 #: Longest answer in tokens, and how many starts of a window are tried.
 MAX_ANSWER = 30
+#: Asked of built-in texts.
+QUESTIONS = ("Who is it about?", "What happened?", "When was it?", "Where is it?", "How many are there?")
 BEST = 20
 
 
@@ -59,6 +61,11 @@ class QuestionAnswering(Task):
                 f"Metric {metric!r} does not fit question-answering.", hint=did_you_mean(metric, _METRICS)
             )
         return cls(metric or _METRICS[0], TextEncoder(artifact.path))
+
+    sameness: ClassVar[str] = "the same span of text"
+
+    def probes(self, texts: Sequence[str]) -> list[Any]:
+        return [(QUESTIONS[i % len(QUESTIONS)], text) for i, text in enumerate(texts)]
 
     def samples(self) -> Sequence[Any]:
         return [("Who?", text) for text in super().samples()]

@@ -36,6 +36,10 @@ COLUMNS = {
 }
 
 
+#: Parts of labels that only models of pairs have.
+OF_PAIRS = ("entail", "contradict", "duplicate", "paraphrase", "equivalent", "similar", "relevan")
+
+
 @dataclass(frozen=True)
 class Classification:
     """A prediction: the best `label` (a list for multi-label, None for regression), its `score`,
@@ -178,6 +182,25 @@ class TextClassification(Task):
         if self.problem == MULTI:
             return [label for label, flag in zip(self.labels, reference) if flag]
         return reference
+
+    @property
+    def sameness(self) -> str:  # type: ignore[override]
+        return "the same number within 0.01 or 1%" if self.problem == REGRESSION else "the same label"
+
+    def same(self, outputs: Outputs, others: Outputs) -> np.ndarray:
+        """Every number of a regression within 0.01 or 1%; else the same label or labels."""
+        if self.problem != REGRESSION:
+            return super().same(outputs, others)
+        ours, theirs = (np.stack(list(x["logits"])).astype(np.float64) for x in (outputs, others))
+        near = np.isclose(ours, theirs, rtol=1e-2, atol=1e-2)
+        return np.all(np.reshape(near, (len(ours), -1)), axis=1)
+
+    def probes(self, texts: Sequence[str]) -> list[Any]:
+        """Every second one a pair, where the labels say that the model judges pairs."""
+        if not any(word in label.lower() for label in self.labels for word in OF_PAIRS):
+            return list(texts)
+        others = [*texts[1:], *texts[:1]]
+        return [(a, b) if i % 2 else a for i, (a, b) in enumerate(zip(texts, others))]
 
     def agreement(self, answers: np.ndarray, others: np.ndarray) -> float:
         if self.problem == REGRESSION:

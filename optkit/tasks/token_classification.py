@@ -187,6 +187,12 @@ class TokenClassification(Task):
             )
         ]
 
+    sameness: ClassVar[str] = "the same tag for 99% of a text's words"
+
+    def same(self, outputs: Outputs, others: Outputs) -> np.ndarray:
+        pairs = zip(self.tags(outputs), self.tags(others), strict=True)
+        return np.array([sum(a != b for a, b in zip(x, y)) <= 0.01 * len(x) for x, y in pairs], dtype=bool)
+
     def answers(self, outputs: Outputs) -> np.ndarray:
         """The tags of each example as a tuple, in an object array."""
         return _objects(self.tags(outputs))

@@ -19,6 +19,7 @@ from optkit.data import Data
 from optkit.errors import CheckpointError, PassError, RecipeError
 from optkit.files import digest, write_text
 from optkit.output import claimed, staged, writing
+from optkit.provenance import record
 from optkit.task import Columns, Labelled, Task
 from optkit.text import pad_token
 from optkit.trainer.adapters import adapt
@@ -153,6 +154,7 @@ def _trained(
             "history": [{"epoch": e["epoch"], "score": e["eval_score"]} for e in logged if "eval_score" in e],
             "losses": [{name: e[name] for name in LOGGED if name in e} for e in logged if "loss" in e],
             "table": table,
+            "data": record(examples, columns),
             "examples": len(train.references),
             "truncated": train.encoded.truncated,
             "skipped": train.skipped,

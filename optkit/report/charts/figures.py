@@ -214,7 +214,10 @@ def padding(report: Report) -> str:
 
 
 def verdict(report: Report) -> tuple[str, str]:
-    """(`passed` | `failed` | `measured`, one sentence about the report)."""
+    """(`passed` | `failed` | `measured`, one sentence about the report).
+
+    Where only fidelity was measured, it begins with that.
+    """
     chosen, errors = report.chosen_row, [r for r in report.rows if r.verdict == "error"]
     if chosen is not None and (chosen.verdict == "passed" or report.gate.get("passed")):
         state, text = "passed", f"{chosen.name} passes the gate: {_compared(report, chosen)}."
@@ -222,7 +225,8 @@ def verdict(report: Report) -> tuple[str, str]:
         state, text = "failed", "No candidate passed the gate"
         if chosen is not None:
             why = "; ".join(chosen.reasons)
-            text += f"; {chosen.name} has the best score: {_compared(report, chosen)}" + (
+            what = "agreement" if report.fidelity else "score"
+            text += f"; {chosen.name} has the best {what}: {_compared(report, chosen)}" + (
                 f" ({why})" if why else ""
             )
         text = text.rstrip(".") + "."
@@ -232,7 +236,31 @@ def verdict(report: Report) -> tuple[str, str]:
         text += f" Not measured because of an error: {', '.join(r.name for r in errors)}."
     if unstable(report):
         text += " The machine was busy: do not trust the times."
+    if report.fidelity:
+        text = f"{report.fidelity[:1].upper()}{report.fidelity[1:]}. {text}"
     return state, clean(text)
+
+
+def fidelity(report: Report, escape: Callable[[object], str]) -> list[str]:
+    """Per row how many answers are the same, by length, and how far outputs moved."""
+    lines = []
+    for row in report.rows:
+        found = row.fidelity
+        if not found:
+            continue
+        parts = ", ".join(
+            f"{x['tokens']} tokens {x['equal']} of {x['texts']} ({number(x['largest_distance'])})"
+            for x in found["buckets"]
+        )
+        lines.append(
+            escape(
+                f"{row.name}: {found['equal']} of {found['texts']} answers the same ({found['sameness']}), "
+                f"{share(found['agreement'])} [{share(found['agreement_low'])}, "
+                f"{share(found['agreement_high'])}]; outputs moved by {number(found['mean_distance'])} on "
+                f"average, {number(found['largest_distance'])} at most; by length (most moved): {parts}"
+            )
+        )
+    return lines
 
 
 def unstable(report: Report) -> bool:
@@ -261,6 +289,8 @@ def _compared(report: Report, row: Row) -> str:
             parts.append(f"{number(row.speedup.value)} times as fast as {first.name} ({bounds})")
     if report.metric:
         parts.append(f"{report.metric} {score(row.score)} ({signed(row.score_delta)})")
+    if report.fidelity:
+        parts.append(f"{share(row.agreement)} of the answers the same")
     if row.size_bytes and first.size_bytes:
         parts.append(f"{megabytes(row.size_bytes)} MB instead of {megabytes(first.size_bytes)}")
     return ", ".join(parts)

@@ -1,0 +1,119 @@
+"""Inputs without labels in place of data: a part to take ranges from, the rest to compare answers on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optkit import built_in
+from optkit.data import Data, column
+from optkit.distillation.unlabelled import COLUMNS, there
+from optkit.distillation.unlabelled import read as read_texts
+from optkit.errors import DataError
+from optkit.examples import EncodedSet
+from optkit.files import digest
+from optkit.task import BETWEEN, Columns, Labelled, Task
+
+#: What the report says in its first line.
+MEASURED = "fidelity was measured, accuracy was not: answers are compared with the user's own model on {}"
+#: Of the user's texts, at most so many are calibrated on, and at most a third.
+CALIBRATION = 300
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """In the place of `optkit.data.Data`: `name` says what it is; no text is in both parts."""
+
+    name: str
+    calibration: list[Any]
+    measured: list[Any]
+
+    splits = ("train", "validation")
+
+    def is_held_out(self, split: str) -> bool:
+        return False
+
+    def fingerprint(self, split: str) -> str:
+        part = self.calibration if split == "train" else self.measured
+        return digest([_plain(x) for x in part])
+
+    def labelled(self, task: Task) -> Labelled:
+        """The part to compare on; no reference is known. Inputs in which there is nothing to answer go."""
+        encoded = task.encode(self.measured)
+        sources = [_shown(x, i) for i, x in enumerate(self.measured)]
+        plain = self.measured if all(isinstance(x, (str, tuple, list)) for x in self.measured) else []
+        return Labelled(encoded, [None] * len(self.measured), sources, plain)
+
+    def ranges(self, task: Task) -> EncodedSet:
+        """The part to calibrate on, encoded."""
+        return task.encode(self.calibration)
+
+
+def built_in_for(task: Task, limit: int | None = None) -> Unlabelled:
+    """Built-in inputs of the kind that `task` takes."""
+    measured = task.probes(built_in.measured())
+    what = "built-in pictures" if "images" in task.needs else "built-in texts"
+    return Unlabelled(what, _even(task.probes(built_in.calibration())), _even(_drawn(measured, limit)))
+
+
+def read(file: str, task: Task, columns: Columns, limit: int | None = None) -> Unlabelled:
+    """The inputs in `file` (.txt, JSONL, CSV, TSV, Parquet); a third of them to calibrate on, 300 at most.
+
+    Raises DataError where it holds fewer than three.
+    """
+    inputs = [x for x in dict.fromkeys(map(_hashable, _read(there(file), task, columns)))]
+    if len(inputs) < 3:
+        raise DataError(
+            f"Expected at least three different texts in {file!r}, received {len(inputs)}.",
+            hint="Some hundred texts of your own tell whether answers stay; 300 can show 98.8% agreement.",
+        )
+    order = np.random.default_rng(0).permutation(len(inputs))
+    cut = min(CALIBRATION, len(inputs) // 3)
+    calibration = [inputs[i] for i in sorted(order[:cut])]
+    measured = [inputs[i] for i in sorted(order[cut:])]
+    return Unlabelled(file, calibration, _even(_drawn(measured, limit)))
+
+
+def _read(path: Path, task: Task, columns: Columns) -> list[Any]:
+    if path.suffix == ".txt":
+        return [task.from_line(line) for line in read_texts(str(path))]
+    rows = Data(str(path)).whole("all")
+    first = column(rows, columns.text, COLUMNS, "text", "--text-column")
+    pair = columns.pair or task.pair_column(rows.column_names, first)
+    texts = [x for x in rows[first]]
+    if pair is not None:
+        return list(zip(texts, rows[column(rows, pair, (), "second text", "--pair-column")]))
+    return texts
+
+
+def _drawn(inputs: list[Any], limit: int | None) -> list[Any]:
+    if limit is None or limit >= len(inputs):
+        return inputs
+    return [inputs[i] for i in sorted(np.random.default_rng(0).permutation(len(inputs))[:limit])]
+
+
+def _even(inputs: Sequence[Any]) -> list[Any]:
+    """An even number of them, where there are two: a task may take two answers for one pair."""
+    return list(inputs[: len(inputs) // 2 * 2 or None])
+
+
+def _hashable(item: Any) -> Any:
+    return tuple(item) if isinstance(item, list) else item
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, np.ndarray):
+        return [list(item.shape), item.tobytes().hex()]
+    return item if isinstance(item, (str, int)) else repr(item)
+
+
+def _shown(item: Any, place: int) -> str:
+    if isinstance(item, str):
+        return item
+    if isinstance(item, (tuple, list)):
+        return BETWEEN.join(map(str, item)) if len(item) == 2 else " ".join(map(str, item))
+    return f"input {place}"
