@@ -45,8 +45,7 @@ class Unlabelled:
         """The part to compare on; no reference is known. Inputs in which there is nothing to answer go."""
         encoded = task.encode(self.measured)
         sources = [_shown(x, i) for i, x in enumerate(self.measured)]
-        plain = self.measured if all(isinstance(x, (str, tuple, list)) for x in self.measured) else []
-        return Labelled(encoded, [None] * len(self.measured), sources, plain)
+        return Labelled(encoded, [None] * len(self.measured), sources, self.measured)
 
     def ranges(self, task: Task) -> EncodedSet:
         """The part to calibrate on, encoded."""
