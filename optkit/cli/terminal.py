@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +21,31 @@ if TYPE_CHECKING:
     from optkit.report.model import Report, Row
 
 
+#: The longest silence without a terminal, in seconds.
+SILENCE_S = 30.0
+
+
 class Terminal:
     """A listener for `compress`: draws its events. A context manager around the work.
 
-    On a terminal one live line; elsewhere plain lines, without colour; nothing when `quiet`.
+    On a terminal one live line; elsewhere plain lines, without colour; nothing when `quiet`. Where nothing was
+    printed for `SILENCE_S`, a line says what is done, for how long, and how far it is: a CI log stays alive,
+    whatever the work is and in whatever process.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._quiet = quiet
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._printed = self._step_begun = clock()
+        self._seen: tuple[str, float | None] = ("", None)
+        self._share_begun: tuple[float, float] | None = None
         self._console = Console(stderr=True, highlight=False)
         self._progress: Progress | None = None
         self._task: Any = None
         self._step = ""
-        self._begun = time.monotonic()
+        self._begun = clock()
 
     def __enter__(self) -> Terminal:
         if self._console.is_terminal and not self._quiet:
@@ -45,9 +59,12 @@ class Terminal:
             )
             self._progress.start()
             self._task = self._progress.add_task("starting", total=None)
+        elif not self._quiet:
+            threading.Thread(target=self._watch, name="heartbeat", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
         if self._progress:
             self._progress.stop()
 
@@ -57,11 +74,13 @@ class Terminal:
         kind = event["event"]
         if kind == "step":
             count = f" [{event['index']}/{event['total']}]" if event.get("total") else ""
-            self._step = f"{event['name']}{count}"
+            self._step, self._step_begun = f"{event['name']}{count}", self._clock()
+            self._seen, self._share_begun = ("", None), None
             self._show("", None)
             if not self._progress:
                 self._line(self._step)
         elif kind == "progress":
+            self._note(event.get("text") or "", event.get("fraction"))
             self._show(event.get("text") or "", event.get("fraction"))
         elif kind == "row":
             self._line(row_line(event["row"]))
@@ -101,8 +120,41 @@ class Terminal:
                 completed=fraction or 0.0,
             )
 
+    def tick(self) -> None:
+        """Print a line of progress where none was printed for `SILENCE_S`."""
+        if self._clock() - self._printed >= SILENCE_S:
+            self._line(self._where())
+
+    def _watch(self) -> None:
+        while not self._ended.wait(1.0):
+            self.tick()
+
+    def _note(self, text: str, fraction: float | None) -> None:
+        """What was last heard, and since when shares grow, for the rate."""
+        if fraction is not None and (self._share_begun is None or fraction < self._share_begun[1]):
+            self._share_begun = (self._clock(), fraction)
+        self._seen = (text, fraction)
+        if not self._progress:
+            self.tick()
+
+    def _where(self) -> str:
+        """What is done, how far it is, for how long, at what rate, and the time left at that rate."""
+        (text, fraction), now = self._seen, self._clock()
+        parts = [f"{self._step or 'working'}: {text or 'busy'}"]
+        if fraction is not None:
+            parts.append(f"{fraction:.0%}")
+        parts.append(f"{now - self._step_begun:.0f} s so far")
+        if fraction is not None and self._share_begun:
+            since, share = self._share_begun
+            if (done := fraction - share) > 0 and now > since:
+                rate = done / (now - since)
+                parts += [f"{60 * rate:.1%} a minute", f"about {(1 - fraction) / rate:.0f} s left"]
+        return ", ".join(parts)
+
     def _line(self, text: str) -> None:
-        self._console.print(f"{time.monotonic() - self._begun:6.1f} s  {text}", soft_wrap=True, markup=False)
+        with self._lock:
+            self._printed = now = self._clock()
+            self._console.print(f"{now - self._begun:6.1f} s  {text}", soft_wrap=True, markup=False)
 
 
 def require_passed(report: Report, out: Path) -> None:

@@ -133,3 +133,42 @@ def test_a_best_candidate_is_promised_only_where_there_is_one(chosen):
     with pytest.raises(GateFailed) as raised:
         require_passed(report, Path("out"))
     assert ("the best candidate is there too" in raised.value.hint) is (chosen is not None)
+
+
+def test_silence_is_broken_every_thirty_seconds(capsys):
+    """A fake clock; the heartbeat's thread is not needed for it."""
+    now = [0.0]
+    terminal = Terminal(clock=lambda: now[0])
+    terminal({"event": "step", "name": "fine-tuning x"})
+    for second in range(1, 95):
+        now[0] = float(second)
+        terminal.tick()
+    lines = [line.split(" s  ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["fine-tuning x", *(f"fine-tuning x: busy, {s} s so far" for s in (30, 60, 90))]
+
+
+def test_a_line_of_progress_says_how_far_the_rate_and_the_time_left(capsys):
+    now = [0.0]
+    terminal = Terminal(clock=lambda: now[0])
+    terminal({"event": "step", "name": "fine-tuning x"})
+    for second in range(0, 61, 5):
+        now[0] = float(second)
+        text = f"step {second}, loss 0.5"
+        terminal({"event": "progress", "text": text, "fraction": second / 600})
+    lines = [line.split(" s  ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert lines == [
+        "fine-tuning x",
+        "fine-tuning x: step 30, loss 0.5, 5%, 30 s so far, 10.0% a minute, about 570 s left",
+        "fine-tuning x: step 60, loss 0.5, 10%, 60 s so far, 10.0% a minute, about 540 s left",
+    ]
+
+
+def test_the_heartbeat_ends_with_the_work_and_is_silent_when_quiet(capsys):
+    now = [0.0]
+    with Terminal(quiet=True, clock=lambda: now[0]) as quiet:
+        now[0] = 100.0
+        quiet({"event": "progress", "text": "x", "fraction": 0.5})
+    with Terminal() as terminal:
+        pass
+    assert terminal._ended.is_set()
+    assert capsys.readouterr() == ("", "")
