@@ -14,6 +14,7 @@ BY_ENDING = {
     "ForImageClassification": "image-classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
+    "ForQuestionAnsweringSimple": "question-answering",
     "EncoderModel": "embeddings",
     "Model": "embeddings",
 }
@@ -21,6 +22,11 @@ BY_ENDING = {
 _HEADS = ("HeadModel", "HeadsModel", "DecoderModel")
 #: Families whose encoder is a model of its own (`AutoModelForTextEncoding`, as sentence-transformers has it).
 TEXT_ENCODERS = ("mt5", "t5", "umt5")
+#: Families without positions for each patch: images are of the size that the processor gives them.
+ANY_SIZE = (
+    *("bit", "convnext", "convnextv2", "cvt", "efficientnet", "focalnet", "mobilenet_v1", "mobilenet_v2"),
+    *("mobilevit", "poolformer", "regnet", "resnet", "segformer", "dinov2", "dinov2_with_registers"),
+)
 #: Keys of config.json that say that a model reads something else than text.
 _OTHER_INPUTS = {
     "images": ("image_size", "num_channels", "patch_size"),
@@ -43,6 +49,36 @@ _PARTS = tuple(
         "llm",
     )
 )
+_BLOCKS = "its attention is cut into blocks by the length of the text"
+_STATE = "it reads a text step by step (a state-space model)"
+#: model_type → why no graph of it takes texts of any length.
+NOT_A_GRAPH = {
+    **dict.fromkeys(("longformer", "led", "longt5", "big_bird", "bigbird_pegasus"), _BLOCKS),
+    "reformer": "it sorts tokens into buckets by random hashes",
+    "yoso": "it compares tokens by random hashes",
+    "funnel": "it pools a text to lengths that its own length decides",
+    "nystromformer": "it reads texts of one length only",
+    "xlnet": "it reads the last place of a text padded on the left",
+    **dict.fromkeys(
+        (
+            "mamba",
+            "mamba2",
+            "falcon_mamba",
+            "jamba",
+            "zamba",
+            "zamba2",
+            "bamba",
+            "falcon_h1",
+            "rwkv",
+            "xlstm",
+        ),
+        _STATE,
+    ),
+    **dict.fromkeys(
+        ("recurrent_gemma", "nemotron_h", "lfm2", "lfm2_moe", "granitemoehybrid", "qwen3_next", "minimax"),
+        _STATE,
+    ),
+}
 _EXPORT = "Save the part that reads text as a folder of its own"
 
 
@@ -63,6 +99,23 @@ def task_of(config: dict[str, Any], names_a_pooling: bool = False) -> str | None
         refuse_no_encoder(config, architectures[0] if architectures else str(config.get("model_type")))
         return "embeddings"
     return None
+
+
+def refuse_no_graph(config: dict[str, Any]) -> None:
+    """Raise CheckpointError where no graph of the model answers as it does at every length."""
+    kind = str(config.get("model_type"))
+    whole = kind == "big_bird" and config.get("attention_type") == "original_full"
+    if kind in NOT_A_GRAPH and not whole:
+        raise CheckpointError(
+            f"A model of the kind {kind!r} cannot become an ONNX graph: {NOT_A_GRAPH[kind]}.",
+            hint="Serve it in torch (serve-torch), or take another architecture.",
+        )
+
+
+def vision_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of config.json that describes what reads images: of SigLIP and CLIP one of two towers."""
+    tower = config.get("vision_config")
+    return tower if isinstance(tower, dict) else config
 
 
 def refuse_other_library(config: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from optkit.pooling import OUTPUT, pooled, read_pooling
 from optkit.reading import read_json
 from optkit.schema.graph_files import check_graphs
 from optkit.schema.model_files import needs_code
+from optkit.soundness import check_model
 
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -106,8 +107,7 @@ def load_model(path: str | Path | Artifact, task: str | None = None, trust_remot
             f"for example {missing[0]!r}; they would be random.",
             hint="Fine-tune the model for this task first, or name the right --task.",
         )
-    _refuse_other_inputs(model, task)
-    _refuse_nan(model)
+    check_model(model, artifact, task, model_inputs(model))
     if task == "embeddings":
         model = pooled(model, read_pooling(artifact.path))
     return model.eval()
@@ -200,34 +200,6 @@ def _refuse_code(artifact: Artifact, trust_remote_code: bool) -> None:
             f"Expected a whole checkpoint, received a LoRA adapter in {path!r} (adapter_config.json).",
             hint="Merge it first: PeftModel.from_pretrained(base, adapter).merge_and_unload().",
         )
-
-
-def _refuse_other_inputs(model: Any, task: str) -> None:
-    """Raise CheckpointError where the model does not read what this task gives it, or needs more."""
-    import inspect
-
-    parameters = inspect.signature(model.forward).parameters
-    wanted = "pixel_values" if task == "image-classification" else "input_ids"
-    needed = [
-        n for n, p in parameters.items() if p.default is p.empty and p.kind not in (2, 4) and n != wanted
-    ]
-    if wanted not in parameters or needed:
-        raise CheckpointError(
-            f"{type(model).__name__} does not fit {task}: it "
-            + (f"needs {', '.join(needed)} too." if wanted in parameters else f"does not read {wanted}."),
-            hint="Name the right --task, or take a checkpoint of another architecture.",
-        )
-
-
-def _refuse_nan(model: Any) -> None:
-    import torch
-
-    for name, tensor in model.named_parameters():
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(
-                f"The weight {name!r} has NaN or infinite values.",
-                hint="The checkpoint is damaged or its training diverged; take an earlier one.",
-            )
 
 
 def _check_weights(path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from optkit import tokenization
+from optkit.architectures import vision_of
 from optkit.artifact import (
     MANIFEST,
     SCHEMA,
@@ -175,10 +176,11 @@ def _graph(model: Contestant) -> Any:
 def _pixels(model: Contestant) -> tuple[int, ...] | None:
     """Channels × height × width of a model of images; None for a model of text."""
     config, graph = Artifact.open(model.artifact).config, _graph(model)
-    if "image_size" in config:
-        side = config["image_size"]
+    vision = vision_of(config)
+    if "image_size" in vision:
+        side = vision["image_size"]
         height, width = side if isinstance(side, list) else (side, side)
-        return (int(config.get("num_channels", 3)), height, width)
+        return (int(vision.get("num_channels", 3)), height, width)
     for value in graph.input if graph is not None else ():
         if value.name == "pixel_values":
             sizes = [d.dim_value for d in value.type.tensor_type.shape.dim][1:]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from optkit.architectures import ANY_SIZE, vision_of
 from optkit.errors import CheckpointError, DataError, MissingDependency, OptkitError
 from optkit.examples import EncodedSet
 from optkit.files import read_json
@@ -79,8 +80,8 @@ class PixelEncoder:
             )
         self._settings = _settings(file)
         config = read_json(folder / "config.json", CheckpointError)
-        self.channels = int(config.get("num_channels", 3))
-        self.size = _pair(config.get("image_size", 224))
+        self.channels = int(vision_of(config).get("num_channels", 3))
+        self.size = _size_of(config, self._settings)
         if self.channels not in (1, 3):
             raise CheckpointError(f"Expected a model of 1 or 3 channels, received {self.channels}.")
 
@@ -158,6 +159,16 @@ def _settings(file: Path) -> dict[str, Any]:
     if isinstance(settings["size"], int) and not settings.get("default_to_square", True):
         settings["size"] = {"shortest_edge": settings["size"]}  # older files hold a number
     return settings
+
+
+def _size_of(config: dict[str, Any], settings: dict[str, Any]) -> tuple[int, int]:
+    """What the model takes, by its image_size; where it states none, or takes any, what these steps give."""
+    stated = vision_of(config).get("image_size")
+    given = settings["crop_size"] if settings["do_center_crop"] else settings["size"]
+    fixed = settings["do_center_crop"] or not (isinstance(given, dict) and "shortest_edge" in given)
+    if fixed and (stated is None or config.get("model_type") in ANY_SIZE):
+        return _pair(given)
+    return _pair(224 if stated is None else stated)
 
 
 def reading(folder: Path) -> dict[str, Any] | None:

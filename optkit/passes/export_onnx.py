@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit import kv_cache
+from optkit.architectures import refuse_no_graph
 from optkit.artifact import Artifact, copy_side_files
 from optkit.errors import PassError
 from optkit.examples import EncodedSet
@@ -17,6 +18,7 @@ from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.one_token import keep_first_token
 from optkit.passes.packed_projections import bypass_reshapes, pack
 from optkit.session import open_session
+from optkit.task import Task
 
 #: Examples on which the graph is compared with torch.
 CHECKED = 16
@@ -47,6 +49,9 @@ class ExportOnnx(Pass):
     one_token: bool = param(True, "no work in the last layer on tokens that the head does not read")
     opset: int = param(20, "ONNX operator set", minimum=18, maximum=23)
     tolerance: float = param(1e-3, "largest allowed difference to torch, absolute plus relative", minimum=0.0)
+
+    def check(self, checkpoint: Artifact, task: Task) -> None:
+        refuse_no_graph(checkpoint.config)
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         from optkit.checkpoint import load_model, model_inputs, model_outputs

@@ -45,6 +45,11 @@ class PruneVocabulary(Pass):
                 "another vocabulary its perplexity per token cannot be compared any more.",
                 hint="Leave prune-vocabulary out.",
             )
+        if not (checkpoint.path / "tokenizer.json").exists():
+            raise RecipeError(
+                "Expected a model that reads texts; this one has no vocabulary.",
+                hint="Leave prune-vocabulary out.",
+            )
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         import numpy as np

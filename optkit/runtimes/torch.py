@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from optkit.artifact import Artifact
 from optkit.cuda.buckets import cut, fill, rounded
 from optkit.errors import MissingDependency, OptkitError, did_you_mean
 from optkit.kv_cache import positions
+from optkit.pixels import PixelEncoder
 from optkit.session import COUNTS, Decoder, Feeds, Session, TensorSpec
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -84,7 +86,7 @@ class TorchSession(Session):
         reserved = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
         positions = getattr(model.config, "max_position_embeddings", None)
         self._longest = positions - reserved if isinstance(positions, int) else None
-        self.inputs = tuple(_input(name, model.config) for name in model_inputs(model))
+        self.inputs = tuple(_input(name, artifact.path) for name in model_inputs(model))
         outputs = model_outputs(model)
         self.outputs = tuple(TensorSpec(name, "float32", shape) for name, shape in outputs.items())
         if quantize is not None:
@@ -168,12 +170,11 @@ def open_session(artifact: Artifact, **options: Any) -> TorchSession:
     return TorchSession(artifact, **options)
 
 
-def _input(name: str, config: Any) -> TensorSpec:
+def _input(name: str, folder: Path) -> TensorSpec:
     if name != "pixel_values":
         return TensorSpec(name, "int64", ("batch", "sequence"))
-    size = config.image_size
-    height, width = size if isinstance(size, (list, tuple)) else (size, size)
-    return TensorSpec(name, "float32", ("batch", config.num_channels, height, width))
+    images = PixelEncoder(folder)
+    return TensorSpec(name, "float32", ("batch", images.channels, *images.size))
 
 
 def _quantize(model: Any, kind: str) -> None:

@@ -40,7 +40,15 @@ def build(family: Family, task: str, folder: Path, **changes: Any) -> Path:
         config.label2id = {label: i for i, label in config.id2label.items()}
     if task == IMAGE:
         size = _image_size(config)
-        transformers.ViTImageProcessor(size={"height": size, "width": size}).save_pretrained(str(folder))
+        edges = {"height": size, "width": size}
+        if family.kind == "imagegpt":  # its model reads clusters of colours, not pixels
+            colours = torch.rand(config.vocab_size - 1, 3) * 2 - 1
+            processor = transformers.ImageGPTImageProcessor(
+                clusters=colours.tolist(), size={"height": 8, "width": 8}
+            )
+        else:
+            processor = transformers.ViTImageProcessor(size=edges)
+        processor.save_pretrained(str(folder))
     else:
         types = (getattr(config, "type_vocab_size", None) or 0) > 1
         write_tokenizer(folder, family, _ROBERTA if config.pad_token_id == 1 else _BERT, types)

@@ -67,6 +67,7 @@ _T5 = {
     "num_heads": 2,
     "relative_attention_num_buckets": 8,
     "relative_attention_max_distance": 16,
+    "decoder_start_token_id": 0,
 }
 _BART = {
     "vocab_size": VOCABULARY,
@@ -537,8 +538,7 @@ FAMILIES = (
             "num_channels": 3,
             "embed_dim": [8, 16, 32],
             "num_heads": [1, 2, 4],
-            "depth": [1, 1, 1],
-            "drop_path_rate": [0.0, 0.0, 0.0],
+            "depth": [1, 2, 3],
         },
     ),
     Family("Data2Vec vision", "data2vec-vision", (IMAGE,), {**_IMAGE, "use_relative_position_bias": True}),

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from optkit.errors import OptkitError
 from optkit.passes.base import Pass, PassContext, apply, known_passes
 from optkit.passes.context import make_context
 from optkit.session import Session, infer_all, open_session
-from optkit.task import Task, infer_task, open_task
+from optkit.task import Labelled, Task, infer_task, open_task
 from tests.models.build import build
 from tests.models.families import IMAGE, LM, QA, VECTOR, Family
 from tests.models.reference import NEW_TOKENS, Reference, inputs_for
@@ -32,33 +33,58 @@ TOLERANCE = 1e-4
 CORRELATION = 0.9
 
 
+#: Settings with which the passes that change a checkpoint are quick.
+_SMALL: dict[str, dict[str, Any]] = {
+    "prune": {"share": 0.3, "ffn_multiple": 1, "samples": 32, "max_length": 32},
+    "prune-width": {"multiple": 4, "samples": 32, "max_length": 32},
+    "distill": {"epochs": 0.5, "batch": 16},
+}
+
+
 class Wrong(AssertionError):
     """An answer differs from transformers' own, or an error is none of optkit's."""
 
 
-def sweep(family: Family, task: str, folder: Path, int8: bool = True) -> dict[str, Any]:
-    """Build, load, compare, export, compare, quantize. Returns what the table says of it; raises Wrong."""
+def sweep(
+    family: Family, task: str, folder: Path, int8: bool = True, passes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Build, load, compare, export, compare, quantize, and try `passes`, which change the checkpoint.
+
+    Returns what the table says of it; "wrong" is among it where an answer or an error is not as it should be.
+    """
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     noise = io.StringIO()
     try:
         with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise):
-            return _sweep(family, task, folder, int8)
+            row: dict[str, Any] = {"family": family.name, "model_type": family.kind, "task": task}
+            with _wrong(row):
+                _sweep(row, family, task, folder, int8, passes)
+            return row
     finally:
         logging.disable(logging.NOTSET)
         warnings.resetwarnings()
 
 
-def _sweep(family: Family, task: str, folder: Path, int8: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {"family": family.name, "model_type": family.kind, "task": task}
+@contextlib.contextmanager
+def _wrong(row: dict[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except Wrong as reason:
+        row["wrong"] = "; ".join(filter(None, (row.get("wrong"), str(reason))))
+
+
+def _sweep(
+    row: dict[str, Any], family: Family, task: str, folder: Path, int8: bool, passes: Sequence[str]
+) -> None:
     source = build(family, task, folder / "checkpoint")
     opened = _refusal(row, "torch", lambda: _open(source, task))
     if opened is None:
-        return row
+        return
     artifact, kind = opened
     session = _refusal(row, "torch", lambda: open_session(artifact, "torch", task))
     if session is None:
-        return row
+        return
     with session:
         reference = Reference(source, task)
         inputs = inputs_for(family, task, 0 if task == IMAGE else reference.special_tokens())
@@ -68,9 +94,12 @@ def _sweep(family: Family, task: str, folder: Path, int8: bool) -> dict[str, Any
     row["torch"] = "right"
 
     context = _context(kind, inputs, source)
+    for name in passes:
+        with _wrong(row):
+            _change(row, name, artifact, folder / name, context, compare)
     exported = _pass(row, "export-onnx", artifact, folder / "onnx", context)
     if exported is None:
-        return row
+        return
     session = _refusal(row, "export-onnx", lambda: open_session(exported, task=task))
     if session is None:
         raise Wrong(f"the graph was exported, and is not opened: {row['export-onnx']}")
@@ -80,18 +109,32 @@ def _sweep(family: Family, task: str, folder: Path, int8: bool) -> dict[str, Any
     row["export-onnx"] = f"right, {'fused' if 'MultiHeadAttention' in notes['operators'] else 'plain'}"
     if int8:
         _int8(row, exported, folder, context, compare, kind, task)
-    return row
+
+
+def _change(
+    row: dict[str, Any], name: str, source: Artifact, out: Path, context: PassContext, compare: Comparison
+) -> None:
+    """A pass that changes the checkpoint: what it makes loads, and answers in finite numbers."""
+    made = _pass(row, name, source, out, context, _SMALL.get(name, {}))
+    if made is None:
+        return
+    kind = open_task(made)
+    with open_session(made, task=kind.name) as session:
+        if name == "prune-vocabulary":  # all tokens of these inputs are still there
+            compare.check(name, kind, session)
+        compare.finite(name, kind, session)
+    row[name] = "works"
 
 
 def _context(kind: Task, inputs: list[Any], source: Path) -> PassContext:
     """Data of short inputs alone to validate on, as a user's may be, and all to calibrate on; no labels."""
-    splits = {"validation": inputs[:1] * 2, "train": inputs * 8}
+    splits = {"validation": inputs[:1] * 2, "train": inputs * 16}
     none = make_context(kind)
     return PassContext(
         kind,
         lambda split, limit: kind.encode(splits[split][:limit]),
         none.rows,
-        none.labelled,
+        lambda split: Labelled(kind.encode(splits[split]), [i % 3 for i in range(len(splits[split]))]),
         origin=str(source),
     )
 
@@ -110,10 +153,11 @@ def _int8(
         IMAGE: ("quantize-static", "open-vino-int8"),
     }.get(task, ("quantize-dynamic", "open-vino-int8"))
     for name in chosen:
-        made = _pass(row, name, exported, folder / name, context)
-        if made is not None:
-            with open_session(made, task=task) as session:
-                row[name] = f"correlation {compare.correlation(name, kind, session):.3f}"
+        with _wrong(row):
+            made = _pass(row, name, exported, folder / name, context)
+            if made is not None:
+                with open_session(made, task=task) as session:
+                    row[name] = f"correlation {compare.correlation(name, kind, session):.3f}"
 
 
 def _open(source: Path, task: str) -> tuple[Artifact, Task]:
@@ -123,8 +167,10 @@ def _open(source: Path, task: str) -> tuple[Artifact, Task]:
     return artifact, open_task(artifact)
 
 
-def _pass(row: dict[str, Any], name: str, source: Artifact, out: Path, context: Any) -> Artifact | None:
-    step: Pass = known_passes()[name]()
+def _pass(
+    row: dict[str, Any], name: str, source: Artifact, out: Path, context: Any, settings: Any = None
+) -> Artifact | None:
+    step: Pass = known_passes()[name](**(settings or {}))
     if _refusal(row, name, lambda: step.check(source, context.task) or True) is None:
         return None
     try:
@@ -153,7 +199,7 @@ def _words(reason: OptkitError) -> str:
     message = str(reason)
     if not reason.hint or "\n" in message.split(reason.hint)[0].strip():
         raise Wrong(f"a refusal of several lines, or without a hint: {message!r}")
-    return message.replace(reason.hint, "").strip()
+    return re.sub(r"'/[^']*/([^'/]*)'", r"'\1'", message.replace(reason.hint, "").strip())
 
 
 class Comparison:
@@ -176,10 +222,15 @@ class Comparison:
             if not self._same(ours, single):  # where padding changes transformers' own answers
                 self._equal(f"{name}, input {i} in a batch", ours, batched)
         if self.task == LM:
-            given = task.complete(session, self.inputs[:4], 2, max_tokens=NEW_TOKENS, temperature=0.0)
+            given = task.complete(session, self.inputs[:4], 2, max_new_tokens=NEW_TOKENS)
             for i, (ours, right) in enumerate(zip(given, self.written)):
                 if ours.text != right:
                     raise Wrong(f"{name}, prompt {i}: transformers writes {right!r}, optkit {ours.text!r}")
+
+    def finite(self, name: str, task: Task, session: Session) -> None:
+        alone, together = self._answers(task, session)
+        if not all(np.isfinite(row).all() for row in (*alone, *together)):
+            raise Wrong(f"{name} leaves a model that does not answer in finite numbers")
 
     def correlation(self, name: str, task: Task, session: Session) -> float:
         """Between the answers of `session`, alone and together, and transformers'; Wrong where it is low."""

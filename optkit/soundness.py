@@ -1,0 +1,106 @@
+"""A torch model that was just loaded: does it read what its task gives it, and answer as it should?"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from optkit.artifact import Artifact
+from optkit.errors import CheckpointError
+from optkit.reading import read_json
+
+#: Tokens of the text that is tried.
+_TOKENS = 5
+#: The largest difference that padding may make, as a share of the answer's size.
+_TOLERANCE = 1e-3
+
+
+def check_model(model: Any, artifact: Artifact, task: str, inputs: Sequence[str]) -> None:
+    """Raise CheckpointError where `model` needs other inputs, has NaN, or fails on a short text.
+
+    `inputs` are those that it is given. Where the tokenizer pads on the left, padding on the right, as
+    optkit does it, has to make no difference.
+    """
+    _refuse_other_inputs(model, task)
+    _refuse_nan(model)
+    # A model of texts answers a short one; BigBird, asked so, would never look at blocks again.
+    if "input_ids" in inputs and task != "causal-lm" and artifact.config.get("model_type") != "big_bird":
+        _check_short_text(model, artifact, inputs)
+
+
+def _check_short_text(model: Any, artifact: Artifact, inputs: Sequence[str]) -> None:
+    import torch
+
+    pad = model.config.pad_token_id
+    pad = pad if isinstance(pad, int) and pad >= 0 else 0
+    most = getattr(model.config, "vocab_size", None) or 256
+    ids = [i for i in range(most // 2, most) if i != pad][:_TOKENS] or [0]
+    ends = (getattr(model.config, name, None) for name in ("sep_token_id", "eos_token_id"))
+    if isinstance(end := next((e for e in ends if e is not None), None), int) and len(ids) == _TOKENS:
+        ids[1:3] = ids[4:] = [end]  # BART looks for the end of the text, Longformer for that of the question
+        ids.insert(1, end)
+
+    def answer(padding: int) -> Any:
+        row = torch.tensor([ids + [pad] * padding])
+        feeds = {
+            "input_ids": row,
+            "attention_mask": torch.tensor([[1] * len(ids) + [0] * padding]),
+            "token_type_ids": torch.zeros_like(row),
+        }
+        with torch.inference_mode():
+            return model(**{name: feeds[name] for name in inputs}, return_dict=True)[0]
+
+    try:
+        alone = answer(0)
+    except Exception as reason:
+        line = (str(reason).strip() or type(reason).__name__).splitlines()[0][:200]
+        raise CheckpointError(
+            f"{type(model).__name__} does not answer a text of {len(ids)} tokens: {line}",
+            hint="Take an architecture that reads texts of any length.",
+        ) from reason
+    if _pads_left(artifact):
+        padded = answer(3)
+        padded = padded[:, : len(ids)] if alone.shape[:2] == (1, len(ids)) else padded
+        if alone.shape != padded.shape or (alone - padded).abs().max() > _TOLERANCE * (1 + alone.abs().max()):
+            raise CheckpointError(
+                f"{type(model).__name__} answers otherwise where a text is padded on the right, and its "
+                "tokenizer pads on the left, which optkit does not do.",
+                hint="Take an architecture that leaves padding out of its answer, such as BERT or Llama.",
+            )
+
+
+def _pads_left(artifact: Artifact) -> bool:
+    file = artifact.path / "tokenizer_config.json"
+    return file.exists() and read_json(file, CheckpointError).get("padding_side") == "left"
+
+
+def _refuse_other_inputs(model: Any, task: str) -> None:
+    """Raise CheckpointError where the model does not read what this task gives it, or needs more."""
+    parameters = inspect.signature(model.forward).parameters
+    wanted = "pixel_values" if task == "image-classification" else "input_ids"
+    needed = [
+        n for n, p in parameters.items() if p.default is p.empty and p.kind not in (2, 4) and n != wanted
+    ]
+    if task == "causal-lm" and "past_key_values" not in parameters:
+        raise CheckpointError(
+            f"{type(model).__name__} keeps no keys and values of a text, which optkit generates with.",
+            hint="Take a decoder with attention, such as Llama or GPT-2.",
+        )
+    if wanted not in parameters or needed:
+        raise CheckpointError(
+            f"{type(model).__name__} does not fit {task}: it "
+            + (f"needs {', '.join(needed)} too." if wanted in parameters else f"does not read {wanted}."),
+            hint="Name the right --task, or take a checkpoint of another architecture.",
+        )
+
+
+def _refuse_nan(model: Any) -> None:
+    import torch
+
+    for name, tensor in model.named_parameters():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(
+                f"The weight {name!r} has NaN or infinite values.",
+                hint="The checkpoint is damaged or its training diverged; take an earlier one.",
+            )
