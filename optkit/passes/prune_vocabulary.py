@@ -45,6 +45,11 @@ class PruneVocabulary(Pass):
                 "another vocabulary its perplexity per token cannot be compared any more.",
                 hint="Leave prune-vocabulary out.",
             )
+        if checkpoint.config.get("model_type") == "ibert":
+            raise RecipeError(
+                "Expected plain embeddings; those of I-BERT hold integers beside them, which cannot be cut.",
+                hint="Leave prune-vocabulary out.",
+            )
         if not (checkpoint.path / "tokenizer.json").exists():
             raise RecipeError(
                 "Expected a model that reads texts; this one has no vocabulary.",

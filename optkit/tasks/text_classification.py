@@ -74,6 +74,13 @@ class TextClassification(Task):
             raise CheckpointError(
                 f"Expected problem_type to be one of {', '.join(_METRICS)}, received {problem!r}."
             )
+        if problem == REGRESSION and len(labels) > 1:
+            raise CheckpointError(
+                f"Expected one output for problem_type regression, received {len(labels)}: several numbers "
+                "per text are none of the tasks here.",
+                hint="Where the outputs are classes, write single_label_classification or "
+                "multi_label_classification as problem_type into config.json.",
+            )
         allowed = _METRICS[problem]
         if metric is not None and metric not in allowed:
             raise RecipeError(
@@ -146,6 +153,8 @@ class TextClassification(Task):
             return [Classification(None, float(row[0]), {self.labels[0]: float(row[0])}) for row in logits]
         if self.problem == MULTI:
             return [self._several(row) for row in 1.0 / (1.0 + np.exp(-logits))]
+        if logits.shape[1] == 1:  # as transformers' pipeline: a softmax over one would always be 1
+            return [self._single(row) for row in 1.0 / (1.0 + np.exp(-logits))]
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return [self._single(row) for row in shifted / shifted.sum(axis=1, keepdims=True)]
 

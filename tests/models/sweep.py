@@ -118,8 +118,12 @@ def _change(
     made = _pass(row, name, source, out, context, _SMALL.get(name, {}))
     if made is None:
         return
-    kind = open_task(made)
-    with open_session(made, task=kind.name) as session:
+    try:
+        kind = open_task(made)
+        opened = open_session(made, task=kind.name)
+    except Exception as reason:
+        raise Wrong(f"what {name} makes does not load: {_first_line(reason)}") from reason
+    with opened as session:
         if name == "prune-vocabulary":  # all tokens of these inputs are still there
             compare.check(name, kind, session)
         compare.finite(name, kind, session)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from optkit.artifact import Artifact
+from optkit.checkpoint import fetch
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.task import Columns, open_task
 from tests.conftest import write_tokenizer
@@ -228,3 +229,19 @@ def test_a_broken_tokenizer_is_a_checkpoint_error(make_task, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(CheckpointError, match="not a tokenizer"):
         open_task(Artifact.open(tmp_path))
+
+
+@pytest.mark.parametrize("labels", [("a", "b", "c"), ("a", "b")])
+def test_several_numbers_per_text_are_refused(make_checkpoint, labels):
+    folder = make_checkpoint("bert", labels, problem_type="regression")
+    with pytest.raises(
+        CheckpointError, match=f"one output for problem_type regression, received {len(labels)}"
+    ):
+        open_task(fetch(folder))
+
+
+def test_one_class_is_answered_by_its_probability_as_transformers_does(make_checkpoint):
+    task = open_task(fetch(make_checkpoint("bert", ("spam",), problem_type="single_label_classification")))
+    (answer,) = task.decode({"logits": [np.array([0.4])]})
+    assert answer.label == "spam"
+    assert answer.score == pytest.approx(1 / (1 + np.exp(-0.4)))
