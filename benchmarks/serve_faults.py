@@ -167,7 +167,7 @@ GOOD = b'{"instances": ["a fine film"]}'
 
 
 def post(body: bytes, length: int | None = None, kind: str = "application/json", path: str = PATH) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\nconnection: close\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {kind}\r\nconnection: close\r\n"
     return f"{head}content-length: {len(body) if length is None else length}\r\n\r\n".encode() + body
 
 
@@ -214,9 +214,8 @@ KINDS = {
     ),
     "bad chunks": lambda r: CHUNKED + noise(r, 40).replace(b"\n", b"") + b"\r\n{}",
 }
-PREFIX = (
-    b"POST /v1/models/m:predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: "
-)
+HEAD = b"POST /v1/models/m:predict HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+PREFIX = HEAD + b"content-type: application/json\r\ncontent-length: "
 CHUNKED = PREFIX.replace(b"content-length: ", b"transfer-encoding: chunked\r\n\r\nzz")
 
 

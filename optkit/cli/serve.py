@@ -34,6 +34,9 @@ def serve(
     watch: Annotated[float, typer.Option(help="Seconds between looks for a new version in the folders; 0: never.")] = 2.0,
     drain: Annotated[float, typer.Option(help="Seconds after SIGTERM in which connections still get their last answer.")] = 1.0,
     shadow: Annotated[str | None, typer.Option(help="Another artifact that answers too, in the background; agreement and time become metrics.")] = None,
+    allowed_host: Annotated[list[str] | None, typer.Option(metavar="HOST", help="A host to answer under: NAME, *.NAME, [IPV6] or *, with :PORT if only that. Default: loopback names on loopback, else any. May be given several times.")] = None,
+    max_connections: Annotated[int, typer.Option(help="Connections of a process; the longest idle one makes room for another.", min=1)] = 10_000,
+    connection_requests: Annotated[int | None, typer.Option(help="Requests until a connection ends; default: 10000, and 100 with several workers.", min=1)] = None,
     log_requests: Annotated[bool, typer.Option("--log-requests", help="Log every request (never its text).")] = False,
 ) -> None:  # fmt: skip
     """Answer over HTTP: KServe's protocols v1 and v2, and OpenAI's embeddings and completions."""
@@ -66,6 +69,9 @@ def serve(
             drain_s=drain,
             shadow=shadow,
             log_requests=log_requests,
+            allowed_hosts=allowed_host or [],
+            max_connections=max_connections,
+            connection_requests=connection_requests,
         )
     )
 

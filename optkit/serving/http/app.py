@@ -25,11 +25,14 @@ from optkit.serving.http.metrics import Metrics
 from optkit.serving.http.served import Served, check_options
 from optkit.serving.http.settings import SETTINGS, ServeSettings
 from optkit.serving.http.shadow import Shadow, open_shadow
+from optkit.serving.http.workers import end_with_parent, is_worker
 
 
 def from_environment() -> Gate:
     """The application of a worker process, whose settings lie in its environment."""
     set_up()
+    if is_worker():
+        end_with_parent()
     return make_app(ServeSettings.from_json(os.environ[SETTINGS]))
 
 
@@ -65,6 +68,7 @@ def make_app(settings: ServeSettings) -> Gate:
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,  # a redirection would repeat the path and the host that were asked for
     )
     app.include_router(page.routes(metrics))
     for kind in HANDLED:
@@ -114,25 +118,29 @@ def _on(loop: asyncio.AbstractEventLoop, call: Callable) -> Callable:
 
 
 class _draining:
-    """After SIGTERM the server says that it is not ready, and ends each connection with its next answer;
-    `seconds` later uvicorn's own handler closes what is left. A second SIGTERM is uvicorn's at once."""
+    """After SIGTERM, SIGINT or SIGHUP (`run` makes it a SIGTERM) the server says that it is not ready, and
+    ends each connection with its next answer; `seconds` later uvicorn closes what is left. A second
+    signal is uvicorn's at once."""
 
     def __init__(self, gate: Gate, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
         self._gate, self._seconds, self._loop = gate, seconds, loop
-        self._previous: Any = None
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGTERM, self._begin)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as in a worker
+                    self._previous[number] = signal.signal(number, self._begin)
 
     def __exit__(self, *_: object) -> None:
         self._gate.draining = True
 
     def _begin(self, number: int, frame: Any) -> None:
-        signal.signal(signal.SIGTERM, self._previous)
+        for each, previous in self._previous.items():
+            signal.signal(each, previous)
         self._gate.draining = True
         log("info", "draining", seconds=self._seconds)
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(
-                self._loop.call_later, self._seconds, self._previous, number, frame
+                self._loop.call_later, self._seconds, self._previous[number], signal.SIGTERM, frame
             )

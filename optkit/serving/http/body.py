@@ -81,9 +81,7 @@ class Body:
 
     async def read(self, request: Request) -> Any:
         """The body, checked. Raises HTTPException 415 or 422."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise HTTPException(415, "Expected a body of the type application/json.")
+        check_type(request, ("application/json",))
         return self.parse(await request.body())
 
     def parse(self, text: bytes) -> Any:
@@ -91,6 +89,18 @@ class Body:
             return self._adapter.validate_json(text)
         except ValidationError as error:
             raise HTTPException(422, first_complaint(error)) from None
+
+
+def check_type(request: Request, known: tuple[str, ...]) -> None:
+    """Raises HTTPException 415 where the body is said to be of none of these types, or not in UTF-8.
+
+    A page of a stranger may send text/plain and forms without asking; for other types a browser asks first.
+    """
+    given = request.headers.getlist("content-type") or [""]
+    kind, *settings = (part.strip().lower() for part in given[0].split(";"))
+    charset = [part.partition("=")[2].strip('"') for part in settings if part.startswith("charset=")]
+    if len(given) > 1 or kind not in known or set(charset) - {"utf-8", "utf8", "us-ascii"}:
+        raise HTTPException(415, f"Expected a body of the type {known[0]}, in UTF-8.")
 
 
 def timeout_of(request: Request, most_s: float) -> float:
@@ -106,5 +116,8 @@ def timeout_of(request: Request, most_s: float) -> float:
 def first_complaint(error: ValidationError) -> str:
     """The first complaint and its place, without what was received: it is the user's."""
     found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(str(part) for part in found["loc"])
+    parts = (
+        found["loc"][:-1] if found["type"] == "extra_forbidden" else found["loc"]
+    )  # a name is the user's too
+    place = ".".join(str(part) for part in parts)
     return f"{place}: {found['msg']}" if place else found["msg"]

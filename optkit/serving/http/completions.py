@@ -150,7 +150,7 @@ async def _events(
                 yield _event({**head, "choices": [_choice(piece)]})
                 piece = await anext(pieces)
         except Exception as error:  # the status is sent already
-            yield f"data: {bytes(answer_to(error, PATH).body).decode()}\n\n"
+            yield f"data: {bytes(answer_to(error).body).decode()}\n\n"
             return
     yield _event({**head, "choices": [_choice("", end=ENDS[piece.finished])]})
     if with_usage:

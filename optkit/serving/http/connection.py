@@ -7,16 +7,20 @@ there is a task or a body of it: at three times the capacity that is two request
 A body that nobody waited for is read and dropped behind its answer, so that the next request is found where
 it begins. A connection that ends within a body is shut on this side first: closing it would reset it, and the
 answer could be lost on its way (RFC 9112, section 9.6).
+
+A client may shut its own sending side once its request is sent; it gets its answers, and then the end. When a
+connection is lost, what it waits for is given up. Whoever does not read its answers is cut off.
 """
 
 from __future__ import annotations
 
 import json
 from asyncio import Transport
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from optkit.serving.http.errors import BUSY
 
@@ -27,20 +31,28 @@ HEAD_S = 10.0
 LINGER_S = 5.0
 #: Longest body behind a 429 at the head; a request with a longer one goes the ordinary way.
 MAX_SKIPPED = 65_536
+#: How long a client may take to read no byte of what waits for it.
+UNREAD_S = 30.0
 _BUSY_HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nretry-after: " % len(BUSY)
 _REFUSED_HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
 
 
 class Connection(HttpToolsProtocol):
     app: Any
+    entered = False  # among the connections that are counted
+    _timer: Any
+    _reading_timer: Any
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._head = self._requests = 0
+        self._head = self._requests = self._unread = 0
+        self._owed: deque[RequestResponseCycle] = deque()
         self._skipping = self._lingering = False
         self._seen_by_cycles = _Seen(transport, self._end)
-        self._timer: Any = None
+        self._timer = self._reading_timer = None
         self._expect_head()
+        if not self.app.crowd.enter(self):
+            self._refuse(503, "The server has as many connections as it may have.")
 
     def data_received(self, data: bytes) -> None:
         if self._lingering:
@@ -56,13 +68,18 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._requests += 1
         path = self.url.partition(b"?")[0].decode("latin-1")
-        seconds = self.app.turn_away(path) if self._is_plain() else None
+        refusal = self.app.hosts.refusal(self.url, self.headers, self.parser.get_http_version())
+        if refusal is not None:
+            self.scope["optkit.refusal"] = refusal  # type: ignore[typeddict-unknown-key]
+        seconds = self.app.turn_away(path) if refusal is None and self._is_plain() else None
         self._skipping = seconds is not None
         if seconds is not None:
             self._answer_busy(path, seconds)
         else:
             self._head_is_there()
+            self.app.crowd.busy(self)
             super().on_headers_complete()
+            self._owed.append(self.cycle)
             self.cycle.transport = self._seen_by_cycles  # type: ignore[assignment]
             if self._is_last():
                 self.cycle.keep_alive = False  # uvicorn says so in the answer
@@ -88,6 +105,10 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self._owed:
+            self._owed.popleft()
+        if not self._owed:
+            self.app.crowd.idle(self)
         if self._owes_body() and not self._lingering and not self.transport.is_closing():
             self._skipping = True
             self._expect_head()  # for the body that is skipped
@@ -95,19 +116,65 @@ class Connection(HttpToolsProtocol):
                 self._linger()
 
     def send_400_response(self, msg: str) -> None:
-        """As every other error: JSON, and counted."""
+        """As every other error: JSON, and counted. uvicorn's own words may repeat what came."""
+        self._refuse(400, msg if msg.startswith("The request's head") else "The request is no valid HTTP.")
+
+    def _refuse(self, code: int, message: str) -> None:
         if self.transport.is_closing() or self._lingering:
             return
         if not self._skipping:  # a request that is answered gets no second answer
-            self.app.responded("", "", 400)
-            self.transport.write(_refused(self.server_state.default_headers, msg))
+            self.app.responded("", "", code)
+            self.transport.write(_refused(self.server_state.default_headers, code, message))
         if self.cycle is None or self.cycle.response_complete:
             self._linger()
         else:
             self.transport.close()
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """True keeps this side open, for answers that are owed. Not with TLS, where asyncio ends both."""
+        if not self._owed or self.cycle.more_body or self.scheme == "https":
+            return None
+        self.cycle.keep_alive = False  # the last one: with its answer the connection ends
+        return True
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._reading_timer is not None:
+            self._reading_timer.cancel()
+            self._reading_timer = None
+
+    def _watch_reading(self) -> None:
+        self._unread = self.transport.get_write_buffer_size()
+        self._reading_timer = self.loop.call_later(UNREAD_S, self._check_reading)
+
+    def _check_reading(self) -> None:
+        if self.transport.get_write_buffer_size() >= self._unread:
+            self.transport.abort()
+        else:
+            self._watch_reading()
+
+    def give_way(self) -> None:
+        """End, for a connection that has more to say than this idle one."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_there()
+        self.app.crowd.leave(self)
+        for cycle in self._owed:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            leave = cycle.scope.get("optkit.leave")
+            cycle.scope["optkit.left"] = True  # type: ignore[typeddict-unknown-key]
+            if leave is not None:
+                leave()
+        self._owed.clear()
         super().connection_lost(exc)
 
     def _is_plain(self) -> bool:
@@ -124,6 +191,7 @@ class Connection(HttpToolsProtocol):
     def _answer_busy(self, path: str, seconds: int) -> None:
         """429. The timer of the head goes on, for the body that is skipped."""
         self._head = 0
+        self.app.crowd.idle(self)
         self.app.responded("POST", path, 429)
         self.server_state.total_requests += 1
         general = [b"%s: %s\r\n" % header for header in self.server_state.default_headers]
@@ -172,7 +240,7 @@ class _Seen:
         self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
 
 
-def _refused(headers: list[tuple[bytes, bytes]], message: str) -> bytes:
+def _refused(headers: list[tuple[bytes, bytes]], code: int, message: str) -> bytes:
     body = json.dumps({"error": message}).encode()
     general = [b"%s: %s\r\n" % header for header in headers]
-    return b"".join([STATUS_LINE[400], *general, _REFUSED_HEAD % len(body), body])
+    return b"".join([STATUS_LINE[code], *general, _REFUSED_HEAD % len(body), body])

@@ -17,7 +17,7 @@ from optkit.serving.http.queue import Late, QueueFull
 BUSY = json.dumps({"error": "The server is busy.", "hint": "Try again later."}).encode()
 
 
-def answer_to(error: Exception, path: str) -> Response:
+def answer_to(error: Exception) -> Response:
     """The response for what a route raised. What nobody expected is logged by its place, and is 500."""
     if isinstance(error, HTTPException):
         return JSONResponse({"error": str(error.detail)}, error.status_code, headers=error.headers)
@@ -31,13 +31,13 @@ def answer_to(error: Exception, path: str) -> Response:
     while last and last.tb_next:
         last = last.tb_next
     place = f"{last.tb_frame.f_code.co_filename}:{last.tb_lineno}" if last else ""
-    log("error", "request failed", path=path, error=type(error).__name__, place=place)
+    log("error", "request failed", error=type(error).__name__, place=place)
     return JSONResponse({"error": "The server failed to answer."}, 500)
 
 
 async def handle(request: Request, error: Exception) -> Response:
     """For FastAPI, which keeps a table of handlers by class."""
-    return answer_to(error, request.url.path)
+    return answer_to(error)
 
 
 #: What `handle` is registered for; the last one stands for all the others.

@@ -14,7 +14,9 @@ from typing import Any
 
 from starlette.requests import Request
 
+from optkit.serving.http.crowd import Crowd, room
 from optkit.serving.http.errors import BUSY, answer_to
+from optkit.serving.http.hosts import Hosts
 from optkit.serving.http.logs import log
 from optkit.serving.http.metrics import Metrics
 from optkit.serving.http.queue import QueueFull
@@ -29,7 +31,7 @@ OPEN = ("/v2/health/live", "/v2/health/ready", "/", "/docs", "/page.js", "/page.
 class Gate:
     """ASGI. `draining` ends connections with their answer; `ways` are the paths that lead to models.
 
-    A connection ends after `requests_per_connection`, unless that is None. Each model says whether it has
+    A connection ends after `requests_per_connection`. Each model says whether it has
     room, by what waits for it. A request waits once its body is there: until then it takes no room but that
     of its bytes, which all unfinished bodies share.
     """
@@ -42,7 +44,11 @@ class Gate:
         self._most_unfinished = (settings.queue + settings.streams * settings.max_batch) * settings.max_body
         self._log = settings.log_requests
         # Clients that connect at once often meet the same worker; later the idle one is the first to accept.
-        self.requests_per_connection = 100 if settings.workers > 1 else None
+        self.requests_per_connection = settings.connection_requests or (
+            100 if settings.workers > 1 else 10_000
+        )
+        self.crowd = Crowd(room(settings.max_connections))
+        self.hosts = Hosts(settings.host, settings.allowed_hosts)
         self.draining = False
         self.ways: dict[str, Way] = {}
 
@@ -52,7 +58,9 @@ class Gate:
             return
         counted = self._counted(scope, send)
         headers = dict(scope["headers"])
-        if self._key and scope["path"] not in OPEN and not self._knows(headers):
+        if (refusal := scope.get("optkit.refusal")) is not None:
+            await refuse(counted, *refusal, [(b"connection", b"close")])
+        elif self._key and scope["path"] not in OPEN and not self._knows(headers):
             challenge = [(b"www-authenticate", b"Bearer")]
             await refuse(counted, 401, "An API key is needed: Authorization: Bearer KEY.", challenge)
         elif scope["method"] in ("GET", "HEAD", "OPTIONS"):
@@ -69,7 +77,7 @@ class Gate:
         """Count an answer, and log it where that was asked for."""
         self._metrics.responded(code)
         if self._log:
-            log("info", "request", method=method, path=path, code=code)
+            log("info", "request", method=method, path=path[:200], code=code)
 
     def _knows(self, headers: dict[bytes, bytes]) -> bool:
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
@@ -110,10 +118,17 @@ class Gate:
         if way is None:
             await self._app(scope, receive, send)
             return
+        task = asyncio.current_task()
+        scope["optkit.leave"] = task.cancel if task else None  # for a connection that is lost
         try:
             response = await way.endpoint(Request(scope, receive))
+        except asyncio.CancelledError:
+            if not scope.get("optkit.left"):
+                raise
+            return
         except Exception as error:
-            response = answer_to(error, scope["path"])
+            response = answer_to(error)
+        scope["optkit.leave"] = None
         await response(scope, receive, send)
 
     async def _body(self, receive: Callable) -> bytes | None:

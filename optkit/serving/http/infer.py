@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from optkit._version import __version__
 from optkit.errors import DataError
-from optkit.serving.http.body import Body, answers_of, record, timeout_of
+from optkit.serving.http.body import Body, answers_of, check_type, record, timeout_of
 from optkit.serving.http.generation import options_among, parameters
 from optkit.serving.http.routes import Routes
 from optkit.serving.http.served import Served
@@ -174,6 +174,7 @@ async def _read(request: Request, body: Body) -> tuple[Any, bytes]:
     given = request.headers.get(HEAD_LENGTH)
     if given is None:
         return await body.read(request), b""
+    check_type(request, ("application/octet-stream", "application/json", ""))
     everything = await request.body()
     if not given.isascii() or not given.isdigit() or len(given) > 9 or int(given) > len(everything):
         raise HTTPException(422, f"Expected in {HEAD_LENGTH} the length of the body's JSON part.")
@@ -195,7 +196,7 @@ def _columns(wanted: Any, raw: bytes, settings: ServeSettings) -> dict[str, list
         for side in tensor.shape:
             count *= side
         if count != len(values):
-            raise DataError(f"The shape {tensor.shape} does not fit the {len(values)} elements received.")
+            raise DataError(f"Expected a shape that fits the {len(values)} elements received.")
         if not 0 < count <= settings.max_inputs:
             raise DataError(f"Expected 1 to {settings.max_inputs} elements, received {count}.")
         if tensor.name in columns:

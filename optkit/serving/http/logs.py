@@ -19,7 +19,7 @@ def log(level: str, event: str, **fields: Any) -> None:
     now = time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
     line = {"time": stamp, "level": level, "event": event, "pid": os.getpid(), **fields}
-    print(json.dumps(line, ensure_ascii=False, default=str), file=sys.stderr, flush=True)
+    print(json.dumps(line, default=str), file=sys.stderr, flush=True)
 
 
 class Lines(logging.Handler):

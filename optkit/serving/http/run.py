@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, RecipeError
+from optkit.serving.http.hosts import is_loopback
 from optkit.serving.http.settings import SETTINGS, ServeSettings
 
 #: How long an idle connection is kept: longer than a load balancer does (60 s), so that it closes first.
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
+APPLICATION = "optkit.serving.http.app:from_environment"
 #: A worker that is silent for so long is killed and replaced. Loading a large model is silence.
 WORKER_S = 60
 
 
 def serve(settings: ServeSettings) -> None:
-    """Answer until SIGTERM or Ctrl-C; what was accepted is answered first.
+    """Answer until SIGTERM, SIGHUP or Ctrl-C; what was accepted is answered first.
 
     Raises MissingDependency without the extra `serve`, and what loading the models raises.
     """
@@ -41,24 +43,50 @@ def serve(settings: ServeSettings) -> None:
 
     set_up()
     os.environ[SETTINGS] = settings.to_json()
-    if not settings.api_key and settings.host not in ("127.0.0.1", "::1", "localhost"):
+    if not settings.api_key and not is_loopback(settings.host):
         log("warning", "no API key is set, and other machines can reach this server", host=settings.host)
     # Uvicorn raises a signal again once it has shut down in order; that one ends nothing.
     previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    hang_up = _end_on_hang_up()
     try:
         with ExitStack() as stack:
             if settings.workers > 1:  # one process writes nothing: its root may be read-only
                 folder = tempfile.TemporaryDirectory(prefix="optkit-metrics-")
                 os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(folder)
-            uvicorn.run("optkit.serving.http.app:from_environment", **_options(settings))
+            if settings.workers > 1:
+                _supervise(_options(settings))
+            else:
+                uvicorn.run(APPLICATION, **_options(settings))
     except SystemExit as end:
         if end.code:
             raise OptkitError(
-                "The server did not start; the lines above say why.",
+                "The server did not start, or its workers died; the lines above say why.",
                 hint="Is the port free? --port 0 takes any.",
             ) from None
     finally:
         signal.signal(signal.SIGTERM, previous)
+        if hang_up is not None:
+            signal.signal(signal.SIGHUP, hang_up)
+
+
+def _end_on_hang_up() -> Any:
+    """SIGHUP becomes SIGTERM, unless it is ignored (nohup); the handler there was, None where it stays."""
+    if not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return None
+    return signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
+
+
+def _supervise(options: dict[str, Any]) -> None:
+    """Several workers. Raises SystemExit where they do not start, or die again and again."""
+    from uvicorn import Config
+
+    from optkit.serving.http.workers import Supervisor
+
+    config = Config(APPLICATION, **options)
+    supervisor = Supervisor(config, [config.bind_socket()])
+    supervisor.run()
+    if supervisor.failed:
+        raise SystemExit(1)
 
 
 def _check(settings: ServeSettings) -> None:

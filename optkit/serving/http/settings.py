@@ -12,13 +12,14 @@ from typing import Any
 
 from optkit.bench.environment import usable, usable_cores
 from optkit.errors import RecipeError
+from optkit.serving.http.hosts import Hosts
 
 #: The environment variables that hold the settings of a worker process, and the API key.
 SETTINGS, API_KEY = "OPTKIT_SERVE", "OPTKIT_API_KEY"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _POSITIVE = (
     *("workers", "streams", "max_batch", "max_tokens", "queue", "timeout_s", "max_body", "max_text"),
-    "max_new_tokens",
+    *("max_new_tokens", "max_connections"),
 )
 
 
@@ -32,7 +33,8 @@ class ServeSettings:
     bounds a request. `max_body` is in bytes, `max_text` in characters, `max_inputs` counts a request's
     inputs, `max_new_tokens` what a language model may be asked to write behind each of them.
     `watch_s` is how often folders are looked at for a new version (0: never). On SIGTERM connections
-    are still answered for `drain_s`, each for the last time.
+    are still answered for `drain_s`, each for the last time. `allowed_hosts` as for `Hosts`. A process holds
+    `max_connections`, and each has `connection_requests` at most.
     """
 
     models: dict[str, str]
@@ -59,6 +61,9 @@ class ServeSettings:
     drain_s: float = 1.0
     shadow: str | None = None
     log_requests: bool = False
+    allowed_hosts: list[str] = field(default_factory=list)
+    max_connections: int = 10_000
+    connection_requests: int | None = None
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
@@ -70,6 +75,9 @@ class ServeSettings:
             raise RecipeError("Expected max_delay_ms, watch_s and drain_s of 0 or more.")
         if not 0 < self.max_inputs <= self.queue:
             raise RecipeError(f"Expected max_inputs from 1 to queue ({self.queue}), got {self.max_inputs}.")
+        if self.connection_requests is not None and self.connection_requests < 1:
+            raise RecipeError(f"Expected connection_requests from 1 on, received {self.connection_requests}.")
+        Hosts(self.host, self.allowed_hosts)
         if bool(self.tls_cert) != bool(self.tls_key):
             raise RecipeError("Expected both a TLS certificate and its key, received one of them.")
         if not self.models:

@@ -65,7 +65,7 @@ def examples(task: Task, columns: dict[str, list[Any]], max_text: int) -> list[A
     """
     needed = [field.name for field in task.takes if field.required]
     if set(needed) - set(columns) or set(columns) - {field.name for field in task.takes}:
-        raise DataError(f"Expected the inputs {needed}, received {sorted(columns)[:8]}.")
+        raise DataError(f"Expected the inputs {needed}, each once and no others.")
     if len({len(values) for values in columns.values()}) != 1:
         raise DataError("Expected inputs of one length.")
     given = [field for field in task.takes if field.name in columns]

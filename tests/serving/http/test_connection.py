@@ -11,6 +11,8 @@ from uvicorn.server import ServerState
 
 from optkit.serving.http import connection
 from optkit.serving.http.connection import MAX_SKIPPED, Connection
+from optkit.serving.http.crowd import Crowd
+from optkit.serving.http.hosts import Hosts
 
 BODY = b'{"instances": ["a fine film"]}'
 
@@ -20,9 +22,13 @@ class App:
 
     draining = False
     requests_per_connection: int | None = None
+    hosts = Hosts("0.0.0.0")
 
     def __init__(self) -> None:
         self.seconds: int | None = None
+        self.crowd = Crowd(100)
+        self.delay_s, self.size, self.given_up = 0.0, 0, 0
+        self.connect = None
         self.codes: list[int] = []
         #: What is answered without a look at the body, and the headers of that answer.
         self.refusal: int | None = None
@@ -36,6 +42,10 @@ class App:
         self.codes.append(code)
 
     async def __call__(self, scope, receive, send):
+        if "optkit.refusal" in scope:
+            await send({"type": "http.response.start", "status": 421, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
+            return
         if self.refusal is not None:
             headers = [(b"content-length", b"2"), *self.extra]
             await send({"type": "http.response.start", "status": self.refusal, "headers": headers})
@@ -45,7 +55,14 @@ class App:
         while more:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
-        said = b"%d" % len(body)
+        if self.delay_s:
+            scope["optkit.leave"] = asyncio.current_task().cancel
+            try:
+                await asyncio.sleep(self.delay_s)
+            except asyncio.CancelledError:
+                self.given_up += scope["optkit.left"]
+                return
+        said = b"x" * self.size or b"%d" % len(body)
         headers = [(b"content-length", b"%d" % len(said))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": said})
@@ -65,6 +82,16 @@ class Client:
         content = await self._reader.readexactly(int(headers["content-length"]))
         return int(head[0].split()[1]), headers, content
 
+    def shut(self) -> None:
+        """As a client does that sends no more, and reads on."""
+        self._writer.write_eof()
+
+    def pause(self) -> None:
+        self._writer.transport.pause_reading()
+
+    def vanish(self) -> None:
+        self._writer.transport.abort()
+
     async def ended(self) -> bool:
         return await asyncio.wait_for(self._reader.read(), 10) == b""
 
@@ -79,7 +106,13 @@ def converse(talk) -> App:
         loop, state = asyncio.get_running_loop(), ServerState()
         state.default_headers = [(b"date", b"today")]
         server = await loop.create_server(lambda: Connection(config, state, {}), "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        address = server.sockets[0].getsockname()
+
+        async def connect():
+            return Client(*await asyncio.open_connection(*address))
+
+        app.connect = connect
+        reader, writer = await asyncio.open_connection(*address)
         try:
             await talk(app, Client(reader, writer))
         finally:
@@ -275,5 +308,82 @@ def test_who_goes_on_sending_behind_an_end_is_closed(monkeypatch):
             for _ in range(200):
                 await client.send(b"x" * 1_000)
                 await asyncio.sleep(0.01)
+
+    converse(talk)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_client_that_shuts_its_sending_side_gets_its_answers(count):
+    async def talk(app, client):
+        app.delay_s = 0.05
+        await client.send(post() * count)
+        client.shut()
+        for _ in range(count):
+            assert (await client.answer())[::2] == (200, b"30")
+        assert await client.ended()
+
+    converse(talk)
+
+
+def test_a_request_that_ends_within_its_body_ends_the_connection():
+    async def talk(app, client):
+        await client.send(post()[:-5])
+        client.shut()
+        assert await client.ended()
+
+    converse(talk)
+
+
+def test_what_a_lost_connection_waits_for_is_given_up():
+    async def talk(app, client):
+        app.delay_s = 30
+        await client.send(post() + post())
+        await asyncio.sleep(0.05)
+        client.vanish()
+        await asyncio.sleep(0.05)
+        assert app.given_up == 1
+
+    converse(talk)
+
+
+def test_a_full_server_ends_an_idle_connection_and_refuses_where_all_are_busy():
+    async def talk(app, client):
+        app.crowd.most = 1
+        await client.send(post())
+        assert (await client.answer())[0] == 200
+        app.delay_s = 0.2
+        second = await app.connect()
+        assert await client.ended()  # it was idle
+        await second.send(post())
+        await asyncio.sleep(0.05)
+        third = await app.connect()
+        assert (await third.answer())[0] == 503
+        assert await third.ended()
+        assert (await second.answer())[0] == 200
+
+    converse(talk)
+
+
+def test_a_client_that_does_not_read_is_cut_off(monkeypatch):
+    monkeypatch.setattr(connection, "UNREAD_S", 0.1)
+
+    async def talk(app, client):
+        app.size = 50_000_000
+        client.pause()
+        await client.send(post())
+        deadline = asyncio.get_running_loop().time() + 10
+        while app.crowd._count and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+        assert app.crowd._count == 0
+
+    converse(talk)
+
+
+def test_a_foreign_host_is_refused_before_the_application_and_in_order():
+    async def talk(app, client):
+        app.hosts = Hosts("127.0.0.1")
+        await client.send(post().replace(b"host: x", b"host: localhost") + post())
+        assert (await client.answer())[0] == 200
+        assert (await client.answer())[0] == 421
 
     converse(talk)

@@ -116,3 +116,15 @@ def test_one_bad_input_fails_its_own_request_only(folders, serving):
         ask = lambda x: client.post("/v1/models/qa:predict", json={"instances": [x]}).status_code  # noqa: E731
         codes = list(threads.map(ask, [bad, good] * 8))
     assert codes == [422, 200] * 8
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "", "application/x-www-form-urlencoded", "application/json; charset=utf-16"]
+)
+def test_a_type_that_a_page_may_send_without_asking_runs_no_model(kind, client):
+    for path in ("/v1/models/text-classification:predict", "/v2/models/text-classification/infer"):
+        for extra in ({}, {"inference-header-content-length": "2"}):
+            if extra and not kind:
+                continue
+            headers = {"content-type": kind, **extra}
+            assert client.post(path, content=b"{}", headers=headers).status_code == 415

@@ -177,3 +177,22 @@ def test_one_process_needs_no_folder_to_write_to(model, monkeypatch):
     monkeypatch.setenv(SETTINGS, "")  # put back what serve writes there
     serve(ServeSettings({"m": model}))
     assert began == [1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_other_signals_end_the_server_as_sigterm_does(number, workers, model):
+    with running(model, "--workers", workers, "--drain", "0.1") as server:
+        assert server.ask()[0] == 200
+        server.process.send_signal(number)
+        assert server.process.wait(30) == 0
+        assert "Traceback" not in server.log()
+
+
+def test_workers_end_with_a_parent_that_is_killed(model):
+    with running(model, "--workers", "2", "--drain", "0.1") as server:
+        until(lambda: server.log().count('"event": "ready"') == 2)
+        alone = [psutil.Process(pid) for pid in workers(server.process.pid)]
+        server.process.kill()
+        gone, alive = psutil.wait_procs(alone, timeout=20)
+        assert (len(gone), alive) == (2, [])
