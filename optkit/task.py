@@ -94,6 +94,9 @@ class Task(ABC):
     embeds: ClassVar[bool] = False
     #: What one input consists of where its parts have names; `from_fields` puts them together.
     takes: ClassVar[tuple[Field, ...]] = (Field("text"),)
+    #: Names of the columns of a row, looked for in this order by every command: "text" (words, an image),
+    #: "pair", "label"; "plain" are other names of a text where no label is needed.
+    columns: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     #: The extras of optkit that its inputs need where it is served.
     needs: ClassVar[tuple[str, ...]] = ()
     #: Latency shapes unless others are asked for, batch x tokens; "data" is the data's own lengths.

@@ -84,5 +84,5 @@ class Settings:
         given = row.get(self.label) if self.label else None
         if "tokens" not in row or isinstance(given, list):
             return self.label if given is not None else None
-        names = token_classification.COLUMNS["tags"]
+        names = token_classification.COLUMNS["label"]
         return next((name for name in names if row.get(name) is not None), None)

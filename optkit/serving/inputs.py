@@ -5,7 +5,7 @@ A chunk knows where it begins, so that any process can read it without what lies
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,6 @@ from optkit.tables.lines import BadRow, decoded
 from optkit.tables.objects import parse
 from optkit.tables.splits import regular
 
-#: Names of the column with the text, tried in this order.
-TEXT_COLUMNS = ("text", "sentence", "content", "review", "sentence1", "premise")
 #: The most bytes of one line.
 LONGEST_LINE = 16 * 2**20
 KINDS = (".jsonl", ".txt", ".parquet")
@@ -71,14 +69,13 @@ def read(file: Path, chunk: Chunk) -> list[tuple[int, Any]]:
     return found
 
 
-def text_column(row: Any, wanted: str | None) -> str:
-    """The column with the text: `wanted`, else the first of `TEXT_COLUMNS` in `row`."""
-    known = list(row)
-    names = [wanted] if wanted else list(TEXT_COLUMNS)
-    found = next((name for name in names if name in known), None)
+def text_column(row: Any, wanted: str | None, known: Sequence[str]) -> str:
+    """The column with the text: `wanted`, else the first of `known`, the task's names, in `row`."""
+    names = [wanted] if wanted else known
+    found = next((name for name in names if name in row), None)
     if found is None:
         raise DataError(
-            f"Expected a column {' or '.join(names)}, received {', '.join(map(str, known))}.",
+            f"Expected a column {' or '.join(names)}, received {', '.join(map(str, row))}.",
             hint="Name it with --text-column.",
         )
     return found

@@ -127,7 +127,9 @@ def answer_chunk(predictor: Predictor, job: Job, chunk: Chunk) -> int:
         if twice:
             raise RecipeError(f"The answer has a field {twice[0]!r} of its own; leave it out of --keep.")
         records.append({"row": number, **kept, **described})
-    outputs.write_part(job.part(chunk), records, _kinds(job, records))
+    kept = {name for _, columns in found for name in columns}
+    kinds = outputs.kinds_of(records, tuple(kept)) if job.output.endswith(".parquet") else {}
+    outputs.write_part(job.part(chunk), records, kinds)
     return chunk.rows
 
 
@@ -154,26 +156,7 @@ def _here(job: Job, chunks: Iterable[Chunk]) -> Iterable[int]:
 def _with_ray(job: Job, chunks: list[Chunk]) -> Iterable[int]:
     from optkit.serving.on_ray import answer_chunks
 
-    # The first part decides the kinds of columns; actors that race for it might not agree.
-    first = 1 if chunks and chunks[0].number == 0 and not _kinds_file(job).exists() else 0
-    yield from _here(job, chunks[:first])
-    yield from answer_chunks(job, chunks[first:])
-
-
-def _kinds(job: Job, records: list[dict[str, Any]]) -> dict[str, str]:
-    """The kinds of columns, as the first part decided: all parts must agree on them."""
-    if Path(job.output).suffix == ".jsonl":
-        return {}
-    file = _kinds_file(job)
-    if not file.exists():
-        if not records:
-            raise DataError(f"Expected inputs in the first {job.chunk} lines, received blank ones.")
-        write_json(file, outputs.kinds_of(records))
-    return read_json(file, OutputError)
-
-
-def _kinds_file(job: Job) -> Path:
-    return job.folder / "kinds.json"
+    yield from answer_chunks(job, chunks)
 
 
 def _input(task: Any, job: Job, number: int, row: Any) -> tuple[Any, dict[str, Any]]:
@@ -184,11 +167,12 @@ def _input(task: Any, job: Job, number: int, row: Any) -> tuple[Any, dict[str, A
     if len(needed) > 1 and set(needed) <= set(row):  # a question and its context, under these names
         item, names = task.from_fields([row[name] for name in needed]), needed[:1]
     else:
-        names = [inputs.text_column(row, job.text_column)]
+        known = (*task.columns.get("text", ()), *task.columns.get("plain", ()))
+        names = [inputs.text_column(row, job.text_column, known)]
         item = row[names[0]]
         pair = job.pair_column or task.pair_column(list(row), names[0])
         if pair:
-            names.append(inputs.text_column(row, pair))
+            names.append(inputs.text_column(row, pair, ()))
             item = (item, row[names[1]])
     where = f"row {number + 1} of {job.input!r}"
     for value in item if isinstance(item, tuple) else (item,):

@@ -14,8 +14,9 @@ from typing import Any
 from optkit.errors import DataError, MissingDependency, RecipeError
 
 KINDS = (".jsonl", ".parquet")
-#: Types of Parquet columns by their first value; anything else is kept as JSON text.
+#: Types of Parquet columns by their values' type; anything else is kept as JSON text.
 _ARROW = {bool: "bool_", int: "int64", float: "float64", str: "string"}
+_TYPES = {**{kind.__name__: arrow for kind, arrow in _ARROW.items()}, "json": "string", "null": "null"}
 
 
 def check(file: Path) -> None:
@@ -38,14 +39,29 @@ def plain(value: Any) -> Any:
     return value
 
 
-def kinds_of(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Column → kind: a scalar's type, `vector`, `scores` or `json`, by its first value in `rows` that is
-    not null (`str` where there is none). Decided once per job."""
-    found = {}
-    for name in rows[0]:
-        value = next((row[name] for row in rows if row.get(name) is not None), "")
-        found[name] = _kind(value)
+def kinds_of(rows: Sequence[dict[str, Any]], kept: Sequence[str] = ()) -> dict[str, str]:
+    """Column → kind of its values in `rows`: a scalar's type, `vector`, `scores`, `json` or `null`.
+
+    What is nested in the columns `kept` is `json`; whole numbers beside fractions are floats. Raises DataError
+    for another mixture.
+    """
+    found: dict[str, str] = {}
+    for name in rows[0] if rows else ():
+        kinds = {_kind(row[name], name in kept) for row in rows if row.get(name) is not None}
+        found[name] = _joint(name, kinds)
     return found
+
+
+def _joint(name: str, kinds: set[str]) -> str:
+    kinds = kinds - {"null"}
+    if kinds == {"int", "float"}:
+        return "float"
+    if len(kinds) > 1:
+        raise DataError(
+            f"The column {name!r} holds values of several kinds: {', '.join(sorted(kinds))}.",
+            hint="Write .jsonl, which takes rows of any kind, or leave the column out of --keep.",
+        )
+    return kinds.pop() if kinds else "null"
 
 
 def write_part(file: Path, rows: Sequence[dict[str, Any]], kinds: dict[str, str]) -> None:
@@ -58,7 +74,8 @@ def write_part(file: Path, rows: Sequence[dict[str, Any]], kinds: dict[str, str]
     else:
         pyarrow = _arrow()
         columns = {name: _column(pyarrow, rows, name, kind) for name, kind in kinds.items()}
-        pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
+        marked = {"kinds": json.dumps(kinds)}
+        pyarrow.parquet.write_table(pyarrow.table(columns, metadata=marked), temporary)
     temporary.replace(file)
 
 
@@ -72,18 +89,40 @@ def merge(parts: Sequence[Path], file: Path) -> None:
                     with part.open("rb") as source:
                         shutil.copyfileobj(source, stream, 2**20)
         else:
-            parquet = _arrow().parquet
-            with parquet.ParquetWriter(temporary, parquet.read_schema(parts[0])) as writer:
-                for part in parts:
-                    writer.write_table(parquet.read_table(part))
+            _merge_parquet(parts, temporary)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _kind(value: Any) -> str:
+def _merge_parquet(parts: Sequence[Path], file: Path) -> None:
+    """The kinds of the columns are those of all parts together, whichever came first."""
+    pyarrow = _arrow()
+    schemas = [pyarrow.parquet.read_schema(part) for part in parts]
+    filled = [(part, schema) for part, schema in zip(parts, schemas) if len(schema)]
+    if not filled:
+        raise DataError("Expected inputs, received blank lines only.")
+    told = [json.loads(schema.metadata[b"kinds"]) for _, schema in filled]
+    kinds = {name: _joint(name, {kinds[name] for kinds in told}) for name in told[0]}
+    whole = pyarrow.schema([(name, _type(pyarrow, kind)) for name, kind in kinds.items()])
+    with pyarrow.parquet.ParquetWriter(file, whole) as writer:
+        for part, _ in filled:
+            with part.open("rb") as stream:
+                table = pyarrow.parquet.ParquetFile(stream).read().replace_schema_metadata(None)
+            try:
+                writer.write_table(table.cast(whole))
+            except pyarrow.ArrowInvalid as reason:
+                raise DataError(
+                    f"A column of --keep holds numbers that are too large beside fractions: {reason}.",
+                    hint="Write .jsonl, which keeps every number.",
+                ) from reason
+
+
+def _kind(value: Any, kept: bool) -> str:
     if type(value) in _ARROW:
         return type(value).__name__
+    if kept:
+        return "json"
     if isinstance(value, list) and value and all(isinstance(x, float) for x in value):
         return "vector"
     if isinstance(value, dict) and value and all(isinstance(x, float) for x in value.values()):
@@ -95,21 +134,23 @@ def _column(pyarrow: Any, rows: Sequence[dict[str, Any]], name: str, kind: str) 
     values = [row.get(name) for row in rows]
     if kind == "json":
         values = [None if v is None else json.dumps(v, ensure_ascii=False) for v in values]
-        arrow = pyarrow.string()
-    elif kind == "vector":
-        arrow = pyarrow.list_(pyarrow.float32())
     elif kind == "scores":
         values = [None if v is None else list(v.items()) for v in values]
-        arrow = pyarrow.map_(pyarrow.string(), pyarrow.float64())
-    else:
-        arrow = getattr(pyarrow, _ARROW[{"bool": bool, "int": int, "float": float, "str": str}[kind]])()
     try:
-        return pyarrow.array(values, arrow)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as reason:
+        return pyarrow.array(values, _type(pyarrow, kind))
+    except (pyarrow.ArrowException, OverflowError) as reason:
         raise DataError(
-            f"The column {name!r} held {kind} in the first rows and something else later: {reason}.",
-            hint="Write .jsonl, which takes rows of any kind, or leave the column out of --keep.",
+            f"The column {name!r} holds a number that Parquet has no room for: {reason}.",
+            hint="Write .jsonl, which keeps every number, or leave the column out of --keep.",
         ) from reason
+
+
+def _type(pyarrow: Any, kind: str) -> Any:
+    if kind == "vector":
+        return pyarrow.list_(pyarrow.float32())
+    if kind == "scores":
+        return pyarrow.map_(pyarrow.string(), pyarrow.float64())
+    return getattr(pyarrow, _TYPES[kind])()
 
 
 def _arrow() -> Any:

@@ -26,7 +26,7 @@ from optkit.text import TextEncoder
 
 METRICS = ("neg_perplexity",)
 #: Column names looked for, in this order.
-COLUMNS = ("text", "content", "document", "sentence")
+COLUMNS = ("text", "content", "document", "sentence", "review")
 #: Longest window that texts are scored in; models whose limit is larger gain little beyond it.
 WINDOW = 1024
 
@@ -61,6 +61,7 @@ class CausalLM(Task):
     `ends` are the tokens that end a text, `start` is what an empty prompt begins with (None: nothing).
     """
 
+    columns: ClassVar = {"text": COLUMNS}
     name: ClassVar[str] = "causal-lm"
     generates: ClassVar[bool] = True
     metric: str

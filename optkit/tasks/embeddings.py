@@ -25,7 +25,7 @@ from optkit.text import TextEncoder
 METRICS = ("spearman", "pearson", "recall@1", "recall@5", "recall@10")
 #: Column names looked for, in this order.
 COLUMNS = {
-    "text": ("text", "sentence1", "query", "anchor", "question", "sentence", "premise"),
+    "text": ("text", "sentence1", "query", "anchor", "question", "sentence", "premise", "content", "review"),
     "pair": ("text_pair", "sentence2", "passage", "positive", "document", "answer", "hypothesis"),
     "label": ("label", "labels", "score", "similarity", "similarity_score"),
 }
@@ -44,6 +44,7 @@ class Embeddings(Task):
     """
 
     name: ClassVar[str] = "embeddings"
+    columns: ClassVar = COLUMNS
     embeds: ClassVar[bool] = True
     sameness: ClassVar[str] = "a cosine of at least 0.99"
     metric: str

@@ -25,7 +25,7 @@ from optkit.tasks.text_classification import COLUMNS as TEXT_COLUMNS
 from optkit.tasks.text_classification import REGRESSION, TextClassification
 
 #: Column names looked for, in this order.
-COLUMNS = {"image": images.COLUMNS, "label": ("label", "labels", "fine_label", *TEXT_COLUMNS["label"])}
+COLUMNS = {"text": images.COLUMNS, "label": ("label", "labels", "fine_label", *TEXT_COLUMNS["label"])}
 
 
 @dataclass
@@ -33,6 +33,7 @@ class ImageClassification(TextClassification):
     """`labels` by index, `problem` as transformers calls it; predictions are `Classification`."""
 
     name: ClassVar[str] = "image-classification"
+    columns: ClassVar = COLUMNS
     shapes: ClassVar[tuple[str, ...]] = ("1xdata", "8xdata")
     takes: ClassVar[tuple[Field, ...]] = (Field("image", binary=True),)
     needs: ClassVar[tuple[str, ...]] = ("images",)
@@ -79,7 +80,7 @@ class ImageClassification(TextClassification):
         return line
 
     def read(self, rows: Any, columns: Columns) -> Labelled:
-        name = column(rows, columns.text, COLUMNS["image"], "image", "--text-column")
+        name = column(rows, columns.text, COLUMNS["text"], "image", "--text-column")
         label = column(rows, columns.label, COLUMNS["label"], "label", "--label-column")
         references = self.references(rows, label)
         inputs = list(rows[name])

@@ -50,6 +50,7 @@ class QuestionAnswering(Task):
     """`metric` is f1 (shared words) or exact_match, both from 0 to 1."""
 
     name: ClassVar[str] = "question-answering"
+    columns: ClassVar = {"text": ("question",), "pair": ("context",), "label": ("answers",)}
     takes: ClassVar[tuple[Field, ...]] = (Field("question"), Field("context"))
     metric: str
     encoder: TextEncoder

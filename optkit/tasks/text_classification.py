@@ -58,6 +58,7 @@ class TextClassification(Task):
     """
 
     name: ClassVar[str] = "text-classification"
+    columns: ClassVar = COLUMNS
     takes: ClassVar[tuple[Field, ...]] = (Field("text"), Field("text_pair", required=False))
     labels: list[str]
     problem: str

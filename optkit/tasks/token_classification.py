@@ -26,8 +26,9 @@ from optkit.text import TextEncoder
 
 #: Column names looked for, in this order.
 COLUMNS = {
-    "words": ("tokens", "words"),
-    "tags": ("ner_tags", "tags", "pos_tags", "upos", "labels"),
+    "text": ("tokens", "words"),
+    "plain": ("text", "sentence", "content", "review"),
+    "label": ("ner_tags", "tags", "pos_tags", "upos", "labels"),
 }
 _METRICS = ("f1", "accuracy")
 #: Words of plain text: links, tags and mentions, Han characters one by one, words, signs.
@@ -69,6 +70,7 @@ class TokenClassification(Task):
     """`labels` by index; `metric` is f1 (entities) or accuracy (words); `own_labels` as for texts."""
 
     name: ClassVar[str] = "token-classification"
+    columns: ClassVar = COLUMNS
     labels: list[str]
     metric: str
     encoder: TextEncoder
@@ -145,8 +147,8 @@ class TokenClassification(Task):
         return EncodedSet(encoded.arrays, encoded.pad, 0, windows_of if texts else None)
 
     def read(self, rows: Any, columns: Columns) -> Labelled:
-        words = column(rows, columns.text, COLUMNS["words"], "word list", "--text-column")
-        tags = column(rows, columns.label, COLUMNS["tags"], "tag list", "--label-column")
+        words = column(rows, columns.text, COLUMNS["text"], "word list", "--text-column")
+        tags = column(rows, columns.label, COLUMNS["label"], "tag list", "--label-column")
         names = class_names(rows.features.get(tags))
         inputs, references = list(rows[words]), []
         flat = []

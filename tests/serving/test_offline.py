@@ -276,3 +276,51 @@ def test_without_ray_the_extra_is_named(model, source, tmp_path, monkeypatch):
     with pytest.raises(MissingDependency) as raised:
         predict_file(job(model, source, tmp_path / "out.jsonl"), ray=True)
     assert "optkit[ray]" in raised.value.hint
+
+
+@needs_arrow
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, 2.5], [1.0, 2.5]),
+        ([None, 3], [None, 3]),
+        ([{"a": 1}, {"b": [2]}], ['{"a": 1}', '{"b": [2]}']),
+        ([[0.1], [1]], ["[0.1]", "[1]"]),
+        ([2**53 + 1, 7], [2**53 + 1, 7]),
+        ([1, "x"], None),
+        ([True, 1], None),
+        ([2**53 + 1, 0.5], None),
+        ([10**30, 1], None),
+    ],
+)
+@pytest.mark.parametrize("chunk", [1, 10])
+def test_kept_columns_have_the_kind_of_all_rows(model, tmp_path, values, expected, chunk):
+    import pyarrow.parquet as parquet
+
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.parquet"
+    source.write_text("".join(json.dumps({"text": "a film", "id": value}) + "\n" for value in values))
+    if expected is None:
+        with pytest.raises(DataError, match="--keep|column 'id'"):
+            predict_file(job(model, source, out, keep=("id",), chunk=chunk))
+        assert not out.exists()
+        return
+    predict_file(job(model, source, out, keep=("id",), chunk=chunk))
+    assert parquet.read_table(out)["id"].to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    "row", [{"question": "a film"}, {"utterance": "a film"}, {"content": "x", "sentence1": "a film"}]
+)
+def test_predict_reads_the_columns_that_compress_reads(model, tmp_path, row):
+    from datasets import Dataset
+
+    from optkit.artifact import Artifact
+    from optkit.task import Columns, open_task
+
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(json.dumps(row) + "\n")
+    predict_file(job(model, source, out))
+    task = open_task(Artifact.open(model))
+    labelled = task.read(Dataset.from_list([{**row, "label": 0}]), Columns())
+    (answer,) = lines(out)
+    assert [answer[name] for name in row if name in answer] == labelled.inputs == ["a film"]

@@ -21,15 +21,15 @@ class TokenClassificationKind(Kind):
 
     def fits(self, rows: Any, columns: Columns) -> bool:
         names = rows.column_names
-        text = [columns.text] if columns.text else COLUMNS["words"]
-        tags = [columns.label] if columns.label else COLUMNS["tags"]
+        text = [columns.text] if columns.text else COLUMNS["text"]
+        tags = [columns.label] if columns.label else COLUMNS["label"]
         return any(n in names and isinstance(rows[0][n], list) for n in text) and any(
             n in names for n in tags
         )
 
     def config(self, rows: Any, columns: Columns) -> dict[str, Any]:
-        words = column(rows, columns.text, COLUMNS["words"], "word list", "--text-column")
-        tags = column(rows, columns.label, COLUMNS["tags"], "tag list", "--label-column")
+        words = column(rows, columns.text, COLUMNS["text"], "word list", "--text-column")
+        tags = column(rows, columns.label, COLUMNS["label"], "tag list", "--label-column")
         names = class_names(rows.features.get(tags))
         found: dict[str, int] = {}  # tag → first row
         for row, (item, given) in enumerate(zip(rows[words], rows[tags])):
