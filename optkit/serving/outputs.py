@@ -42,8 +42,8 @@ def plain(value: Any) -> Any:
 def kinds_of(rows: Sequence[dict[str, Any]], kept: Sequence[str] = ()) -> dict[str, str]:
     """Column → kind of its values in `rows`: a scalar's type, `vector`, `scores`, `json` or `null`.
 
-    What is nested in the columns `kept` is `json`; whole numbers beside fractions are floats. Raises DataError
-    for another mixture.
+    What is nested in the columns `kept` is `json`; whole numbers beside fractions are floats. Raises
+    DataError for another mixture.
     """
     found: dict[str, str] = {}
     for name in rows[0] if rows else ():
