@@ -6,21 +6,26 @@ figure can be computed again.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from optkit.errors import DataError, RecipeError
 from optkit.files import read_json, write_text
 
 SCHEMA = "optkit.report/1"
+#: How pydantic reads the classes here: an unknown key is an error.
+_CLOSED = {"extra": "forbid"}
 
 
 @dataclass
 class Interval:
     """A value with its 95% interval; an end that is not known is NaN."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _CLOSED
 
     value: float
     low: float
@@ -39,6 +44,8 @@ class Latency:
     where samples are too few to bound it. `padding` is the share of token slots that hold padding in the
     batches of this shape, built by length (None: a fixed shape, which has none, or images).
     """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _CLOSED
 
     batch: int
     tokens: int | str
@@ -63,6 +70,8 @@ class Scenario:
     it rests on; `valid` says whether it meets the rules asked for, `notes` how it was found or
     what is missing.
     """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _CLOSED
 
     scenario: str
     metric: str
@@ -93,6 +102,8 @@ class Row:
     `gpu` of a model on a GPU: `device_ms` (median by CUDA events at each shape), the memory of its
     process, and clocks, power and temperature as read right after the last round.
     """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _CLOSED
 
     name: str
     artifact: str
@@ -150,6 +161,8 @@ class Report:
     row is. `fidelity` is what was measured in place of accuracy, in words ("" where accuracy was measured, or
     only times): then no row has a score.
     """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _CLOSED
 
     task: str
     metric: str
@@ -212,15 +225,19 @@ class Report:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any], name: str = "report") -> Report:
+        """From JSON values, checked as a whole. Raises DataError."""
+        from optkit.schema.base import check
+        from optkit.schema.report import Parts
+
         if value.get("schema") != SCHEMA:
             raise DataError(
-                f"Expected schema {SCHEMA!r} in {name!r}, received {value.get('schema')!r}.",
+                f"Expected schema {SCHEMA!r} in {name!r}, received {str(value.get('schema'))[:80]!r}.",
                 hint="Run the command again with this version of optkit.",
             )
-        try:
-            return cls(**{**value, "rows": [row_from_dict(row) for row in value["rows"]]})
-        except (KeyError, TypeError) as reason:
-            raise DataError(f"{name!r} is not a whole report: {reason}.") from reason
+        check(Parts, json.loads(_encodable(value)), name, DataError, _HINT)
+        value = {**value, "rows": [_numbers_of_row(row) for row in value["rows"]]}
+        _check(cls, value, name)
+        return cls(**{**value, "rows": [_row(row) for row in value["rows"]]})
 
 
 def render(report: Report, format: str) -> str:
@@ -244,31 +261,85 @@ def known_formats() -> list[str]:
 
 
 _NOT_RENDERERS = ("model", "charts")
+_HINT = "Run the command that wrote it again."
 _INTERVALS = ("speedup", "p50", "p90", "p99")
 
 
-def row_from_dict(value: dict[str, Any]) -> Row:
-    """A row as `asdict` or JSON wrote it. KeyError, TypeError: fields are missing or unknown."""
+def row_from_dict(value: dict[str, Any], name: str = "row") -> Row:
+    """A row as `asdict` or JSON wrote it. Raises DataError where a field is missing, unknown or malformed."""
+    value = _numbers_of_row(value)
+    _check(Row, value, name)
+    return _row(value)
+
+
+def _check(kind: type, value: dict[str, Any], name: str) -> None:
+    """Raise DataError unless `value` has the fields of the dataclass `kind`, with their types."""
+    from pydantic import TypeAdapter
+
+    from optkit.schema.base import check_json
+    from optkit.schema.report import LARGEST
+
+    check_json(TypeAdapter(kind), _encodable(value), name, DataError, _HINT)
+    largest = max((abs(x) for x in _all_numbers(value) if math.isfinite(x)), default=0)
+    if largest > LARGEST:
+        raise DataError(f"Expected figures of at most {LARGEST:g} in {name!r}, received {largest:g}.", _HINT)
+
+
+def _row(value: dict[str, Any]) -> Row:
     latency = [
-        Latency(**{**_numbers(x, Latency), **{name: _interval(x.get(name)) for name in _INTERVALS}})
+        Latency(**{**x, **{name: Interval(**x[name]) if x.get(name) else None for name in _INTERVALS}})
         for x in value["latency"]
     ]
-    return Row(
-        **{
-            **_numbers(value, Row),
-            "latency": latency,
-            "speedup": _interval(value.get("speedup")),
-            "drop": _interval(value.get("drop")),
-            "scenarios": [Scenario(**x) for x in value.get("scenarios", [])],
-        }
-    )
+    intervals = {name: Interval(**value[name]) if value.get(name) else None for name in ("speedup", "drop")}
+    scenarios = [Scenario(**x) for x in value.get("scenarios", [])]
+    return Row(**{**value, **intervals, "latency": latency, "scenarios": scenarios})
 
 
-def _numbers(value: dict[str, Any], cls: type) -> dict[str, Any]:
+def _encodable(value: Any) -> str:
+    """`value` as JSON without halves of surrogate pairs, which names of files may hold."""
+    return json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
+
+
+def _all_numbers(value: Any) -> Iterable[float]:
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, (int, float)):
+            yield item
+        elif isinstance(item, (dict, list)):
+            waiting += item.values() if isinstance(item, dict) else item
+
+
+def _numbers_of_row(value: dict[str, Any]) -> dict[str, Any]:
+    """null back to NaN everywhere in a row; what is no object or list stays for the check to refuse."""
+    if not isinstance(value, dict):
+        return value
+    row = {**_numbers(value, Row)}
+    for name in ("speedup", "drop"):
+        row[name] = _numbers(row.get(name), Interval)
+    if isinstance(row.get("latency"), list):
+        row["latency"] = [
+            {
+                **_numbers(x, Latency),
+                **{name: _numbers(x.get(name), Interval) for name in _INTERVALS},
+                "samples_ms": _samples(x.get("samples_ms")),
+            }
+            if isinstance(x, dict)
+            else x
+            for x in row["latency"]
+        ]
+    return row
+
+
+def _samples(value: Any) -> Any:
+    if not isinstance(value, list) or not all(isinstance(samples, list) for samples in value):
+        return value
+    return [[math.nan if x is None else x for x in samples] for samples in value]
+
+
+def _numbers(value: Any, cls: type) -> Any:
     """null back to NaN, where the field is a plain number: JSON has no NaN."""
+    if not isinstance(value, dict):
+        return value
     floats = {f.name for f in fields(cls) if f.type == "float"}
     return {k: math.nan if v is None and k in floats else v for k, v in value.items()}
-
-
-def _interval(value: dict[str, float] | None) -> Interval | None:
-    return None if value is None else Interval(**_numbers(value, Interval))
