@@ -8,7 +8,7 @@ from pathlib import Path
 
 from optkit.errors import CheckpointError
 from optkit.files import belongs
-from optkit.reading import check_regular
+from optkit.reading import MOST_BYTES, check_regular
 from optkit.schema.model_files import checked, schema_of
 
 #: More files than any model has; a folder with more is none.
@@ -33,7 +33,8 @@ def check_folder(folder: Path, listed: Container[str] | None, unlisted: Containe
                     f"{name!r} in {str(folder)!r} points outside of its folder.",
                     hint="Put the file itself there: nothing is read but the folder that was given.",
                 )
-            check_regular(file.stat(), file, CheckpointError)
+            most = MOST_BYTES if name.endswith(".json") else None  # before anybody takes its sum
+            check_regular(file.stat(), file, CheckpointError, most)
         except (OSError, RuntimeError) as reason:  # a link that leads nowhere, or to itself
             said = getattr(reason, "strerror", None) or reason
             raise CheckpointError(f"Cannot read {name!r} in {str(folder)!r}: {said}.") from reason
