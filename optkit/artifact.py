@@ -238,19 +238,6 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def position_count(config: dict[str, Any]) -> int | None:
-    """How many positions a model has, by its config.json; None where it states no limit."""
-    found = (config.get(key) for key in ("max_position_embeddings", "n_positions"))  # the second: GPT-2
-    return next((n for n in found if isinstance(n, int) and n > 0), None)
-
-
-def longest_input(config: dict[str, Any]) -> int | None:
-    """The most tokens that any model with this config.json takes: two positions less than it has, which
-    RoBERTa keeps to itself. None where it states no limit."""
-    positions = position_count(config)
-    return max(1, positions - 2) if positions is not None else None
-
-
 def _read_manifest(file: Path) -> dict[str, Any]:
     from optkit.schema.base import check
     from optkit.schema.manifest import Manifest

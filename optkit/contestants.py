@@ -20,13 +20,13 @@ from optkit.artifact import (
     Artifact,
     library_versions,
     listing,
-    position_count,
 )
 from optkit.bench.plan import Candidate
 from optkit.checkpoint import fetch
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.files import write_json
+from optkit.limits import token_limit
 from optkit.session import DEFAULT_RUNTIME, RUNTIMES, chosen_runtime, known_runtimes
 
 #: Random examples, and the longest of them, where there is no data.
@@ -192,9 +192,9 @@ def _pixels(model: Contestant) -> tuple[int, ...] | None:
 def _vocabulary(model: Contestant) -> tuple[int, int]:
     """(how many token ids, how many positions) a model of text knows."""
     config, graph = Artifact.open(model.artifact).config, _graph(model)
-    positions = position_count(config) or RANDOM_TOKENS
+    positions = token_limit(config) or RANDOM_TOKENS
     if config.get("vocab_size"):
-        return int(config["vocab_size"]), positions - int(config.get("pad_token_id") or 0) - 1
+        return int(config["vocab_size"]), positions
     if graph is None or "input_ids" not in {value.name for value in graph.input}:
         names = [value.name for value in graph.input] if graph is not None else []
         raise CheckpointError(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from optkit import images, tokenization
-from optkit.artifact import Artifact, longest_input
+from optkit.artifact import Artifact
 from optkit.bench import neighbours
 from optkit.bench.accuracy import load_outputs, paired_drop, paired_drop_of
 from optkit.bench.environment import has_bf16, usable_cores
@@ -28,6 +28,7 @@ from optkit.bench.roofline import Peak, Work, as_precision, bound_ms
 from optkit.errors import OptkitError
 from optkit.files import digest, write_json
 from optkit.latencies import ANSWERED_AT_ONCE, TOKEN_BUDGET, latencies
+from optkit.limits import token_limit
 from optkit.process import Child
 from optkit.reference.tasks import KINDS
 from optkit.report.model import Interval, Row
@@ -259,7 +260,7 @@ class Evaluator:
                     options={**threads, **candidate.options},
                     encoded=candidate.encoded or str(self.encoded_file),
                     out=folder,
-                    longest=longest_input(Artifact.open(candidate.artifact).config),
+                    longest=token_limit(Artifact.open(candidate.artifact).config),
                 )
             found = {n: load_outputs(Path(folder) / f"{n}.npz") for n in ("alone", "padded", "batched")}
         whole = self.labelled.encoded.windows is None or self.task.generates

@@ -16,9 +16,10 @@ from typing import Any, ClassVar, get_type_hints
 import numpy as np
 
 from optkit import likelihood
-from optkit.artifact import Artifact, longest_input
+from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
+from optkit.limits import token_limit
 
 Feeds = dict[str, np.ndarray]
 
@@ -231,7 +232,7 @@ def open_session(
     session = import_module(_module(name) or "").open_session(artifact, **options)
     if bucket in (None, 1):
         return session
-    return import_module("optkit.bucketed").Bucketed(session, bucket, longest_input(artifact.config))
+    return import_module("optkit.bucketed").Bucketed(session, bucket, token_limit(artifact.config))
 
 
 def infer_all(

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import position_count
 from optkit.errors import CheckpointError, DataError
 from optkit.examples import EncodedSet
 from optkit.files import read_json
+from optkit.limits import token_limit
 from optkit.tokenization import read
 
 #: A limit in tokens that no text reaches.
@@ -157,14 +157,5 @@ def pad_token(config: dict[str, Any]) -> int:
 def _max_length(stated: int | None, config: dict[str, Any]) -> int:
     """The smallest stated limit: the tokenizer's, and the positions the model has."""
     limits = [] if stated is None else [stated]
-    positions = position_count(config)
-    if positions is not None:
-        # RoBERTa's position ids begin after the padding id, so that two places are never used.
-        reserved = (config.get("pad_token_id") or 0) + 1 if _offsets_positions(config) else 0
-        limits.append(positions - reserved)
+    limits += [limit] if (limit := token_limit(config)) is not None else []
     return min(limits, default=512)
-
-
-def _offsets_positions(config: dict[str, Any]) -> bool:
-    family = str(config.get("model_type", ""))
-    return any(name in family for name in ("roberta", "camembert", "mpnet", "longformer", "xlm-roberta"))

@@ -15,7 +15,7 @@ import numpy as np
 from optkit import kv_cache
 from optkit.errors import PassError
 from optkit.examples import EncodedSet
-from optkit.passes import graph
+from optkit.passes import torch_export
 from optkit.pruning.surgery import CONFIG_KEY
 from optkit.session import Session
 
@@ -62,25 +62,21 @@ def export(model: Any, file: Path, opset: int) -> None:
     dim, anything = torch.export.Dim, torch.export.Dim.DYNAMIC
     of_batch, of_new = dim("batch", min=1, max=65536), dim("sequence", min=1, max=2**20)
     of_past = {0: of_batch, 2: dim("past", min=0, max=2**20)}
-    program = torch.onnx.export(
-        Cached().eval(),
+    torch_export.save(
+        Cached(),
         (ids, mask, places, torch.arange(kept), *past),
-        dynamo=True,
-        dynamic_shapes={
+        {
             "ids": {0: of_batch, 1: of_new},
             "mask": {0: of_batch, 1: anything},
             "positions": {0: of_batch, 1: of_new},
             "keep": {0: dim("kept", min=1, max=2**20)},
             "past": tuple(of_past for _ in past),
         },
-        input_names=["input_ids", "attention_mask", kv_cache.POSITIONS, kv_cache.KEEP, *inputs],
-        output_names=["logits", *outputs],
-        opset_version=opset,
-        optimize=True,
-        verbose=False,
+        ["input_ids", "attention_mask", kv_cache.POSITIONS, kv_cache.KEEP, *inputs],
+        ["logits", *outputs],
+        file,
+        opset,
     )
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    program.save(str(file), external_data=weights > graph.EXTERNAL_BYTES)
 
 
 def checked(samples: EncodedSet) -> EncodedSet:

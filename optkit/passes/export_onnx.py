@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,13 +13,14 @@ from optkit import kv_cache
 from optkit.architectures import refuse_no_graph
 from optkit.artifact import Artifact, copy_side_files
 from optkit.errors import PassError
-from optkit.examples import EncodedSet
-from optkit.passes import causal_graph, fused_attention, graph
+from optkit.passes import causal_graph, export_check, fused_attention, graph, torch_export
 from optkit.passes.base import Pass, PassContext, param
+from optkit.passes.export_check import Check, compare
 from optkit.passes.one_token import keep_first_token
 from optkit.passes.packed_projections import bypass_reshapes, pack
 from optkit.session import open_session
 from optkit.task import Task
+from optkit.text import pad_token
 
 #: Examples on which the graph is compared with torch.
 CHECKED = 16
@@ -30,12 +32,14 @@ class ExportOnnx(Pass):
 
     The weights stay fp32. `attention="fused"` gives one MultiHeadAttention node per layer (ONNX
     Runtime's contrib operator); `"plain"` keeps to standard ai.onnx operators, for other engines;
-    `"auto"` fuses where the architecture allows it and says in the notes which one it was.
+    `"auto"` fuses where the operator says all that the model's attention does and the graph then equals
+    torch, else it stays plain; the notes say which one it was, and why (`attention_note`).
     With fused attention, query, key and value are one multiply, and where the head reads the first
     token only, the last layer works for that token alone. A causal language model becomes one graph
     with a cache (`optkit.passes.causal_graph`).
-    Notes: `max_difference` to torch over the checked examples, `operators`, and how many were packed,
-    and cut to one token.
+    The graph is compared with torch on the data and on what `optkit.passes.export_check` makes.
+    Notes: `max_difference` to torch, `checked_up_to_tokens`, `operators`, and how many were packed, and cut
+    to one token. Raises PassError where the plain graph differs too.
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"hf"})
@@ -54,171 +58,166 @@ class ExportOnnx(Pass):
         refuse_no_graph(checkpoint.config)
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
-        from optkit.checkpoint import load_model, model_inputs, model_outputs
+        from optkit.checkpoint import load_model
 
         context.progress("loading the checkpoint", 0.0)
         model = load_model(source, context.task.name, context.trust_remote_code)
-        names, results = model_inputs(model), list(model_outputs(model))
-        samples = context.encoded("validation", CHECKED)
-        causal = context.task.generates
-        if causal:
-            samples, names = causal_graph.checked(samples), [*names, kv_cache.POSITIONS]
-        expected = [_torch_outputs(model, feeds, results) for feeds in _checks(samples, names)]
-
-        context.progress("tracing and exporting", 0.2)
-        fused = self.attention != "plain" and _try_fuse(
-            model, fused_attention.CAUSAL if causal else fused_attention.NAME
-        )
-        if self.attention == "fused" and not fused:
+        job = _Export(self, model, context, source, out)
+        context.progress("answering in torch", 0.1)
+        job.answer_in_torch()
+        reason = job.cannot_fuse() if self.attention != "plain" else ""
+        if self.attention == "fused" and reason:
             raise PassError(
-                f"{type(model).__name__} does not take its attention from transformers' AttentionInterface, "
-                "so it cannot be fused at export.",
+                f"{type(model).__name__} cannot be fused at export: {reason}.",
                 hint='Use attention = "auto" or "plain".',
             )
-        if causal:
-            causal_graph.export(model, out / graph.MODEL_FILE, self.opset)
+        if self.attention != "plain" and not reason:
+            context.progress("tracing and exporting", 0.2)
+            try:
+                return job.graph(fused=True)
+            except PassError as error:
+                if self.attention == "fused":
+                    raise
+                reason = str(error)
+        context.progress("tracing and exporting, attention plain", 0.5)
+        notes = job.graph(fused=False)
+        if reason:
+            notes["attention_note"] = f"plain, since {reason}"
+        return notes
+
+
+class _Export:
+    """One checkpoint on its way to a graph in the folder `out`."""
+
+    def __init__(
+        self, step: ExportOnnx, model: Any, context: PassContext, source: Artifact, out: Path
+    ) -> None:
+        from optkit.checkpoint import is_per_token, model_inputs, model_outputs
+
+        self._step, self._model, self._source, self._out = step, model, source, out
+        self._causal = context.task.generates
+        self._progress = context.progress
+        self._inputs, outputs = model_inputs(model), model_outputs(model)
+        self._outputs, self._per_token = list(outputs), [is_per_token(shape) for shape in outputs.values()]
+        samples = context.encoded("validation", CHECKED)
+        self._samples = causal_graph.checked(samples) if self._causal else samples
+        self._checks = list(self._all_checks())
+        self._expected: list[list[np.ndarray]] = []
+        self._before = model.config._attn_implementation
+
+    def _all_checks(self) -> Iterator[Check]:
+        """The data's texts in one padded batch, the shortest alone, and what `export_check` makes."""
+        names = [*self._inputs, kv_cache.POSITIONS] if self._causal else self._inputs
+        lengths = self._samples.lengths
+        for title, indices in (
+            ("texts of the data", np.arange(len(lengths))),
+            ("a text", np.argsort(lengths)[:1]),
+        ):
+            batch = self._samples.batch(indices)
+            real = np.arange(max(lengths[indices]))[None, :] < lengths[indices][:, None]
+            yield Check(title, {n: batch[n] for n in names}, real if self._samples.ragged else None)
+        if "input_ids" in self._inputs:
+            config = self._model.config.to_dict()
+            names = [*names, kv_cache.KEEP] if self._causal else names
+            yield from export_check.checks(config, names, pad_token(config), self._causal)
+
+    def answer_in_torch(self) -> None:
+        """What every check expects, by the model's own attention."""
+        self._expected = [self._in_torch(check.feeds) for check in self._checks]
+
+    def _in_torch(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        import torch
+
+        with torch.inference_mode():
+            answer = self._model(**{n: torch.from_numpy(a) for n, a in feeds.items()}, return_dict=True)
+            return [answer[name].numpy() for name in self._outputs]
+
+    def cannot_fuse(self) -> str:
+        """Switch the model to the fused attention; why it cannot be, "" where it is."""
+        name = fused_attention.CACHED if self._causal else fused_attention.NAME
+        return fused_attention.switch(self._model, name, lambda: self._in_torch(self._checks[0].feeds))
+
+    def _unfuse(self) -> None:
+        self._model.set_attn_implementation(self._before)
+
+    def graph(self, fused: bool) -> dict[str, Any]:
+        """Export, rewrite and check; the pass's notes. Raises PassError, and then the model is as it was."""
+        try:
+            return self._graph(fused)
+        except PassError:
+            if fused:
+                self._unfuse()
+            raise
+
+    def _graph(self, fused: bool) -> dict[str, Any]:
+        step, file = self._step, self._out / graph.MODEL_FILE
+        if self._causal:
+            causal_graph.export(self._model, file, step.opset)
         else:
-            _export(model, names, results, samples, out / graph.MODEL_FILE, self.opset)
-        copy_side_files(source.path, out)
-        exported = graph.load_graph(out)
-        _strip(exported)
+            torch_export.export(self._model, self._inputs, self._outputs, self._samples, file, step.opset)
+        copy_side_files(self._source.path, self._out)
+        exported = graph.load_graph(self._out)
+        torch_export.strip(exported)
         packed = alone = 0
-        if causal:
+        if self._causal:
             graph.fold_transposed_weights(exported)
         elif fused:
             bypass_reshapes(exported)
-            alone = keep_first_token(exported) if self.one_token else 0
-            packed = pack(exported) if self.pack_projections else 0
-        graph.save_graph(exported, out)
+            alone = keep_first_token(exported) if step.one_token else 0
+            packed = pack(exported) if step.pack_projections else 0
+        graph.save_graph(exported, self._out)
 
-        context.progress("comparing with torch", 0.9)
-        found = _onnx_outputs(out, _checks(samples, names), results)
-        difference = max(
-            _compare([e[i] for e in expected], [f[i] for f in found], self.tolerance)
-            for i in range(len(results))
-        )
+        self._progress("comparing with torch", 0.9)
+        tokens = max((c.real.shape[1] for c in self._checks if c.real is not None), default=None)
         return {
-            **({"cache_difference": _cache_difference(out, samples, self.tolerance)} if causal else {}),
+            **({"cache_difference": self._cache_difference()} if self._causal else {}),
             "attention": "fused" if fused else "plain",
-            "max_difference": difference,
-            "checked_examples": len(samples),
-            "inputs": names,
+            "max_difference": self._difference(),
+            "checked_examples": len(self._samples),
+            "checked_up_to_tokens": tokens,
+            "inputs": [*self._inputs, kv_cache.POSITIONS] if self._causal else self._inputs,
             "packed_projections": packed,
             "one_token_operators": alone,
             "operators": graph.operator_counts(exported),
         }
 
+    def _difference(self) -> float:
+        """The largest difference to torch over all checks."""
+        import onnxruntime
 
-def _checks(samples: EncodedSet, names: list[str]) -> list[dict[str, np.ndarray]]:
-    """One padded batch of all samples, and the shortest alone: both kinds of mask are seen."""
-    everything = np.arange(len(samples))
-    alone = np.argsort(samples.lengths)[:1]
-    return [{n: samples.batch(indices)[n] for n in names} for indices in (everything, alone)]
+        file = str(self._out / graph.MODEL_FILE)
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        worst = 0.0
+        for check, expected in zip(self._checks, self._expected):
+            received = session.run(self._outputs, kv_cache.selected(check.feeds, session.get_inputs()))
+            try:
+                difference = compare(check, expected, received, self._per_token, self._step.tolerance)
+            except PassError:
+                if not self._reads_padding(check, expected):
+                    raise
+                continue  # what the model answers there means nothing
+            worst = max(worst, difference)
+        return worst
 
+    def _reads_padding(self, check: Check, expected: list[np.ndarray]) -> bool:
+        """Whether torch's own answer depends on the ids of the padding, as where a head that reads the first
+        token is given texts padded on the left."""
+        if check.real is None or "attention_mask" not in check.feeds:
+            return False
+        padding = check.feeds["attention_mask"] == 0
+        ids = np.where(padding, check.feeds["input_ids"] + 1, check.feeds["input_ids"])
+        other = self._in_plain_torch({**check.feeds, "input_ids": ids % self._model.config.vocab_size})
+        return any(not np.allclose(a, b, atol=1e-5) for a, b in zip(expected, other))
 
-def _try_fuse(model: Any, name: str = fused_attention.NAME) -> bool:
-    """Switch the model to the fused attention where all of its attention goes through the interface."""
-    fused_attention.register()
-    before = model.config._attn_implementation
-    try:
-        model.set_attn_implementation(name)
-    except (ValueError, NotImplementedError):
-        return False
-    if model.config._attn_implementation != name:
-        model.set_attn_implementation(before)
-        return False
-    return True
+    def _in_plain_torch(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """What the model answers by its own attention, whichever is set."""
+        now = self._model.config._attn_implementation
+        self._model.set_attn_implementation(self._before)
+        try:
+            return self._in_torch(feeds)
+        finally:
+            self._model.set_attn_implementation(now)
 
-
-def _export(
-    model: Any, names: list[str], results: list[str], samples: EncodedSet, file: Path, opset: int
-) -> None:
-    import torch
-
-    class Positional(torch.nn.Module):
-        """The exporter numbers inputs by position; Hugging Face models take them by name."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            answer = self.model(**dict(zip(names, inputs)), return_dict=True)
-            return tuple(answer[name] for name in results)
-
-    feeds = samples.batch(np.argsort(samples.lengths)[-2:])
-    # A batch of one would be taken for a constant.
-    inputs = tuple(torch.from_numpy(np.repeat(feeds[n], 2, axis=0)[:2]) for n in names)
-    batch = torch.export.Dim("batch", min=1, max=65536)
-    sequence = torch.export.Dim("sequence", min=1, max=_longest(model))
-    shapes = tuple({0: batch} if n == "pixel_values" else {0: batch, 1: sequence} for n in names)
-    program = torch.onnx.export(
-        Positional().eval(),
-        inputs,
-        dynamo=True,
-        dynamic_shapes={"inputs": shapes},
-        input_names=names,
-        output_names=results,
-        opset_version=opset,
-        optimize=True,
-        verbose=False,
-    )
-    size = sum(p.numel() * p.element_size() for p in model.parameters())
-    program.save(str(file), external_data=size > graph.EXTERNAL_BYTES)
-
-
-def _longest(model: Any) -> int:
-    positions = getattr(model.config, "max_position_embeddings", None)
-    reserved = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
-    return positions - reserved if isinstance(positions, int) and positions > 0 else 2**20
-
-
-def _strip(model: Any) -> None:
-    """Remove the exporter's provenance notes: they hold file paths and add 2% to a small INT8 file."""
-    for node in model.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
-        del value.metadata_props[:]
-    for tensor in model.graph.initializer:
-        del tensor.metadata_props[:]
-    del model.metadata_props[:]
-
-
-def _torch_outputs(model: Any, feeds: dict[str, np.ndarray], results: list[str]) -> list[np.ndarray]:
-    import torch
-
-    with torch.inference_mode():
-        answer = model(**{n: torch.from_numpy(a) for n, a in feeds.items()}, return_dict=True)
-        return [answer[name].numpy() for name in results]
-
-
-def _onnx_outputs(
-    folder: Path, batches: list[dict[str, np.ndarray]], results: list[str]
-) -> list[list[np.ndarray]]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(folder / graph.MODEL_FILE), providers=["CPUExecutionProvider"])
-    inputs = session.get_inputs()
-    return [session.run(results, kv_cache.selected(feeds, inputs)) for feeds in batches]
-
-
-def _cache_difference(folder: Path, samples: EncodedSet, tolerance: float) -> float:
-    with open_session(Artifact(folder, {"format": "onnx"})) as session:
-        return causal_graph.cache_difference(session, samples, tolerance)
-
-
-def _compare(expected: list[np.ndarray], found: list[np.ndarray], tolerance: float) -> float:
-    worst = 0.0
-    for a, b in zip(expected, found):
-        graph.refuse_non_finite({"output": a}, "The checkpoint in torch")
-        graph.refuse_non_finite({"output": b}, "The exported graph")
-        difference = np.abs(a - b)
-        worst = max(worst, float(difference.max()))
-        if (difference > tolerance * (1 + np.abs(a))).any():
-            raise PassError(
-                f"Expected the exported graph to equal torch within {tolerance:g}, received a difference "
-                f"of {worst:.3g}.",
-                hint='Try attention = "plain"; if that differs too, raise tolerance knowingly.',
-            )
-    return worst
+    def _cache_difference(self) -> float:
+        with open_session(Artifact(self._out, {"format": "onnx"})) as session:
+            return causal_graph.cache_difference(session, self._samples, self._step.tolerance)

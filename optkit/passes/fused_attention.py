@@ -3,28 +3,76 @@
 transformers ≥ 5 looks attention up by name (`AttentionInterface`), so a function registered there
 can emit `com.microsoft::MultiHeadAttention` where ONNX Runtime's optimizer, which matches
 patterns, fuses no node of a transformers 5 graph at all. The mask function registered beside it
-keeps the padding mask two-dimensional, (batch, keys): it is computed once, not per layer.
+keeps a mask that is nothing but padding two-dimensional, (batch, keys). Any other mask (windows,
+causality) becomes what the operator adds to the scores, (batch, 1, queries, keys). transformers
+makes each kind of mask once, so that all layers share it.
 
-Source: ONNX Runtime contrib operators, MultiHeadAttention (key_padding_mask, 0 means padding).
+What the operator cannot say (soft caps, sinks, a bias by position) raises `CannotFuse`.
+
+Source: ONNX Runtime contrib operators, MultiHeadAttention (key_padding_mask, 0 means padding;
+attention_bias).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-NAME, CAUSAL = "optkit_fused", "optkit_fused_causal"
+NAME, CACHED = "optkit_fused", "optkit_fused_cached"
 OPERATOR = "MultiHeadAttention"
+#: Added to the score of a key that a query may not see: its share is exp(-10000) = 0 in every precision.
+MASKED = -1e4
+#: What the attention of a model is told beside its tensors and says nothing of the scores, or is in the mask
+#: (a window). Anything else must be None or False.
+SAYS_NOTHING_MORE = frozenset(
+    {"cache_position", "deterministic", "dropout", "is_causal", "layer_idx", "output_attentions"}
+    | {"position_embeddings", "position_ids", "return_dict", "sliding_window", "use_cache"}
+)
+
+
+class CannotFuse(Exception):
+    """The model's attention is more than the operator can say; `str` says what."""
 
 
 def register() -> None:
-    """Make `model.set_attn_implementation(NAME)` possible, and CAUSAL. Calling it twice is fine."""
+    """Make `model.set_attn_implementation(NAME)` possible, and CACHED. Calling it twice is fine."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
     AttentionInterface.register(NAME, _attention)
-    AttentionMaskInterface.register(NAME, _mask)
-    AttentionInterface.register(CAUSAL, _causal_attention)
-    AttentionMaskInterface.register(CAUSAL, _causal_mask)
+    AttentionInterface.register(CACHED, _cached_attention)
+    for name in (NAME, CACHED):
+        AttentionMaskInterface.register(name, _mask)
+
+
+def switch(model: Any, name: str, answer: Callable[[], Any]) -> str:
+    """Set the attention `name` and let the model `answer` once; why it cannot be fused, "" where it is.
+
+    The answer means nothing: only what the operator cannot say is looked for. A model that cannot be fused is
+    left as it was.
+    """
+    register()
+    before = model.config._attn_implementation
+    reason = "its attention is not taken from transformers' AttentionInterface"
+    try:
+        model.set_attn_implementation(name)
+        if model.config._attn_implementation == name:
+            _called.clear()
+            answer()
+            if _called:
+                return ""
+    except (ValueError, NotImplementedError):
+        pass
+    except CannotFuse as error:
+        reason = str(error)
+    except Exception as error:  # a model that builds on its own kind of mask
+        reason = f"{type(model).__name__} cannot run with it ({type(error).__name__})"
+    model.set_attn_implementation(before)
+    return reason
+
+
+#: The modules whose attention was asked for since `switch` began: none in a model that goes its own way.
+_called: set[int] = set()
 
 
 def _attention(
@@ -34,66 +82,117 @@ def _attention(
     value: Any,
     attention_mask: Any,
     scaling: float | None = None,
-    **_: Any,
+    **more: Any,
 ) -> tuple[Any, None]:
-    """query, key, value: (batch, heads, tokens, head size) → (batch, tokens, heads, head size)."""
-    import torch
+    """query, key, value: (batch, heads, tokens, head size) → (batch, tokens, heads, head size).
 
-    batch, heads, tokens, size = query.shape
+    Keys and values may have fewer heads (grouped query): each then stands for several.
+    """
+    key, value = _every_head(query, key, value)
 
     def flat(x: Any) -> Any:
-        return x.transpose(1, 2).reshape(batch, -1, heads * size)
+        return x.transpose(1, 2).reshape(x.shape[0], -1, x.shape[1] * x.shape[3])
 
-    out = torch.onnx.ops.symbolic(
-        f"com.microsoft::{OPERATOR}",
-        (flat(query), flat(key), flat(value), None, attention_mask),
-        {"num_heads": heads, "scale": float(size**-0.5 if scaling is None else scaling)},
-        dtype=query.dtype,
-        shape=(batch, tokens, heads * size),
-        version=1,
-    )
-    return out.reshape(batch, tokens, heads, size), None
+    return _emit(module, query, (flat(key), flat(value)), value.shape[-1], attention_mask, scaling, more)
 
 
-def _causal_attention(
+def _cached_attention(
     module: Any,
     query: Any,
     key: Any,
     value: Any,
     attention_mask: Any,
     scaling: float | None = None,
-    **_: Any,
+    **more: Any,
 ) -> tuple[Any, None]:
-    """The same for decoders: `key` and `value` hold the cache too, and may have fewer heads (grouped query).
+    """The same where `key` and `value` hold the cache too, as it lies: (batch, heads, all tokens, size)."""
+    key, value = _every_head(query, key, value)
+    return _emit(module, query, (key, value), value.shape[-1], attention_mask, scaling, more)
 
-    The operator takes them as they lie in the cache, (batch, heads, all tokens, head size).
-    """
+
+def _every_head(query: Any, key: Any, value: Any) -> tuple[Any, Any]:
+    groups = query.shape[1] // key.shape[1]
+    if groups == 1:
+        return key, value
+    if query.shape[1] % key.shape[1]:
+        raise CannotFuse(f"{query.shape[1]} heads share {key.shape[1]} of keys")
+
+    def repeated(x: Any) -> Any:
+        return x[:, :, None].expand(-1, -1, groups, -1, -1).reshape(x.shape[0], -1, *x.shape[2:])
+
+    return repeated(key), repeated(value)
+
+
+def _emit(
+    module: Any,
+    query: Any,
+    others: tuple[Any, Any],
+    width: int,
+    mask: Any,
+    scaling: float | None,
+    more: dict[str, Any],
+) -> tuple[Any, None]:
+    """The node; `others` are key and value in either form, `width` is the size of a value's head."""
     import torch
 
     batch, heads, tokens, size = query.shape
-    groups = heads // key.shape[1]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    padding, bias = _as_operator(module, query, mask, more)
     out = torch.onnx.ops.symbolic(
         f"com.microsoft::{OPERATOR}",
-        (query.transpose(1, 2).reshape(batch, tokens, heads * size), key, value, None, None, attention_mask),
+        (query.transpose(1, 2).reshape(batch, tokens, heads * size), *others, None, padding, bias),
         {"num_heads": heads, "scale": float(size**-0.5 if scaling is None else scaling)},
         dtype=query.dtype,
-        shape=(batch, tokens, heads * size),
+        shape=(batch, tokens, heads * width),
         version=1,
     )
-    return out.reshape(batch, tokens, heads, size), None
+    return out.reshape(batch, tokens, heads, width), None
 
 
-def _causal_mask(**arguments: Any) -> Any:
-    """(batch, 1, tokens, all tokens), added to the scores: 0 for what a token may see."""
-    from transformers.masking_utils import eager_mask
-
-    return eager_mask(**{**arguments, "allow_is_causal_skip": False})
-
-
-def _mask(attention_mask: Any = None, **_: Any) -> Any:
-    """(batch, keys), 1 where a key may be attended to; None where nothing is masked."""
+def _as_operator(module: Any, query: Any, mask: Any, more: dict[str, Any]) -> tuple[Any, Any]:
+    """`mask` as the operator's key_padding_mask and attention_bias, one of them None. Raises CannotFuse."""
     import torch
 
-    return None if attention_mask is None else attention_mask.to(torch.int32)
+    _called.add(id(module))
+    if more.get("dropout"):
+        raise CannotFuse(f"{type(module).__name__} drops out while it answers")
+    for name, value in more.items():
+        if name not in SAYS_NOTHING_MORE and value is not None and value is not False:
+            raise CannotFuse(f"{type(module).__name__} is told {name}")
+    if mask is None:
+        causal = more.get("is_causal")
+        if getattr(module, "is_causal", True) if causal is None else causal:
+            raise CannotFuse(f"{type(module).__name__} is causal and has no mask")
+        if more.get("sliding_window") is not None:
+            raise CannotFuse(f"{type(module).__name__} has a window and no mask")
+        return None, None
+    if mask.dim() == 2:
+        return mask, None
+    if mask.dim() != 4:
+        raise CannotFuse(f"the mask of {type(module).__name__} has {mask.dim()} dimensions")
+    if mask.dtype == torch.bool:
+        mask = torch.where(mask, 0.0, MASKED)
+    if mask.shape[2] == 1:
+        mask = mask.expand(-1, -1, query.shape[2], -1)
+    return None, mask
+
+
+def _mask(
+    attention_mask: Any = None,
+    mask_function: Any = None,
+    use_vmap: bool = False,
+    local_size: int | None = None,
+    dtype: Any = None,
+    **arguments: Any,
+) -> Any:
+    """(batch, keys), 1 where a key may be attended to, if padding is all that is masked (None: nothing is);
+    else (batch, 1, queries, keys), added to the scores: 0 for what a token may see."""
+    import torch
+    from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
+
+    if mask_function is bidirectional_mask_function and local_size is None:
+        return None if attention_mask is None else attention_mask.to(torch.int32)
+    if use_vmap:
+        raise CannotFuse("its mask is a function of its own")
+    skips = {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
+    seen = sdpa_mask(attention_mask=attention_mask, mask_function=mask_function, **{**arguments, **skips})
+    return torch.where(seen, torch.zeros((), dtype=dtype), torch.full((), MASKED, dtype=dtype))

@@ -11,6 +11,7 @@ from optkit.artifact import Artifact, copy_files
 from optkit.cuda.probe import Gpu
 from optkit.errors import CheckpointError, PassError
 from optkit.files import write_text
+from optkit.limits import token_limit
 from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.trt import library as trt_library
@@ -19,6 +20,8 @@ from optkit.trt.inspection import inspect_engine, summarize_layers
 from optkit.trt.profiles import Profile, plan
 
 ENGINE_FILE, INSPECTOR_FILE = "model.engine", "engine-layers.json"
+#: The longest input where the model states no limit.
+ASSUMED = 512
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,9 @@ class TensorRT(Pass):
         context.progress("looking at the lengths of the data", 0.0)
         lengths = context.encoded("train", self.samples).lengths
         batch_opt = min(self.batch_opt, self.batch_max)
-        planned = plan(lengths, _longest(source), self.profiles, (1, batch_opt, self.batch_max))
+        planned = plan(
+            lengths, token_limit(source.config) or ASSUMED, self.profiles, (1, batch_opt, self.batch_max)
+        )
         source.verify()
         copy_files(source.path, source.manifest["files"], out)
         return self.build(out, planned, context)
@@ -112,14 +117,6 @@ def built_for(library: Any, gpu: Gpu) -> dict[str, Any]:
         "driver": gpu.driver,
         "cuda": gpu.cuda,
     }
-
-
-def _longest(source: Artifact) -> int:
-    """The most tokens that the model takes, from its configuration; 512 where that does not say."""
-    config = source.config
-    positions = config.get("max_position_embeddings")
-    reserved = (config.get("pad_token_id") or 0) + 1 if "roberta" in str(config.get("model_type")) else 0
-    return positions - reserved if isinstance(positions, int) and positions > reserved else 512
 
 
 def _keep(file: Path, cache: bytes) -> None:

@@ -12,6 +12,7 @@ from optkit.artifact import Artifact
 from optkit.cuda.buckets import cut, fill, rounded
 from optkit.errors import MissingDependency, OptkitError, did_you_mean
 from optkit.kv_cache import positions
+from optkit.limits import token_limit
 from optkit.pixels import PixelEncoder
 from optkit.session import COUNTS, Decoder, Feeds, Session, TensorSpec
 
@@ -83,9 +84,7 @@ class TorchSession(Session):
         if attention is not None:
             model.set_attn_implementation(attention)
         model = model.to(device=device, dtype=self._dtype)
-        reserved = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
-        positions = getattr(model.config, "max_position_embeddings", None)
-        self._longest = positions - reserved if isinstance(positions, int) else None
+        self._longest = token_limit(model.config.to_dict())
         self.inputs = tuple(_input(name, artifact.path) for name in model_inputs(model))
         outputs = model_outputs(model)
         self.outputs = tuple(TensorSpec(name, "float32", shape) for name, shape in outputs.items())

@@ -9,6 +9,7 @@ from optkit.errors import PassError
 from optkit.passes import export_onnx
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
+from optkit.passes.export_check import Check, compare
 from optkit.session import open_session
 from optkit.task import open_task
 
@@ -69,7 +70,7 @@ def test_a_graph_that_differs_from_torch_is_refused(checkpoint, tmp_path):
 
 def test_outputs_that_are_not_finite_are_refused():
     with pytest.raises(PassError, match="NaN"):
-        export_onnx._compare([np.array([[np.nan]])], [np.array([[0.0]])], 1e-3)
+        compare(Check("x", {}, None), [np.array([[np.nan]])], [np.array([[0.0]])], [False], 1e-3)
 
 
 def test_batch_and_sequence_stay_dynamic(exported):

@@ -12,6 +12,7 @@ from optkit.checkpoint import fetch
 from optkit.passes import graph
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
+from optkit.passes.fused_attention import NAME, switch
 from optkit.task import open_task
 
 LAYERS = 2
@@ -97,7 +98,6 @@ def test_projections_are_packed_where_attention_is_fused(family):
 
 def test_whisper_encoder_attention_is_fused(tmp_path):
     """One node per layer, same answers; its flat products keep their reshapes to (batch, tokens, hidden)."""
-    from optkit.passes.export_onnx import _try_fuse
     from optkit.passes.packed_projections import bypass_reshapes, pack
 
     torch.manual_seed(0)
@@ -121,7 +121,7 @@ def test_whisper_encoder_attention_is_fused(tmp_path):
     sound = torch.randn(2, 8, 24)
     with torch.inference_mode():
         expected = encoder(sound).last_hidden_state.numpy()
-    assert _try_fuse(encoder)
+    assert not switch(encoder, NAME, lambda: encoder(sound))
     program = torch.onnx.export(
         encoder, (sound,), dynamo=True, input_names=["input_features"], opset_version=20, verbose=False
     )
@@ -141,7 +141,7 @@ def test_whisper_encoder_attention_is_fused(tmp_path):
 def test_vision_attention_is_fused_too(tmp_path):
     """ViT has no mask: one node per layer, with no mask input."""
     from optkit.examples import EncodedSet
-    from optkit.passes.export_onnx import _export, _try_fuse
+    from optkit.passes.torch_export import export
 
     torch.manual_seed(0)
     config = transformers.ViTConfig(
@@ -157,9 +157,9 @@ def test_vision_attention_is_fused_too(tmp_path):
     images = np.random.default_rng(0).normal(size=(4, 3, 16, 16)).astype(np.float32)
     with torch.inference_mode():
         expected = model(torch.from_numpy(images)).logits.numpy()
-    assert _try_fuse(model)
+    assert not switch(model, NAME, lambda: model(torch.from_numpy(images)))
     samples = EncodedSet({"pixel_values": list(images)}, {})
-    _export(model, ["pixel_values"], ["logits"], samples, tmp_path / graph.MODEL_FILE, 20)
+    export(model, ["pixel_values"], ["logits"], samples, tmp_path / graph.MODEL_FILE, 20)
     nodes = [n for n in graph.load_graph(tmp_path).graph.node if n.op_type == "MultiHeadAttention"]
     assert len(nodes) == LAYERS
     assert all(len(node.input) < 5 or not node.input[4] for node in nodes)

@@ -1,0 +1,139 @@
+"""What an exported graph is compared with torch on: where masks, windows and positions can go wrong.
+
+Real texts of the data are short and padded on one side. Windows, causality and padding show at lengths just
+below, at and above each window, at the longest input, with padding on either side, and in batches of unequal
+lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from optkit import kv_cache
+from optkit.errors import PassError
+from optkit.limits import token_limit
+from optkit.passes import graph
+
+#: Longer inputs are compared only where a window ends there: attention's memory grows with the square.
+LONGEST, LONGEST_WINDOW = 512, 4097
+#: A few tokens, as most requests have; 1 is a shape of its own.
+FEW = (1, 3, 7)
+#: Names of windows in a config.json.
+_WINDOWS = ("sliding_window", "local_attention", "attention_window", "attention_chunk_size", "window_size")
+
+
+#: Logits of a language model that are compared in each text: the last ones, a vocabulary each.
+LAST_LOGITS = 4
+
+
+@dataclass(frozen=True)
+class Check:
+    """`feeds` for the model, called `name` in errors; `real` (batch, tokens) says which tokens are no padding
+    (None for images)."""
+
+    name: str
+    feeds: dict[str, np.ndarray]
+    real: np.ndarray | None
+
+
+def lengths(config: Mapping[str, Any]) -> list[int]:
+    """The lengths in tokens that a model with this config.json is compared at, in order.
+
+    A window may be stated whole or by its half (ModernBERT's `local_attention` reaches half of it to either
+    side), so both are taken.
+    """
+    most = min(token_limit(config) or LONGEST, LONGEST)
+    reach = token_limit(config) or LONGEST_WINDOW
+    edges = [edge for window in windows(config) for edge in (window // 2, window)]
+    near = [
+        edge + step for edge in edges for step in (-1, 0, 1, 2) if edge + step <= min(reach, LONGEST_WINDOW)
+    ]
+    return sorted({n for n in (*FEW, *near, most) if 1 <= n <= reach})
+
+
+def windows(config: Mapping[str, Any]) -> list[int]:
+    """Every width of a window or chunk that the configuration, or that of its text model, states."""
+    parts = [config, *(config[n] for n in ("text_config", "encoder") if isinstance(config.get(n), Mapping))]
+    stated = [part.get(name) for part in parts for name in _WINDOWS]
+    flat = [n for value in stated for n in (value if isinstance(value, (list, tuple)) else [value])]
+    return sorted({n for n in flat if isinstance(n, int) and not isinstance(n, bool) and n > 1})
+
+
+def checks(config: Mapping[str, Any], names: Sequence[str], pad_id: int, causal: bool) -> Iterator[Check]:
+    """Batches for a model of text that takes the inputs `names`: each length alone, and three texts of
+    unequal lengths padded on the right and on the left.
+
+    Ids are random with a fixed seed, over the whole vocabulary but the special ones that the configuration
+    names; a text ends as texts of this model do, and its second half is of the second type, where the model
+    knows types. For a language model (`causal`) only the last logits are asked for.
+    """
+    rng = np.random.default_rng(0)
+    special = {
+        pad_id,
+        *(config.get(f"{name}_token_id") for name in ("bos", "eos", "cls", "sep", "mask", "unk")),
+    }
+    vocabulary = min(int(config.get("vocab_size") or 1000), 50_000)
+    ids = np.array([i for i in range(vocabulary) if i not in special] or [pad_id])
+    end = config.get("eos_token_id")
+    end = end if isinstance(end, int) and end != pad_id else None
+
+    def batch(title: str, rows: np.ndarray, sizes: list[int], side: str) -> Check:
+        feeds, real = _padded(rows, sizes, side, pad_id, end)
+        if causal:
+            feeds[kv_cache.POSITIONS] = kv_cache.positions(feeds["attention_mask"], rows.shape[1])
+            feeds[kv_cache.KEEP] = np.arange(max(0, rows.shape[1] - LAST_LOGITS), rows.shape[1])
+            real = real[:, feeds[kv_cache.KEEP]]
+        return Check(title, {name: feeds[name] for name in names}, real)
+
+    tested = lengths(config)
+    for tokens in tested:
+        yield batch(f"{tokens} tokens", rng.choice(ids, (1, tokens)), [tokens], "right")
+    longest = tested[-1]
+    unequal = [longest, max(1, longest // 2), min(3, longest)]
+    rows = rng.choice(ids, (len(unequal), longest))
+    for side in ("right", "left"):
+        yield batch(f"{', '.join(map(str, unequal))} tokens, padded on the {side}", rows, unequal, side)
+
+
+def _padded(
+    ids: np.ndarray, sizes: Sequence[int], side: str, pad_id: int, end: int | None
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    tokens = ids.shape[1]
+    place, size = np.arange(tokens)[None, :], np.array(sizes)[:, None]
+    real = place < size if side == "right" else place >= tokens - size
+    ids = np.where(real, ids, pad_id)
+    if end is not None:
+        ids[np.arange(len(ids)), np.array(sizes) - 1 if side == "right" else tokens - 1] = end
+    types = real & (place >= tokens // 2)
+    arrays = {"input_ids": ids, "attention_mask": real, "token_type_ids": types}
+    return {name: array.astype(np.int64) for name, array in arrays.items()}, real
+
+
+def compare(
+    check: Check,
+    expected: Sequence[np.ndarray],
+    received: Sequence[np.ndarray],
+    per_token: Sequence[bool],
+    tolerance: float,
+) -> float:
+    """The largest difference over all outputs, at tokens that are no padding. Raises PassError where it is
+    larger than `tolerance`, absolute plus relative."""
+    worst = 0.0
+    for a, b, tokens in zip(expected, received, per_token):
+        if tokens and check.real is not None:
+            a, b = a[check.real], b[check.real]
+        graph.refuse_non_finite({"output": a}, "The checkpoint in torch")
+        graph.refuse_non_finite({"output": b}, "The exported graph")
+        difference = np.abs(a - b)
+        worst = max(worst, float(difference.max(initial=0.0)))
+        if (difference > tolerance * (1 + np.abs(a))).any():
+            raise PassError(
+                f"Expected the exported graph to equal torch within {tolerance:g}, received a difference "
+                f"of {worst:.3g} at {check.name}.",
+                hint="Raise tolerance only where you know why they differ; pass serve-torch needs no graph.",
+            )
+    return worst

@@ -1,0 +1,93 @@
+"""A torch module as an ONNX file, through torch's dynamo exporter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optkit.errors import PassError
+from optkit.examples import EncodedSet
+from optkit.limits import token_limit
+from optkit.passes import graph
+
+#: Sizes that a graph is made for where the model states no limit.
+MOST_TOKENS, MOST_TEXTS = 2**20, 65536
+
+
+def export(
+    model: Any, names: list[str], results: list[str], samples: EncodedSet, file: Path, opset: int
+) -> None:
+    """Write the graph of `model` to `file`, with dynamic batch and sequence. Raises PassError in one line."""
+    import torch
+
+    class Positional(torch.nn.Module):
+        """The exporter numbers inputs by position; Hugging Face models take them by name."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            answer = self.model(**dict(zip(names, inputs)), return_dict=True)
+            return tuple(answer[name] for name in results)
+
+    feeds = samples.batch(np.argsort(samples.lengths)[-2:])
+    # A batch of one would be taken for a constant.
+    inputs = tuple(torch.from_numpy(np.repeat(feeds[n], 2, axis=0)[:2]) for n in names)
+    batch = torch.export.Dim("batch", min=1, max=MOST_TEXTS)
+    longest = token_limit(model.config.to_dict()) or MOST_TOKENS
+    sequence = torch.export.Dim("sequence", min=1, max=longest)
+    shapes = tuple({0: batch} if n == "pixel_values" else {0: batch, 1: sequence} for n in names)
+    save(Positional(), inputs, {"inputs": shapes}, names, results, file, opset)
+
+
+def save(
+    module: Any,
+    inputs: tuple[Any, ...],
+    dynamic_shapes: dict[str, Any],
+    input_names: list[str],
+    output_names: list[str],
+    file: Path,
+    opset: int,
+) -> None:
+    """Trace `module` and write it to `file`; weights go beside it where they are large.
+
+    Raises PassError in one line for what the exporter refuses.
+    """
+    import torch
+
+    try:
+        program = torch.onnx.export(
+            module.eval(),
+            inputs,
+            dynamo=True,
+            dynamic_shapes=dynamic_shapes,
+            input_names=input_names,
+            output_names=output_names,
+            opset_version=opset,
+            optimize=True,
+            verbose=False,
+        )
+    except Exception as reason:
+        cause = reason.__cause__ or reason
+        line = next((text for text in str(cause).splitlines() if text.strip()), type(cause).__name__)
+        raise PassError(
+            f"torch cannot export {type(module.model).__name__}: {line.strip()[:300]}",
+            hint="This architecture can be served in torch (pass serve-torch), not as a graph.",
+        ) from reason
+    weights = sum(p.numel() * p.element_size() for p in module.parameters())
+    program.save(str(file), external_data=weights > graph.EXTERNAL_BYTES)
+
+
+def strip(model: Any) -> None:
+    """Remove the exporter's provenance notes: they hold file paths and add 2% to a small INT8 file."""
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
+        del value.metadata_props[:]
+    for tensor in model.graph.initializer:
+        del tensor.metadata_props[:]
+    del model.metadata_props[:]
