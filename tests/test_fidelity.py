@@ -196,6 +196,7 @@ def test_the_output_is_named_after_the_checkpoint_and_what_is_made(tmp_path, mon
     )
     assert default_out("owner/name", Recipe.of(["export-onnx"])) == Path("models/name-fp32")
     Path("models/ck-int8").mkdir(parents=True)
+    Path("models/ck-int8/mine.txt").write_text("x")
     with pytest.raises(OutputError, match="ck-int8"):
         compress("ck", Recipe.int8(runtime="onnxruntime"))
 
@@ -216,3 +217,12 @@ def test_the_gate_asks_for_what_the_texts_can_show():
 def test_an_agreement_that_no_texts_can_show_is_refused(text):
     with pytest.raises(RecipeError):
         share(text, "--min-agreement")
+
+
+def test_search_and_distill_need_data_and_say_why_there_is_none(run, checkpoint, tmp_path):
+    for verb in (["search", checkpoint], ["distill", checkpoint, "--teacher", checkpoint]):
+        code, _, err = run(*verb, "--out", tmp_path / "x")
+        assert code == 5, err
+        assert "the checkpoint does not say which data it was trained on" in err
+        assert "--data" in err
+    assert list(tmp_path.iterdir()) == []

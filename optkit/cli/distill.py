@@ -11,8 +11,8 @@ import typer
 def distill(
     student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A pruned checkpoint's folder, or any with the teacher's labels and tokens.")],
     teacher: Annotated[Path, typer.Option(help="The checkpoint to learn from: a folder or a hub name.")],
-    data: Annotated[str, typer.Option(help="Folder of train/validation files, one file, or a hub data set.")],
     out: Annotated[Path, typer.Option(help="The checkpoint folder to make.")],
+    data: Annotated[str | None, typer.Option(help="Folder of train/validation files, one file, or a hub data set. [default: what finetune noted in STUDENT]", show_default=False)] = None,
     epochs: Annotated[float, typer.Option(help="Passes over the texts.")] = 3.0,
     batch: Annotated[int, typer.Option(help="Texts per step, over all processes.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Peak, after the warm-up.")] = 2e-4,
@@ -44,6 +44,7 @@ def distill(
     from optkit.errors import OutputError
     from optkit.passes.distill import Distill
     from optkit.process import Child
+    from optkit.provenance import required
     from optkit.task import Columns, infer_task
     from optkit.trainer.distributed import World
 
@@ -65,6 +66,10 @@ def distill(
     if first and out.exists():
         raise OutputError(f"The output folder {str(out)!r} exists.", hint="Give another --out.")
     source = fetch(student)
+    columns = Columns(text_column, pair_column, label_column)
+    if data is None:
+        known = required(source, "distill")
+        data, columns = known.name, columns if columns != Columns() else known.columns
     with (
         Terminal(quiet=quiet or not first) as terminal,
         Child("optkit.passes.worker", threads, timeout_s=7 * 86400) as child,
@@ -79,7 +84,7 @@ def distill(
             final=str(out),
             task=task or infer_task(source),
             data=data,
-            columns=asdict(Columns(text_column, pair_column, label_column)),
+            columns=asdict(columns),
             threads=threads,
             trust_remote_code=False,
             metric=metric,

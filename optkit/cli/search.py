@@ -13,8 +13,8 @@ import typer
 
 def search(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A Hugging Face folder (safetensors) or a hub name.")],
-    data: Annotated[str, typer.Option(help="Folder of train/validation files, one file, or a hub data set (name:config).")],
     out: Annotated[Path, typer.Option(help="The folder to make.")],
+    data: Annotated[str | None, typer.Option(help="Folder of train/validation files, one file, or a hub data set (name:config). [default: what finetune noted in the checkpoint]", show_default=False)] = None,
     max_drop: Annotated[str, typer.Option(help="Most the score may drop: 1% (relative) or 0.01 (absolute).")] = "1%",
     min_speedup: Annotated[float | None, typer.Option(help="Least speedup over torch fp32, at the lower end of its interval.")] = None,
     batch_invariant: Annotated[bool, typer.Option("--batch-invariant", help="Refuse INT8 whose answers depend on the texts in their batch.")] = False,

@@ -22,6 +22,7 @@ from optkit.gate import Gate
 from optkit.locks import locked
 from optkit.output import claimed, named, writing
 from optkit.passes.take_layers import layer_count
+from optkit.provenance import required
 from optkit.recipe import Recipe
 from optkit.report.model import Report, Row, quality
 from optkit.search.chain import EXPORT, ask_chain, chain_of, check_space, default_space, read_beside
@@ -45,7 +46,7 @@ DEAR = "distill-"
 def search(
     source: str | Path,
     *,
-    data: str | Path,
+    data: str | Path | None = None,
     out: str | Path,
     space: Sequence[str] | None = None,
     gate: Gate = Gate(),
@@ -93,6 +94,9 @@ def search(
     ours = page.is_of(out, name, shown(url))
     with claimed(out, force or ours, (source, data), shared=True, leaves=[folder]):
         checkpoint = fetch(source)
+        if data is None:
+            known = required(checkpoint, "search")
+            data, columns = known.name, columns if columns != Columns() else known.columns
         if space is None:
             space = default_space(_prunable(checkpoint), layer_count(checkpoint.config))
         wanted = Space.parse(space)
