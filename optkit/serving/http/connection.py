@@ -170,7 +170,7 @@ class Connection(HttpToolsProtocol):
         for cycle in self._owed:
             cycle.disconnected = True
             cycle.message_event.set()
-            leave = cycle.scope.get("optkit.leave")
+            leave: Any = cycle.scope.get("optkit.leave")
             cycle.scope["optkit.left"] = True  # type: ignore[typeddict-unknown-key]
             if leave is not None:
                 leave()

@@ -59,7 +59,8 @@ class Gate:
         counted = self._counted(scope, send)
         headers = dict(scope["headers"])
         if (refusal := scope.get("optkit.refusal")) is not None:
-            await refuse(counted, *refusal, [(b"connection", b"close")])
+            code, message = refusal
+            await refuse(counted, code, message, [(b"connection", b"close")])
         elif self._key and scope["path"] not in OPEN and not self._knows(headers):
             challenge = [(b"www-authenticate", b"Bearer")]
             await refuse(counted, 401, "An API key is needed: Authorization: Bearer KEY.", challenge)

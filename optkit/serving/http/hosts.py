@@ -59,7 +59,7 @@ class Hosts:
             if not found or int(found[3] or 0) > 65535:
                 return _BROKEN
             host = (found[1] or found[2]).decode().lower().removesuffix(".")
-            if not self._answers_to(host, found[3] and found[3].decode()):
+            if not self._answers_to(host, found[3].decode() if found[3] else None):
                 return _FOREIGN
         return None
 
