@@ -7,6 +7,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ class _Trials:
             place = self.place(trial)
             if trial is not best:
                 shutil.rmtree(place, ignore_errors=True)
-            for rest in self.folder.glob(f".{place.name}.*"):
+            for rest in self.folder.glob(f".{escape(place.name)}.*"):
                 shutil.rmtree(rest, ignore_errors=True)
 
     def place(self, trial: Any) -> Path:

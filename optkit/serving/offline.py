@@ -127,8 +127,8 @@ def answer_chunk(predictor: Predictor, job: Job, chunk: Chunk) -> int:
         if twice:
             raise RecipeError(f"The answer has a field {twice[0]!r} of its own; leave it out of --keep.")
         records.append({"row": number, **kept, **described})
-    kept = {name for _, columns in found for name in columns}
-    kinds = outputs.kinds_of(records, tuple(kept)) if job.output.endswith(".parquet") else {}
+    copied = {name for _, columns in found for name in columns}
+    kinds = outputs.kinds_of(records, tuple(copied)) if job.output.endswith(".parquet") else {}
     outputs.write_part(job.part(chunk), records, kinds)
     return chunk.rows
 

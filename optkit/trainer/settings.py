@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from optkit.errors import RecipeError, did_you_mean
@@ -56,6 +57,11 @@ class FinetuneSettings:
     head_rate: float = 10.0
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not math.isfinite(value):  # NaN would pass every bound
+                raise RecipeError(f"Expected {name} as a finite number, received {value}.")
+        if not 0 <= self.seed < 2**32:
+            raise RecipeError(f"Expected a seed from 0 to {2**32 - 1}, received {self.seed}.")
         for name in ("epochs", "batch", "learning_rate", "accumulate", "head_rate"):
             if not getattr(self, name) > 0:
                 raise RecipeError(f"Expected {name} above 0, received {getattr(self, name)}.")

@@ -222,3 +222,11 @@ def test_what_was_sharded_is_written_from_a_whole_network(checkpoint, learnable,
 def test_a_name_that_is_neither_folder_nor_on_the_hub_is_refused(learnable, tmp_path):
     with pytest.raises(CheckpointError, match="could not be had from the hub"):
         finetune("nobody/nothing", learnable, tmp_path / "out", settings())
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": float("inf")}, {"warmup": float("nan")}, {"seed": -1}, {"seed": 2**32}]
+)
+def test_numbers_are_finite_and_in_range(wrong):
+    with pytest.raises(RecipeError, match="Expected (a seed|\\w+ as a finite number)"):
+        FinetuneSettings(**wrong)
