@@ -37,7 +37,8 @@ def _check_short_text(model: Any, artifact: Artifact, inputs: Sequence[str]) -> 
     most = getattr(model.config, "vocab_size", None) or 256
     ids = [i for i in range(most // 2, most) if i != pad][:_TOKENS] or [0]
     ends = (getattr(model.config, name, None) for name in ("sep_token_id", "eos_token_id"))
-    if isinstance(end := next((e for e in ends if e is not None), None), int) and len(ids) == _TOKENS:
+    end = next((e for e in ends if isinstance(e, int) and 0 <= e < most), None)
+    if end is not None and len(ids) == _TOKENS:
         ids[1:3] = ids[4:] = [end]  # BART looks for the end of the text, Longformer for that of the question
         ids.insert(1, end)
 

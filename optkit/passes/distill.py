@@ -67,6 +67,11 @@ class Distill(Pass):
 
     def check(self, checkpoint: Artifact, task: Task) -> None:
         """What comes before `distill` keeps labels and tokens, so the checkpoint's own are compared."""
+        if checkpoint.config.get("model_type") == "funnel":
+            raise RecipeError(
+                "Expected hidden states for each token; Funnel pools them to fewer, which cannot be compared.",
+                hint="Leave distill out.",
+            )
         teacher = find_teacher(self.teacher or checkpoint.path)
         if self.teacher is not None:  # the checkpoint itself was compared when it was fetched
             teacher.verify()

@@ -154,8 +154,6 @@ class TextClassification(Task):
             return [Classification(None, float(row[0]), {self.labels[0]: float(row[0])}) for row in logits]
         if self.problem == MULTI:
             return [self._several(row) for row in 1.0 / (1.0 + np.exp(-logits))]
-        if logits.shape[1] == 1:  # as transformers' pipeline: a softmax over one would always be 1
-            return [self._single(row) for row in 1.0 / (1.0 + np.exp(-logits))]
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return [self._single(row) for row in shifted / shifted.sum(axis=1, keepdims=True)]
 

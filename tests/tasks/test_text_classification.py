@@ -238,10 +238,3 @@ def test_several_numbers_per_text_are_refused(make_checkpoint, labels):
         CheckpointError, match=f"one output for problem_type regression, received {len(labels)}"
     ):
         open_task(fetch(folder))
-
-
-def test_one_class_is_answered_by_its_probability_as_transformers_does(make_checkpoint):
-    task = open_task(fetch(make_checkpoint("bert", ("spam",), problem_type="single_label_classification")))
-    (answer,) = task.decode({"logits": [np.array([0.4])]})
-    assert answer.label == "spam"
-    assert answer.score == pytest.approx(1 / (1 + np.exp(-0.4)))
