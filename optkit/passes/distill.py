@@ -69,7 +69,7 @@ class Distill(Pass):
         """What comes before `distill` keeps labels and tokens, so the checkpoint's own are compared."""
         if checkpoint.config.get("model_type") == "funnel":
             raise RecipeError(
-                "Expected hidden states for each token; Funnel pools them to fewer, which cannot be compared.",
+                "Expected hidden states for each token; Funnel pools them to fewer, which compare with none.",
                 hint="Leave distill out.",
             )
         teacher = find_teacher(self.teacher or checkpoint.path)
