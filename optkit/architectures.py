@@ -25,7 +25,19 @@ TEXT_ENCODERS = ("mt5", "t5", "umt5")
 #: Families without positions for each patch: images are of the size that the processor gives them.
 ANY_SIZE = (
     *("bit", "convnext", "convnextv2", "cvt", "efficientnet", "focalnet", "mobilenet_v1", "mobilenet_v2"),
-    *("mobilevit", "poolformer", "regnet", "resnet", "segformer", "dinov2", "dinov2_with_registers"),
+    *(
+        "mobilevit",
+        "mobilevitv2",
+        "pvt_v2",
+        "swin",
+        "swinv2",
+        "poolformer",
+        "regnet",
+        "resnet",
+        "segformer",
+        "dinov2",
+        "dinov2_with_registers",
+    ),
 )
 #: Keys of config.json that say that a model reads something else than text.
 _OTHER_INPUTS = {

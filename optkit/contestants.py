@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from optkit import tokenization
-from optkit.architectures import vision_of
 from optkit.artifact import (
     MANIFEST,
     SCHEMA,
@@ -27,6 +26,7 @@ from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.files import write_json
 from optkit.limits import token_limit
+from optkit.pixels import input_shape
 from optkit.session import DEFAULT_RUNTIME, RUNTIMES, chosen_runtime, known_runtimes
 
 #: Random examples, and the longest of them, where there is no data.
@@ -175,12 +175,9 @@ def _graph(model: Contestant) -> Any:
 
 def _pixels(model: Contestant) -> tuple[int, ...] | None:
     """Channels × height × width of a model of images; None for a model of text."""
-    config, graph = Artifact.open(model.artifact).config, _graph(model)
-    vision = vision_of(config)
-    if "image_size" in vision:
-        side = vision["image_size"]
-        height, width = side if isinstance(side, list) else (side, side)
-        return (int(vision.get("num_channels", 3)), height, width)
+    graph = _graph(model)
+    if (shape := input_shape(Path(model.artifact))) is not None:
+        return shape
     for value in graph.input if graph is not None else ():
         if value.name == "pixel_values":
             sizes = [d.dim_value for d in value.type.tensor_type.shape.dim][1:]

@@ -7,7 +7,6 @@ crop the centre, rescale, normalise. Serving needs neither torch nor transformer
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,48 +17,8 @@ from optkit.architectures import ANY_SIZE, vision_of
 from optkit.errors import CheckpointError, DataError, MissingDependency, OptkitError
 from optkit.examples import EncodedSet
 from optkit.files import read_json
+from optkit.processors import FILE, STEPS, settings_of
 
-_FILE = "preprocessor_config.json"
-#: Steps that change the pixels and are not done here.
-_UNKNOWN_STEPS = (
-    *("do_pad", "do_flip_channel_order", "do_thumbnail", "do_align_long_axis", "do_reduce_labels"),
-    *("crop_pct", "include_top", "rescale_offset", "use_square_size"),
-)
-#: What holds where preprocessor_config.json says nothing: ViTImageProcessor's own defaults.
-_DEFAULTS: dict[str, Any] = {
-    "do_resize": True,
-    "size": 224,
-    "resample": 2,
-    "do_center_crop": False,
-    "crop_size": 224,
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": [0.5],
-    "image_std": [0.5],
-}
-_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-_OPENAI = {
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
-}
-#: A number for `size` is the shorter edge's.
-_SHORTEST = {"size": {"shortest_edge": 224}, "do_center_crop": True, "default_to_square": False}
-#: Image processors that do these steps and no others, and where their defaults differ from ViT's.
-_LIKE_VIT: dict[str, dict[str, Any]] = {
-    "ViT": {},
-    "Beit": {"resample": 3},
-    "Bit": {"resample": 3, **_SHORTEST, **_OPENAI},
-    "Blip": {"resample": 3, "size": 384, **_OPENAI},
-    "CLIP": {"resample": 3, **_SHORTEST, **_OPENAI},
-    "ChineseCLIP": {"resample": 3, **_SHORTEST, **_OPENAI},
-    "DeiT": {"resample": 3, "size": 256, "do_center_crop": True},
-    "MobileNetV1": {**_SHORTEST, "size": {"shortest_edge": 256}},
-    "MobileNetV2": {**_SHORTEST, "size": {"shortest_edge": 256}},
-    "Pvt": {"resample": 3, **_IMAGENET},
-    "Segformer": {"size": 512, **_IMAGENET},
-    "Siglip": {"resample": 3, "size": {"height": 224, "width": 224}, "default_to_square": False},
-}
 #: The most pixels of an image, as it comes and resized: a few bytes of PNG can stand for gigabytes.
 MOST_PIXELS = 50_000_000
 
@@ -72,16 +31,16 @@ class PixelEncoder:
     """
 
     def __init__(self, folder: Path) -> None:
-        file = folder / _FILE
+        file = folder / FILE
         if not file.exists():
             raise CheckpointError(
-                f"Expected {_FILE} in {str(folder)!r}; it is missing.",
+                f"Expected {FILE} in {str(folder)!r}; it is missing.",
                 hint="Save it there: AutoImageProcessor.from_pretrained(NAME).save_pretrained(FOLDER).",
             )
-        self._settings = _settings(file)
         config = read_json(folder / "config.json", CheckpointError)
-        self.channels = int(vision_of(config).get("num_channels", 3))
-        self.size = _size_of(config, self._settings)
+        self._settings = settings_of(file, config.get("model_type"))
+        self.channels = int(vision_of(config).get("num_channels") or 3)
+        self.size = image_size(config, self._settings)
         if self.channels not in (1, 3):
             raise CheckpointError(f"Expected a model of 1 or 3 channels, received {self.channels}.")
 
@@ -91,31 +50,41 @@ class PixelEncoder:
 
     def _pixels(self, item: Any, place: int) -> np.ndarray:
         s = self._settings
-        image = _open(item, place).convert("L" if self.channels == 1 else "RGB")
+        image = _open(item, place, bool(s.get("do_convert_rgb")))
+        image = image.convert("L" if self.channels == 1 else "RGB")
+        cut, crop = None, _pair(s["crop_size"]) if s["do_center_crop"] else None
         if s["do_resize"]:
-            target = _target(image.size, s["size"])
+            target, cut = _resized(image.size, s)
             _refuse_too_large(target, place)
             image = image.resize(target, resample=int(s["resample"]))
         values = np.asarray(image)
-        if s["do_center_crop"]:
-            values = _cropped(values, _pair(s["crop_size"]))
+        for window in (cut, crop):
+            if window is not None:
+                values = _cropped(values, window)
         if values.shape[:2] != self.size:
             raise DataError(
                 f"Expected an image of {self.size[0]} x {self.size[1]} pixels at position {place} (the "
                 f"model's image_size), received {values.shape[0]} x {values.shape[1]}.",
-                hint=f"Set do_resize and size in {_FILE}.",
+                hint=f"Set do_resize and size in {FILE}.",
             )
         values = values.reshape(*self.size, self.channels).astype(np.float32)
         if s["do_rescale"]:
-            values = values * np.float32(s["rescale_factor"])
+            values = values * np.float32(s["rescale_factor"]) - np.float32(bool(s.get("rescale_offset")))
         if s["do_normalize"]:
             values = (values - self._per_channel("image_mean")) / self._per_channel("image_std")
+        if s.get("include_top"):
+            values = values / self._per_channel("image_std")
+        if s.get("do_flip_channel_order"):
+            values = values[..., ::-1]
         return np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32)
 
     def described(self) -> dict[str, Any]:
         """What counts of the settings: equal where two encoders make the same pixel values of an image."""
         s = self._settings
         found: dict[str, Any] = {"channels": self.channels, "image_size": self.size}
+        if s["family"] in ("ConvNext", "Levit"):  # which resize in their own way
+            found["family"] = s["family"]
+        found |= {name: s[name] for names in STEPS.values() for name in names if s.get(name)}
         if s["do_resize"]:
             shortest = isinstance(s["size"], dict) and "shortest_edge" in s["size"]
             found |= {"size": s["size"] if shortest else _pair(s["size"]), "resample": int(s["resample"])}
@@ -132,51 +101,46 @@ class PixelEncoder:
         values = np.array(self._settings[name], dtype=np.float32).reshape(-1)
         if len(values) not in (1, self.channels):
             raise CheckpointError(
-                f"Expected {name} for {self.channels} channels in {_FILE}, received {len(values)} values."
+                f"Expected {name} for {self.channels} channels in {FILE}, received {len(values)} values."
             )
         return values
 
 
-def _settings(file: Path) -> dict[str, Any]:
-    """What `file` says, with the defaults of its image processor. Raises CheckpointError for other steps."""
-    stated = read_json(file, CheckpointError)
-    for name in _UNKNOWN_STEPS:
-        if stated.get(name):
-            raise CheckpointError(
-                f"Expected steps that ViTImageProcessor has, received {name} in {str(file)!r}, which optkit "
-                "does not do.",
-                hint="Take a checkpoint without it: its pixel values would be wrong here.",
-            )
-    key = "image_processor_type" if stated.get("image_processor_type") else "feature_extractor_type"
-    processor = str(stated.get(key) or "ViTImageProcessor")
-    family = re.sub("(ImageProcessor(Fast|Pil)?|FeatureExtractor)$", "", processor)
-    if family not in _LIKE_VIT:
-        raise CheckpointError(
-            f"Expected {key} of {', '.join(_LIKE_VIT)} in {str(file)!r}, received {processor!r}.",
-            hint="Take a checkpoint with one of these: what others do to an image, optkit does not do.",
-        )
-    settings = {**_DEFAULTS, **_LIKE_VIT[family], **stated}
-    if isinstance(settings["size"], int) and not settings.get("default_to_square", True):
-        settings["size"] = {"shortest_edge": settings["size"]}  # older files hold a number
-    return settings
-
-
-def _size_of(config: dict[str, Any], settings: dict[str, Any]) -> tuple[int, int]:
-    """What the model takes, by its image_size; where it states none, or takes any, what these steps give."""
+def image_size(config: dict[str, Any], settings: dict[str, Any]) -> tuple[int, int]:
+    """Height and width of what the model is fed: config.json's, or, where it takes any, what is made here."""
     stated = vision_of(config).get("image_size")
-    given = settings["crop_size"] if settings["do_center_crop"] else settings["size"]
-    fixed = settings["do_center_crop"] or not (isinstance(given, dict) and "shortest_edge" in given)
-    if fixed and (stated is None or config.get("model_type") in ANY_SIZE):
-        return _pair(given)
-    return _pair(224 if stated is None else stated)
+    if stated is not None and config.get("model_type") not in ANY_SIZE:
+        return _pair(stated)
+    size = settings["size"]
+    edge = size.get("shortest_edge") if isinstance(size, dict) else None
+    if settings["do_center_crop"]:
+        return _pair(settings["crop_size"])
+    if settings["do_resize"] and settings["family"] == "ConvNext" and edge:
+        return int(edge), int(edge)
+    if settings["do_resize"] and edge is None:
+        return _pair(size)
+    return _pair(stated if stated is not None else 224)
+
+
+def input_shape(folder: Path) -> tuple[int, int, int] | None:
+    """Channels, height and width of the images that the model in `folder` takes; None for no such model."""
+    config = read_json(folder / "config.json", CheckpointError) if (folder / "config.json").exists() else {}
+    if (folder / FILE).exists():
+        encoder = PixelEncoder(folder)
+        return (encoder.channels, *encoder.size)
+    stated = vision_of(config)
+    if stated.get("image_size") is None:
+        return None
+    return (int(stated.get("num_channels") or 3), *_pair(stated["image_size"]))
 
 
 def reading(folder: Path) -> dict[str, Any] | None:
     """How the model in `folder` reads images (`PixelEncoder.described`); None where it reads none."""
-    return PixelEncoder(folder).described() if (folder / _FILE).exists() else None
+    return PixelEncoder(folder).described() if (folder / FILE).exists() else None
 
 
-def _open(item: Any, place: int) -> Any:
+def _open(item: Any, place: int, converts: bool) -> Any:
+    """A Pillow image. `converts`: the processor lays transparent ones on white, where it is given one."""
     try:
         from PIL import Image, ImageOps
     except ImportError as reason:
@@ -184,6 +148,9 @@ def _open(item: Any, place: int) -> Any:
     if isinstance(item, dict) and ("bytes" in item or "path" in item):  # an undecoded Image of `datasets`
         item = item.get("bytes") or item.get("path")
     if isinstance(item, Image.Image):
+        if converts and ("A" in item.getbands() or item.info.get("transparency") is not None):
+            item = item.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", item.size, (255, 255, 255, 255)), item)
         return item
     if isinstance(item, np.ndarray):
         if item.dtype != np.uint8 or item.ndim not in (2, 3):
@@ -215,17 +182,31 @@ def _refuse_too_large(size: tuple[int, int], place: int) -> None:
         )
 
 
-def _target(given: tuple[int, int], size: Any) -> tuple[int, int]:
-    """(width, height): `size`'s own, or so that the shorter edge of `given` gets `shortest_edge` pixels."""
-    if isinstance(size, dict) and "shortest_edge" in size:
-        if "longest_edge" in size:
-            raise CheckpointError(f"{_FILE} bounds the longest edge too, which optkit does not do.")
-        shortest, (width, height) = int(size["shortest_edge"]), given
-        if width <= height:
-            return shortest, int(shortest * height / width)
-        return int(shortest * width / height), shortest
-    high, wide = _pair(size)
-    return wide, high
+def _resized(given: tuple[int, int], s: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int] | None]:
+    """(width, height) to resize to, and the (height, width) that the family itself cuts out of that."""
+    size, family = s["size"], s["family"]
+    edge = size.get("shortest_edge") if isinstance(size, dict) else None
+    if edge is None:
+        if family == "ConvNext":
+            raise CheckpointError(f"Expected shortest_edge as size in {FILE}, received {size}.")
+        high, wide = _pair(size)
+        return (wide, high), None
+    if "longest_edge" in size:
+        raise CheckpointError(f"{FILE} bounds the longest edge too, which optkit does not do.")
+    edge = int(edge)
+    if family == "ConvNext":
+        if edge >= 384:
+            return (edge, edge), None
+        return _shorter(given, int(edge / s["crop_pct"])), (edge, edge)
+    return _shorter(given, int(256 / 224 * edge) if family == "Levit" else edge), None
+
+
+def _shorter(given: tuple[int, int], edge: int) -> tuple[int, int]:
+    """`given` (width, height) so that the shorter edge gets `edge` pixels."""
+    width, height = given
+    if width <= height:
+        return edge, int(edge * height / width)
+    return int(edge * width / height), edge
 
 
 def _cropped(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -243,7 +224,7 @@ def _pair(size: Any) -> tuple[int, int]:
     """Height and width from a number, a list, or {"height", "width"}."""
     if isinstance(size, dict):
         if not {"height", "width"} <= set(size):
-            raise CheckpointError(f"Expected height and width in {_FILE}, received {size}.")
+            raise CheckpointError(f"Expected height and width in {FILE}, received {size}.")
         return int(size["height"]), int(size["width"])
     if isinstance(size, (list, tuple)):
         return int(size[0]), int(size[1])
