@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -28,7 +30,7 @@ from optkit.cli import (
     serve,
     tune,
 )
-from optkit.errors import Interrupted, MissingDependency, OptkitError
+from optkit.errors import Interrupted, MissingDependency, OptkitError, OutputError
 from optkit.files import plain
 
 app = typer.Typer(
@@ -84,13 +86,15 @@ def main() -> None:
         code = app(standalone_mode=False) or 0
         if code == interrupted.exit_code:
             fail(interrupted)
+        sys.stdout.flush()
     except (OptkitError, Interrupted) as error:
         code = fail(error)
     except KeyboardInterrupt:
         code = fail(interrupted)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+    except OSError as error:
+        code = _unwritten(error)
+    except SystemExit:  # so Typer ends where nobody reads on
+        code = _unwritten(BrokenPipeError(errno.EPIPE, "nobody reads it any more"))
     except Exception as error:
         code = _other(error)
     sys.exit(code)
@@ -98,10 +102,20 @@ def main() -> None:
 
 def fail(error: OptkitError | Interrupted) -> int:
     """Print `error` and its hint on stderr; gives its exit code."""
-    print(f"error: {plain(error)}", file=sys.stderr)
-    if error.hint:
-        print(f"hint: {plain(error.hint)}", file=sys.stderr)
+    with suppress(OSError):  # the exit code says it where standard error cannot
+        print(f"error: {plain(error)}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {plain(error.hint)}", file=sys.stderr)
     return error.exit_code
+
+
+def _unwritten(error: OSError) -> int:
+    """Standard output has no reader any more, or its file no room; any other refusal of the system is a bug
+    of ours, since what writes files names them."""
+    if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return _other(error)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in its buffer
+    return fail(OutputError(f"Could not write all of the output: {error.strerror}."))
 
 
 def _other(error: Exception) -> int:
@@ -109,7 +123,8 @@ def _other(error: Exception) -> int:
     if absent := MissingDependency.behind(error):
         return fail(absent)
     if hasattr(error, "show") and hasattr(error, "exit_code"):
-        error.show()
+        with suppress(OSError):
+            error.show()
         return error.exit_code
     if type(error).__name__ in ("Exit", "Abort"):
         return getattr(error, "exit_code", 130)

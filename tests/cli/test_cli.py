@@ -239,10 +239,21 @@ def test_version(run):
     assert run("--version")[:2] == (0, f"{__version__}\n")
 
 
-def test_a_closed_pipe_is_quiet():
-    command = f"{sys.executable} -m optkit passes | head -1"
+@pytest.mark.parametrize(
+    ("command", "code", "lines"),
+    [
+        ("passes | true", 6, 1),
+        ("--help | true", 6, 1),
+        ("passes > /dev/full", 6, 1),
+        ("passes > /dev/full 2> /dev/full", 6, 0),
+        ("passes --none 2> /dev/full", 2, 0),
+    ],
+)
+def test_output_that_cannot_be_written_ends_with_a_code_and_a_line(command, code, lines):
+    command = f"set -o pipefail; {sys.executable} -m optkit {command}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert "Traceback" not in done.stderr
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, lines)
+    assert done.stderr.startswith("error: Could not write all of the output" if lines else "")
 
 
 def test_predict_reads_lines(run, checkpoint, tmp_path):
