@@ -54,6 +54,18 @@ def aa() -> str:
     return "\n".join(lines)
 
 
+def kills() -> str:
+    lines = ["| command | killed | in the exchange of `--force` | same bytes | left behind |"]
+    lines.append("| --- | ---: | ---: | ---: | ---: |")
+    for verb, found in results("kills")["verbs"].items():
+        runs = found["kills"]
+        swaps = sum(run["during"].startswith("the swap") for run in runs)
+        same = sum(run["same_bytes"] and run["exit_code"] == found["exit_code"] for run in runs)
+        left = sum(len(run["left_behind"]) for run in runs)
+        lines.append(f"| {verb} | {len(runs)} | {swaps} | {same} of {len(runs)} | {left} |")
+    return "\n".join(lines)
+
+
 def together() -> str:
     lines = ["| model | batch × tokens | alone, ms | together, ms | alone / together [95%] |"]
     lines.append("| --- | --- | ---: | ---: | ---: |")
@@ -300,6 +312,7 @@ _ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 TABLES = {
     "sst2-int8": sst2_int8,
     "aa": aa,
+    "kills": kills,
     "together": together,
     "busy": busy,
     "gpu-precisions": gpu_precisions,

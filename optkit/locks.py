@@ -76,8 +76,13 @@ def _acquire(path: Path) -> int:
             return descriptor  # this file system has no locks
         # Its last holder may have deleted the file between our two calls.
         if _is_at(descriptor, file):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, str(os.getpid()).encode())
+            try:
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
+            except OSError:  # a full disk
+                file.unlink()
+                os.close(descriptor)
+                raise
             return descriptor
         os.close(descriptor)
 

@@ -260,3 +260,13 @@ def test_a_special_file_is_no_output(tmp_path):
     for path in (tmp_path / "pipe", tmp_path, Path("/dev/full")):
         with pytest.raises(OutputError, match="plain file"), claimed_file(path, force=True):
             pass
+
+
+def test_a_full_disk_is_seen_before_the_work_and_leaves_no_lock(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OutputError, match="No space left"), claimed(tmp_path / "out"):
+        pytest.fail("the work began")
+    assert os.listdir(tmp_path) == []
