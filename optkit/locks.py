@@ -43,20 +43,26 @@ def hold(path: Path) -> Iterator[None]:
     finally:
         _held.discard(key)
         with suppress(OSError):
-            lock_file(path).unlink()
+            _held_file(path).unlink()
         os.close(descriptor)
 
 
 def lock_file(path: Path) -> Path:
-    """The file whose lock stands for `path`."""
+    """The file whose lock `locked` takes."""
     return path.with_name(f".{path.name}.lock")
+
+
+def _held_file(path: Path) -> Path:
+    """The file whose lock `hold` takes: another one, since a process waits its turn with `locked`, then has
+    a child write what it waited for."""
+    return path.with_name(f".{path.name}.held")
 
 
 def _acquire(path: Path) -> int:
     """An open, locked descriptor of the lock file that has our process number in it."""
     import fcntl
 
-    file, deadline = lock_file(path), time.monotonic() + PATIENCE_S
+    file, deadline = _held_file(path), time.monotonic() + PATIENCE_S
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:

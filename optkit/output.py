@@ -161,9 +161,9 @@ def _repair(final: Path) -> None:
 
 
 def _beside(final: Path, kind: str = "*") -> list[Path]:
-    """The hidden files and folders of `final`, by name, without the lock."""
+    """The hidden files and folders of `final`, by name, without its locks."""
     names = final.parent.glob(f".{escape(final.name)}.{kind}")
-    return sorted(path for path in names if not path.name.endswith(".lock"))
+    return sorted(path for path in names if path.suffix not in (".lock", ".held"))
 
 
 def _delete(path: Path) -> None:

@@ -123,7 +123,7 @@ def test_what_a_killed_command_left_is_deleted_by_the_next(tmp_path):
     """Whatever number it had: in containers numbers come again."""
     for process in (4_194_000, os.getppid(), os.getpid()):
         (tmp_path / f".out.partial-{process}").mkdir()
-    (tmp_path / ".out.lock").write_text("1")
+    (tmp_path / ".out.held").write_text("1")
     with staged(tmp_path / "out") as folder:
         (folder / "file").write_text("x")
     assert os.listdir(tmp_path) == ["out"]
