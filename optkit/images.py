@@ -37,13 +37,13 @@ def find(folder: Path) -> dict[str, list[Path]]:
     if found:
         return found
     for path in sorted(folder.iterdir()):
-        split = split_named(path.name)
-        if split and _holds_classes(path):
-            if split in found:
+        name = split_named(path.name)
+        if name and _holds_classes(path):
+            if name in found:
                 raise DataError(
-                    f"Two folders hold the split {split!r}: {str(found[split][0])!r}, {str(path)!r}."
+                    f"Two folders hold the split {name!r}: {str(found[name][0])!r}, {str(path)!r}."
                 )
-            found[split] = [path]
+            found[name] = [path]
     return found or ({"all": [folder]} if _holds_classes(folder) else {})
 
 
