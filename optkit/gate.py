@@ -13,7 +13,7 @@ from optkit.errors import RecipeError
 from optkit.report.model import Row
 
 #: The least agreement asked where no data has labels, at the lower end of its 95% interval.
-MIN_AGREEMENT = 0.95
+MIN_AGREEMENT = 0.9
 
 
 def share(text: str | float, flag: str) -> float:

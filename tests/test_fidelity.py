@@ -203,11 +203,11 @@ def test_the_output_is_named_after_the_checkpoint_and_what_is_made(tmp_path, mon
 
 def test_the_gate_asks_for_what_the_texts_can_show():
     gate = Gate().of_fidelity()
-    assert (gate.max_drop, gate.min_agreement) == (None, 0.95)
+    assert (gate.max_drop, gate.min_agreement) == (None, 0.9)
     base = Row("a", "", "fake", "fp32", 1, math.nan, math.nan, 1.0, [], None, 1, 0, "")
     row = Row("b", "", "fake", "int8", 1, math.nan, math.nan, 0.99, [], None, 1, 0, "")
     assert "were not compared" in gate.reasons(row, base)[0]
-    for low, passes in ((0.95, True), (0.9499, False), (math.nan, False), (None, False)):
+    for low, passes in ((0.9, True), (0.8999, False), (math.nan, False), (None, False)):
         row.fidelity = {"agreement": 0.99, "agreement_low": low, "texts": 100}
         assert (gate.reasons(row, base) == []) is passes
     assert Recipe.from_dict(Recipe.int8(gate, "onnxruntime").to_dict()).gate == gate

@@ -28,7 +28,7 @@ def compress(
     runtime: Annotated[str | None, typer.Option(help="With --int8: this engine only (onnxruntime, openvino).")] = None,
     batch_invariant: Annotated[bool, typer.Option("--batch-invariant", help="Refuse INT8 whose answers depend on the texts in their batch.")] = False,
     recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML or JSON instead.")] = None,
-    min_agreement: Annotated[str | None, typer.Option(help="Least share of answers equal to the model's own, for certain: 95%. [default without data: 95%]", show_default=False)] = None,
+    min_agreement: Annotated[str | None, typer.Option(help="Least share of answers equal to the model's own, for certain: 95%. [default without data: 90%]", show_default=False)] = None,
     max_drop: Annotated[str | None, typer.Option(help="Most the score may drop: 1% (relative) or 0.01 (absolute). [default: 1%]", show_default=False)] = None,
     min_speedup: Annotated[float | None, typer.Option(help="Least speedup over torch fp32, at the lower end of its interval.")] = None,
     target: Annotated[str | None, typer.Option(help="Where it will serve: cpu, or cuda, which tries every way this machine has for its GPU. [default: the recipe's]", show_default=False)] = None,
