@@ -42,12 +42,12 @@ def _check_short_text(model: Any, artifact: Artifact, inputs: Sequence[str]) -> 
         ids[1:3] = ids[4:] = [end]  # BART looks for the end of the text, Longformer for that of the question
         ids.insert(1, end)
 
-    def answer(padding: int) -> Any:
-        row = torch.tensor([ids + [pad] * padding])
+    def answer(padding: int, texts: int = 1) -> Any:
+        rows = torch.tensor([ids + [pad] * padding] * texts)
         feeds = {
-            "input_ids": row,
-            "attention_mask": torch.tensor([[1] * len(ids) + [0] * padding]),
-            "token_type_ids": torch.zeros_like(row),
+            "input_ids": rows,
+            "attention_mask": torch.tensor([[1] * len(ids) + [0] * padding] * texts),
+            "token_type_ids": torch.zeros_like(rows),
         }
         with torch.inference_mode():
             return model(**{name: feeds[name] for name in inputs}, return_dict=True)[0]
@@ -60,6 +60,14 @@ def _check_short_text(model: Any, artifact: Artifact, inputs: Sequence[str]) -> 
             f"{type(model).__name__} does not answer a text of {len(ids)} tokens: {line}",
             hint="Take an architecture that reads texts of any length.",
         ) from reason
+    if model.config.pad_token_id is None:
+        try:
+            answer(0, texts=2)
+        except ValueError as reason:
+            raise CheckpointError(
+                f"{type(model).__name__} answers one text at a time only: {reason}",
+                hint="Set pad_token_id in config.json: the id of the tokenizer's padding or end of text.",
+            ) from reason
     if _pads_left(artifact):
         padded = answer(3)
         padded = padded[:, : len(ids)] if alone.shape[:2] == (1, len(ids)) else padded
