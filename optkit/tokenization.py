@@ -32,6 +32,8 @@ SOURCES = (
     *("config.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model"),
     *("sentencepiece.bpe.model", "spm.model", "tekken.json"),
 )
+#: Of these, what holds no tokens of its own, or (vocab.json) may hold those of speech.
+_NO_TOKENIZER = (*SOURCES[1:5], "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def write(found: Tokenization, folder: Path) -> None:
 
 def is_there(folder: Path) -> bool:
     """Whether `folder` has a tokenizer of any kind."""
-    return any((folder / name).is_file() for name in SOURCES if name not in ("config.json", "vocab.json"))
+    return any((folder / name).is_file() for name in SOURCES if name not in _NO_TOKENIZER)
 
 
 def reader(folder: Path) -> str | None:

@@ -96,10 +96,18 @@ def test_an_unknown_label_names_row_and_known_labels(make_task, label):
         make_task().read(table(text=["a film"], label=[label]), Columns())
 
 
-def test_pairs_are_encoded_with_their_types(make_task):
+@pytest.mark.parametrize("named", [True, False])
+def test_pairs_are_encoded_with_their_types_where_the_tokenizer_names_them(named, make_task, tmp_path):
+    """As transformers: types that `model_input_names` lacks are never passed, so the model takes zeros."""
+    task = make_task()
+    if named:
+        file = tmp_path / "tokenizer_config.json"
+        names = ["input_ids", "token_type_ids", "attention_mask"]
+        file.write_text(json.dumps({**json.loads(file.read_text()), "model_input_names": names}))
+        task = open_task(Artifact.open(tmp_path))
     rows = table(text=["a film"], text_pair=["the plot"], label=["positive"])
-    read = make_task().read(rows, Columns())
-    assert read.encoded.arrays["token_type_ids"][0].tolist() == [0, 0, 0, 0, 1, 1, 1]
+    types = task.read(rows, Columns()).encoded.arrays["token_type_ids"][0].tolist()
+    assert types == ([0, 0, 0, 0, 1, 1, 1] if named else [0] * 7)
 
 
 def test_a_tab_divides_a_line_into_a_pair(make_task):
@@ -227,7 +235,7 @@ def test_an_architecture_without_a_task_names_the_flag(make_task):
 def test_a_broken_tokenizer_is_a_checkpoint_error(make_task, tmp_path):
     make_task()
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(CheckpointError, match="not a tokenizer"):
+    with pytest.raises(CheckpointError, match="cannot read the tokenizer"):
         open_task(Artifact.open(tmp_path))
 
 
