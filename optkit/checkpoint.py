@@ -160,7 +160,8 @@ def model_inputs(model: Any) -> list[str]:
 def model_outputs(model: Any) -> dict[str, tuple[int | str, ...]]:
     """The outputs that optkit reads from this model, with their shapes."""
     if hasattr(model, "pooling"):
-        return {OUTPUT: ("batch", model.config.hidden_size * len(model.pooling.modes))}
+        width = model.config.hidden_size * len(model.pooling.modes)
+        return {OUTPUT: ("batch", min(width, model.pooling.width or width))}
     kind = type(model).__name__
     if kind.endswith("ForQuestionAnswering"):
         return {"start_logits": ("batch", "sequence"), "end_logits": ("batch", "sequence")}

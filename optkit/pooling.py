@@ -32,13 +32,15 @@ _LEGACY = {
 @dataclass(frozen=True)
 class Pooling:
     """`modes` are concatenated, `normalize` divides by the length (L2); `max_length` in tokens (None: no
-    limit of its own), `lowercase` and `prompt` as sentence-transformers prepares texts."""
+    limit of its own), `lowercase` and `prompt` as sentence-transformers prepares texts. Of each vector
+    the first `width` numbers are given (truncate_dim; None: all)."""
 
     modes: tuple[str, ...] = ("mean",)
     normalize: bool = False
     max_length: int | None = None
     lowercase: bool = False
     prompt: str = ""
+    width: int | None = None
 
 
 def read_pooling(folder: Path) -> Pooling:
@@ -74,6 +76,7 @@ def read_pooling(folder: Path) -> Pooling:
         limits.get("max_seq_length"),
         bool(limits.get("do_lower_case", False)),
         (prompts.get("prompts") or {}).get(default, "") if default else "",
+        prompts.get("truncate_dim"),
     )
 
 
@@ -101,6 +104,7 @@ def pooled(encoder: Any, pooling: Pooling) -> Any:
             vector = torch.cat(vectors, dim=-1) if len(vectors) > 1 else vectors[0]
             if pooling.normalize:
                 vector = torch.nn.functional.normalize(vector, p=2, dim=1)
+            vector = vector[:, : pooling.width]  # as the library does: behind the normalisation
             if inputs.get("output_hidden_states"):
                 return {OUTPUT: vector, "hidden_states": found.hidden_states}
             return {OUTPUT: vector}

@@ -132,7 +132,7 @@ class Prompts(Known):
 
     prompts: dict[str, str | None] | None = None
     default_prompt_name: str | None = None
-    truncate_dim: Size | None = None
+    truncate_dim: Annotated[int, Field(ge=1, lt=2**24)] | None = None
     similarity_fn_name: str | None = None
 
 

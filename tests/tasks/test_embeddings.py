@@ -25,6 +25,10 @@ from tests.tasks.builders import embedder
 TEXTS = ["a fine film", "dull", "the plot is thin and the cast is not very good " * 3, ""]
 
 
+#: How modules.json names the modules of the library.
+LIBRARY = "sentence_transformers.models"
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     return embedder(tmp_path_factory.mktemp("e") / "plain")
@@ -67,6 +71,24 @@ def test_every_encoder_exports_with_fused_attention_and_equals_torch(kind, tmp_p
     assert notes["operators"]["MultiHeadAttention"] == 2
     assert notes["max_difference"] < 1e-4
     np.testing.assert_allclose(vectors(made, TEXTS), vectors(fetch(folder), TEXTS), atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [8, 99, None])
+def test_a_vector_is_cut_to_truncate_dim_behind_the_normalisation(width, tmp_path):
+    """In torch and in the graph; a width above the model's own changes nothing, as in the library."""
+    folder = embedder(tmp_path / "st", pooling={"pooling_mode_mean_tokens": True})
+    whole = vectors(fetch(folder), TEXTS)
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"truncate_dim": width}))
+    for made in (fetch(folder), export(folder, tmp_path)):
+        np.testing.assert_allclose(vectors(made, TEXTS), whole[:, :width], atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [0, -3, True, "16", 1.5])
+def test_a_width_that_no_vector_has_is_refused(width, tmp_path):
+    folder = embedder(tmp_path / "st", pooling={"pooling_mode_mean_tokens": True})
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"truncate_dim": width}))
+    with pytest.raises(CheckpointError, match="truncate_dim"):
+        open_task(fetch(folder))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -127,8 +149,11 @@ def test_a_prompt_and_lower_case_are_applied(sentence_folder, tmp_path):
             ("modules.json", [{"type": "sentence_transformers.models.Transformer"}]),
             "Expected a Pooling module",
         ),
-        (("modules.json", [{"type": "x.Transformer"}, {"type": "x.LSTM"}]), "received 'LSTM' at place 1"),
-        (("modules.json", {"a": 1}), "Expected a list of objects"),
+        (
+            ("modules.json", [{"type": f"{LIBRARY}.{kind}"} for kind in ("Transformer", "LSTM")]),
+            "'LSTM' at place 1",
+        ),
+        (("modules.json", {"a": 1}), "Expected a valid list"),
         (("1_Pooling/config.json", {"pooling_mode": "median"}), "received 'median'"),
         (("1_Pooling/config.json", {"include_prompt": False}), "leaves the prompt out"),
     ],
