@@ -177,20 +177,21 @@ class _Benchmark:
         for i, model in enumerate(self._found):
             source = model if model.reads_text else readers[0]
             key = source.reader
+            mine = open_task(Artifact.open(source.artifact), task, metric)
+            # Two models may read alike and still mean other labels.
+            if self.task is not None and (mine.name, _labels(mine)) != (self.task.name, _labels(self.task)):
+                raise RecipeError(
+                    f"Expected models of one task with the same labels, received {self.task.name} "
+                    f"{_labels(self.task)} and, from {model.name}, {mine.name} {_labels(mine)}.",
+                    hint="Compare them in two runs.",
+                )
             if key not in done:
-                mine = open_task(Artifact.open(source.artifact), task, metric)
                 labelled = mine.read(rows, columns)
                 if self.task is None:
                     self.task, self._labelled = mine, labelled
                     if any(shape.tokens == "text" for shape in self._plan.shapes):
                         raw = stored(labelled.inputs or labelled.sources, self._folder / "images")
                         texts.write_text(json.dumps(raw), encoding="utf-8")
-                elif (mine.name, getattr(mine, "labels", None)) != (self.task.name, _labels(self.task)):
-                    raise RecipeError(
-                        f"Expected models of one task with the same labels, received {self.task.name} "
-                        f"{_labels(self.task)} and, from {model.name}, {mine.name} {_labels(mine)}.",
-                        hint="Compare them in two runs.",
-                    )
                 done[key] = self._folder / f"examples-{i}.npz"
                 labelled.encoded.save(done[key])
             self._found[i] = replace(

@@ -92,7 +92,7 @@ def held(out: Path, shared: bool = False, leaves: Iterable[Path] = ()) -> Iterat
         except OptkitError as error:
             if error.exit_code in _REFUSALS:
                 for path in {*_beside(out), *leaves} - before:
-                    _delete(path)
+                    delete(path)
             raise
 
 
@@ -125,7 +125,7 @@ def _put(partial: Path, final: Path) -> None:
         partial.rename(final)
         return
     if _exchange(partial, final):
-        _delete(partial)
+        delete(partial)
         return
     old = final.with_name(f".{final.name}.old-{os.getpid()}")
     final.rename(old)
@@ -134,7 +134,7 @@ def _put(partial: Path, final: Path) -> None:
     except OSError:
         old.rename(final)
         raise
-    _delete(old)
+    delete(old)
 
 
 def _exchange(a: Path, b: Path) -> bool:
@@ -153,11 +153,11 @@ def _repair(final: Path) -> None:
     where there is no new one, and all else goes."""
     for old in _beside(final, "old-*"):
         if final.exists() or final.is_symlink():
-            _delete(old)
+            delete(old)
         else:
             old.rename(final)
     for partial in _beside(final, "partial-*"):
-        _delete(partial)
+        delete(partial)
 
 
 def _beside(final: Path, kind: str = "*") -> list[Path]:
@@ -166,7 +166,8 @@ def _beside(final: Path, kind: str = "*") -> list[Path]:
     return sorted(path for path in names if path.suffix not in (".lock", ".held"))
 
 
-def _delete(path: Path) -> None:
+def delete(path: Path) -> None:
+    """Delete the file, link or folder at `path`, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -9,6 +9,7 @@ checkpoint they are asked for when it is opened, in a process of its own unless 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -33,7 +34,8 @@ SOURCES = (
     *("sentencepiece.bpe.model", "spm.model", "tekken.json"),
 )
 #: Of these, what holds no tokens of its own, or (vocab.json) may hold those of speech.
-_NO_TOKENIZER = (*SOURCES[1:5], "vocab.json")
+_SETTINGS = SOURCES[1:4]
+_NO_TOKENIZER = (*_SETTINGS, "config.json", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,10 @@ def record(folder: Path, source: Path) -> None:
     if own and _recorded(folder) is not None:
         return
     found = read(folder if own else source)
+    if not own:  # its settings belong to it
+        for name in _SETTINGS:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
     write(found, folder)
     if (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
         _read.cache_clear()

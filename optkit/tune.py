@@ -17,7 +17,7 @@ from optkit.data import Data
 from optkit.errors import RecipeError, WorkerError
 from optkit.files import digest
 from optkit.locks import locked
-from optkit.output import claimed, named, staged, writing
+from optkit.output import claimed, delete, named, staged, writing
 from optkit.process import Child
 from optkit.task import Columns
 from optkit.trainer.settings import FinetuneSettings
@@ -167,7 +167,7 @@ class _Trials:
             if trial is not best:
                 shutil.rmtree(place, ignore_errors=True)
             for rest in self.folder.glob(f".{escape(place.name)}.*"):
-                shutil.rmtree(rest, ignore_errors=True)
+                delete(rest)
 
     def place(self, trial: Any) -> Path:
         """Where the checkpoint of `trial` (Optuna's) lies; another study's never lies there."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from optkit import tokenization
 from optkit.artifact import Artifact, seal
 from optkit.task import known_tasks
 from tests.conftest import tiny, write_tokenizer
@@ -49,6 +50,7 @@ def artifact(folder: Path, task: str = "text-classification", seed: int = 0, wid
     (folder / "config.json").write_text(json.dumps(config))
     write_processor(folder, 8, 1)
     write_graph(folder / "model.onnx", task, len(labels), seed, width)
+    tokenization.record(folder, folder)
     empty = Artifact(folder, {"lineage": [], "runtime": None, "precision": "fp32"})
     seal(folder, empty, {"pass": "made-for-a-test", "parameters": {}}, format="onnx", task=task)
     return folder

@@ -92,7 +92,7 @@ def test_labels_match_by_name_or_number(task):
     read = task.read(datasets.Dataset.from_dict({"image": raw, "label": [3, 4]}), Columns())
     assert read.references == [3, 4]
     assert read.encoded.arrays["pixel_values"][0].shape == (1, 8, 8)
-    assert read.inputs == []  # bytes are no input that a file of texts could hold
+    assert read.inputs == raw  # what the independent baseline opens by itself
 
 
 def test_compress_bench_and_predict(checkpoint, data, tmp_path):
