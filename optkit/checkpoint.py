@@ -13,7 +13,7 @@ from typing import Any
 from optkit import tokenization
 from optkit.architectures import TEXT_ENCODERS, refuse_no_encoder, refuse_other_library
 from optkit.artifact import Artifact, copy_side_files
-from optkit.errors import CheckpointError, OptkitError, RecipeError, did_you_mean
+from optkit.errors import CheckpointError, OptkitError, RecipeError, did_you_mean, first_line
 from optkit.pooling import OUTPUT, pooled, read_pooling
 from optkit.reading import read_json
 from optkit.schema.graph_files import check_graphs
@@ -96,7 +96,7 @@ def load_model(path: str | Path | Artifact, task: str | None = None, trust_remot
         kind = artifact.config.get("model_type")
         raise CheckpointError(
             f"transformers cannot load {str(artifact.path)!r} (model_type {kind!r}) as {auto.__name__}: "
-            f"{_first_line(reason)}",
+            f"{first_line(reason)}",
             hint="Check model_type and architectures in config.json, and the transformers version.",
         ) from reason
     # A checkpoint without BERT's own pooler, which this task does not use, is whole.
@@ -229,7 +229,7 @@ def _check_weights(path: Path) -> None:
                 weights.keys()
         except (SafetensorError, OSError) as reason:
             raise CheckpointError(
-                f"{str(file)!r} is truncated or corrupt: {_first_line(reason)}",
+                f"{str(file)!r} is truncated or corrupt: {first_line(reason)}",
                 hint="Copy or download the file again.",
             ) from reason
 
@@ -250,10 +250,6 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except Exception as reason:
         raise CheckpointError(
-            f"{name!r} is no local folder, and could not be had from the hub: {_first_line(reason)}",
+            f"{name!r} is no local folder, and could not be had from the hub: {first_line(reason)}",
             hint="Check the spelling and the network, or give a local folder.",
         ) from reason
-
-
-def _first_line(reason: BaseException) -> str:
-    return (str(reason).strip() or type(reason).__name__).splitlines()[0][:300]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from optkit.artifact import Artifact
-from optkit.errors import CheckpointError
+from optkit.errors import CheckpointError, first_line
 from optkit.reading import read_json
 
 #: Tokens of the text that is tried.
@@ -55,9 +55,8 @@ def _check_short_text(model: Any, artifact: Artifact, inputs: Sequence[str]) -> 
     try:
         alone = answer(0)
     except Exception as reason:
-        line = (str(reason).strip() or type(reason).__name__).splitlines()[0][:200]
         raise CheckpointError(
-            f"{type(model).__name__} does not answer a text of {len(ids)} tokens: {line}",
+            f"{type(model).__name__} does not answer a text of {len(ids)} tokens: {first_line(reason)}",
             hint="Take an architecture that reads texts of any length.",
         ) from reason
     if model.config.pad_token_id is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit.errors import PassError
+from optkit.errors import PassError, first_line
 from optkit.examples import EncodedSet
 from optkit.limits import token_limit
 from optkit.passes import graph
@@ -71,10 +71,8 @@ def save(
             verbose=False,
         )
     except Exception as reason:
-        cause = reason.__cause__ or reason
-        line = next((text for text in str(cause).splitlines() if text.strip()), type(cause).__name__)
         raise PassError(
-            f"torch cannot export {type(module.model).__name__}: {line.strip()[:300]}",
+            f"torch cannot export {type(module.model).__name__}: {first_line(reason.__cause__ or reason)}",
             hint="This architecture can be served in torch (pass serve-torch), not as a graph.",
         ) from reason
     weights = sum(p.numel() * p.element_size() for p in module.parameters())

@@ -35,28 +35,30 @@ class TextClassification(TextReference):
         return [int(np.argmax(row)) for row in outputs["logits"]]
 
 
-class TokenClassification(TextReference):
+class Windowed(TextReference):
+    """Texts that are too long are cut into windows that share a quarter of their tokens."""
+
+    def windows(self, *texts: list[Any], **how: Any) -> list[Row]:
+        """A row per window; `found` is what the tokenizer gave, `owner` the text of each window."""
+        length = self.limit or 512
+        self.found = self.tokenizer(
+            *texts, max_length=length, stride=length // 4, return_overflowing_tokens=True, **how
+        )
+        self.owner = self.found.pop("overflow_to_sample_mapping")
+        return split(self.found)
+
+
+class TokenClassification(Windowed):
     """Words are tagged by their first subword, as transformers' run_ner.py does it, by `word_ids`.
 
-    Texts that are too long are cut into windows that share a quarter of their tokens; a word is answered in
-    the window in which it is farthest from both ends.
+    A word is answered in the window in which it is farthest from both ends.
     """
 
     auto = "AutoModelForTokenClassification"
 
     def rows(self, inputs: Sequence[Any]) -> list[Row]:
-        length = self.limit or 512
         words = not isinstance(inputs[0], str)
-        self.found = self.tokenizer(
-            list(inputs),
-            is_split_into_words=words,
-            truncation=True,
-            max_length=length,
-            stride=length // 4,
-            return_overflowing_tokens=True,
-        )
-        self.owner = self.found.pop("overflow_to_sample_mapping")
-        return split(self.found)
+        return self.windows(list(inputs), is_split_into_words=words, truncation=True)
 
     def outputs(self, rows: Sequence[Row], inputs: Sequence[Any], alone: bool = False) -> Outputs:
         answered = self.forward(rows, alone)
@@ -114,24 +116,15 @@ class TokenClassification(TextReference):
         return found
 
 
-class QuestionAnswering(TextReference):
+class QuestionAnswering(Windowed):
     """As transformers' run_qa.py: windows over the context, the best start and end of at most 30 tokens."""
 
     auto = "AutoModelForQuestionAnswering"
     longest, best = 30, 20
 
     def rows(self, inputs: Sequence[Any]) -> list[Row]:
-        length = self.limit or 512
-        self.found = self.tokenizer(
-            [question for question, _ in inputs],
-            [context for _, context in inputs],
-            truncation="only_second",
-            max_length=length,
-            stride=length // 4,
-            return_overflowing_tokens=True,
-        )
-        self.owner = self.found.pop("overflow_to_sample_mapping")
-        return split(self.found)
+        questions, contexts = ([item[place] for item in inputs] for place in (0, 1))
+        return self.windows(questions, contexts, truncation="only_second")
 
     def outputs(self, rows: Sequence[Row], inputs: Sequence[Any], alone: bool = False) -> Outputs:
         answered = self.forward(rows, alone)

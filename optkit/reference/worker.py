@@ -11,7 +11,7 @@ from optkit import tokenization
 from optkit.artifact import Artifact
 from optkit.bench import memory
 from optkit.bench.accuracy import save_outputs
-from optkit.errors import CheckpointError, OptkitError
+from optkit.errors import CheckpointError, OptkitError, first_line
 from optkit.examples import EncodedSet
 from optkit.reference import compare
 from optkit.reference.base import Outputs, Reference
@@ -84,7 +84,7 @@ class ReferenceWorker:
             raise
         except Exception as reason:
             raise CheckpointError(
-                f"transformers cannot load {str(artifact.path)!r} for {task}: {_first_line(reason)}",
+                f"transformers cannot load {str(artifact.path)!r} for {task}: {first_line(reason)}",
                 hint="The baseline is transformers' own; make the checkpoint load there first.",
             ) from reason
         theirs.progress = self._told
@@ -124,7 +124,3 @@ def serve() -> ReferenceWorker:
 
 def _read(file: str) -> list[Any]:
     return json.loads(Path(file).read_text(encoding="utf-8"))
-
-
-def _first_line(reason: BaseException) -> str:
-    return (str(reason).strip() or type(reason).__name__).splitlines()[0][:300]

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from optkit.errors import DataError
+from optkit.errors import DataError, first_line
 from optkit.tables.delimited import comma_separated, tsv
 from optkit.tables.lines import BadRow, Row
 from optkit.tables.numbers import reader_of
@@ -70,7 +70,7 @@ def read(files: list[Path]) -> Any:
         return datasets.Dataset(whole, fingerprint=datasets.fingerprint.generate_random_fingerprint())
     except (pyarrow.ArrowException, NotImplementedError, ValueError) as reason:
         raise DataError(
-            f"Cannot read {', '.join(repr(str(f)) for f in files[:3])} as one table: {_first_line(reason)}",
+            f"Cannot read {', '.join(repr(str(f)) for f in files[:3])} as one table: {first_line(reason)}",
             hint="Every row needs the same columns with the same types.",
         ) from reason
 
@@ -110,9 +110,7 @@ def _mixed(file: Path, name: str, batch: list[tuple[int, Row]], reason: Exceptio
     kinds = [(number, _KINDS.get(type(row.get(name)))) for number, row in batch]
     there = [(number, kind) for number, kind in kinds if kind]
     odd = next(((number, kind) for number, kind in there if kind != there[0][1]), None)
-    what = (
-        f"{there[0][1]} in line {there[0][0]} and {odd[1]} in line {odd[0]}" if odd else _first_line(reason)
-    )
+    what = f"{there[0][1]} in line {there[0][0]} and {odd[1]} in line {odd[0]}" if odd else first_line(reason)
     return DataError(
         f"Expected one kind of values in column {name!r} of {str(file)!r}, received {what}.",
         hint="Every row needs the same columns with the same types; numbers have at most 64 bits.",
@@ -132,7 +130,7 @@ def _parquet(file: Path) -> Any:
                 plain = table.column(place).cast(field.type.value_type)
                 table = table.set_column(place, field.name, plain)
     except (pyarrow.ArrowException, OSError) as reason:
-        raise DataError(f"Cannot read {str(file)!r} as Parquet: {_first_line(reason)}") from reason
+        raise DataError(f"Cannot read {str(file)!r} as Parquet: {first_line(reason)}") from reason
     names = table.column_names
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise DataError(f"{str(file)!r} has two columns {twice!r}.", hint="Leave one of them out.")
@@ -162,7 +160,3 @@ def _reader(values: Iterator[str]) -> Callable[[str], Any] | None:
         return _TRUTH.__getitem__ if all(value in _TRUTH for value in values) else None
     reader = reader_of(chain((first,), values))
     return None if isinstance(reader("0"), str) else reader
-
-
-def _first_line(reason: Exception) -> str:
-    return (str(reason).splitlines() or [type(reason).__name__])[0][:300]
