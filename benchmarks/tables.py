@@ -16,8 +16,8 @@ ROOT = HERE.parent
 BETWEEN = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(\n?<!-- end -->)", re.S)
 
 
-def sst2_int8() -> str:
-    report = results("sst2_int8")
+def sst2_int8(file: str = "sst2_int8") -> str:
+    report = results(file)
     lines = [
         "| | size | accuracy, paired change [95%] | ms, own lengths | speedup [95%] |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -311,6 +311,7 @@ _STEPS = {
 _ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 TABLES = {
     "sst2-int8": sst2_int8,
+    "sst2-int8-amx": lambda: sst2_int8("sst2_int8_amx"),
     "aa": aa,
     "kills": kills,
     "together": together,
