@@ -50,6 +50,8 @@ REPORTS = (
 )
 #: The same holds for what TensorBoard reads.
 EVENTS = "events.out.tfevents"
+#: The signature over the folder: see `optkit.signing`.
+SIGNATURE = "model.sig"
 _PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "nncf", "tokenizers", "numpy")
 
 
@@ -151,17 +153,12 @@ class Artifact:
                     hint=hint,
                 )
 
-    def state(self) -> list[tuple[int, ...]]:
-        """Which files lie here now: equal twice where none of them was replaced or written between."""
-        states = [(self.path / name).stat() for name in self.manifest["files"]]
-        return [(x.st_dev, x.st_ino, x.st_size, x.st_mtime_ns, x.st_ctime_ns) for x in states]
-
     def fingerprint(self) -> str:
         """One sha256 over the names and contents of the model's own files."""
         files = self.manifest["files"] or {
             p.relative_to(self.path).as_posix(): sha256(p)
             for p in sorted([*self.path.iterdir(), *self.path.glob(MODULE_FILES)])
-            if p.is_file() and p.name not in REPORTS and p.name != MANIFEST
+            if p.is_file() and p.name not in (*REPORTS, MANIFEST, SIGNATURE)
         }
         return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
@@ -195,6 +192,41 @@ def listing(folder: Path) -> dict[str, str]:
         for p in sorted(folder.rglob("*"))
         if p.is_file() and p.name != MANIFEST and p.name not in REPORTS and not p.name.startswith(EVENTS)
     }
+
+
+def state(path: str | Path) -> tuple[tuple[str, ...], ...]:
+    """Which files lie in a folder now, reports and hidden files aside: equal twice where none of them was
+    replaced or written between; empty where there is no folder.
+
+    A write that leaves name, size and time of change alike (within one tick of the file system's clock, some
+    milliseconds) is not seen.
+    """
+    from optkit.schema.folder import names_in
+
+    folder, states = Path(path), []
+    try:
+        for name in names_in(folder, deep=True):
+            last = name.rpartition("/")[2]
+            if last in REPORTS or last.startswith(EVENTS):
+                continue
+            try:
+                x = (folder / name).stat()
+            except OSError:  # a link that leads nowhere, or to itself: the link's own
+                x = (folder / name).lstat()
+            states.append((name, *map(str, (x.st_dev, x.st_ino, x.st_size, x.st_mtime_ns, x.st_ctime_ns))))
+    except OSError:  # between the old folder and the new one
+        return ()
+    except CheckpointError as reason:  # too many files
+        return ((str(reason),),)
+    return tuple(sorted(states))
+
+
+def changed(path: str | Path) -> CheckpointError:
+    """What is raised where `state` was another one before a folder was read than after it."""
+    return CheckpointError(
+        f"{str(path)!r} was changed while it was read.",
+        hint="Replace a folder whole, by renaming; then read it again.",
+    )
 
 
 def relocated(artifact: Artifact, path: Path) -> Artifact:

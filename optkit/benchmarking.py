@@ -52,6 +52,7 @@ def benchmark(
     scenarios: Scenarios = Scenarios(),
     plan: dict[str, Any] | None = None,
     trust_remote_code: bool = False,
+    verify_key: str | Path | None = None,
     out: str | Path | None = None,
     force: bool = False,
     listener: Listener | None = None,
@@ -63,7 +64,8 @@ def benchmark(
     it should not run in its default one. With `data` the report has scores, paired with the
     first model's, and the data's own lengths; without, inputs are random and only times are measured.
     `options` are runtime options by name, over those in a model's manifest; `plan` holds fields of
-    `optkit.bench.plan.Plan`. With `out` the reports are written to that folder.
+    `optkit.bench.plan.Plan`. With `out` the reports are written to that folder. `verify_key` is
+    a public key, whose owner has to have signed every model.
 
     A model whose process crashes, hangs or runs out of memory has a row of verdict `error`, and the
     others finish. Where the first cannot answer, the next that can becomes the first row; where it
@@ -81,7 +83,7 @@ def benchmark(
         tempfile.TemporaryDirectory(prefix="optkit-bench-") as scratch,
     ):
         folder = Path(scratch)
-        found = [open_contestant(text, folder, trust_remote_code) for text in models]
+        found = [open_contestant(text, folder, trust_remote_code, verify_key) for text in models]
         found = _named(found, names)
         named = {"task": task} if task else {}
         found = [replace(m, options={**m.options, **named, **(options or {}).get(m.name, {})}) for m in found]

@@ -18,6 +18,7 @@ from optkit.pooling import OUTPUT, pooled, read_pooling
 from optkit.reading import read_json
 from optkit.schema.graph_files import check_graphs
 from optkit.schema.model_files import needs_code
+from optkit.signing import open_signed
 from optkit.soundness import check_model
 
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
@@ -34,14 +35,17 @@ _AUTO_CLASS = {
 }
 
 
-def fetch(source: str | Path, trust_remote_code: bool = False) -> Artifact:
+def fetch(
+    source: str | Path, trust_remote_code: bool = False, verify_key: str | Path | None = None
+) -> Artifact:
     """The checkpoint at a local folder, or, when no such folder exists, on the hub.
 
     Reads nothing but JSON, text and safetensors. What optkit made is compared with its manifest: results
-    that are kept go by the sums there. Raises CheckpointError with what to do next.
+    that are kept go by the sums there; with a public `verify_key` also with the folder's signature. Raises
+    CheckpointError with what to do next.
     """
     path = locate(source)
-    artifact = Artifact.open(path)
+    artifact = open_signed(path, verify_key)
     artifact.verify()
     if artifact.format == "hf":
         _check_weights(path)

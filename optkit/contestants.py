@@ -67,7 +67,9 @@ class Contestant:
         return Candidate(self.name, self.artifact, self.runtime, self.options, self.encoded, self.texts)
 
 
-def open_contestant(text: str, scratch: Path, trust_remote_code: bool = False) -> Contestant:
+def open_contestant(
+    text: str, scratch: Path, trust_remote_code: bool = False, verify_key: str | Path | None = None
+) -> Contestant:
     """`text` is PATH or PATH@RUNTIME; a bare .onnx file becomes an artifact under `scratch`.
 
     Raises CheckpointError for what is no model, RecipeError for a runtime that does not exist.
@@ -79,10 +81,15 @@ def open_contestant(text: str, scratch: Path, trust_remote_code: bool = False) -
         raise RecipeError(f"Unknown runtime {runtime!r}.", hint=did_you_mean(runtime, known_runtimes()))
     file = Path(path)
     if file.suffix == ".onnx":
+        if verify_key is not None:
+            raise RecipeError(
+                f"Expected folders, which can be signed, with --verify-key, received {path!r}.",
+                hint="Bench the artifact that holds it.",
+            )
         artifact = _wrapped(file, scratch)
         name = file.stem if file.stem != "model" else file.resolve().parent.name
     else:
-        artifact = fetch(path, trust_remote_code)
+        artifact = fetch(path, trust_remote_code, verify_key)
         name = artifact.path.resolve().name
     chosen = chosen_runtime(artifact, runtime or None)
     fits = "torch" if artifact.format == "hf" else DEFAULT_RUNTIME[artifact.format]

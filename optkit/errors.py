@@ -47,6 +47,8 @@ EXTRAS = {
     "torchao": ("torchao",),
     "pycuda": ("pycuda",),
     "ray": ("ray",),
+    "sign": ("OpenSSL", "model_signing"),
+    "package": ("cyclonedx",),
     "tensorrt": ("cuda", "tensorrt"),
 }
 

@@ -22,7 +22,7 @@ _LISTS = ("optkit.json", "preprocessing.json")
 _REPORTS = ("report.json", "study.json")
 #: How the names of files begin that commands write beside what is listed.
 _BESIDE = (
-    *("optkit.json", "preprocessing.json", "preprocessing.md"),
+    *("optkit.json", "model.sig", "preprocessing.json", "preprocessing.md"),
     *("report.", "study.json", "study.html", "training.html", "tensorboard/events.out.tfevents"),
 )
 #: Exit codes of errors that say the input is wrong: what was begun is of no use to the next run.

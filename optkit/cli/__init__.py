@@ -28,6 +28,7 @@ from optkit.cli import (
     report,
     search,
     serve,
+    sign,
     tune,
 )
 from optkit.errors import Interrupted, MissingDependency, OptkitError, OutputError
@@ -71,6 +72,7 @@ VERBS = (
     recipe,
     passes,
     package,
+    sign,
     info,
 )
 for verb in VERBS:

@@ -40,6 +40,7 @@ def bench(
     warmup: Annotated[int | None, typer.Option(help="Untimed batches before the first round.", min=0)] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which a model that does not answer is given up.")] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that a checkpoint brings.")] = False,
+    verify_key: Annotated[Path | None, typer.Option(help="A public key (PEM) whose owner has to have signed the models; see optkit sign.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout, all else on stderr.")] = False,
@@ -75,6 +76,7 @@ def bench(
             "--task": task,
             "--metric": metric,
             "--trust-remote-code": trust_remote_code,
+            "--verify-key": verify_key,
             "--force": force,
         }
         if received := [name for name, value in ignored.items() if value]:
@@ -110,6 +112,7 @@ def bench(
                 scenarios=Scenarios(tuple(scenario or ()), 100.0 if p99_ms is None else p99_ms, mlperf),
                 plan=plan,
                 trust_remote_code=trust_remote_code,
+                verify_key=verify_key,
                 out=out,
                 force=force,
                 listener=terminal,

@@ -8,12 +8,16 @@ from typing import Annotated
 import typer
 
 
-def info(path: Annotated[Path, typer.Argument(help="An artifact or a checkpoint.")]) -> None:
+def info(
+    path: Annotated[Path, typer.Argument(help="An artifact or a checkpoint.")],
+    verify_key: Annotated[Path | None, typer.Option(help="A public key (PEM) whose owner has to have signed the model; see optkit sign.")] = None,
+) -> None:  # fmt: skip
     """Show what an artifact is and came from, and verify it."""
-    from optkit.artifact import Artifact
+    from optkit.artifact import SIGNATURE
     from optkit.files import plain
+    from optkit.signing import open_signed
 
-    artifact = Artifact.open(path)
+    artifact = open_signed(path, verify_key)
     artifact.verify()
     typer.echo(f"{path}: {artifact.format}, {artifact.precision}, {artifact.size_bytes / 1e6:.1f} MB")
     typer.echo(f"task: {artifact.task or 'not recorded'}")
@@ -22,6 +26,9 @@ def info(path: Annotated[Path, typer.Argument(help="An artifact or a checkpoint.
         typer.echo(f"  {step['pass']}({parameters}), {step['seconds']:.1f} s")
     count = len(artifact.manifest["files"])
     typer.echo(f"files: {count} verified" if count else "files: a plain checkpoint, no manifest")
+    signed = (artifact.path / SIGNATURE).exists()
+    unchecked = f"{SIGNATURE}, not checked without --verify-key" if signed else "none"
+    typer.echo(f"signature: {f'by the key of {verify_key}' if verify_key else unchecked}")
     versions = ", ".join(f"{k} {v}" for k, v in artifact.manifest["versions"].items())
     typer.echo(f"made with: {versions}" if count else f"here: {versions}")
 

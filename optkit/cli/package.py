@@ -14,12 +14,13 @@ def package(
     out: Annotated[Path, typer.Option(help="The folder to make.")],
     name: Annotated[str | None, typer.Option(help="What the model is called; default: the folder's name.")] = None,
     version: Annotated[str, typer.Option(help="The model's version.")] = "1",
+    verify_key: Annotated[Path | None, typer.Option(help="A public key (PEM) whose owner has to have signed the artifact; see optkit sign.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False,
 ) -> None:  # fmt: skip
     """Package an artifact for a serving stack."""
     from optkit.serving.package import package as run
 
-    use = run(path, format, out, name=name, version=version, force=force)
+    use = run(path, format, out, name=name, version=version, verify_key=verify_key, force=force)
     typer.echo(f"{out}: {format}\nuse: {use}")
 
 

@@ -24,6 +24,7 @@ def predict(
     chunk: Annotated[int, typer.Option(help="With --output: rows answered and written at a time.", min=1)] = 8192,
     ray: Annotated[bool, typer.Option("--ray", help="With --output: spread the chunks over a Ray cluster (RAY_ADDRESS) or this machine's cores.")] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime; default: all cores, with --ray one.", min=1)] = None,
+    verify_key: Annotated[Path | None, typer.Option(help="A public key (PEM) whose owner has to have signed the model; see optkit sign.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
     runtime: Annotated[str | None, typer.Option(help="Run on this runtime instead of the stored one.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with all scores.")] = False,
@@ -64,6 +65,7 @@ def predict(
             keep=tuple(keep.split(",")) if keep else (),
             chunk=chunk,
             threads=threads or (1 if ray else None),
+            verify_key=str(verify_key) if verify_key else None,
         )
         return
     if ray or keep or text_column or pair_column:
@@ -74,7 +76,7 @@ def predict(
 
     lines = texts or _lines(input)
     settings: dict[str, Any] = {"threads": threads} if threads else {}
-    with load(path, runtime, **settings) as predictor:
+    with load(path, runtime, verify_key=verify_key, **settings) as predictor:
         if stream:
             for line in lines:
                 typer.echo(line, nl=False)

@@ -37,6 +37,7 @@ def serve(
     allowed_host: Annotated[list[str] | None, typer.Option(metavar="HOST", help="A host to answer under: NAME, *.NAME, [IPV6] or *, with :PORT if only that. Default: loopback names on loopback, else any. May be given several times.")] = None,
     max_connections: Annotated[int, typer.Option(help="Connections of a process; the longest idle one makes room for another.", min=1)] = 10_000,
     connection_requests: Annotated[int | None, typer.Option(help="Requests until a connection ends; default: 10000, and 100 with several workers.", min=1)] = None,
+    verify_key: Annotated[str | None, typer.Option(help="A public key (PEM) whose owner has to have signed every model and every new version; see optkit sign.")] = None,
     log_requests: Annotated[bool, typer.Option("--log-requests", help="Log every request (never its text).")] = False,
 ) -> None:  # fmt: skip
     """Answer over HTTP: KServe's protocols v1 and v2, and OpenAI's embeddings and completions."""
@@ -72,6 +73,7 @@ def serve(
             allowed_hosts=allowed_host or [],
             max_connections=max_connections,
             connection_requests=connection_requests,
+            verify_key=verify_key,
         )
     )
 

@@ -25,7 +25,7 @@ def check_folder(folder: Path, listed: Container[str] | None, unlisted: Containe
     `listed` are the names in its manifest (None: it has none); `unlisted` those of reports, which may lie
     there. What is neither is refused: it would be read, and nobody has vouched for it.
     """
-    for name in _names(folder, deep=listed is not None):
+    for name in names_in(folder, deep=listed is not None):
         file = folder / name
         try:
             if not belongs(file, folder):
@@ -49,7 +49,7 @@ def check_folder(folder: Path, listed: Container[str] | None, unlisted: Containe
             checked(file, name, CheckpointError)
 
 
-def _names(folder: Path, deep: bool) -> Iterator[str]:
+def names_in(folder: Path, deep: bool) -> Iterator[str]:
     """The names of all but folders and hidden files; without `deep` only from where models have files."""
     count = 0
     for root, folders, files in os.walk(folder):

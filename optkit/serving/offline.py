@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact
 from optkit.errors import DataError, OutputError, RecipeError
 from optkit.files import read_json, sha256, write_json
 from optkit.output import claimed_file, writing
 from optkit.serving import inputs, outputs
 from optkit.serving.inputs import Chunk
 from optkit.serving.predictor import Predictor, load
+from optkit.signing import open_signed
 
 #: Rows per chunk: enough neighbours in length, and little to do again after a kill.
 CHUNK = 8192
@@ -33,7 +33,7 @@ Progress = Callable[[int, int, float], None]
 class Job:
     """What one run is about; two runs with an equal job share their parts.
 
-    `keep` are input columns copied to the output; empty: the text alone.
+    `keep` are input columns copied to the output; empty: the text alone. `verify_key` as for `load`.
     """
 
     path: str
@@ -45,6 +45,7 @@ class Job:
     keep: tuple[str, ...] = ()
     chunk: int = CHUNK
     threads: int | None = None
+    verify_key: str | None = None
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
@@ -61,12 +62,12 @@ class Job:
 
     def open(self) -> Predictor:
         options: dict[str, Any] = {"threads": self.threads} if self.threads else {}
-        return load(self.path, self.runtime, **options)
+        return load(self.path, self.runtime, verify_key=self.verify_key, **options)
 
     def identity(self) -> str:
         """A hash of all that the answers depend on: the model, the input's bytes, and the settings."""
-        facts = {k: v for k, v in asdict(self).items() if k not in ("path", "input", "output")}
-        model = Artifact.open(self.path).fingerprint()
+        facts = {k: v for k, v in asdict(self).items() if k not in ("path", "input", "output", "verify_key")}
+        model = open_signed(self.path, self.verify_key).fingerprint()
         text = json.dumps([facts, model, sha256(Path(self.input))], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -12,10 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact
-from optkit.errors import CheckpointError, DataError, OptkitError
+from optkit.artifact import Artifact, changed, state
+from optkit.errors import DataError, OptkitError
 from optkit.examples import EncodedSet
 from optkit.session import Session, infer_all, open_session
+from optkit.signing import open_signed
 from optkit.task import Task, open_task
 
 #: Limits of one batch unless others are given: examples, and examples x longest one.
@@ -143,22 +144,26 @@ class Predictor:
                 self._idle.notify_all()
 
 
-def load(path: str | Path, runtime: str | None = None, verify: bool = True, **options: Any) -> Predictor:
+def load(
+    path: str | Path,
+    runtime: str | None = None,
+    verify: bool = True,
+    verify_key: str | Path | None = None,
+    **options: Any,
+) -> Predictor:
     """The artifact at `path`, ready to answer.
 
     Runs in `runtime` (default: the manifest's, with the settings stored there); `options` override
-    those (`threads=2`). `verify` compares every file with the manifest's sha256 first. Raises
-    CheckpointError for a damaged folder, MissingDependency for a runtime that is not installed.
+    those (`threads=2`). `verify` compares every file with the manifest's sha256 first; `verify_key` is a
+    public key, whose owner has to have signed the folder (`optkit.signing`). Raises CheckpointError for a
+    damaged folder, or one that changes meanwhile, MissingDependency for a runtime that is not installed.
     """
-    artifact = Artifact.open(path)
-    before = artifact.state()
+    before = state(path)
+    artifact = open_signed(path, verify_key)
     if verify:
         artifact.verify()
     predictor = Predictor(artifact, open_task(artifact), open_session(artifact, runtime, **options))
-    if artifact.state() != before:  # or what was verified is not what was read
+    if state(path) != before:  # or what was verified is not what was read
         predictor.close()
-        raise CheckpointError(
-            f"{str(path)!r} was changed while it was read.",
-            hint="Replace a folder whole, by renaming; then load it again.",
-        )
+        raise changed(path)
     return predictor

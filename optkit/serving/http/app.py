@@ -8,18 +8,18 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from optkit._version import __version__
+from optkit.artifact import state
 from optkit.serving.http import completions, embeddings, infer, page, predict
 from optkit.serving.http.body import Body
 from optkit.serving.http.errors import HANDLED, handle
 from optkit.serving.http.gate import Gate
-from optkit.serving.http.hotswap import Watcher, signature
+from optkit.serving.http.hotswap import Watcher
 from optkit.serving.http.logs import log, set_up
 from optkit.serving.http.metrics import Metrics
 from optkit.serving.http.served import Served, check_options
@@ -45,7 +45,7 @@ def make_app(settings: ServeSettings) -> Gate:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         check_options(settings)
-        seen = {name: signature(Path(path)) for name, path in settings.models.items()}
+        seen = {name: state(path) for name, path in settings.models.items()}
         models = [Served(n, p, settings, metrics.of(n), loop) for n, p in settings.models.items()]
         closing: list[Callable[[], None]] = [served.close for served in models]
         if settings.shadow:

@@ -7,17 +7,13 @@ reported once, and the old one goes on.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
-from optkit.artifact import REPORTS
+from optkit.artifact import state
 from optkit.serving.http.logs import log
 from optkit.serving.http.metrics import Metrics
 from optkit.serving.http.served import Served
-
-Signature = tuple[tuple[str, int, int, int], ...]
 
 
 class Watcher:
@@ -29,7 +25,7 @@ class Watcher:
     def __init__(
         self,
         models: Sequence[Served],
-        seen: Mapping[str, Signature],
+        seen: Mapping[str, tuple],
         seconds: float,
         metrics: Metrics,
         swap: Callable,
@@ -47,7 +43,7 @@ class Watcher:
     def look(self) -> None:
         """Load every folder that is not as it was."""
         for served in self._models:
-            now = signature(served.path)
+            now = state(served.path)
             if now and now != self._seen[served.name]:
                 self._seen[served.name] = now
                 self._load(served)
@@ -76,22 +72,3 @@ class Watcher:
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):
             self.look()
-
-
-def signature(folder: Path) -> Signature:
-    """Changes when a file of the folder is replaced or rewritten; empty while there is none."""
-    try:
-        entries = [x for x in os.scandir(folder) if x.name not in REPORTS and not x.name.startswith(".")]
-        states = [_state(entry) for entry in entries]
-    except OSError:  # between the old folder and the new one
-        return ()
-    found = [(x.name, state.st_ino, state.st_mtime_ns, state.st_size) for x, state in zip(entries, states)]
-    return tuple(sorted(found))
-
-
-def _state(entry: os.DirEntry[str]) -> os.stat_result:
-    """Of what a link leads to; of the link itself where that is nothing."""
-    try:
-        return entry.stat()
-    except FileNotFoundError:
-        return entry.stat(follow_symlinks=False)

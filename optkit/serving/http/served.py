@@ -176,7 +176,7 @@ class Served:
 
 
 def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predictor:
-    """Load a folder for serving: every file is as it was written.
+    """Load a folder for serving: every file is as it was written, and signed where a key is given.
 
     It answers once here: first answers are slow, and a model that cannot answer shows itself. Of the
     settings' options it takes those that its runtime has; `check_options` refuses those that none has.
@@ -187,7 +187,7 @@ def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predi
     if settings.streams > 1 and (settings.runtime or artifact.format) == "openvino":
         options.setdefault("streams", settings.streams)
         options["threads"] = options.get("threads", 1) * settings.streams  # of all streams together
-    predictor = load(path, settings.runtime, **options)
+    predictor = load(path, settings.runtime, verify_key=settings.verify_key, **options)
     try:
         short = {"max_new_tokens": 1} if predictor.task.generates else {}
         predictor.predict(list(predictor.task.samples()), **short)

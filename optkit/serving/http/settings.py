@@ -34,7 +34,8 @@ class ServeSettings:
     inputs, `max_new_tokens` what a language model may be asked to write behind each of them.
     `watch_s` is how often folders are looked at for a new version (0: never). On SIGTERM connections
     are still answered for `drain_s`, each for the last time. `allowed_hosts` as for `Hosts`. A process holds
-    `max_connections`, and each has `connection_requests` at most.
+    `max_connections`, and each has `connection_requests` at most. `verify_key` is the public
+    key whose owner has to have signed every model, a new version too.
     """
 
     models: dict[str, str]
@@ -64,6 +65,7 @@ class ServeSettings:
     allowed_hosts: list[str] = field(default_factory=list)
     max_connections: int = 10_000
     connection_requests: int | None = None
+    verify_key: str | None = None
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:

@@ -12,10 +12,11 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from optkit.artifact import Artifact, copy_files
+from optkit.artifact import MANIFEST, SIGNATURE, Artifact, copy_files
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.output import claimed, staged
 from optkit.session import stored_runtime
+from optkit.signing import open_signed, signed_files
 
 FORMATS = ("docker", "triton", "wheel", "zip")
 
@@ -27,6 +28,7 @@ def package(
     *,
     name: str | None = None,
     version: str = "1",
+    verify_key: str | Path | None = None,
     force: bool = False,
 ) -> str:
     """Package the artifact at `path` into the new folder `out`; gives how to use the result.
@@ -40,7 +42,7 @@ def package(
     """
     if format not in FORMATS:
         raise RecipeError(f"Unknown format {format!r}.", hint=did_you_mean(format, FORMATS))
-    artifact = Artifact.open(path)
+    artifact = open_signed(path, verify_key)
     if artifact.format == "hf":
         raise CheckpointError(
             f"Expected an artifact to package, received a checkpoint in {str(path)!r}.",
@@ -74,7 +76,18 @@ def is_package(folder: Path) -> bool:
     return all((folder / name / "config.pbtxt").is_file() for name in names)
 
 
+def is_signed(artifact: Artifact) -> bool:
+    return (artifact.path / SIGNATURE).exists()
+
+
+def carried(artifact: Artifact) -> list[str]:
+    """The names of the files that a package holds: the manifest and what it lists; of a signed artifact, all
+    that is signed, reports among them, and the signature."""
+    listed = {MANIFEST, *artifact.manifest["files"]}
+    return sorted(listed.union(signed_files(artifact.path)) if is_signed(artifact) else listed)
+
+
 def copy_artifact(artifact: Artifact, target: Path) -> None:
-    """The artifact's own files and its manifest, without reports."""
-    copy_files(artifact.path, ("optkit.json", *artifact.manifest["files"]), target)
+    """What a package holds of the artifact."""
+    copy_files(artifact.path, carried(artifact), target)
     replace(artifact, path=target).verify()  # what was copied, not what lay there before

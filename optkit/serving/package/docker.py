@@ -6,7 +6,7 @@ from pathlib import Path
 
 from optkit._version import __version__
 from optkit.artifact import Artifact
-from optkit.serving.package import copy_artifact
+from optkit.serving.package import copy_artifact, is_signed
 from optkit.serving.package.requirements import extras_of, own_files, pinned
 from optkit.serving.package.wheel import write_wheel
 from optkit.session import chosen_runtime
@@ -48,10 +48,10 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     points = "[console_scripts]\noptkit = optkit.cli:main\n"
     write_wheel(folder / "wheels", "optkit", __version__, files, metadata, points)
     copy_artifact(artifact, folder / "model")
-    extras = {"serve", *extras_of(artifact)}
+    extras = {"serve", *extras_of(artifact), *(["sign"] if is_signed(artifact) else [])}
     wanted = [line for line in pinned(extras) if not line.startswith("nncf")]  # makes INT8, serves nothing
     (folder / "requirements.txt").write_text("\n".join(wanted) + "\n", encoding="utf-8")
-    (folder / ".dockerignore").write_text("**/report.*\n", encoding="utf-8")
+    (folder / ".dockerignore").write_text("" if is_signed(artifact) else "**/report.*\n", encoding="utf-8")
     text = _DOCKERFILE.format(
         name=name,
         version=version,

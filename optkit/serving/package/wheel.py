@@ -12,6 +12,7 @@ from types import MappingProxyType
 from optkit._version import __version__
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError
+from optkit.serving.package import carried
 from optkit.serving.package.requirements import extras_of
 from optkit.serving.package.zip import add
 
@@ -35,9 +36,7 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     module, extras = name.replace("-", "_"), ",".join(extras_of(artifact))
     if module[0].isdigit() or keyword.iskeyword(module) or module == "optkit":
         raise RecipeError(f"Expected a name that Python can import, received {name!r}.", hint="Give --name.")
-    files: dict[str, Path | bytes] = {
-        f"{module}/artifact/{n}": artifact.path / n for n in ("optkit.json", *artifact.manifest["files"])
-    }
+    files: dict[str, Path | bytes] = {f"{module}/artifact/{n}": artifact.path / n for n in carried(artifact)}
     text = _MODULE.format(name=name, version=version, optkit=__version__)
     files[f"{module}/__init__.py"] = text.encode()
     metadata = (

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError
+from optkit.serving.package import carried
 
 #: The oldest time that the format knows; a real one would change the bytes.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
-    files = {n: artifact.path / n for n in ("optkit.json", *artifact.manifest["files"])}
+    files = {n: artifact.path / n for n in carried(artifact)}
     file = folder / f"{name}-{version}.zip"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for inside in sorted(files):

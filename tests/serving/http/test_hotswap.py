@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import threading
 import time
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from optkit.serving.http.hotswap import signature
+from optkit.artifact import state
 from optkit.serving.http.served import Served
+from optkit.signing import sign
 from tests.serving.artifacts import artifact
+from tests.test_signing import write_pair
 
 pytestmark = pytest.mark.usefixtures("fake_runtime")
 
@@ -109,13 +113,13 @@ def test_what_cannot_take_over_is_refused_and_the_old_version_goes_on(spoil, liv
     assert len(refused) == 1
 
 
-def test_the_signature_follows_files_and_not_reports(live):
-    before = signature(live)
+def test_the_state_follows_files_and_not_reports(live):
+    before = state(live)
     (live / "report.html").write_text("x")
-    assert signature(live) == before
+    assert state(live) == before
     (live / "config.json").touch()
-    assert signature(live) != before
-    assert signature(live / "nowhere") == ()
+    assert state(live) != before
+    assert state(live / "nowhere") == ()
 
 
 def test_a_folder_replaced_while_models_load_is_taken(live, tmp_path, serving, monkeypatch):
@@ -163,13 +167,13 @@ def metric(client, outcome):
 
 def test_a_link_to_nowhere_hides_no_change(live):
     (live / "notes").symlink_to("nowhere")
-    before = signature(live)
+    before = state(live)
     assert before
     (live / "config.json").touch()
-    assert signature(live) != before
-    before = signature(live)
+    assert state(live) != before
+    before = state(live)
     (live / "nowhere").write_text("x")
-    assert signature(live) != before
+    assert state(live) != before
 
 
 def test_the_dimensions_are_those_of_the_version_that_answers(tmp_path, serving):
@@ -188,4 +192,47 @@ def test_the_dimensions_are_those_of_the_version_that_answers(tmp_path, serving)
 def test_a_link_that_points_outside_is_refused_at_the_start(live, serving):
     (live / "vocab.txt").symlink_to("/etc/hostname")
     with pytest.raises(Exception, match="outside"), serving({"m": live}):
+        pass
+
+
+def test_a_change_that_leaves_size_and_time_alike_is_seen(live):
+    (live / "1_Pooling").mkdir()
+    for name in ("config.json", "1_Pooling/config.json"):
+        file = live / name
+        file.touch()
+        before, times = state(live), file.stat()
+        file.write_bytes(file.read_bytes()[::-1])
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert state(live) != before
+
+
+def test_only_what_the_key_has_signed_takes_over(live, tmp_path, serving):
+    keys = {}
+    for name in ("ours", "theirs"):
+        key = ec.generate_private_key(ec.SECP256R1())
+        keys[name] = write_pair(tmp_path / name, key)
+    sign(live, keys["ours"][0])
+    with serving({"m": live}, watch_s=0.02, verify_key=str(keys["ours"][1])) as client:
+        before = client.get("/v1/models/m").json()["version"]
+        for seed, name in ((2, None), (3, "theirs")):
+            new = artifact(tmp_path / "new", seed=seed)
+            if name:
+                sign(new, keys[name][0])
+            refused = metric(client, "refused")
+            replace(live, new)
+            deadline = time.monotonic() + 20
+            while metric(client, "refused") == refused:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert client.post(PATH, json=BODY).json()["model_version"] == before
+        good = artifact(tmp_path / "good", seed=4)
+        sign(good, keys["ours"][0])
+        expected = version(good)
+        replace(live, good)
+        wait_for(client, expected)
+
+
+def test_a_server_with_a_key_does_not_start_with_what_is_not_signed(live, tmp_path, serving):
+    _, public = write_pair(tmp_path / "keys", ec.generate_private_key(ec.SECP256R1()))
+    with pytest.raises(Exception, match="without model.sig"), serving({"m": live}, verify_key=str(public)):
         pass
