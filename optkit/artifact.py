@@ -60,7 +60,8 @@ class Artifact:
     """A model folder and what is known about it.
 
     `manifest` keys: `schema`, `format` (`hf`, `onnx`, ...), `precision` (`fp32`, `int8`, ...),
-    `task` (None until known), `runtime` (`{"name", "options"}` or None), `lineage` (a list of
+    `task` (None until known), `runtime` (`{"name", "options"}` or None), `license` (the
+    checkpoint's, None where it states none), `lineage` (a list of
     `{"pass", "parameters", "notes", "seconds"}`), `files` (name → sha256), `versions`.
     """
 
@@ -317,12 +318,15 @@ def _refuse_what_is_no_checkpoint(path: Path) -> None:
 
 
 def _implicit_manifest(path: Path) -> dict[str, Any]:
+    from optkit.schema.model_card import stated_license
+
     return {
         "schema": SCHEMA,
         "format": "hf",
         "precision": "fp32",
         "task": None,
         "runtime": None,
+        "license": stated_license(path),
         "lineage": [],
         "files": {},
         "versions": library_versions(),

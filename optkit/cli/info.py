@@ -21,6 +21,7 @@ def info(
     artifact.verify()
     typer.echo(f"{path}: {artifact.format}, {artifact.precision}, {artifact.size_bytes / 1e6:.1f} MB")
     typer.echo(f"task: {artifact.task or 'not recorded'}")
+    typer.echo(f"license: {artifact.manifest.get('license') or 'not stated'}")
     for step in artifact.lineage:
         parameters = ", ".join(f"{k}={plain(v)}" for k, v in step["parameters"].items())
         typer.echo(f"  {step['pass']}({parameters}), {step['seconds']:.1f} s")

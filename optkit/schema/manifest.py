@@ -18,6 +18,10 @@ def _not_itself(files: dict[str, str]) -> dict[str, str]:
     return files
 
 
+#: The license of the checkpoint that the model was made from, as it is stated there.
+License = Annotated[str, Field(pattern=r"^[\w .,()+/-]{1,100}$")]
+
+
 class Runtime(Checked):
     """Which runtime serves the model. The runtime's class says which options a manifest may set."""
 
@@ -44,6 +48,7 @@ class Manifest(Checked):
     precision: Word = "fp32"
     task: Word | None = None
     runtime: Runtime | None = None
+    license: License | None = None
     lineage: list[Step] = Field([], max_length=1000)
     files: Annotated[dict[FileName, Sha256], AfterValidator(_not_itself)] = Field(
         min_length=1, max_length=10_000

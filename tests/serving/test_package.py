@@ -97,7 +97,7 @@ def test_the_docker_folder_holds_all_that_its_steps_need(model, expected, tmp_pa
     """The steps of the Dockerfile by hand: install the wheel without the index, load the model beside it."""
     package(model, "docker", tmp_path / "image", name="small")
     names = sorted(p.name for p in (tmp_path / "image").iterdir())
-    assert names == [".dockerignore", "Dockerfile", "model", "requirements.txt", "wheels"]
+    assert names == [".dockerignore", "Dockerfile", "bom.cdx.json", "model", "requirements.txt", "wheels"]
     (wheel,) = (tmp_path / "image" / "wheels").iterdir()
     _install(wheel, tmp_path / "site")
     folder = str(tmp_path / "image" / "model")
@@ -139,6 +139,7 @@ def repository(model, tmp_path_factory):
 def test_the_repository_has_the_layout_that_triton_reads(repository):
     files = sorted(str(p.relative_to(repository)) for p in repository.rglob("*") if p.is_file())
     assert files == [
+        "bom.cdx.json",
         "small-tensors/1/model.onnx",
         "small-tensors/config.pbtxt",
         "small/1/model.py",

@@ -15,6 +15,7 @@ from pathlib import Path
 from optkit.artifact import MANIFEST, SIGNATURE, Artifact, copy_files
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.output import claimed, staged
+from optkit.serving.package.bom import NAME as BOM
 from optkit.session import stored_runtime
 from optkit.signing import open_signed, signed_files
 
@@ -64,12 +65,13 @@ def is_package(folder: Path) -> bool:
     """Whether all of `folder` is a package that an earlier run wrote, in any format."""
     names = {path.name for path in folder.iterdir()}
     if "Dockerfile" in names:
-        mine = {".dockerignore", "Dockerfile", "model", "requirements.txt", "wheels"}
+        mine = {".dockerignore", "Dockerfile", BOM, "model", "requirements.txt", "wheels"}
         return names <= mine and (folder / "model" / "optkit.json").is_file()
     first = min(names)
     if len(names) == 1 and first.endswith((".whl", ".zip")) and zipfile.is_zipfile(folder / first):
         with zipfile.ZipFile(folder / first) as archive:
             return any(Path(name).name == "optkit.json" for name in archive.namelist())
+    names.discard(BOM)
     inner = next((name for name in names if name.endswith("-tensors")), "")
     if not inner or names - {inner, inner.removesuffix("-tensors")}:
         return False

@@ -22,14 +22,16 @@ from optkit.files import sha256
 
 #: The file's name, of the kind that CycloneDX recommends.
 NAME = "bom.cdx.json"
+#: optkit as a requirement, as it is where the package is made.
+OPTKIT = f"optkit=={__version__}"
 
 
 def write_bom(artifact: Artifact, name: str, version: str, kind: str, requirements: Sequence[str]) -> bytes:
     """The bill of materials of the package `name` of `artifact`, for the format `kind`.
 
-    `requirements` are lines as for pip, such as numpy==2.4.6; a line without == names a package whose version
-    is not settled. Raises MissingDependency without the extra `package`, RecipeError for a $SOURCE_DATE_EPOCH
-    that is no time.
+    `requirements` are what it needs installed, lines as for pip, such as numpy==2.4.6; a line without ==
+    names a package whose version is not settled. Raises MissingDependency without the extra `package`,
+    RecipeError for a $SOURCE_DATE_EPOCH that is no time.
     """
     if util.find_spec("cyclonedx") is None:
         raise MissingDependency.of("cyclonedx", "package")
@@ -45,7 +47,7 @@ def write_bom(artifact: Artifact, name: str, version: str, kind: str, requiremen
     )
     parts = [
         _model(artifact, name, version),
-        *map(_library, sorted({f"optkit=={__version__}", *requirements})),
+        *map(_library, sorted(set(requirements))),
     ]
     bom = Bom(components=parts)
     bom.metadata.component = whole

@@ -7,6 +7,7 @@ from pathlib import Path
 from optkit._version import __version__
 from optkit.artifact import Artifact
 from optkit.serving.package import copy_artifact, is_signed
+from optkit.serving.package.bom import NAME, OPTKIT, write_bom
 from optkit.serving.package.requirements import extras_of, own_files, pinned
 from optkit.serving.package.wheel import write_wheel
 from optkit.session import chosen_runtime
@@ -23,7 +24,7 @@ ENV PYTHONUNBUFFERED=1 \\
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin serve
 WORKDIR /app
 
-COPY requirements.txt ./
+COPY bom.cdx.json requirements.txt ./
 COPY wheels/ wheels/
 RUN pip install --no-cache-dir -r requirements.txt \\
     && pip install --no-cache-dir --no-deps wheels/*.whl \\
@@ -41,7 +42,7 @@ ENTRYPOINT ["optkit", "serve", "{name}=/app/model", "--host", "0.0.0.0", "--port
 
 
 def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
-    """Dockerfile, pinned requirements, a wheel of the optkit that runs here, and the model."""
+    """Dockerfile, pinned requirements, a bill of materials, a wheel of optkit as it runs here, the model."""
     runtime = chosen_runtime(artifact)
     (folder / "wheels").mkdir()
     files, metadata = own_files()
@@ -50,6 +51,8 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     copy_artifact(artifact, folder / "model")
     extras = {"serve", *extras_of(artifact), *(["sign"] if is_signed(artifact) else [])}
     wanted = [line for line in pinned(extras) if not line.startswith("nncf")]  # makes INT8, serves nothing
+    bill = write_bom(artifact, name, version, "docker", [OPTKIT, *wanted])
+    (folder / NAME).write_bytes(bill)
     (folder / "requirements.txt").write_text("\n".join(wanted) + "\n", encoding="utf-8")
     (folder / ".dockerignore").write_text("" if is_signed(artifact) else "**/report.*\n", encoding="utf-8")
     text = _DOCKERFILE.format(

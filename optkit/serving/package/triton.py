@@ -16,6 +16,8 @@ from pathlib import Path
 
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError
+from optkit.serving.package.bom import NAME, write_bom
+from optkit.serving.package.requirements import pinned
 from optkit.session import TensorSpec, open_session
 from optkit.task import Task, open_task
 from optkit.tasks.embeddings import Embeddings
@@ -75,6 +77,9 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
         (outer / "config.pbtxt").write_text(
             text_config(name, outputs, bool(settings["labels"])), encoding="utf-8"
         )
+    backends = {line for line in pinned(set()) if line.startswith(("numpy=", "tokenizers="))}
+    needed = sorted(backends) if outer.exists() else []
+    (folder / NAME).write_bytes(write_bom(artifact, name, version, "triton", needed))
     return "tritonserver --model-repository OUT   (its Python needs tokenizers: pip install tokenizers)"
 
 

@@ -13,7 +13,8 @@ from optkit._version import __version__
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError
 from optkit.serving.package import carried
-from optkit.serving.package.requirements import extras_of
+from optkit.serving.package.bom import NAME, OPTKIT, write_bom
+from optkit.serving.package.requirements import extras_of, pinned
 from optkit.serving.package.zip import add
 
 _MODULE = '''"""The model {name}, version {version}; made by optkit {optkit}."""
@@ -33,12 +34,15 @@ def load(**options):
 
 
 def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
-    module, extras = name.replace("-", "_"), ",".join(extras_of(artifact))
+    module, needed = name.replace("-", "_"), extras_of(artifact)
+    extras = ",".join(needed)
     if module[0].isdigit() or keyword.iskeyword(module) or module == "optkit":
         raise RecipeError(f"Expected a name that Python can import, received {name!r}.", hint="Give --name.")
     files: dict[str, Path | bytes] = {f"{module}/artifact/{n}": artifact.path / n for n in carried(artifact)}
     text = _MODULE.format(name=name, version=version, optkit=__version__)
     files[f"{module}/__init__.py"] = text.encode()
+    bill = write_bom(artifact, name, version, "wheel", [OPTKIT, *pinned(set(needed))])
+    files[f"{module}-{version}.dist-info/sboms/{NAME}"] = bill  # its place by PEP 770
     metadata = (
         f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         f"Summary: {artifact.task} in {artifact.precision}, made by optkit\nRequires-Python: >=3.11\n"

@@ -9,6 +9,8 @@ from pathlib import Path
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError
 from optkit.serving.package import carried
+from optkit.serving.package.bom import OPTKIT, write_bom
+from optkit.serving.package.requirements import extras_of, pinned
 
 #: The oldest time that the format knows; a real one would change the bytes.
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -21,6 +23,8 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
         for inside in sorted(files):
             written = add(archive, f"{name}/{inside}", files[inside])
             check_written(artifact, inside, written)
+        needed = pinned(set(extras_of(artifact)))
+        add(archive, f"{name}.cdx.json", write_bom(artifact, name, version, "zip", [OPTKIT, *needed]))
     return f"unzip OUT/{file.name} && optkit predict {name} 'a text'"
 
 
