@@ -48,7 +48,13 @@ def test_an_import_that_failed_names_its_extra():
 def test_every_package_of_an_extra_is_known():
     file = Path(__file__).parents[1] / "pyproject.toml"
     extras = tomllib.loads(file.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    imported = {"scikit-learn": "sklearn", "pillow": "PIL", "cuda-bindings": "cuda"}
+    imported = {
+        "scikit-learn": "sklearn",
+        "pillow": "PIL",
+        "cuda-bindings": "cuda",
+        "cyclonedx-python-lib": "cyclonedx",
+        "pyopenssl": "OpenSSL",
+    }
     assert set(errors.EXTRAS) == set(extras) - {"gpu", "dev"}  # onnxruntime is in the base, in its CPU form
     for extra, packages in errors.EXTRAS.items():
         names = [re.match(r"[\w-]+", line).group() for line in extras[extra]]
