@@ -78,7 +78,7 @@ class Artifact:
         from optkit.schema.folder import check_folder
 
         path = Path(path)
-        if not _exists(path):
+        if not os.path.exists(path):
             raise CheckpointError(
                 f"Expected a model folder, received {str(path)!r}, which does not exist.",
                 hint="Check the path; a hub model is written as owner/name.",
@@ -283,13 +283,6 @@ def _read_manifest(file: Path) -> dict[str, Any]:
         )
     hint = "Copy the folder again as it was written; nobody edits a manifest by hand."
     return check(Manifest, value, file, CheckpointError, hint).model_dump(by_alias=True)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name too long for the system
-        return False
 
 
 def _refuse_what_is_no_checkpoint(path: Path) -> None:

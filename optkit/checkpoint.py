@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ def fetch(
 def locate(source: str | Path) -> Path:
     """`source`; where no such folder exists and it is a hub name, the folder that it was downloaded into."""
     path = Path(source)
-    if not path.exists() and isinstance(source, str) and _HUB_NAME.match(source) and "/" in source:
+    if not os.path.exists(path) and isinstance(source, str) and _HUB_NAME.match(source) and "/" in source:
         return _download(source)
     return path
 

@@ -17,6 +17,7 @@ from optkit.bench.accuracy import paired_drop
 from optkit.bench.latency import UNSTABLE
 from optkit.errors import DataError, GateFailed
 from optkit.gate import Gate
+from optkit.quantities import DROP
 from optkit.report.model import Interval, Report, Row, quality
 
 
@@ -265,8 +266,8 @@ def _change(drop: Interval) -> str:
 
 
 def _share(text: str | None) -> float | None:
-    """ "5%" or "0.05" as 0.05, by the rules of the gate's own drop."""
-    return Gate.parse(text).max_drop
+    """ "5%" or "0.05" as 0.05."""
+    return None if text is None else DROP.percentage(text, "--max-slowdown")
 
 
 def _differs(speed: Interval | None) -> bool:

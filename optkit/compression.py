@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -229,7 +230,7 @@ def conclude(
 
 def default_out(source: str | Path, recipe: Recipe) -> Path:
     """models/NAME-int8: after the checkpoint's folder or hub name, and what `recipe` makes of it."""
-    name = Path(source).resolve().name if Path(source).exists() else str(source).rpartition("/")[2]
+    name = Path(source).resolve().name if os.path.exists(source) else str(source).rpartition("/")[2]
     return Path("models") / f"{name or 'model'}-{recipe.suffix()}"
 
 

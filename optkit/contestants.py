@@ -75,7 +75,7 @@ def open_contestant(
     Raises CheckpointError for what is no model, RecipeError for a runtime that does not exist.
     """
     path, at, runtime = text.rpartition("@")
-    if not at or Path(text).exists():
+    if not at or os.path.exists(text):
         path, runtime = text, ""
     if runtime and runtime not in known_runtimes():
         raise RecipeError(f"Unknown runtime {runtime!r}.", hint=did_you_mean(runtime, known_runtimes()))
@@ -131,7 +131,7 @@ def synthetic(models: Sequence[Contestant]) -> EncodedSet:
 
 def _wrapped(file: Path, scratch: Path) -> Artifact:
     """An artifact folder around a bare graph, with the tokenizer that lies beside it, if any."""
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise CheckpointError(f"Expected an .onnx file, received {str(file)!r}, which does not exist.")
     import onnx
 

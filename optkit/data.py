@@ -18,6 +18,7 @@ import numpy as np
 from optkit import images
 from optkit.errors import DataError, did_you_mean
 from optkit.files import read_json, sha256
+from optkit.quantities import COUNT
 from optkit.tables.read import ENDINGS
 from optkit.tables.read import read as read_tables
 from optkit.tables.splits import regular, split_files, split_named
@@ -149,7 +150,7 @@ class Data:
 
 def drawn(rows: Any, limit: int | None) -> Any:
     """At most `limit` of `rows`, drawn with a fixed seed over all of them, in their order."""
-    if limit is None or limit >= len(rows):
+    if limit is None or COUNT.check(limit, "limit") >= len(rows):
         return rows
     return rows.select(np.sort(np.random.default_rng(0).permutation(len(rows))[:limit]))
 

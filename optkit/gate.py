@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from optkit.errors import RecipeError
+from optkit.quantities import DROP, FACTOR, PART, check_all
 from optkit.report.model import Row
 
 #: The least agreement asked where no data has labels, at the lower end of its 95% interval.
@@ -18,14 +18,7 @@ MIN_AGREEMENT = 0.9
 
 def share(text: str | float, flag: str) -> float:
     """ "95%" or "0.95" as 0.95. Raises RecipeError."""
-    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(%?)\s*", str(text))
-    value = float(Decimal(found[1]).scaleb(-2 if found[2] else 0)) if found else math.nan
-    if not 0 < value < 1:
-        raise RecipeError(
-            f"Expected {flag} such as 95% or 0.95, above 0 and below 100%, received {text!r}.",
-            hint="No number of texts can show an agreement of 100%.",
-        )
-    return value
+    return PART.percentage(text, flag, "No number of texts can show an agreement of 100%.")
 
 
 @dataclass(frozen=True)
@@ -50,50 +43,23 @@ class Gate:
     min_agreement: float | None = None
 
     def __post_init__(self) -> None:
-        if self.max_drop is not None and not 0 <= self.max_drop < 1:
-            raise RecipeError(f"Expected max_drop from 0 to below 1, received {self.max_drop!r}.")
+        check_all(self, {"max_drop": DROP, "min_agreement": PART, "min_speedup": FACTOR})
         if self.max_drop is None:
             object.__setattr__(self, "relative", True)  # says nothing then: equal gates compare equal
         if not isinstance(self.batch_invariant, bool):
             raise RecipeError(
                 f"Expected batch_invariant to be true or false, received {self.batch_invariant!r}."
             )
-        if self.min_agreement is not None and not 0 < self.min_agreement < 1:
-            raise RecipeError(
-                f"Expected min_agreement above 0 and below 1, received {self.min_agreement!r}.",
-                hint="0.95 or 95%; no number of texts can show an agreement of 100%.",
-            )
-        if self.min_speedup is not None and not 0 < self.min_speedup < 1e6:
-            raise RecipeError(f"Expected min_speedup above 0, received {self.min_speedup!r}.")
 
     @classmethod
     def parse(cls, max_drop: str | float | None = "1%", min_speedup: str | float | None = None) -> Gate:
         """From flags: "1%" is relative, "0.01" absolute. Raises RecipeError for anything else."""
         drop, relative = None, True
         if max_drop is not None:
-            text = _plain(max_drop) if isinstance(max_drop, float) else str(max_drop)
-            found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(%?)\s*", text)
-            if not found:
-                raise RecipeError(
-                    f"Expected --max-drop such as 1% (relative) or 0.01 (absolute), received {max_drop!r}."
-                )
-            relative = bool(found.group(2))
-            drop = float(Decimal(found.group(1)).scaleb(-2 if relative else 0))
-            if not 0 <= drop < 1:
-                raise RecipeError(
-                    f"Expected --max-drop below {'100%' if relative else '1'}, received {max_drop!r}.",
-                    hint="1% is relative to the baseline's score; 0.01 is in the metric itself.",
-                )
-        try:
-            if isinstance(min_speedup, bool):
-                raise TypeError
-            speedup = None if min_speedup is None else float(min_speedup)
-        except (TypeError, ValueError):
-            raise RecipeError(
-                f"Expected --min-speedup to be a number such as 1.5, received {min_speedup!r}."
-            ) from None
-        if speedup is not None and not 0 < speedup < 1e6:
-            raise RecipeError(f"Expected --min-speedup above 0, received {min_speedup!r}.")
+            relative = str(max_drop).rstrip().endswith("%")
+            hint = "1% is relative to the baseline's score; 0.01 is in the metric itself."
+            drop = DROP.percentage(max_drop, "--max-drop", hint)
+        speedup = None if min_speedup is None else FACTOR.parse(min_speedup, "--min-speedup")
         return cls(drop, relative, speedup)
 
     def of_fidelity(self) -> Gate:

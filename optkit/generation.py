@@ -6,14 +6,22 @@ padding takes no position and is never attended to. Needs numpy only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from optkit.errors import DataError, RecipeError
+from optkit.errors import DataError
+from optkit.quantities import COUNT, PROBABILITY, SEED, TEMPERATURE, TOKENS, check_all
 from optkit.session import Decoder
+
+_QUANTITIES = {
+    "max_new_tokens": TOKENS,
+    "temperature": TEMPERATURE,
+    "top_k": COUNT,
+    "top_p": PROBABILITY,
+    "seed": SEED,
+}
 
 
 @dataclass(frozen=True)
@@ -33,16 +41,7 @@ class Generation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise RecipeError(f"Expected max_new_tokens of at least 1, received {self.max_new_tokens}.")
-        if not 0 <= self.temperature < math.inf:
-            raise RecipeError(f"Expected temperature of at least 0, received {self.temperature}.")
-        if self.top_k is not None and self.top_k < 1:
-            raise RecipeError(f"Expected top_k of at least 1, received {self.top_k}.")
-        if not 0 < self.top_p <= 1:
-            raise RecipeError(f"Expected top_p above 0 and at most 1, received {self.top_p}.")
-        if self.seed < 0:
-            raise RecipeError(f"Expected seed of at least 0, received {self.seed}.")
+        check_all(self, _QUANTITIES)
 
 
 def generate(

@@ -25,6 +25,8 @@ _BESIDE = (
     *("optkit.json", "model.sig", "preprocessing.json", "preprocessing.md"),
     *("report.", "study.json", "study.html", "training.html", "tensorboard/events.out.tfevents"),
 )
+#: How names of files begin or end that are drawn from a report, and may lie in a model's folder.
+_REPORT_FILES = ("report.", ".md", ".html")
 #: Exit codes of errors that say the input is wrong: what was begun is of no use to the next run.
 _REFUSALS = (2, 4, 5, 7)
 #: Bytes of a name, of the 255 that file systems take: ".NAME.work-DIGEST" and the like must fit too.
@@ -69,6 +71,7 @@ def claimed_file(
             if path.exists() and not path.is_file():
                 raise OutputError(f"Expected a plain file for the output, received {str(path)!r}.")
             _refuse_input(path, reads)
+            _refuse_model(path, _REPORT_FILES)
             if not force and (path.exists() or path.is_symlink()):
                 raise OutputError(f"The output {str(path)!r} exists.", hint="Give another name, or --force.")
         yield path
@@ -213,18 +216,13 @@ def check_free(
 
     With `force` it may replace what optkit made, and nothing else. `is_ours` knows such folders beside those
     with a manifest or a report. A folder with any of `reads`, the command's inputs, is never replaced, and an
-    artifact among them gets no folder inside of it.
+    artifact gets no folder inside of it.
     """
     named(final)
     if final.exists() and not final.is_dir():
         raise OutputError(f"Expected a folder for the output, received the file {str(final)!r}.")
     inputs = [Path(path) for path in reads if path and os.path.exists(path)]
-    for path in inputs:
-        if (path / "optkit.json").is_file() and path.resolve() in final.resolve().parents:
-            raise OutputError(
-                f"Expected an output outside of the model {str(path)!r}, received {str(final)!r}.",
-                hint="Give another --out: a model's folder stays as it was made.",
-            )
+    _refuse_model(final)
     if not final.is_symlink() and (not final.exists() or not any(final.iterdir())):
         return
     if not force:
@@ -259,6 +257,17 @@ def _refuse_input(file: Path, reads: Iterable[str | Path | None]) -> None:
                 f"Expected an output outside of the model {str(path)!r}, received {str(file)!r}.",
                 hint="Give another name: a model's folder stays as it was made.",
             )
+
+
+def _refuse_model(out: Path, but: tuple[str, ...] = ()) -> None:
+    """Raise OutputError where `out` would lie in an artifact, and is none of `but` by its name."""
+    if but and (out.name.startswith(but) or out.name.endswith(but)):
+        return
+    if model := next((p for p in out.resolve().parents if (p / "optkit.json").is_file()), None):
+        raise OutputError(
+            f"Expected an output outside of the model {str(model)!r}, received {str(out)!r}.",
+            hint="Give another name: a model's folder stays as it was made.",
+        )
 
 
 def named(out: str | Path) -> Path:

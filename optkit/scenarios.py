@@ -15,6 +15,7 @@ from optkit.bench.latency import Measured, Measurement, Spawn
 from optkit.bench.plan import Candidate, Plan
 from optkit.errors import OptkitError, RecipeError, did_you_mean
 from optkit.process import Child
+from optkit.quantities import BOUND_MS
 from optkit.report.model import Row, Scenario
 
 Listener = Callable[[dict[str, Any]], None]
@@ -45,8 +46,7 @@ class Scenarios:
                 "Expected a scenario to run by MLPerf's rules, received none.",
                 hint=f"Give --scenario: {', '.join(rules.SCENARIOS)}.",
             )
-        if not self.p99_ms > 0:
-            raise RecipeError(f"Expected a latency bound above 0 ms, received {self.p99_ms}.")
+        BOUND_MS.check(self.p99_ms, "the latency bound")
 
 
 def fill_in(

@@ -19,6 +19,7 @@ from optkit.files import digest
 from optkit.locks import locked
 from optkit.output import claimed, delete, named, staged, writing
 from optkit.process import Child
+from optkit.quantities import COUNT, SEED
 from optkit.task import Columns
 from optkit.trainer.settings import FinetuneSettings
 from optkit.tuning import page
@@ -70,8 +71,8 @@ def tune(
     """
     out, wanted = named(out), Space.parse(space)
     wanted.check([f.name for f in fields(FinetuneSettings)], _accept)
-    if trials < 1:
-        raise RecipeError(f"Expected at least one trial, received {trials}.")
+    COUNT.check(trials, "trials")
+    SEED.check(seed, "seed")
     folder = out.with_name(f"{out.name}.study")
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
     ours = page.is_of(out, name, shown(url))

@@ -16,6 +16,7 @@ from optkit.distillation.unlabelled import read as read_texts
 from optkit.errors import DataError
 from optkit.examples import EncodedSet
 from optkit.files import digest
+from optkit.quantities import COUNT
 from optkit.task import BETWEEN, Columns, Labelled, Task
 
 #: What the report says in its first line.
@@ -90,7 +91,7 @@ def _read(path: Path, task: Task, columns: Columns) -> list[Any]:
 
 
 def _drawn(inputs: list[Any], limit: int | None) -> list[Any]:
-    if limit is None or limit >= len(inputs):
+    if limit is None or COUNT.check(limit, "limit") >= len(inputs):
         return inputs
     return [inputs[i] for i in sorted(np.random.default_rng(0).permutation(len(inputs))[:limit])]
 

@@ -117,7 +117,7 @@ def test_batch_invariance_is_kept_by_a_recipe():
         ("[gate]", "[gates]", 3, "Unknown key 'gates'", "gate"),
         ("max_drop", "max_dorp", 4, "Unknown key 'max_dorp'", "max_drop"),
         ('target = "cpu"', 'target = "gpu"', 2, "Unknown target 'gpu'", "cpu"),
-        ('exclude = ["a"]', "samples = 0", 10, "at least 1, received 0", None),
+        ('exclude = ["a"]', "samples = 0", 10, "from 1 to 2,147,483,647, received 0", None),
     ],
 )
 def test_a_mistake_names_file_line_and_nearest_name(tmp_path, before, after, line, message, hint):

@@ -152,6 +152,8 @@ def core_numbers(text: str) -> list[int]:
     found: list[int] = []
     for part in filter(None, text.split(",")):
         first, _, last = part.strip().partition("-")
+        if max(len(first), len(last)) > 6:
+            raise ValueError("no machine has so many cores")
         found += range(int(first), int(last or first) + 1)
     return found
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from optkit.errors import RecipeError
+from optkit.quantities import BOUND_MS, COUNT, COUNT_OR_NONE, FEW, PAUSE, SECONDS, SEED, TOKENS, check_all
 
 #: What `tokens` may be instead of a number, and how a person reads it.
 KINDS = {
@@ -29,11 +30,10 @@ class Shape:
     tokens: int | str
 
     def __post_init__(self) -> None:
-        tokens = 1 if self.tokens in KINDS else self.tokens
-        if self.batch < 1 or not isinstance(tokens, int) or tokens < 1:
+        if not FEW.holds(self.batch) or not (self.tokens in KINDS or TOKENS.holds(self.tokens)):
             raise RecipeError(
                 f"Expected a shape such as 8x128 or 1xdata, received {self.batch}x{self.tokens}.",
-                hint="Both numbers are at least 1.",
+                hint=f"The batch is {FEW}, the other {TOKENS}.",
             )
 
     @property
@@ -43,7 +43,7 @@ class Shape:
 
     @classmethod
     def parse(cls, text: str) -> Shape:
-        found = re.fullmatch(rf"\s*(\d+)\s*[x×*]\s*(\d+|{'|'.join(KINDS)})\s*", text, re.ASCII)
+        found = re.fullmatch(rf"\s*(\d{{1,9}})\s*[x×*]\s*(\d{{1,9}}|{'|'.join(KINDS)})\s*", text, re.ASCII)
         if not found:
             raise RecipeError(
                 f"Expected a shape such as 8x128 or 1xdata, received {text!r}.",
@@ -55,6 +55,17 @@ class Shape:
 
     def __str__(self) -> str:
         return f"{self.batch}x{self.tokens}"
+
+
+_QUANTITIES = {
+    **dict.fromkeys(("rounds", "batch_limit"), COUNT),
+    **dict.fromkeys(("processes", "threads"), FEW),
+    **dict.fromkeys(("warmup", "redraws"), COUNT_OR_NONE),
+    "seed": SEED,
+    "budget_ms_per_round": BOUND_MS,
+    "min_seconds": PAUSE,
+    "timeout_s": SECONDS,
+}
 
 
 @dataclass(frozen=True)
@@ -89,14 +100,9 @@ class Plan:
             raise RecipeError("Expected at least one shape, received none.", hint="Give one such as 1x128.")
         if len(set(self.shapes)) < len(self.shapes):
             raise RecipeError(f"Expected every shape once, received {[str(s) for s in self.shapes]}.")
-        least = {"rounds": 1, "processes": 1, "warmup": 0, "batch_limit": 1, "threads": 1, "redraws": 0}
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if value is not None and value < bound:
-                raise RecipeError(f"Expected {name} to be at least {bound}, received {value}.")
-        for name in ("budget_ms_per_round", "timeout_s"):
-            if not getattr(self, name) > 0:
-                raise RecipeError(f"Expected {name} to be above 0, received {getattr(self, name)}.")
+        check_all(self, _QUANTITIES)
+        for core in self.cores or ():
+            COUNT_OR_NONE.check(core, "a core")
 
     def record(self) -> dict[str, Any]:
         """What a report says of how it was measured; its rows tell the shapes."""

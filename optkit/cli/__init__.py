@@ -31,7 +31,7 @@ from optkit.cli import (
     sign,
     tune,
 )
-from optkit.errors import Interrupted, MissingDependency, OptkitError, OutputError
+from optkit.errors import Interrupted, MissingDependency, OptkitError, OutputError, RecipeError
 from optkit.files import plain
 
 app = typer.Typer(
@@ -84,6 +84,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     interrupted = Interrupted()
     try:
+        _check_words(sys.argv[1:])
         # Outside of its standalone mode Typer returns the exit code, and 130 for Ctrl-C.
         code = app(standalone_mode=False) or 0
         if code == interrupted.exit_code:
@@ -100,6 +101,16 @@ def main() -> None:
     except Exception as error:
         code = _other(error)
     sys.exit(code)
+
+
+def _check_words(words: list[str]) -> None:
+    """Raise RecipeError for a word that is no text: reports and manifests note names, and hold UTF-8."""
+    for word in words:
+        if any(character == "\0" or 0xD800 <= ord(character) < 0xE000 for character in word):
+            raise RecipeError(
+                f"Expected UTF-8 without NUL on the command line, received {word[:80]!r}.",
+                hint="Rename the file, or give a link to it of another name.",
+            )
 
 
 def fail(error: OptkitError | Interrupted) -> int:
@@ -121,13 +132,17 @@ def _unwritten(error: OSError) -> int:
 
 
 def _other(error: Exception) -> int:
-    """Typer's own errors keep their messages, an absent package names its extra; else it is a bug of ours."""
+    """Typer's own errors become ours, an absent package names its extra; else it is a bug of ours."""
     if absent := MissingDependency.behind(error):
         return fail(absent)
-    if hasattr(error, "show") and hasattr(error, "exit_code"):
+    if type(error).__name__ == "NoArgsIsHelpError":
         with suppress(OSError):
-            error.show()
-        return error.exit_code
+            error.show()  # type: ignore[attr-defined]
+        return 2
+    if hasattr(error, "format_message"):
+        context = getattr(error, "ctx", None)
+        hint = f"{context.command_path} --help says what it takes." if context else None
+        return fail(RecipeError(error.format_message(), hint))
     if type(error).__name__ in ("Exit", "Abort"):
         return getattr(error, "exit_code", 130)
     import traceback

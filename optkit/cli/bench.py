@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
+from optkit.cli.parameters import number
 from optkit.errors import RecipeError
+from optkit.quantities import BOUND_MS, COUNT, COUNT_OR_NONE, FEW, SECONDS, SLOWDOWN
 
 
 def bench(
@@ -20,25 +22,25 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="A folder to make, for report.json, .md and .html.")] = None,
     shapes: Annotated[str | None, typer.Option(help="Batch x tokens; tokens may be data (own lengths) or text (tokenizer included).")] = None,
     scenario: Annotated[list[str] | None, typer.Option(help="MLPerf scenario: single-stream, multi-stream, offline, server. May be given several times.")] = None,
-    p99_ms: Annotated[float | None, typer.Option("--p99-ms", help="Latency bound of the server scenario. [default: 100]", show_default=False)] = None,
+    p99_ms: Annotated[float | None, number(BOUND_MS, "--p99-ms", help="Latency bound of the server scenario. [default: 100]", show_default=False)] = None,
     mlperf: Annotated[bool, typer.Option("--mlperf", help="The scenarios' full minimum duration (10 minutes each) and early stopping.")] = False,
     self_check: Annotated[bool, typer.Option("--self-check", help="Measure the first model against itself: how often is a difference claimed, and is a known slowdown found?")] = False,
-    comparisons: Annotated[int, typer.Option(help="Comparisons of --self-check.", min=1)] = 20,
+    comparisons: Annotated[int, number(COUNT, help="Comparisons of --self-check.")] = 20,
     slowdown: Annotated[str, typer.Option(help="The slowdown that --self-check injects.")] = "5%",
     split: Annotated[str | None, typer.Option(help="The split that scores are taken on. [default: validation]", show_default=False)] = None,
-    limit: Annotated[int | None, typer.Option(help="Use at most this many examples, drawn over the whole split.", min=1)] = None,
+    limit: Annotated[int | None, number(COUNT, help="Use at most this many examples, drawn over the whole split.")] = None,
     task: Annotated[str | None, typer.Option(help="What the models are for; default: from their architecture.")] = None,
     metric: Annotated[str | None, typer.Option(help="The task's metric; default: its first.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of each model; default: all cores.", min=1)] = None,
+    threads: Annotated[int | None, number(FEW, help="Threads of each model; default: all cores.")] = None,
     cores: Annotated[str | None, typer.Option(help="Cores that all models run on: 0,1 or 0-3; default: any.")] = None,
     precise: Annotated[bool, typer.Option("--precise", help="More processes and rounds: sees differences of 5%, and takes six times as long.")] = False,
-    rounds: Annotated[int | None, typer.Option(help="Timed visits per process and shape.", min=1)] = None,
-    processes: Annotated[int | None, typer.Option(help="Fresh processes per model.", min=1)] = None,
-    warmup: Annotated[int | None, typer.Option(help="Untimed batches before the first round.", min=0)] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds after which a model that does not answer is given up.")] = None,
+    rounds: Annotated[int | None, number(COUNT, help="Timed visits per process and shape.")] = None,
+    processes: Annotated[int | None, number(FEW, help="Fresh processes per model.")] = None,
+    warmup: Annotated[int | None, number(COUNT_OR_NONE, help="Untimed batches before the first round.")] = None,
+    timeout: Annotated[float | None, number(SECONDS, help="Seconds after which a model that does not answer is given up.")] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that a checkpoint brings.")] = False,
     verify_key: Annotated[Path | None, typer.Option(help="A public key (PEM) whose owner has to have signed the models; see optkit sign.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False,
@@ -90,7 +92,7 @@ def bench(
 
             found = check(
                 models[0],
-                slowdown=_share(slowdown),
+                slowdown=SLOWDOWN.percentage(slowdown, "--slowdown"),
                 comparisons=comparisons,
                 data=data,
                 columns=columns,
@@ -140,18 +142,6 @@ def _cores(text: str | None) -> tuple[int, ...] | None:
             hint=f"This process may use {', '.join(map(str, sorted(usable())))}.",
         )
     return tuple(dict.fromkeys(found))
-
-
-def _share(text: str) -> float:
-    """'5%' or '0.05' → 0.05. Raises RecipeError."""
-    number, percent, _ = text.strip().partition("%")
-    try:
-        value = float(number) / (100 if percent else 1)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 10:
-        raise RecipeError(f"Expected a slowdown such as 5% or 0.05, received {text!r}.")
-    return value
 
 
 def register(app: typer.Typer) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from optkit.cli.parameters import number
+from optkit.quantities import COUNT, EPOCHS, FACTOR, LENGTH, RANK, RATE, RATE_OR_NONE, SEED, SHARE
 
 
 def finetune(
@@ -14,25 +18,27 @@ def finetune(
     ],
     data: Annotated[str, typer.Option(help="Folder of train/validation files, one file, or a hub data set.")],
     out: Annotated[Path, typer.Option(help="The checkpoint folder to make.")],
-    epochs: Annotated[float, typer.Option(help="Passes over the training split.")] = 3.0,
-    batch: Annotated[int, typer.Option(help="Examples per step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="Peak, after the warm-up.")] = 1e-4,
-    warmup: Annotated[float, typer.Option(help="Share of all steps.")] = 0.1,
+    epochs: Annotated[float, number(EPOCHS, help="Passes over the training split.")] = 3.0,
+    batch: Annotated[int, number(COUNT, help="Examples per step.")] = 32,
+    learning_rate: Annotated[float, number(RATE, help="Peak, after the warm-up.")] = 1e-4,
+    warmup: Annotated[float, number(SHARE, help="Share of all steps.")] = 0.1,
     weight_decay: Annotated[
-        float, typer.Option(help="Share by which weights shrink, times the learning rate.")
+        float, number(RATE_OR_NONE, help="Share by which weights shrink, times the learning rate.")
     ] = 0.01,
-    max_length: Annotated[int, typer.Option(help="Tokens per example while training.")] = 128,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
+    max_length: Annotated[int, number(LENGTH, help="Tokens per example while training.")] = 128,
+    seed: Annotated[int, number(SEED, help="The same seed gives the same model.")] = 0,
     task: Annotated[str | None, typer.Option(help="Default: the one whose columns the data has.")] = None,
     optimizer: Annotated[str, typer.Option(help="adamw, sgd, adafactor, adagrad, rmsprop.")] = "adamw",
     schedule: Annotated[
         str, typer.Option(help="linear, cosine, constant, constant_with_warmup, polynomial, inverse_sqrt.")
     ] = "linear",
     patience: Annotated[
-        int | None, typer.Option(help="Stop after so many epochs without a better score.")
+        int | None, number(COUNT, help="Stop after so many epochs without a better score.")
     ] = None,
-    label_smoothing: Annotated[float, typer.Option(help="Share of the target spread over all labels.")] = 0.0,
-    accumulate: Annotated[int, typer.Option(help="Parts of a batch, one after another: less memory.")] = 1,
+    label_smoothing: Annotated[
+        float, number(SHARE, help="Share of the target spread over all labels.")
+    ] = 0.0,
+    accumulate: Annotated[int, number(COUNT, help="Parts of a batch, one after another: less memory.")] = 1,
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Compute activations twice: less memory.")
     ] = False,
@@ -40,10 +46,10 @@ def finetune(
     class_weights: Annotated[
         str, typer.Option(help="none, balanced: rare classes count as much as frequent ones.")
     ] = "none",
-    lora: Annotated[int, typer.Option(help="Rank of adapters to train instead of the weights; 0: none.")] = 0,
+    lora: Annotated[int, number(RANK, help="Rank of adapters to train instead of the weights; 0: none.")] = 0,
     fsdp: Annotated[bool, typer.Option("--fsdp", help="Shard the model over GPUs (under torchrun).")] = False,
     head_rate: Annotated[
-        float, typer.Option(help="A new head learns so many times as fast as the other weights.")
+        float, number(FACTOR, help="A new head learns so many times as fast as the other weights.")
     ] = 10.0,
     text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
@@ -89,7 +95,7 @@ def finetune(
         Child("optkit.training.worker", timeout_s=7 * 86400) as child,
     ):
         terminal(
-            {"event": "step", "name": f"fine-tuning {Path(model).name if Path(model).exists() else model}"}
+            {"event": "step", "name": f"fine-tuning {Path(model).name if os.path.exists(model) else model}"}
         )
         notes = child.call(
             "finetune",

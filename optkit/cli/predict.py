@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from optkit.cli.parameters import number
 from optkit.errors import DataError, RecipeError
 from optkit.files import lines_of
+from optkit.quantities import COUNT, FEW, PROBABILITY, SEED, TEMPERATURE, TOKENS
 
 
 def predict(
@@ -21,18 +23,18 @@ def predict(
     text_column: Annotated[str | None, typer.Option(help="With --output: column of the text. [default: text, sentence, ...]", show_default=False)] = None,
     pair_column: Annotated[str | None, typer.Option(help="With --output: column of the second text. [default: text_pair, sentence2, ...]", show_default=False)] = None,
     keep: Annotated[str | None, typer.Option(help="With --output: input columns to copy, as in id,text. [default: the text]", show_default=False)] = None,
-    chunk: Annotated[int, typer.Option(help="With --output: rows answered and written at a time.", min=1)] = 8192,
+    chunk: Annotated[int, number(COUNT, help="With --output: rows answered and written at a time.")] = 8192,
     ray: Annotated[bool, typer.Option("--ray", help="With --output: spread the chunks over a Ray cluster (RAY_ADDRESS) or this machine's cores.")] = False,
-    threads: Annotated[int | None, typer.Option(help="Threads of the runtime; default: all cores, with --ray one.", min=1)] = None,
+    threads: Annotated[int | None, number(FEW, help="Threads of the runtime; default: all cores, with --ray one.")] = None,
     verify_key: Annotated[Path | None, typer.Option(help="A public key (PEM) whose owner has to have signed the model; see optkit sign.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
     runtime: Annotated[str | None, typer.Option(help="Run on this runtime instead of the stored one.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with all scores.")] = False,
-    max_new_tokens: Annotated[int | None, typer.Option(help="causal-lm: most tokens to write. [default: 64]", show_default=False)] = None,
-    temperature: Annotated[float | None, typer.Option(help="causal-lm: 0 takes the likeliest token, above it tokens are drawn. [default: 0]", show_default=False)] = None,
-    top_k: Annotated[int | None, typer.Option(help="causal-lm: draw among the k likeliest.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="causal-lm: draw among the fewest that hold this probability.")] = None,
-    seed: Annotated[int | None, typer.Option(help="causal-lm: the same seed draws the same text.")] = None,
+    max_new_tokens: Annotated[int | None, number(TOKENS, help="causal-lm: most tokens to write. [default: 64]", show_default=False)] = None,
+    temperature: Annotated[float | None, number(TEMPERATURE, help="causal-lm: 0 takes the likeliest token, above it tokens are drawn. [default: 0]", show_default=False)] = None,
+    top_k: Annotated[int | None, number(COUNT, help="causal-lm: draw among the k likeliest.")] = None,
+    top_p: Annotated[float | None, number(PROBABILITY, help="causal-lm: draw among the fewest that hold this probability.")] = None,
+    seed: Annotated[int | None, number(SEED, help="causal-lm: the same seed draws the same text.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="causal-lm: print each prompt and its text as it is written.")] = False,
 ) -> None:  # fmt: skip
     """Print a prediction per text, or write those of a whole file; a language model writes on after each text."""

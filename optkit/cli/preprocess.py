@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from optkit.cli.parameters import number
+from optkit.quantities import COUNT_OR_NONE, FEW, SEED
+
 
 def preprocess(
     source: Annotated[
@@ -40,9 +43,9 @@ def preprocess(
     ] = False,
     shares: Annotated[str, typer.Option(help="Shares of train, validation, test.")] = "0.8,0.1,0.1",
     stratify: Annotated[bool, typer.Option("--stratify", help="The same shares of every label.")] = False,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same splits.")] = 0,
-    skip_bad: Annotated[int, typer.Option(help="Leave out at most this many corrupt lines.")] = 0,
-    processes: Annotated[int, typer.Option(help="Processes; the result does not depend on it.", min=1)] = 1,
+    seed: Annotated[int, number(SEED, help="The same seed gives the same splits.")] = 0,
+    skip_bad: Annotated[int, number(COUNT_OR_NONE, help="Leave out at most this many corrupt lines.")] = 0,
+    processes: Annotated[int, number(FEW, help="Processes; the result does not depend on it.")] = 1,
     model: Annotated[Path | None, typer.Option(help="A checkpoint: count texts beyond its limit.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,

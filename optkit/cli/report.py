@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from optkit.errors import DataError
 
 group = typer.Typer(help="Work with report.json files.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -24,12 +23,7 @@ def render(
     from optkit.report.model import Report
     from optkit.report.model import render as draw
 
-    file = report / "report.json" if report.is_dir() else report
-    if not file.is_file():
-        raise DataError(
-            f"Expected a report.json, received {str(file)!r}, which does not exist.",
-            hint="Give the file, or the folder that optkit compress wrote.",
-        )
+    file = report / "report.json" if os.path.isdir(report) else report
     text = draw(Report.load(file), format)
     if out is None:
         typer.echo(text)

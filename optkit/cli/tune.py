@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from optkit.cli.parameters import number
+from optkit.quantities import COUNT, SEED
+
 
 def tune(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A pretrained model's folder, or a hub name.")],
@@ -21,7 +24,7 @@ def tune(
             help="What to search, once per name: learning_rate=loguniform(1e-5,1e-3), batch=16,32, epochs=int(2,4), schedule=linear,cosine; or a .toml file. Default: learning rate, batch, epochs, warm-up, weight decay.",
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(help="Finished trials in all, over all processes and runs.", min=1)] = 20,
+    trials: Annotated[int, number(COUNT, help="Finished trials in all, over all processes and runs.")] = 20,
     sampler: Annotated[str, typer.Option(help="tpe, random, grid, cmaes.")] = "tpe",
     pruner: Annotated[str, typer.Option(help="What stops a hopeless trial after an epoch: median, hyperband, none.")] = "median",
     storage: Annotated[
@@ -29,7 +32,7 @@ def tune(
         typer.Option(help="Where the study lives, for all that share it: sqlite:///FILE.db, journal:FILE, postgresql://... [default: OUT.study/study.db]", show_default=False),
     ] = None,
     study: Annotated[str | None, typer.Option(help="Name of the study; default: that of OUT.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed proposes the same trials.", min=0)] = 0,
+    seed: Annotated[int, number(SEED, help="The same seed proposes the same trials.")] = 0,
     task: Annotated[str | None, typer.Option(help="Default: the one whose columns the data has.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,

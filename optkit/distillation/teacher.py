@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from optkit.pixels import reading
 
 def find_teacher(name: str | Path) -> Artifact:
     """The checkpoint in a folder, or the hub's of that name. Raises CheckpointError."""
-    return Artifact.open(name if Path(name).exists() else _located(str(name)))
+    return Artifact.open(name if os.path.exists(name) else _located(str(name)))
 
 
 def check_teacher(student: Artifact, teacher: Artifact) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,9 @@ COLUMNS = ("text", "sentence", "tokens", "words", "review", "content", "question
 
 def there(file: str) -> Path:
     """The path of `file`. Raises DataError where there is none."""
-    path = Path(file)
-    if not path.is_file():
-        raise DataError(f"Expected a file of texts, received {file!r}, which does not exist.")
-    return path
+    if not os.path.isfile(file):
+        raise DataError(f"Expected a file of texts, received {file!r}, which does not exist or is none.")
+    return Path(file)
 
 
 def read(file: str) -> list[Any]:

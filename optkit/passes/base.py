@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 import re
 import time
 import types
@@ -27,6 +26,7 @@ from optkit.artifact import Artifact, relocated, seal
 from optkit.errors import PassError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.output import staged
+from optkit.quantities import COUNT, WEIGHT, Quantity
 from optkit.task import Labelled, Task
 
 
@@ -136,24 +136,16 @@ class Pass(ABC):
             raise RecipeError(
                 f"Expected {where} to be {expected}, received {value!r} ({type(value).__name__})."
             )
-        if isinstance(value, float) and not math.isfinite(value):  # NaN would pass every bound
-            raise RecipeError(f"Expected {where} to be a finite number, received {value!r}.")
         choices = f.metadata.get("choices")
         if choices and value not in choices:
             raise RecipeError(
                 f"Expected {where} to be one of {', '.join(map(str, choices))}, received {value!r}.",
                 hint=did_you_mean(str(value), map(str, choices)),
             )
-        low, high = f.metadata.get("minimum"), f.metadata.get("maximum")
-        if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
-            bounds = (
-                f"at least {low}"
-                if high is None
-                else f"at most {high}"
-                if low is None
-                else f"{low} to {high}"
-            )
-            raise RecipeError(f"Expected {where} to be {bounds}, received {value!r}.")
+        if quantity := quantity_of(f, hint):
+            for number in value if isinstance(value, tuple) else (value,):
+                if number is not None:
+                    quantity.check(number, where)
 
 
 def param(
@@ -162,10 +154,26 @@ def param(
     choices: Sequence[Any] | None = None,
     minimum: float | None = None,
     maximum: float | None = None,
+    of: Quantity | None = None,
 ) -> Any:
-    """A field of a pass: its default, its one-line meaning, and what values it takes."""
-    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "maximum": maximum}
+    """A field of a pass: its default, its one-line meaning, and what values it takes.
+
+    A number is one `of` a quantity, or lies from `minimum` to `maximum`.
+    """
+    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "maximum": maximum, "of": of}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def quantity_of(f: dataclasses.Field[Any], hint: Any) -> Quantity | None:
+    """What a field that holds numbers may hold; None for another."""
+    kinds = {hint, *typing.get_args(hint)}
+    if not kinds & {int, float}:
+        return None
+    whole, low, high = int in kinds, f.metadata.get("minimum"), f.metadata.get("maximum")
+    most = COUNT.high if whole else WEIGHT.high
+    name = "a whole number" if whole else "a number"
+    given = f.metadata.get("of")
+    return given or Quantity(name, -most if low is None else low, most if high is None else high, whole)
 
 
 def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Artifact:

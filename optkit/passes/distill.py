@@ -12,6 +12,7 @@ from optkit.distillation.unlabelled import there
 from optkit.errors import DataError, RecipeError
 from optkit.files import digest, sha256
 from optkit.passes.base import Pass, PassContext, param
+from optkit.quantities import COUNT, EPOCHS_OR_NONE, RATE_OR_NONE, SEED, WEIGHT
 from optkit.task import Task
 
 #: Fewer training examples than this teach nothing that lasts.
@@ -41,20 +42,20 @@ class Distill(Pass):
 
     teacher: str | None = param(None, "folder or hub name; none: the checkpoint the chain started from")
     epochs: float = param(3.0, "passes over the texts", minimum=0.01)
-    batch: int = param(32, "texts per step", minimum=1)
-    learning_rate: float = param(2e-4, "peak learning rate, after the warm-up", minimum=0.0)
+    batch: int = param(32, "texts per step", of=COUNT)
+    learning_rate: float = param(2e-4, "peak learning rate, after the warm-up", of=RATE_OR_NONE)
     warmup: float = param(0.1, "share of the steps before the peak", minimum=0.0, maximum=0.9)
     temperature: float = param(2.0, "softens the teacher's labels", minimum=0.1)
-    hidden: float = param(1.0, "weight of the hidden states, where both are of one width", minimum=0.0)
-    relations: float = param(0.0, "weight of the relations of queries, keys and values", minimum=0.0)
-    labels: float = param(0.0, "weight of the training split's own labels", minimum=0.0)
+    hidden: float = param(1.0, "weight of the hidden states, where both are of one width", of=WEIGHT)
+    relations: float = param(0.0, "weight of the relations of queries, keys and values", of=WEIGHT)
+    labels: float = param(0.0, "weight of the training split's own labels", of=WEIGHT)
     layers: tuple[int, ...] = param((), "the teacher's layer for each of the student's; none: evenly spread")
     unlabelled: str | None = param(None, "file of more texts: .txt with one a line, JSONL, CSV, Parquet")
     max_length: int = param(128, "tokens per training text, longer ones are cut", minimum=4)
     mixed_precision: str = param("no", "of products while training", choices=("no", "bf16", "fp16"))
-    seed: int = param(0, "seed of the order of the texts", minimum=0)
+    seed: int = param(0, "seed of the order of the texts", of=SEED)
     quantization_aware: float = param(
-        0.0, "so many of the epochs, the last ones, meet the rounding of INT8; 0: none", minimum=0.0
+        0.0, "so many of the epochs, the last ones, meet the rounding of INT8; 0: none", of=EPOCHS_OR_NONE
     )
 
     def __post_init__(self) -> None:

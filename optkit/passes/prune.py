@@ -12,6 +12,7 @@ from optkit.passes.base import Pass, PassContext, param
 from optkit.pruning.criteria import CRITERIA, FROM_GRADIENTS
 from optkit.pruning.latency import PRECISIONS
 from optkit.pruning.layout import check_kind
+from optkit.quantities import SEED
 from optkit.task import Task
 
 #: Fewer calibration examples than this say too little about any unit.
@@ -43,7 +44,10 @@ class Prune(Pass):
     share: float = param(0.5, "share of the cost to remove, between 0 and 1", minimum=0.0, maximum=1.0)
     of: str = param("flops", "the cost that is shared out", choices=("flops", "parameters", "latency"))
     target: float | None = param(
-        None, "what may stay, in place of share: ms (latency), FLOPs per token, or parameters", minimum=0.0
+        None,
+        "what may stay, in place of share: ms (latency), FLOPs per token, or parameters",
+        minimum=0.0,
+        maximum=1e18,
     )
     criterion: str = param("kprune", "what a unit is worth", choices=CRITERIA)
     refit: str = param(
@@ -56,7 +60,7 @@ class Prune(Pass):
     max_length: int = param(128, "tokens per calibration example, longer ones are cut", minimum=4)
     tokens: int = param(128, "sequence length that costs are counted at", minimum=1)
     latency_precision: str = param("fp32", "of the graphs whose latency is measured", choices=PRECISIONS)
-    seed: int = param(0, "seed of the criterion random", minimum=0)
+    seed: int = param(0, "seed of the criterion random", of=SEED)
     rounds: int = param(1, "scores are taken anew in so many rounds: a gradual schedule", minimum=1)
 
     def __post_init__(self) -> None:

@@ -77,11 +77,17 @@ def names(shards: Iterable[Path], settings: Settings) -> dict[str, int]:
     return {label: i for i, label in enumerate(sorted(found, key=int if by_size else None))}
 
 
-def check(tally: Tally) -> None:
-    """Raises DataError where nothing can be learnt from train, or other splits do not fit it."""
+def check(tally: Tally, settings: Settings) -> None:
+    """Raises DataError where nothing can be learnt from train, other splits do not fit it, or a column of
+    labels was named and no row has it."""
     if not tally.rows["train"]:
         raise DataError(
             "No row is left for the train split.", hint="Give data with texts that are not empty."
+        )
+    if settings.label not in (None, Settings.label) and not any(tally.labels.values()):
+        raise DataError(
+            f"Expected labels in column {settings.label!r} (--label-column), received none in any row.",
+            hint="Correct the name, or give --no-label.",
         )
     train = set(tally.labels["train"])
     train |= {f"I-{tag[2:]}" for tag in train if tag.startswith("B-")}  # fine-tuning knows both

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import unidata_version
 
+from optkit.artifact import Artifact
 from optkit.data import CLASSES
 from optkit.errors import DataError, WorkerError
 from optkit.files import digest, sha256, write_json, write_text
@@ -59,7 +60,7 @@ def preprocess(
     DataError that names file and line of bad input; then nothing lies under `out`. Where `out` holds the
     result of the same input and settings already, nothing is done, unless `force`.
     """
-    out, encoder = Path(out), TextEncoder(Path(model)) if model else None
+    out, encoder = Path(out), TextEncoder(Artifact.open(model).path) if model else None
     with held(named(out)):
         if not (out / REPORT).exists():
             check_free(out, force, (source, model))
@@ -225,7 +226,7 @@ def _write(
                 streams[split].write(json.dumps(row, ensure_ascii=False) + "\n")
     if settings.encode_labels:
         write_json(folder / CLASSES, {settings.label: list(numbers)})
-    check(tally)
+    check(tally, settings)
 
 
 def _tools(settings: Settings) -> list[str]:

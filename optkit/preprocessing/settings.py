@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from optkit.errors import DataError, did_you_mean
+from optkit.quantities import COUNT_OR_NONE, SEED, check_all
 from optkit.tasks import text_classification, token_classification
 
 SEGMENTERS = ("none", "jieba", "sentences")
@@ -41,7 +42,7 @@ class Settings:
             raise DataError(
                 f"Unknown way to segment: {self.segment!r}.", hint=did_you_mean(self.segment, SEGMENTERS)
             )
-        if len(self.shares) != 3 or min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-9:
+        if len(self.shares) != 3 or not (min(self.shares) >= 0 and abs(sum(self.shares) - 1) <= 1e-9):
             raise DataError(
                 f"Expected three shares, none negative, with the sum 1, received {self.shares}.",
                 hint="For example: --shares 0.8,0.1,0.1 for train, validation, test.",
@@ -53,8 +54,7 @@ class Settings:
             raise DataError(
                 f"Expected labels for {flag}, received --no-label.", hint="Leave one of them out."
             )
-        if self.skip_bad < 0:
-            raise DataError(f"Expected --skip-bad of at least 0, received {self.skip_bad}.")
+        check_all(self, {"seed": SEED, "skip_bad": COUNT_OR_NONE})
         if self.tag != "none" and self.segment == "sentences":
             raise DataError("Tags are of words; received segment 'sentences' with a tagger.")
 

@@ -6,10 +6,10 @@ decides what it answers: preprocessing that was begun with another tagger does n
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from optkit.errors import CheckpointError, MissingDependency
@@ -87,7 +87,7 @@ class _Checkpoint(Tagger):
         from optkit.task import open_task
         from optkit.tasks.token_classification import TokenClassification
 
-        if not Path(source).exists() and "/" not in source:
+        if not os.path.exists(source) and "/" not in source:
             raise CheckpointError(
                 f"Unknown tagger {source!r}.",
                 hint="none, jieba, spacy:PIPELINE, or the folder of a token-classification checkpoint.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -216,7 +217,7 @@ class Report:
     @classmethod
     def load(cls, file: Path) -> Report:
         """Read a report.json. Raises DataError for another schema version, a damaged or a missing file."""
-        if not Path(file).is_file():
+        if not os.path.exists(file):
             raise DataError(
                 f"Expected a report.json, received {str(file)!r}, which does not exist.",
                 hint="Give the file that optkit compress wrote into its output folder.",

@@ -23,6 +23,7 @@ from optkit.locks import locked
 from optkit.output import claimed, named, writing
 from optkit.passes.take_layers import layer_count
 from optkit.provenance import required
+from optkit.quantities import COUNT, SEED
 from optkit.recipe import Recipe
 from optkit.report.model import Report, Row, quality
 from optkit.search.chain import EXPORT, ask_chain, chain_of, check_space, default_space, read_beside
@@ -87,8 +88,8 @@ def search(
     out, listen = named(out), listener or (lambda event: None)
     if objective not in COSTS:
         raise RecipeError(f"Unknown objective {objective!r}.", hint=did_you_mean(objective, COSTS))
-    if trials < 1:
-        raise RecipeError(f"Expected at least one trial, received {trials}.")
+    COUNT.check(trials, "trials")
+    SEED.check(seed, "seed")
     folder = out.with_name(f"{out.name}.study")
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
     ours = page.is_of(out, name, shown(url))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -73,6 +74,6 @@ def answer_chunks(job: Job, chunks: list[Chunk]) -> Iterator[int]:
 def _anywhere(job: Job) -> dict[str, Any]:
     """`job` for actors, which were started in another folder: whole paths."""
     paths = {name: str(Path(getattr(job, name)).absolute()) for name in ("path", "input", "output")}
-    if not Path(job.path).exists():  # a hub name
+    if not os.path.exists(job.path):  # a hub name
         del paths["path"]
     return {**asdict(job), **paths}

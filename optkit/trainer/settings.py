@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from optkit.errors import RecipeError, did_you_mean
+from optkit.quantities import (
+    COUNT,
+    EPOCHS,
+    FACTOR,
+    LENGTH,
+    RANK,
+    RATE,
+    RATE_OR_NONE,
+    SEED,
+    SHARE,
+    check_all,
+)
 
 #: Name → the Trainer's own name.
 OPTIMIZERS = {
@@ -18,6 +29,20 @@ OPTIMIZERS = {
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
 PRECISIONS = ("fp32", "bf16", "fp16")
 CLASS_WEIGHTS = ("none", "balanced")
+QUANTITIES = {
+    "epochs": EPOCHS,
+    "batch": COUNT,
+    "learning_rate": RATE,
+    "warmup": SHARE,
+    "weight_decay": RATE_OR_NONE,
+    "max_length": LENGTH,
+    "seed": SEED,
+    "patience": COUNT,
+    "label_smoothing": SHARE,
+    "accumulate": COUNT,
+    "lora": RANK,
+    "head_rate": FACTOR,
+}
 
 
 @dataclass(frozen=True)
@@ -57,25 +82,7 @@ class FinetuneSettings:
     head_rate: float = 10.0
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, float) and not math.isfinite(value):  # NaN would pass every bound
-                raise RecipeError(f"Expected {name} as a finite number, received {value}.")
-        if not 0 <= self.seed < 2**32:
-            raise RecipeError(f"Expected a seed from 0 to {2**32 - 1}, received {self.seed}.")
-        for name in ("epochs", "batch", "learning_rate", "accumulate", "head_rate"):
-            if not getattr(self, name) > 0:
-                raise RecipeError(f"Expected {name} above 0, received {getattr(self, name)}.")
-        for name in ("warmup", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise RecipeError(f"Expected {name} as a share from 0 to 1, received {getattr(self, name)}.")
-        if self.weight_decay < 0:
-            raise RecipeError(f"Expected weight_decay of at least 0, received {self.weight_decay}.")
-        if self.max_length is not None and self.max_length < 3:
-            raise RecipeError(f"Expected max_length of at least 3 tokens, received {self.max_length}.")
-        if self.patience is not None and self.patience < 1:
-            raise RecipeError(f"Expected patience of at least 1 epoch, received {self.patience}.")
-        if self.lora < 0:
-            raise RecipeError(f"Expected lora as a rank of at least 0, received {self.lora}.")
+        check_all(self, QUANTITIES)
         for name, known in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),

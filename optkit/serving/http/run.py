@@ -107,7 +107,7 @@ def _check(settings: ServeSettings) -> None:
 
 def _check_tls(cert: str, key: str) -> None:
     for file in (cert, key):
-        if not Path(file).is_file():
+        if not os.path.isfile(file):
             raise CheckpointError(f"Expected a TLS file, received {file!r}, which does not exist.")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=lambda: "")

@@ -12,15 +12,23 @@ from typing import Any
 
 from optkit.bench.environment import usable, usable_cores
 from optkit.errors import RecipeError
+from optkit.quantities import BYTES, COUNT, FEW, MILLISECONDS, PAUSE, PORT, SECONDS, TOKENS, check_all
 from optkit.serving.http.hosts import Hosts
 
 #: The environment variables that hold the settings of a worker process, and the API key.
 SETTINGS, API_KEY = "OPTKIT_SERVE", "OPTKIT_API_KEY"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_POSITIVE = (
-    *("workers", "streams", "max_batch", "max_tokens", "queue", "timeout_s", "max_body", "max_text"),
-    *("max_new_tokens", "max_connections"),
-)
+_QUANTITIES = {
+    "port": PORT,
+    **dict.fromkeys(("workers", "streams", "threads"), FEW),
+    **dict.fromkeys(("max_batch", "queue", "max_text", "max_inputs"), COUNT),
+    **dict.fromkeys(("max_connections", "connection_requests"), COUNT),
+    **dict.fromkeys(("max_tokens", "max_new_tokens"), TOKENS),
+    **dict.fromkeys(("watch_s", "drain_s"), PAUSE),
+    "max_delay_ms": MILLISECONDS,
+    "timeout_s": SECONDS,
+    "max_body": BYTES,
+}
 
 
 @dataclass(frozen=True)
@@ -68,17 +76,9 @@ class ServeSettings:
     verify_key: str | None = None
 
     def __post_init__(self) -> None:
-        for name in _POSITIVE:
-            if getattr(self, name) <= 0:
-                raise RecipeError(f"Expected {name} above 0, received {getattr(self, name)}.")
-        if not 0 <= self.port <= 65535:
-            raise RecipeError(f"Expected a port from 0 to 65535, received {self.port}.")
-        if min(self.max_delay_ms, self.watch_s, self.drain_s) < 0:
-            raise RecipeError("Expected max_delay_ms, watch_s and drain_s of 0 or more.")
-        if not 0 < self.max_inputs <= self.queue:
+        check_all(self, _QUANTITIES)
+        if self.max_inputs > self.queue:
             raise RecipeError(f"Expected max_inputs from 1 to queue ({self.queue}), got {self.max_inputs}.")
-        if self.connection_requests is not None and self.connection_requests < 1:
-            raise RecipeError(f"Expected connection_requests from 1 on, received {self.connection_requests}.")
         Hosts(self.host, self.allowed_hosts)
         if bool(self.tls_cert) != bool(self.tls_key):
             raise RecipeError("Expected both a TLS certificate and its key, received one of them.")
