@@ -30,10 +30,10 @@ class Shape:
     tokens: int | str
 
     def __post_init__(self) -> None:
-        if not FEW.holds(self.batch) or not (self.tokens in KINDS or TOKENS.holds(self.tokens)):
+        if not COUNT.holds(self.batch) or not (self.tokens in KINDS or TOKENS.holds(self.tokens)):
             raise RecipeError(
                 f"Expected a shape such as 8x128 or 1xdata, received {self.batch}x{self.tokens}.",
-                hint=f"The batch is {FEW}, the other {TOKENS}.",
+                hint=f"The batch is {COUNT}, the other {TOKENS}.",
             )
 
     @property
