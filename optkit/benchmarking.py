@@ -191,6 +191,7 @@ class _Benchmark:
                 labelled = mine.read(rows, columns)
                 if self.task is None:
                     self.task, self._labelled = mine, labelled
+                    self._listen({"event": "note", "text": labelled.described(data.name, split)})
                     if any(shape.tokens == "text" for shape in self._plan.shapes):
                         raw = stored(labelled.inputs or labelled.sources, self._folder / "images")
                         texts.write_text(json.dumps(raw), encoding="utf-8")

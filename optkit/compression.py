@@ -104,6 +104,8 @@ def compress(
                 examples, columns = Data(known.name), columns if columns != Columns() else known.columns
         if isinstance(examples, Data):
             labelled, ranges = model_task.read(examples.split(split, limit), columns), None
+            columns = labelled.columns  # other splits are read by the same ones
+            listen({"event": "note", "text": labelled.described(examples.name, split)})
         else:
             if metric is not None:
                 raise DataError(
@@ -118,6 +120,8 @@ def compress(
             recipe = replace(recipe, gate=recipe.gate.of_fidelity())
             listen({"event": "note", "text": MEASURED.format(examples.name)})
             labelled, ranges = examples.labelled(model_task), examples.ranges(model_task)
+            if unlabelled is not None:
+                listen({"event": "note", "text": labelled.described(examples.name)})
 
         threads = thread_count(threads)
         plan = Plan(

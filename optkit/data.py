@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -155,12 +156,11 @@ def drawn(rows: Any, limit: int | None) -> Any:
     return rows.select(np.sort(np.random.default_rng(0).permutation(len(rows))[:limit]))
 
 
-def column(rows: Any, wanted: str | None, names: tuple[str, ...], kind: str, flag: str) -> str:
-    """The column for `kind`: the one asked for, else the first of `names` that is there.
+def column(have: Sequence[str], wanted: str | None, names: tuple[str, ...], kind: str, flag: str) -> str:
+    """Which of the columns `have` holds `kind`: the one asked for, else the first of `names` that is there.
 
     Raises DataError that lists the columns there are.
     """
-    have = list(rows.column_names)
     if wanted is not None:
         if wanted not in have:
             raise DataError(

@@ -50,8 +50,9 @@ class PixelEncoder:
 
     def _pixels(self, item: Any, place: int) -> np.ndarray:
         s = self._settings
-        image = _open(item, place, bool(s.get("do_convert_rgb")))
-        image = image.convert("L" if self.channels == 1 else "RGB")
+        mode = "L" if self.channels == 1 else "RGB"
+        image = _open(item, place, mode)
+        image = (_on_white(image) if s.get("do_convert_rgb") else image).convert(mode)
         cut, crop = None, _pair(s["crop_size"]) if s["do_center_crop"] else None
         if s["do_resize"]:
             target, cut = _resized(image.size, s)
@@ -139,8 +140,18 @@ def reading(folder: Path) -> dict[str, Any] | None:
     return PixelEncoder(folder).described() if (folder / FILE).exists() else None
 
 
-def _open(item: Any, place: int, converts: bool) -> Any:
-    """A Pillow image. `converts`: the processor lays transparent ones on white, where it is given one."""
+def _on_white(image: Any) -> Any:
+    """`image` without transparency, as transformers' convert_to_rgb makes it."""
+    from PIL import Image
+
+    if "A" not in image.getbands() and image.info.get("transparency") is None:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+
+
+def _open(item: Any, place: int, mode: str) -> Any:
+    """A Pillow image; one from a file has `mode`, and may still name a colour that is transparent."""
     try:
         from PIL import Image, ImageOps
     except ImportError as reason:
@@ -148,9 +159,6 @@ def _open(item: Any, place: int, converts: bool) -> Any:
     if isinstance(item, dict) and ("bytes" in item or "path" in item):  # an undecoded Image of `datasets`
         item = item.get("bytes") or item.get("path")
     if isinstance(item, Image.Image):
-        if converts and ("A" in item.getbands() or item.info.get("transparency") is not None):
-            item = item.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", item.size, (255, 255, 255, 255)), item)
         return item
     if isinstance(item, np.ndarray):
         if item.dtype != np.uint8 or item.ndim not in (2, 3):
@@ -165,7 +173,7 @@ def _open(item: Any, place: int, converts: bool) -> Any:
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as opened:
             _refuse_too_large(opened.size, place)  # known before anything is decoded
             opened.load()
-            return ImageOps.exif_transpose(opened)  # as transformers opens files
+            return ImageOps.exif_transpose(opened).convert(mode)  # as transformers opens files
     except OptkitError:
         raise
     except Exception as reason:  # Pillow raises SyntaxError and others for damaged files

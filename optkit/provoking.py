@@ -105,6 +105,9 @@ def images() -> list[tuple[str, bytes]]:
     found.append(("EXIF orientation", stored(rgb, "JPEG", quality=95, exif=turned)))
     clear = rgb.convert("P")
     found.append(("P with a transparent colour", stored(clear, "PNG", transparency=7)))
+    found.append(("GIF with a transparent colour", stored(clear, "GIF", transparency=7)))
+    found.append(("L with a transparent colour", stored(rgb.convert("L"), "PNG", transparency=100)))
+    found.append(("RGB with a transparent colour", stored(rgb, "PNG", transparency=rgb.getpixel((3, 3)))))
     second = Image.fromarray(noise(61, 47))
     found.append(("animated", stored(rgb, "GIF", save_all=True, append_images=[second])))
     return found

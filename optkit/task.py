@@ -20,6 +20,7 @@ import numpy as np
 
 from optkit.architectures import BY_ENDING, task_of
 from optkit.artifact import Artifact
+from optkit.data import column
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.session import Session
@@ -46,6 +47,10 @@ class Columns:
     pair: str | None = None
     label: str | None = None
 
+    def __str__(self) -> str:
+        """As in "text in 'sentence', label in 'label'"."""
+        return ", ".join(f"{part} in {name!r}" for part, name in vars(self).items() if name is not None)
+
 
 @dataclass(frozen=True)
 class Field:
@@ -67,7 +72,7 @@ class Labelled:
     """Examples ready for a model: `encoded` inputs, `references` (one per example), `sources`, `inputs`.
 
     `sources` keeps the text of each example for reports, `inputs` what `Task.encode` takes for it.
-    `skipped` counts the rows that hold nothing to learn from or to score.
+    `skipped` counts the rows that hold nothing to learn from or to score. `columns` are those that were read.
     """
 
     encoded: EncodedSet
@@ -75,6 +80,12 @@ class Labelled:
     sources: list[str] = field(default_factory=list)
     inputs: list[Any] = field(default_factory=list)
     skipped: int = 0
+    columns: Columns = field(default_factory=Columns)
+
+    def described(self, data: str, split: str = "") -> str:
+        """Which rows and columns these are, in a line of progress."""
+        rows = f"read {len(self.references)} rows of {f'the split {split} of ' if split else ''}{data}"
+        return f"{rows}: {self.columns}" if str(self.columns) else rows
 
     @property
     def empty(self) -> int:
@@ -97,6 +108,8 @@ class Task(ABC):
     #: Names of the columns of a row, looked for in this order by every command: "text" (words, an image),
     #: "pair", "label"; "plain" are other names of a text where no label is needed.
     columns: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: What messages call these parts of a row.
+    parts: ClassVar[Mapping[str, str]] = {"text": "text", "pair": "second text", "label": "label"}
     #: The extras of optkit that its inputs need where it is served.
     needs: ClassVar[tuple[str, ...]] = ()
     #: Latency shapes unless others are asked for, batch x tokens; "data" is the data's own lengths.
@@ -172,11 +185,41 @@ class Task(ABC):
         """An input for `encode` from its parts, in the order of `takes`; the last ones may lack."""
         return values[0] if len(values) == 1 else tuple(values)
 
-    def pair_column(self, names: Sequence[str], text: str) -> str | None:
+    @classmethod
+    def column(cls, names: Sequence[str], part: str, wanted: Columns = Columns()) -> str:
+        """Which of the columns `names` holds a `part` of a row ("text", "pair", "label"): the one that is
+        wanted, else the first of the task's own. Raises DataError where none does, RecipeError for columns
+        that the task has no use for."""
+        cls._refuse_others(wanted)
+        return column(names, getattr(wanted, part), cls.columns[part], cls.parts[part], f"--{part}-column")
+
+    @classmethod
+    def pair_column(cls, names: Sequence[str], text: str) -> str | None:
         """Which of a row's columns holds the second text beside the column `text`; None for no pair."""
         return None
 
-    def from_line(self, line: str) -> Any:
+    @classmethod
+    def input_columns(cls, names: Sequence[str], wanted: Columns = Columns()) -> tuple[str, ...]:
+        """Which of the columns `names` make one input where no label is needed: a text, or both of a pair.
+
+        Raises as `column` does.
+        """
+        cls._refuse_others(wanted)
+        known = (*cls.columns["text"], *cls.columns.get("plain", ()))
+        text = column(names, wanted.text, known, cls.parts["text"], "--text-column")
+        if wanted.pair is not None:
+            return text, cls.column(names, "pair", wanted)
+        pair = cls.pair_column(names, text)
+        return (text,) if pair is None else (text, pair)
+
+    @classmethod
+    def _refuse_others(cls, wanted: Columns) -> None:
+        for part, name in vars(wanted).items():
+            if name is not None and part not in cls.columns:
+                raise RecipeError(f"{cls.name} reads no {cls.parts[part]}: leave --{part}-column {name} out.")
+
+    @classmethod
+    def from_line(cls, line: str) -> Any:
         """An input for `encode` from a line of text, as `optkit predict` reads it."""
         return line
 
@@ -243,8 +286,12 @@ def infer_task(artifact: Artifact) -> str:
 
 def open_task(artifact: Artifact, name: str | None = None, metric: str | None = None) -> Task:
     """The task called `name` (default: inferred), set up from the artifact's folder."""
-    name = name or infer_task(artifact)
+    return task_type(name or infer_task(artifact)).from_artifact(artifact, metric)
+
+
+def task_type(name: str) -> type[Task]:
+    """The class of the task called `name`. Raises RecipeError."""
     if name not in known_tasks():
         raise RecipeError(f"Unknown task {name!r}.", hint=did_you_mean(name, known_tasks()))
-    module = import_module(f"optkit.tasks.{known_tasks()[name]}")
-    return module.TASK.from_artifact(artifact, metric)
+    found: type[Task] = import_module(f"optkit.tasks.{known_tasks()[name]}").TASK
+    return found

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from optkit import built_in
-from optkit.data import Data, column
-from optkit.distillation.unlabelled import COLUMNS, there
-from optkit.distillation.unlabelled import read as read_texts
+from optkit.distillation.unlabelled import read as read_inputs
 from optkit.errors import DataError
 from optkit.examples import EncodedSet
 from optkit.files import digest
@@ -27,11 +24,15 @@ CALIBRATION = 300
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """In the place of `optkit.data.Data`: `name` says what it is; no text is in both parts."""
+    """In the place of `optkit.data.Data`: `name` says what it is; no text is in both parts.
+
+    `columns` are those that were read, where it is a table.
+    """
 
     name: str
     calibration: list[Any]
     measured: list[Any]
+    columns: Columns = field(default_factory=Columns)
 
     splits = ("train", "validation")
 
@@ -46,7 +47,7 @@ class Unlabelled:
         """The part to compare on; no reference is known. Inputs in which there is nothing to answer go."""
         encoded = task.encode(self.measured)
         sources = [_shown(x, i) for i, x in enumerate(self.measured)]
-        return Labelled(encoded, [None] * len(self.measured), sources, self.measured)
+        return Labelled(encoded, [None] * len(self.measured), sources, self.measured, columns=self.columns)
 
     def ranges(self, task: Task) -> EncodedSet:
         """The part to calibrate on, encoded."""
@@ -65,7 +66,8 @@ def read(file: str, task: Task, columns: Columns, limit: int | None = None) -> U
 
     Raises DataError where it holds fewer than three.
     """
-    inputs = [x for x in dict.fromkeys(map(_hashable, _read(there(file), task, columns)))]
+    found, columns = read_inputs(file, task, columns)
+    inputs = list({repr(x): x for x in found}.values())
     if len(inputs) < 3:
         raise DataError(
             f"Expected at least three different texts in {file!r}, received {len(inputs)}.",
@@ -75,19 +77,7 @@ def read(file: str, task: Task, columns: Columns, limit: int | None = None) -> U
     cut = min(CALIBRATION, len(inputs) // 3)
     calibration = [inputs[i] for i in sorted(order[:cut])]
     measured = [inputs[i] for i in sorted(order[cut:])]
-    return Unlabelled(file, calibration, _even(_drawn(measured, limit)))
-
-
-def _read(path: Path, task: Task, columns: Columns) -> list[Any]:
-    if path.suffix == ".txt":
-        return [task.from_line(line) for line in read_texts(str(path))]
-    rows = Data(str(path)).whole("all")
-    first = column(rows, columns.text, COLUMNS, "text", "--text-column")
-    pair = columns.pair or task.pair_column(rows.column_names, first)
-    texts = [x for x in rows[first]]
-    if pair is not None:
-        return list(zip(texts, rows[column(rows, pair, (), "second text", "--pair-column")]))
-    return texts
+    return Unlabelled(file, calibration, _even(_drawn(measured, limit)), columns)
 
 
 def _drawn(inputs: list[Any], limit: int | None) -> list[Any]:
@@ -101,10 +91,6 @@ def _even(inputs: Sequence[Any]) -> list[Any]:
     return list(inputs[: len(inputs) // 2 * 2 or None])
 
 
-def _hashable(item: Any) -> Any:
-    return tuple(item) if isinstance(item, list) else item
-
-
 def _plain(item: Any) -> Any:
     if isinstance(item, np.ndarray):
         return [list(item.shape), item.tobytes().hex()]
@@ -115,5 +101,5 @@ def _shown(item: Any, place: int) -> str:
     if isinstance(item, str):
         return item
     if isinstance(item, (tuple, list)):
-        return BETWEEN.join(map(str, item)) if len(item) == 2 else " ".join(map(str, item))
+        return (BETWEEN if isinstance(item, tuple) else " ").join(map(str, item))
     return f"input {place}"

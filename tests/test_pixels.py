@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from optkit import provoking
 from optkit.errors import CheckpointError, DataError
 from optkit.pixels import PixelEncoder
 
@@ -93,6 +94,51 @@ def test_grey_images_equal_transformers(encoder):
     expected = ViTImageProcessorPil(**settings)(image, return_tensors="np")["pixel_values"][0]
     found = encoder({"image_size": 16, "num_channels": 1}, settings).encode([image])
     np.testing.assert_allclose(found.arrays["pixel_values"][0], expected, atol=1e-3)
+
+
+def provoking_files():
+    """Every kind of file, and all eight orientations in the formats that have them."""
+    found = provoking.images()
+    image = photo(61, 47)
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
+        for turn in range(1, 9):
+            stream, exif = io.BytesIO(), Image.Exif()
+            exif[0x0112] = turn
+            image.save(stream, kind, exif=exif)
+            found.append((f"{kind} turned {turn}", stream.getvalue()))
+    for kind, frames in (("WEBP", 2), ("PNG", 2), ("TIFF", 2)):
+        stream = io.BytesIO()
+        image.save(stream, kind, save_all=True, append_images=[photo(61, 47, 1)] * (frames - 1))
+        found.append((f"{kind} of two frames", stream.getvalue()))
+    grey = np.asarray(image.convert("L"))
+    for name, values in (("F", grey.astype(np.float32)), ("I", grey.astype(np.int32) * 200)):
+        stream = io.BytesIO()
+        Image.fromarray(values).save(stream, "TIFF")
+        found.append((f"TIFF {name}", stream.getvalue()))
+    return found
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("family", ["ViT", "CLIP", "ConvNext"])
+def test_every_kind_of_file_is_opened_as_transformers_opens_it(family, channels, encoder, tmp_path):
+    """Orientation, palettes, transparency, 16 bits, CMYK, the first of several frames."""
+    import transformers
+    from PIL import ImageOps
+    from transformers.image_utils import load_image
+
+    grey = {"image_mean": [0.5], "image_std": [0.5], "do_convert_rgb": False} if channels == 1 else {}
+    processor = getattr(transformers, f"{family}ImageProcessorPil")(**grey)
+    side = processor(photo(9, 9).convert("RGB" if channels == 3 else "L"), return_tensors="np")[
+        "pixel_values"
+    ]
+    ours = encoder({"image_size": list(side.shape[2:]), "num_channels": channels}, processor.to_dict())
+    for name, raw in provoking_files():
+        (tmp_path / "x").write_bytes(raw)
+        opened = ImageOps.exif_transpose(Image.open(tmp_path / "x")).convert("L")
+        image = load_image(str(tmp_path / "x")) if channels == 3 else opened
+        expected = processor(image, return_tensors="np")["pixel_values"][0]
+        found = ours.encode([str(tmp_path / "x")]).arrays["pixel_values"][0]
+        np.testing.assert_allclose(found, expected, atol=1e-3, err_msg=name)
 
 
 def test_every_way_to_give_an_image_gives_the_same_pixels(encoder, tmp_path):

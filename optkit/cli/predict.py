@@ -113,7 +113,10 @@ def _whole_file(force: bool, ray: bool, **fields: Any) -> None:
             rate = (done - begun[0]) / max(seconds, 1e-9)
             typer.echo(f"{done:,} of {total:,} rows, {rate:,.0f} a second", err=True)
 
-    done = predict_file(Job(**fields), force=force, ray=ray, progress=tell)
+    def say(text: str) -> None:
+        typer.echo(text, err=True)
+
+    done = predict_file(Job(**fields), force=force, ray=ray, progress=tell, listener=say)
     typer.echo(f"{fields['output']}: {done.rows:,} rows in {done.seconds:.1f} s")
 
 

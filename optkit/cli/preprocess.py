@@ -20,11 +20,15 @@ def preprocess(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The folder of JSONL splits to make.")],
-    text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of the text; default: the names that finetune knows.")
+    ] = None,
     pair_column: Annotated[
         str | None, typer.Option(help="Column of the second text; default: the names that finetune knows.")
     ] = None,
-    label_column: Annotated[str, typer.Option(help="Column of the label.")] = "label",
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of the label; default: the names that finetune knows.")
+    ] = None,
     no_label: Annotated[bool, typer.Option("--no-label", help="The data has no labels.")] = False,
     unescape: Annotated[bool, typer.Option("--unescape", help="Undo HTML escapes.")] = False,
     keep_empty: Annotated[bool, typer.Option("--keep-empty", help="Keep empty texts.")] = False,
@@ -54,14 +58,14 @@ def preprocess(
     from optkit.cli.terminal import Terminal
     from optkit.errors import DataError
     from optkit.preprocessing.run import preprocess as run
-    from optkit.preprocessing.settings import Settings
+    from optkit.preprocessing.settings import BY_NAME, Settings
 
     try:
         train, validation, test = (float(x) for x in shares.split(","))
     except ValueError as reason:
         raise DataError(f"Expected three shares such as 0.8,0.1,0.1, received {shares!r}.") from reason
     settings = Settings(
-        text_column, None if no_label else label_column, unescape, not keep_empty, drop_duplicates,
+        text_column or BY_NAME, None if no_label else label_column or BY_NAME, unescape, not keep_empty, drop_duplicates,
         segment, tag, tag_features, encode_labels, (train, validation, test), stratify, seed, skip_bad, pair_column,
     )  # fmt: skip
     with Terminal(quiet=quiet) as terminal:

@@ -1,4 +1,4 @@
-"""Texts without labels, from a file: a teacher's answers stand in for labels."""
+"""Inputs without labels, from a file: a teacher's answers, or the model's own, stand in for labels."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from optkit.data import Data, column
+from optkit.data import Data
 from optkit.errors import DataError
 from optkit.files import lines_of
-
-#: Column names looked for, in this order.
-COLUMNS = ("text", "sentence", "tokens", "words", "review", "content", "question", "sentence1")
+from optkit.task import Columns, Task
 
 
 def there(file: str) -> Path:
@@ -21,24 +19,33 @@ def there(file: str) -> Path:
     return Path(file)
 
 
-def read(file: str) -> list[Any]:
-    """The texts in `file`: lines of a .txt, else the first column of `COLUMNS`; empty ones are left out.
+def read(file: str, task: type[Task] | Task, wanted: Columns = Columns()) -> tuple[list[Any], Columns]:
+    """The inputs of `task` in `file`, and the columns that held them; what is empty is left out.
 
-    A row may also be a list of words. Raises DataError for a file that is missing, empty or of another kind.
+    They are the lines of a .txt, else what `Task.input_columns` names in a table, as for every command. An
+    input may also be a list of words. Raises DataError for a file that is missing, empty or of another kind,
+    and for an input that is no text.
     """
-    path = there(file)
+    path, columns = there(file), Columns()
     if path.suffix == ".txt":
         try:
-            found: list[Any] = lines_of(path.read_bytes().decode("utf-8"))
+            lines = lines_of(path.read_bytes().decode("utf-8-sig"))
         except UnicodeDecodeError as reason:
             raise DataError(f"{file!r} is not UTF-8 at byte {reason.start}.") from reason
+        found = [task.from_line(line) for line in lines if line]
     else:
         rows = Data(file).whole("all")
-        found = list(rows[column(rows, None, COLUMNS, "text", "one of these names")])
-    found = [x for x in found if x]
-    if not found:
+        names = task.input_columns(rows.column_names, wanted)
+        columns = Columns(*names)
+        found = list(rows[names[0]]) if len(names) == 1 else list(zip(*(rows[name] for name in names)))
+    kept = []
+    for row, item in enumerate(found, start=1):
+        parts = item if isinstance(item, tuple) else (item,)
+        if not any(parts):
+            continue
+        if odd := next((x for x in parts if not isinstance(x, (str, list, bytes, dict))), None):
+            raise DataError(f"Expected texts in {file!r}, received {type(odd).__name__} in row {row}.")
+        kept.append(item)
+    if not kept:
         raise DataError(f"{file!r} holds no text.")
-    for place, item in enumerate(found):
-        if not isinstance(item, (str, list)):
-            raise DataError(f"Expected texts in {file!r}, received {type(item).__name__} in row {place + 1}.")
-    return found
+    return kept, columns

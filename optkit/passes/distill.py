@@ -150,7 +150,8 @@ class Distill(Pass):
             encoded = context.encoded("train", None)
             references = [-1] * len(encoded)
         if self.unlabelled is not None:
-            encoded = encoded.and_also(context.task.encode(read(self.unlabelled)))
+            texts, _ = read(self.unlabelled, context.task)
+            encoded = encoded.and_also(context.task.encode(texts))
         if len(encoded) < FEWEST:
             raise DataError(
                 f"Expected at least {FEWEST} training texts to distill on, received {len(encoded)}.",

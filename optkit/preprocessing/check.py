@@ -11,7 +11,7 @@ from optkit.preprocessing.settings import Settings
 def flaw(row: dict[str, Any], settings: Settings) -> str | None:
     """What is wrong with `row`, in words; None where nothing is.
 
-    >>> flaw({"tokens": ["Ada", "ran"], "tags": ["O", "I-PER"]}, Settings())
+    >>> flaw({"tokens": ["Ada", "ran"], "tags": ["O", "I-PER"]}, Settings("text", "tags"))
     "the tags are not valid BIO: 'I-PER' at word 1 follows 'O'"
     """
     if has_answers(row):

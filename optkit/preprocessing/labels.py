@@ -17,7 +17,7 @@ from optkit.preprocessing.settings import Settings
 def labels_of(row: dict[str, Any], settings: Settings) -> list[str] | None:
     """The labels of a row by name: one, several, or a tag per word; None where it has none.
 
-    >>> labels_of({"text": "x", "label": 1.0}, Settings())
+    >>> labels_of({"text": "x", "label": 1.0}, Settings("text", "label"))
     ['1']
     """
     name = settings.labelled(row) if settings.label else None
@@ -43,7 +43,7 @@ def groups(labels: Sequence[Sequence[str]]) -> list[str]:
     return [min(found, key=lambda label: (counts[label], label), default="") for found in labels]
 
 
-def names(shards: Iterable[Path], settings: Settings) -> dict[str, int]:
+def numbered(shards: Iterable[Path], settings: Settings) -> dict[str, int]:
     """Label → number, in sorted order (numbers by size).
 
     Raises DataError where no row has a label, and for --encode-labels where a row has a list of them, or

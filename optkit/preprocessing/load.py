@@ -7,7 +7,7 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from optkit.tables.read import read as read_table
 from optkit.tables.splits import regular, split_files
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conll", ".txt")
+#: Rows of a split that are looked at for columns: in JSON not every row need have all of them.
+LOOKED_AT = 100
 _UNITS = {".json": "question", ".parquet": "row"}
 _HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?")
 
@@ -91,6 +93,12 @@ def sources(source: str | Path) -> dict[str, Source]:
         )
         for split, file in found.items()
     }
+
+
+def columns_of(found: dict[str, Source]) -> list[str]:
+    """The columns of the first rows, in order."""
+    first = (row for source in found.values() for _, row in islice(source.read(), LOOKED_AT))
+    return list(dict.fromkeys(name for row in first if not isinstance(row, BadRow) for name in row))
 
 
 def _hub_source(data: Data, split: str) -> Source:

@@ -26,8 +26,8 @@ from optkit.errors import DataError, WorkerError
 from optkit.files import digest, sha256, write_json, write_text
 from optkit.output import check_free, held, named, staged, writing
 from optkit.preprocessing.check import flaw, has_answers
-from optkit.preprocessing.labels import as_one, check, groups, labels_of, names
-from optkit.preprocessing.load import Source, sources
+from optkit.preprocessing.labels import as_one, check, groups, labels_of, numbered
+from optkit.preprocessing.load import Source, columns_of, sources
 from optkit.preprocessing.report import Tally, fingerprint, markdown
 from optkit.preprocessing.result import REPORT, checksums, up_to_date
 from optkit.preprocessing.segment import jieba_version
@@ -37,6 +37,7 @@ from optkit.preprocessing.taggers import open_tagger
 from optkit.preprocessing.transform import chunk, content
 from optkit.process import die_with_parent
 from optkit.tables.lines import BadRow
+from optkit.task import Columns
 from optkit.text import TextEncoder
 
 #: Rows per shard: what one process holds at a time, and what a kill costs.
@@ -78,6 +79,8 @@ def _preprocessed(
     listener: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     found = sources(source)
+    names = columns_of(found)
+    settings = settings.of(names)
     made_of = digest(
         *(VERSION, SHARD, unidata_version, asdict(settings), _tools(settings)),
         *((name, split.digest) for name, split in sorted(found.items())),
@@ -97,7 +100,9 @@ def _preprocessed(
     with writing(work):
         (work / made_of).mkdir(parents=True, exist_ok=True)
         for name, split in found.items():
-            listener({"event": "step", "name": f"reading {split.name}"})
+            parts = (settings.text, settings.pair, settings.label)
+            columns = Columns(*(name if name in names else None for name in parts))
+            listener({"event": "step", "name": f"reading {split.name}: {columns}".removesuffix(": ")})
             shards[name] = _shards(name, split, settings, work / made_of, processes, tally)
     listener({"event": "step", "name": "writing the splits"})
     with staged(out, force) as folder:
@@ -150,6 +155,7 @@ def _shards(
 def _sound(source: Source, settings: Settings, tally: Tally) -> Iterator[dict[str, Any]]:
     """The rows that can be read; more bad ones than allowed are an error that names the line."""
     for number, row in source.rows(settings.label):
+        row = row if isinstance(row, BadRow) else settings.in_words(row)
         reason = str(row) if isinstance(row, BadRow) else flaw(row, settings)
         if isinstance(row, BadRow) or reason:
             if (count := len(tally.skipped)) >= settings.skip_bad:
@@ -192,7 +198,7 @@ def _write(
     shards: dict[str, list[Path]], folder: Path, settings: Settings, tally: Tally, encoder: TextEncoder | None
 ) -> None:
     needed = settings.encode_labels or settings.stratify
-    numbers = names((part for parts in shards.values() for part in parts), settings) if needed else {}
+    numbers = numbered((part for parts in shards.values() for part in parts), settings) if needed else {}
     divide = len(shards) == 1 and set(shards) <= {"all", "train"}
     chosen: Iterator[str] | None = None
     if divide and settings.stratify:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optkit.errors import DataError, did_you_mean
 from optkit.quantities import COUNT_OR_NONE, SEED, check_all
-from optkit.tasks import text_classification, token_classification
+from optkit.tasks.text_classification import TextClassification
+from optkit.tasks.token_classification import TokenClassification
 
 SEGMENTERS = ("none", "jieba", "sentences")
+#: Stands for a column that nobody named: the first that the data has of those that fine-tuning looks for.
+BY_NAME = ""
 
 
 @dataclass(frozen=True)
 class Settings:
     """`shares` are those of train, validation and test; they sum to 1. `tag` is what `open_tagger` takes.
 
-    `pair` names the column of the second text; None stands for the names that fine-tuning looks for.
+    `text`, `label` and `pair` are columns; `BY_NAME`, of the second text None, stands for the names that
+    fine-tuning looks for, and None as `label` for no labels.
 
     Raises DataError.
     """
 
-    text: str = "text"
-    label: str | None = "label"
+    text: str = BY_NAME
+    label: str | None = BY_NAME
     unescape: bool = False
     drop_empty: bool = True
     drop_duplicates: bool = False
@@ -58,31 +62,48 @@ class Settings:
         if self.tag != "none" and self.segment == "sentences":
             raise DataError("Tags are of words; received segment 'sentences' with a tagger.")
 
+    def of(self, names: Collection[str]) -> Settings:
+        """These settings for rows with the columns `names`: with what was to be found by name.
+
+        >>> found = Settings().of(["id", "sentence", "intent"])
+        >>> found.text, found.label
+        ('sentence', 'intent')
+        """
+        known = TextClassification.columns
+        # Beside answers a question is no text: a row that lacks its context is a corrupt one.
+        texts = [] if "answers" in names else [name for name in known["text"] if name in names]
+        text = self.text or (texts or known["text"])[0]
+        labels = [name for name in known["label"] if name in names and name not in (text, self.pair)]
+        label = (labels or known["label"])[0] if self.label == BY_NAME else self.label
+        return replace(self, text=text, label=label)
+
     def second(self, row: Mapping[str, Any]) -> str | None:
         """The column of the second text of `row`; None where it has none.
 
-        >>> Settings().second({"text": "It rains.", "hypothesis": "It is wet.", "label": "yes"})
+        >>> Settings("text").second({"text": "It rains.", "hypothesis": "It is wet.", "label": "yes"})
         'hypothesis'
         """
         if self.pair is not None:
             return self.pair
-        return next(
-            (
-                name
-                for name in text_classification.COLUMNS["pair"]
-                if name in row and name not in (self.text, self.label) and isinstance(row[name], str | None)
-            ),
-            None,
-        )
+        names = [n for n, value in row.items() if n != self.label and isinstance(value, str | None)]
+        return TextClassification.pair_column(names, self.text)
+
+    def in_words(self, row: dict[str, Any]) -> dict[str, Any]:
+        """`row` with its list of words, if it is one of words, under the name that all others have."""
+        names = TokenClassification.columns["text"]
+        name = next((name for name in names if isinstance(row.get(name), list)), None)
+        if name in (None, names[0]) or names[0] in row or self.text in row:
+            return row
+        return {names[0] if column == name else column: value for column, value in row.items()}
 
     def labelled(self, row: Mapping[str, Any]) -> str | None:
         """The column of the labels of `row`, of words that of their tags; None where it has none.
 
-        >>> Settings().labelled({"tokens": ["Ada"], "ner_tags": ["B-PER"]})
+        >>> Settings(label="label").labelled({"tokens": ["Ada"], "ner_tags": ["B-PER"]})
         'ner_tags'
         """
         given = row.get(self.label) if self.label else None
         if "tokens" not in row or isinstance(given, list):
             return self.label if given is not None else None
-        names = token_classification.COLUMNS["label"]
+        names = TokenClassification.columns["label"]
         return next((name for name in names if row.get(name) is not None), None)

@@ -126,7 +126,7 @@ def search(
         shared = {
             "checkpoint": checkpoint,
             "data": examples,
-            "columns": columns,
+            "columns": evaluator.labelled.columns,  # other splits are read by the same ones
             "split": split,
             "work": folder,
             "trust_remote_code": False,
@@ -285,6 +285,7 @@ def _evaluator(
     """What measures every model of the study; the encoded split lies in `folder`, its hash in the name."""
     model_task = open_task(checkpoint, task, metric)
     labelled = model_task.read(data.split(split, limit), columns)
+    listen({"event": "note", "text": labelled.described(data.name, split)})
     given: dict[str, Any] = {k: v for k, v in (("rounds", rounds), ("processes", processes)) if v}
     plan = Plan(
         shapes=tuple(Shape.parse(s) for s in shapes or model_task.shapes),

@@ -5,7 +5,7 @@ A chunk knows where it begins, so that any process can read it without what lies
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,18 +66,6 @@ def read(file: Path, chunk: Chunk) -> list[tuple[int, Any]]:
                 raise DataError(f"Line {number + 1} of {file.name!r} is longer than {LONGEST_LINE:,} bytes.")
             if raw.strip():
                 found.append((number, _parse(file, raw, number)))
-    return found
-
-
-def text_column(row: Any, wanted: str | None, known: Sequence[str]) -> str:
-    """The column with the text: `wanted`, else the first of `known`, the task's names, in `row`."""
-    names = [wanted] if wanted else known
-    found = next((name for name in names if name in row), None)
-    if found is None:
-        raise DataError(
-            f"Expected a column {' or '.join(names)}, received {', '.join(map(str, row))}.",
-            hint="Name it with --text-column.",
-        )
     return found
 
 

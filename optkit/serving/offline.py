@@ -11,8 +11,9 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,12 @@ from optkit.serving import inputs, outputs
 from optkit.serving.inputs import Chunk
 from optkit.serving.predictor import Predictor, load
 from optkit.signing import open_signed
+from optkit.task import Columns, infer_task, task_type
 
 #: Rows per chunk: enough neighbours in length, and little to do again after a kill.
 CHUNK = 8192
+#: Of the first rows, so many are looked at for columns: some may be blank.
+LOOKED_AT = 100
 Progress = Callable[[int, int, float], None]
 
 
@@ -33,7 +37,8 @@ Progress = Callable[[int, int, float], None]
 class Job:
     """What one run is about; two runs with an equal job share their parts.
 
-    `keep` are input columns copied to the output; empty: the text alone. `verify_key` as for `load`.
+    `keep` are input columns copied to the output; empty: the text alone. `columns` are those that every row
+    is read by, where the input has columns. `verify_key` as for `load`.
     """
 
     path: str
@@ -46,6 +51,7 @@ class Job:
     chunk: int = CHUNK
     threads: int | None = None
     verify_key: str | None = None
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
@@ -87,8 +93,11 @@ def predict_file(
     force: bool = False,
     ray: bool = False,
     progress: Progress = lambda done, total, seconds: None,
+    listener: Callable[[str], None] = lambda text: None,
 ) -> Done:
     """Answer every row of `job.input` and write `job.output`, in the order of the input.
+
+    `progress` is told rows done, rows in all and seconds, `listener` once which columns are read.
 
     Interrupted, the same call goes on where it was. `ray` spreads the chunks over a Ray cluster (extra
     `ray`); its machines must see the same files. Raises DataError for a row that cannot be read or
@@ -98,6 +107,9 @@ def predict_file(
     outputs.check(Path(job.output))
     with claimed_file(job.output, force, (job.input, job.path), parents=True) as output, writing(output):
         chunks = inputs.plan(Path(job.input), job.chunk)
+        job = _with_columns(job, chunks)
+        if job.columns:
+            listener(f"reading {_shown(job.columns)} of {job.input}")
         _prepare(job)
         missing = [chunk for chunk in chunks if not job.part(chunk).exists()]
         total, done = sum(c.rows for c in chunks), 0
@@ -134,6 +146,30 @@ def answer_chunk(predictor: Predictor, job: Job, chunk: Chunk) -> int:
     return chunk.rows
 
 
+def _with_columns(job: Job, chunks: list[Chunk]) -> Job:
+    """`job` with the columns of the first row; none where that is a text."""
+    first = replace(chunks[0], rows=min(chunks[0].rows, LOOKED_AT))
+    for number, row in inputs.read(Path(job.input), first):
+        if not isinstance(row, str):
+            task = task_type(infer_task(open_signed(job.path, job.verify_key)))
+            with _of_row(job, number):
+                return replace(job, columns=_names(task, job, row))
+    return job
+
+
+def _names(task: Any, job: Job, row: dict[str, Any]) -> tuple[str, ...]:
+    return task.input_columns(list(row), Columns(job.text_column, job.pair_column))
+
+
+@contextmanager
+def _of_row(job: Job, number: int) -> Iterator[None]:
+    """Name the row in a DataError."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"Row {number + 1} of {job.input!r}: {error}", hint=error.hint) from error
+
+
 def _prepare(job: Job) -> None:
     """The folder of parts; those of another job, model or input are thrown away."""
     state, identity = job.folder / "job.json", job.identity()
@@ -163,19 +199,18 @@ def _with_ray(job: Job, chunks: list[Chunk]) -> Iterable[int]:
 def _input(task: Any, job: Job, number: int, row: Any) -> tuple[Any, dict[str, Any]]:
     """What the task takes, and the columns to keep, from one row."""
     if isinstance(row, str):
-        return task.from_line(row), {"text": row}
-    needed = [field.name for field in task.takes if field.required]
-    if len(needed) > 1 and set(needed) <= set(row):  # a question and its context, under these names
-        item, names = task.from_fields([row[name] for name in needed]), needed[:1]
-    else:
-        known = (*task.columns.get("text", ()), *task.columns.get("plain", ()))
-        names = [inputs.text_column(row, job.text_column, known)]
-        item = row[names[0]]
-        pair = job.pair_column or task.pair_column(list(row), names[0])
-        if pair:
-            names.append(inputs.text_column(row, pair, ()))
-            item = (item, row[names[1]])
+        with _of_row(job, number):
+            return task.from_line(row), {"text": row}
     where = f"row {number + 1} of {job.input!r}"
+    with _of_row(job, number):
+        names = _names(task, job, row)
+    if names != job.columns:
+        raise DataError(
+            f"Expected all rows to be read by {_shown(job.columns)}, as the first, received {_shown(names)} "
+            f"in {where}.",
+            hint="Name the columns with --text-column and --pair-column, or give every row the same ones.",
+        )
+    item = row[names[0]] if len(names) == 1 else tuple(row[name] for name in names)
     for value in item if isinstance(item, tuple) else (item,):
         if not isinstance(value, (str, list)):
             raise DataError(f"Expected a text in {where}, received {type(value).__name__}.")
@@ -184,7 +219,9 @@ def _input(task: Any, job: Job, number: int, row: Any) -> tuple[Any, dict[str, A
     absent = [name for name in job.keep if name not in row]
     if absent:
         raise DataError(f"R{where[1:]} has no column {absent[0]!r}.")
-    return item, {name: outputs.plain(row[name]) for name in job.keep or names}
+    # What every input has beside its text (a question its context) may be long: it is not copied.
+    copied = names[:1] if len(task.takes) > 1 and task.takes[1].required else names
+    return item, {name: outputs.plain(row[name]) for name in job.keep or copied}
 
 
 def _is_unicode(text: str) -> bool:
@@ -196,9 +233,11 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
+def _shown(names: Sequence[str]) -> str:
+    return " and ".join(map(repr, names)) or "no column"
+
+
 def _refuse(task: Any, job: Job, number: int, item: Any) -> None:
     """Raise DataError with the row's number where `item` is what the task does not take."""
-    try:
+    with _of_row(job, number):
         task.encode([item])
-    except DataError as error:
-        raise DataError(f"Row {number + 1} of {job.input!r}: {error}", hint=error.hint) from error

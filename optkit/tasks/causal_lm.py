@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.data import column
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet, Windows
 from optkit.files import read_json
@@ -25,8 +24,6 @@ from optkit.task import Columns, Field, Labelled, Outputs, Task
 from optkit.text import TextEncoder
 
 METRICS = ("neg_perplexity",)
-#: Column names looked for, in this order.
-COLUMNS = ("text", "content", "document", "sentence", "review")
 #: Longest window that texts are scored in; models whose limit is larger gain little beyond it.
 WINDOW = 1024
 
@@ -61,7 +58,7 @@ class CausalLM(Task):
     `ends` are the tokens that end a text, `start` is what an empty prompt begins with (None: nothing).
     """
 
-    columns: ClassVar = {"text": COLUMNS}
+    columns: ClassVar = {"text": ("text", "content", "document", "sentence", "review")}
     name: ClassVar[str] = "causal-lm"
     generates: ClassVar[bool] = True
     metric: str
@@ -92,7 +89,7 @@ class CausalLM(Task):
 
         Raises DataError where no row is left.
         """
-        name = column(rows, columns.text, COLUMNS, "text", "--text-column")
+        name = self.column(rows.column_names, "text", columns)
         texts = list(rows[name])
         for i, text in enumerate(texts):
             if not isinstance(text, str):
@@ -107,7 +104,8 @@ class CausalLM(Task):
         encoded = self._windows([documents[i] for i in kept])
         texts = [texts[i] for i in kept]
         counts = [len(documents[i]) - 1 for i in kept]
-        return Labelled(encoded, counts, texts, texts, skipped=len(documents) - len(kept))
+        skipped = len(documents) - len(kept)
+        return Labelled(encoded, counts, texts, texts, skipped, Columns(name))
 
     def decode(self, outputs: Outputs) -> list[Likelihood]:
         return [Likelihood(float(total), int(count)) for total, count in self.answers(outputs)]

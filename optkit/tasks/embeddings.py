@@ -15,7 +15,6 @@ import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.classes import number
-from optkit.data import column
 from optkit.errors import DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.pooling import OUTPUT, Pooling, read_pooling
@@ -45,6 +44,7 @@ class Embeddings(Task):
 
     name: ClassVar[str] = "embeddings"
     columns: ClassVar = COLUMNS
+    parts: ClassVar = {**Task.parts, "label": "similarity"}
     embeds: ClassVar[bool] = True
     sameness: ClassVar[str] = "a cosine of at least 0.99"
     metric: str
@@ -70,17 +70,29 @@ class Embeddings(Task):
 
     def read(self, rows: Any, columns: Columns) -> Labelled:
         """Pairs, flattened: `encoded` and `inputs` hold two texts per reference."""
-        first = column(rows, columns.text, COLUMNS["text"], "text", "--text-column")
-        others = tuple(name for name in COLUMNS["pair"] if name != first)
-        second = column(rows, columns.pair, others, "second text", "--pair-column")
+        first = self.column(rows.column_names, "text", columns)
+        others = [name for name in rows.column_names if name != first or columns.pair is not None]
+        second = self.column(others, "pair", columns)
         pairs = list(zip(_texts(rows, first), _texts(rows, second)))
         inputs = [text for pair in pairs for text in pair]
+        label, references = self._references(rows, columns)
         return Labelled(
             self.encode(inputs),
-            self._references(rows, columns),
+            references,
             [BETWEEN.join(pair) for pair in pairs],
             inputs,
+            columns=Columns(first, second, label),
         )
+
+    @classmethod
+    def input_columns(cls, names: Sequence[str], wanted: Columns = Columns()) -> tuple[str, ...]:
+        """One: each text has a vector of its own. Raises RecipeError where a second one is asked for."""
+        if wanted.pair is not None:
+            raise RecipeError(
+                f"Each text gets a vector of its own: leave --pair-column {wanted.pair} out.",
+                hint="Pairs are for data with a similarity.",
+            )
+        return super().input_columns(names, wanted)
 
     def decode(self, outputs: Outputs) -> list[np.ndarray]:
         """One float32 vector per text, of length 1 where the checkpoint normalises."""
@@ -139,12 +151,12 @@ class Embeddings(Task):
         text = self.pooling.prompt + text
         return text.lower() if self.pooling.lowercase else text
 
-    def _references(self, rows: Any, columns: Columns) -> list[float]:
-        """One number per pair. For recall a data set without scores holds matching pairs only."""
+    def _references(self, rows: Any, columns: Columns) -> tuple[str | None, list[float]]:
+        """Their column, and one number per pair. For recall data without scores holds matching pairs only."""
         there = columns.label or next((n for n in COLUMNS["label"] if n in rows.column_names), None)
         if there is None and self.metric.startswith("recall@"):
-            return [1.0] * len(rows)
-        name = column(rows, columns.label, COLUMNS["label"], "similarity", "--label-column")
+            return None, [1.0] * len(rows)
+        name = self.column(rows.column_names, "label", columns)
         values = [number(value) for value in rows[name]]
         for i, value in enumerate(values):
             if value is None:
@@ -153,7 +165,7 @@ class Embeddings(Task):
                     f"received {rows[name][i]!r}.",
                     hint="Name the right column with --label-column.",
                 )
-        return [value for value in values if value is not None]
+        return name, [value for value in values if value is not None]
 
     def _found(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray:
         """Whether each matching pair's second text is among the k nearest; texts as near do not count."""

@@ -16,11 +16,10 @@ import numpy as np
 
 from optkit import images
 from optkit.artifact import Artifact
-from optkit.data import column
 from optkit.errors import CheckpointError, DataError
 from optkit.examples import EncodedSet
 from optkit.pixels import PixelEncoder
-from optkit.task import Columns, Field, Labelled
+from optkit.task import Columns, Field, Labelled, Task
 from optkit.tasks.text_classification import COLUMNS as TEXT_COLUMNS
 from optkit.tasks.text_classification import REGRESSION, TextClassification
 
@@ -34,6 +33,7 @@ class ImageClassification(TextClassification):
 
     name: ClassVar[str] = "image-classification"
     columns: ClassVar = COLUMNS
+    parts: ClassVar = {**Task.parts, "text": "image"}
     shapes: ClassVar[tuple[str, ...]] = ("1xdata", "8xdata")
     takes: ClassVar[tuple[Field, ...]] = (Field("image", binary=True),)
     needs: ClassVar[tuple[str, ...]] = ("images",)
@@ -73,19 +73,20 @@ class ImageClassification(TextClassification):
         """The bytes of an image file as they are, or a text of them in base64."""
         return values[0] if isinstance(values[0], bytes) else self.from_json({"b64": values[0]})
 
-    def pair_column(self, names: Sequence[str], text: str) -> str | None:
+    @classmethod
+    def pair_column(cls, names: Sequence[str], text: str) -> str | None:
         return None
 
-    def from_line(self, line: str) -> Any:
+    @classmethod
+    def from_line(cls, line: str) -> Any:
         return line
 
     def read(self, rows: Any, columns: Columns) -> Labelled:
-        name = column(rows, columns.text, COLUMNS["text"], "image", "--text-column")
-        label = column(rows, columns.label, COLUMNS["label"], "label", "--label-column")
+        name, label = (self.column(rows.column_names, part, columns) for part in ("text", "label"))
         references = self.references(rows, label)
         inputs = list(rows[name])
         sources = [x if isinstance(x, str) else f"image {i}" for i, x in enumerate(inputs)]
-        return Labelled(self.encode(inputs), references, sources, inputs)
+        return Labelled(self.encode(inputs), references, sources, inputs, columns=Columns(name, None, label))
 
     def probes(self, texts: Sequence[str]) -> list[Any]:
         """As many generated pictures: gradients, stripes, discs and noise, in the model's channels."""

@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.data import column
 from optkit.errors import DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet, Windows
 from optkit.task import Columns, Field, Labelled, Outputs, Task
@@ -51,6 +50,7 @@ class QuestionAnswering(Task):
 
     name: ClassVar[str] = "question-answering"
     columns: ClassVar = {"text": ("question",), "pair": ("context",), "label": ("answers",)}
+    parts: ClassVar = {"text": "question", "pair": "context", "label": "answers"}
     takes: ClassVar[tuple[Field, ...]] = (Field("question"), Field("context"))
     metric: str
     encoder: TextEncoder
@@ -71,7 +71,8 @@ class QuestionAnswering(Task):
     def samples(self) -> Sequence[Any]:
         return [("Who?", text) for text in super().samples()]
 
-    def from_line(self, line: str) -> Any:
+    @classmethod
+    def from_line(cls, line: str) -> Any:
         """A question and its context, with a tab between them."""
         question, tab, context = line.partition("\t")
         if not tab:
@@ -104,16 +105,22 @@ class QuestionAnswering(Task):
         )
 
     def read(self, rows: Any, columns: Columns) -> Labelled:
-        question = column(rows, columns.text, ("question",), "question", "--text-column")
-        context = column(rows, columns.pair, ("context",), "context", "--pair-column")
-        answers = column(rows, columns.label, ("answers",), "answers", "--label-column")
+        parts = ("text", "pair", "label")
+        question, context, answers = (self.column(rows.column_names, part, columns) for part in parts)
         pairs = list(zip(rows[question], rows[context]))
         encoded = self.encode(pairs)
         references = [
             checked_answers(given, item[1], row)
             for row, (item, given) in enumerate(zip(pairs, rows[answers]))
         ]
-        return Labelled(encoded, references, [q for q, _ in pairs], pairs)
+        return Labelled(
+            *(encoded, references, [q for q, _ in pairs], pairs), columns=Columns(question, context, answers)
+        )
+
+    @classmethod
+    def pair_column(cls, names: Sequence[str], text: str) -> str:
+        """Raises DataError where there is none: a question is asked of a context."""
+        return cls.column(names, "pair")
 
     def decode(self, outputs: Outputs) -> list[Answer]:
         return [

@@ -16,7 +16,7 @@ import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.classes import number, places
-from optkit.data import class_names, column
+from optkit.data import class_names
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.task import BETWEEN, Columns, Field, Labelled, Outputs, Task
@@ -109,21 +109,21 @@ class TextClassification(Task):
         return self.encoder.encode([x if isinstance(x, str) else (x[0], x[1]) for x in inputs])
 
     def read(self, rows: Any, columns: Columns) -> Labelled:
-        text = column(rows, columns.text, COLUMNS["text"], "text", "--text-column")
-        pair = columns.pair or self.pair_column(rows.column_names, text)
-        if columns.pair:
-            column(rows, columns.pair, (), "second text", "--pair-column")
-        label = column(rows, columns.label, COLUMNS["label"], "label", "--label-column")
+        text, *others = self.input_columns(rows.column_names, columns)
+        pair = others[0] if others else None
+        label = self.column(rows.column_names, "label", columns)
         first = _texts(rows, text)
         inputs: list[Any] = list(zip(first, _texts(rows, pair))) if pair else first
         references = self.references(rows, label)
         sources = [x if isinstance(x, str) else BETWEEN.join(x) for x in inputs]
-        return Labelled(self.encode(inputs), references, sources, inputs)
+        return Labelled(self.encode(inputs), references, sources, inputs, columns=Columns(text, pair, label))
 
-    def pair_column(self, names: Sequence[str], text: str) -> str | None:
-        return next((name for name in COLUMNS["pair"] if name in names and name != text), None)
+    @classmethod
+    def pair_column(cls, names: Sequence[str], text: str) -> str | None:
+        return next((name for name in cls.columns["pair"] if name in names and name != text), None)
 
-    def from_line(self, line: str) -> Any:
+    @classmethod
+    def from_line(cls, line: str) -> Any:
         """A text, or the two of a pair with one tab between them."""
         parts = line.split("\t")
         return tuple(parts) if len(parts) == 2 and all(part.strip() for part in parts) else line

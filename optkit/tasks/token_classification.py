@@ -18,7 +18,7 @@ import numpy as np
 from optkit import entities
 from optkit.artifact import Artifact
 from optkit.classes import places
-from optkit.data import class_names, column
+from optkit.data import class_names
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet, Windows
 from optkit.task import Columns, Field, Labelled, Outputs, Task
@@ -71,6 +71,7 @@ class TokenClassification(Task):
 
     name: ClassVar[str] = "token-classification"
     columns: ClassVar = COLUMNS
+    parts: ClassVar = {**Task.parts, "text": "word list", "label": "tag list"}
     labels: list[str]
     metric: str
     encoder: TextEncoder
@@ -147,8 +148,7 @@ class TokenClassification(Task):
         return EncodedSet(encoded.arrays, encoded.pad, 0, windows_of if texts else None)
 
     def read(self, rows: Any, columns: Columns) -> Labelled:
-        words = column(rows, columns.text, COLUMNS["text"], "word list", "--text-column")
-        tags = column(rows, columns.label, COLUMNS["label"], "tag list", "--label-column")
+        words, tags = (self.column(rows.column_names, part, columns) for part in ("text", "label"))
         names = class_names(rows.features.get(tags))
         inputs, references = list(rows[words]), []
         flat = []
@@ -164,7 +164,8 @@ class TokenClassification(Task):
             if is_bio(self.labels):
                 check_bio(named, row)
             references.append(tuple(named))
-        return Labelled(self.encode(inputs), references, [" ".join(item) for item in inputs], inputs)
+        sources = [" ".join(item) for item in inputs]
+        return Labelled(self.encode(inputs), references, sources, inputs, columns=Columns(words, None, tags))
 
     def tags(self, outputs: Outputs) -> list[tuple[str, ...]]:
         """The best tag of each word; O (or the first label) where a word has no token at all."""

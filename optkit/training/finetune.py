@@ -16,7 +16,7 @@ from optkit import tokenization
 from optkit.artifact import Artifact, copy_side_files, seal
 from optkit.checkpoint import fetch, is_per_token, model_inputs
 from optkit.data import Data
-from optkit.errors import CheckpointError, PassError, RecipeError
+from optkit.errors import CheckpointError, DataError, PassError, RecipeError
 from optkit.files import digest, write_text
 from optkit.output import claimed, staged, writing
 from optkit.provenance import record
@@ -57,6 +57,7 @@ def finetune(
     progress: Progress = lambda text, fraction: None,
     task: str | None = None,
     evaluated: Evaluated = lambda epoch, score: None,
+    noted: Callable[[str], None] = lambda text: None,
 ) -> Artifact:
     """Train `model` with a new head on the training split of `data`; the checkpoint lies at `out`.
 
@@ -64,7 +65,7 @@ def finetune(
     columns the data has. Labels are those of the training split, in sorted order. After each epoch the
     validation split is scored with the task's default metric, and the best epoch is kept; its score and
     the history are the notes of the artifact's last step, and training.html beside the weights draws
-    them. `evaluated(epoch, score)` is told of each.
+    them. `evaluated(epoch, score)` is told of each, `noted(text)` once which columns and rows are read.
     The same call resumes after the last whole epoch. Under torchrun every process trains its share of
     each batch, and only rank 0 writes. Raises DataError for data with a single class, PassError when
     the loss or an answer is no number, RecipeError for settings that do not fit the task or the machine.
@@ -74,7 +75,9 @@ def finetune(
     world = World.current()
     world.check(settings)
     with claimed(out, force, (model, data)) if world.is_first else nullcontext():
-        return _trained(world, model, data, Path(out), settings, columns, force, progress, task, evaluated)
+        return _trained(
+            world, model, data, Path(out), settings, columns, force, progress, task, evaluated, noted
+        )
 
 
 def _trained(
@@ -88,6 +91,7 @@ def _trained(
     progress: Progress,
     task: str | None,
     evaluated: Evaluated,
+    noted: Callable[[str], None],
 ) -> Artifact:
     import transformers
 
@@ -102,8 +106,8 @@ def _trained(
     name, kind = open_kind(task, rows, columns)
     config = kind.config(rows, columns)
     goal = kind.task(source, config, settings.max_length)
-    train = kind.prepared(goal.read(rows, columns))
-    validation = kind.prepared(goal.read(examples.split("validation"), columns))
+    train, validation = _read(goal, examples, rows, columns, noted)
+    train, validation = kind.prepared(train), kind.prepared(validation)
     new: set[str] = set()
 
     def start() -> tuple[Any, Callable[[], None]]:
@@ -176,6 +180,22 @@ def _trained(
         shutil.rmtree(work, ignore_errors=True)
     world.wait()
     return Artifact.open(out)
+
+
+def _read(
+    goal: Task, examples: Data, rows: Any, columns: Columns, noted: Callable[[str], None]
+) -> tuple[Labelled, Labelled]:
+    """The train and the validation split. Raises DataError where they are read by different columns."""
+    train = goal.read(rows, columns)
+    validation = goal.read(examples.split("validation"), columns)
+    if train.columns != validation.columns:
+        raise DataError(
+            f"Expected the same columns in both splits, received {train.columns} in train and "
+            f"{validation.columns} in validation.",
+            hint="Name them with --text-column, --pair-column and --label-column.",
+        )
+    noted(f"{train.described(examples.name, 'train')}; {len(validation.references)} of validation")
+    return train, validation
 
 
 def _weights(kind: Kind, task: Task, train: Labelled, settings: FinetuneSettings) -> np.ndarray | None:

@@ -35,6 +35,7 @@ class TrainingWorker:
             lambda text, fraction: self.emit(text=text, fraction=fraction),
             task,
             lambda epoch, score: self.emit(epoch=epoch, score=score),
+            lambda text: self.emit(event="note", text=text),
         )
         return made.lineage[-1]["notes"]
 

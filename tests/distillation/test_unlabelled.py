@@ -6,8 +6,13 @@ import json
 
 import pytest
 
-from optkit.distillation.unlabelled import read
+from optkit.distillation import unlabelled
 from optkit.errors import DataError
+from optkit.task import Columns, task_type
+
+
+def read(file, task="text-classification"):
+    return unlabelled.read(file, task_type(task))[0]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +41,14 @@ def test_a_line_ends_at_a_line_feed_only(tmp_path):
 
 def test_words_stay_words(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"tokens": ["one", "two"]}) + "\n")
-    assert read(str(tmp_path / "a.jsonl")) == [["one", "two"]]
+    assert read(str(tmp_path / "a.jsonl"), "token-classification") == [["one", "two"]]
+
+
+def test_pairs_are_read_as_every_command_reads_them(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("premise,hypothesis,label\none,two,0\n,,1\n")
+    task = task_type("text-classification")
+    assert unlabelled.read(str(file), task) == ([("one", "two")], Columns("premise", "hypothesis"))
 
 
 @pytest.mark.parametrize(

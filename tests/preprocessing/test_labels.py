@@ -27,13 +27,25 @@ def prepared(folder, rows, name="out", **settings):
     ("settings", "flag"), [({"encode_labels": True}, "--encode-labels"), ({"stratify": True}, "--stratify")]
 )
 def test_a_flag_that_needs_labels_names_the_columns_where_there_are_none(tmp_path, settings, flag):
-    rows = [{"text": "x", "intent": "a"}, {"text": "y", "intent": "b"}]
-    with pytest.raises(DataError, match=f"column 'label' for {flag}, .*columns: text, intent") as caught:
+    rows = [{"text": "x", "mood": "a"}, {"text": "y", "mood": "b"}]
+    with pytest.raises(DataError, match=f"column 'label' for {flag}, .*columns: text, mood") as caught:
         prepared(tmp_path, rows, **settings)
     assert "--label-column" in caught.value.hint
     assert not (tmp_path / "out").exists()
     with pytest.raises(DataError, match=f"for {flag}, received --no-label"):
         Settings(label=None, **settings)
+
+
+def test_columns_are_found_by_the_names_that_finetune_looks_for(tmp_path):
+    rows = [{"id": i, "utterance": f"text {i}", "intent": "ab"[i % 2], "answer": "yes"} for i in range(4)]
+    report, found = prepared(tmp_path, rows, encode_labels=True)
+    assert report["settings"]["text"] == "utterance"
+    assert report["settings"]["label"] == "intent"
+    assert [row["intent"] for row in found] == [0, 1, 0, 1]
+    words = [{"words": ["one", "two"], "upos": ["NUM", "DET"]}, {"words": ["x"], "upos": ["NUM"]}]
+    report, found = prepared(tmp_path, words, "words")
+    assert found == [{"tokens": row["words"], "upos": row["upos"]} for row in words]
+    assert report["labels"] == {"train": {"DET": 1, "NUM": 2}}
 
 
 def test_rows_without_a_label_are_kept_and_counted(tmp_path):

@@ -173,3 +173,75 @@ def test_a_word_without_a_token_is_outside(make_task):
 
 def test_an_i_that_continues_nothing_begins_an_entity():
     assert entities.spans(("I-a", "I-b", "B-b")) == {("a", 0, 0), ("b", 1, 1), ("b", 2, 2)}
+
+
+#: Words that some tokenizers drop, some split, and some join to what stands before.
+STRANGE = [
+    ["\u200bAnna", "lives", "in", "\u00a0Berlin", "\u00adnow", "Ma\u0301laga"],
+    ["\u200b", "\u00a0", "x", "\ufefffilm\ufeff", "fi\u0301lm", ""],
+]
+TOKENIZERS = ["bert", "bert-cased", "roberta", "roberta-prefix", "xlm-roberta", "deberta-v2", "gpt2", "llama"]
+
+
+def folder_of(tmp_path, name):
+    """A token classifier's folder with the tokenizer `name`; nobody reads its weights."""
+    from tests.test_tokenization import write
+
+    folder = write(tmp_path / name, name)
+    (folder / "model.safetensors").write_bytes(b"")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"architectures": ["BertForTokenClassification"], "id2label": dict(enumerate(LABELS))}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_given_words_are_tagged_and_learnt_as_word_ids_says(name, tmp_path):
+    """The targets of every token are those of transformers' run_ner.py, and so is each word's tag."""
+    from transformers import AutoTokenizer
+
+    folder = folder_of(tmp_path, name)
+    task = open_task(Artifact.open(folder))
+    theirs = AutoTokenizer.from_pretrained(str(folder))
+    kind = open_kind("token-classification", None, Columns())[1]
+    for words in STRANGE:
+        tags = ["B-person"] * len(words)
+        labelled = task.read(table([words], [tags]), Columns())
+        whole = theirs(words, is_split_into_words=True)
+        expected, seen = [], set()
+        for word in whole.word_ids():
+            first = word is not None and word not in seen
+            expected.append(LABELS.index(tags[word]) if first else -100)
+            seen.add(word)
+        assert labelled.encoded.arrays["input_ids"][0].tolist() == whole["input_ids"]
+        assert kind.targets(task, labelled)["labels"][0].tolist() == expected
+        assert task.tags(told(task, labelled)) == [
+            tuple("B-person" if i in seen else "O" for i in range(len(words)))
+        ]
+
+
+@pytest.mark.parametrize("name", ["bert", "bert-cased", "roberta", "xlm-roberta"])
+@pytest.mark.parametrize(
+    ("text", "begin", "end"),
+    [
+        ("in Ma\u0301laga today", 3, 10),  # decomposed
+        ("in M\u00e1laga today", 3, 9),
+        ("in \u200bfilm today", 4, 8),
+        ("in \u00a0film, today", 4, 8),
+        ("e\u0301e\u0301 fi\u0301lm\u0327.", 5, 11),
+        ("in \U0001f600 film", 5, 9),
+    ],
+)
+def test_a_place_is_in_characters_of_the_text_as_it_was_given(name, text, begin, end, tmp_path):
+    """The word at [begin, end) is answered by its first token, and its marks belong to it."""
+    from optkit.tasks.token_classification import word_spans
+
+    task = open_task(Artifact.open(folder_of(tmp_path, name)))
+    encoded = task.encode([text])
+    spans = word_spans(text)
+    place = spans.index((begin, end))
+    words = encoded.windows.carried["words"][0]
+    logits = np.zeros((len(encoded.arrays["input_ids"][0]), 3))
+    logits[encoded.windows.picks[0][words.tolist().index(place)], 1] = 9
+    (entity,) = task.decode(encoded.windows.gather({"logits": [logits]}))[0].entities
+    assert (entity.start, entity.end, entity.text) == (begin, end, text[begin:end])

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.data import column
 from optkit.errors import CheckpointError
 from optkit.likelihood import NONE, OUTPUT, TARGETS
 from optkit.task import Columns, Labelled, Task
-from optkit.tasks.causal_lm import COLUMNS, CausalLM
+from optkit.tasks.causal_lm import CausalLM
 from optkit.training.kinds import Kind
 
 
@@ -20,12 +19,12 @@ class CausalLMKind(Kind):
 
     def fits(self, rows: Any, columns: Columns) -> bool:
         """Texts and nothing beside them, which might be a label under any name."""
-        known = [columns.text] if columns.text else COLUMNS
+        known = [columns.text] if columns.text else CausalLM.columns["text"]
         alone = len(rows.column_names) == 1 and rows.column_names[0] in known
         return alone and columns.label is None and columns.pair is None
 
     def config(self, rows: Any, columns: Columns) -> dict[str, Any]:
-        column(rows, columns.text, COLUMNS, "text", "--text-column")
+        CausalLM.column(rows.column_names, "text", columns)
         return {}
 
     def task(self, source: Artifact, config: dict[str, Any], max_length: int | None) -> Task:

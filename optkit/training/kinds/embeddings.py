@@ -16,12 +16,11 @@ import numpy as np
 from optkit.artifact import Artifact
 from optkit.checkpoint import model_inputs
 from optkit.classes import number
-from optkit.data import column
 from optkit.errors import DataError
 from optkit.examples import EncodedSet
 from optkit.pooling import OUTPUT, pooled, read_pooling
 from optkit.task import Columns, Labelled, Task
-from optkit.tasks.embeddings import COLUMNS, METRICS, Embeddings
+from optkit.tasks.embeddings import METRICS, Embeddings
 from optkit.text import TextEncoder
 from optkit.training.kinds import Kind
 
@@ -38,7 +37,7 @@ class EmbeddingsKind(Kind):
 
     def config(self, rows: Any, columns: Columns) -> dict[str, Any]:
         """`scale`: what divides the scores. Nothing of it goes into config.json."""
-        name = column(rows, columns.label, COLUMNS["label"], "similarity", "--label-column")
+        name = Embeddings.column(rows.column_names, "label", columns)
         values = [x for x in map(number, rows[name]) if x is not None]
         if len(set(values)) < 2:
             raise DataError(f"Expected different similarities in column {name!r}, received {values[:1]}.")

@@ -18,9 +18,11 @@ class ImageClassificationKind(TextClassificationKind):
     """As for text; only the head's class and what reads an example differ."""
 
     auto_class = "AutoModelForImageClassification"
+    reads = ImageClassification
 
     def fits(self, rows: Any, columns: Columns) -> bool:
-        name = columns.text or next((n for n in images.COLUMNS if n in rows.column_names), None)
+        known = ImageClassification.columns["text"]
+        name = columns.text or next((n for n in known if n in rows.column_names), None)
         if name not in rows.column_names:
             return False
         value = rows[0][name]

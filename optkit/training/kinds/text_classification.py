@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.classes import label_name, number
-from optkit.data import class_names, column
+from optkit.data import class_names
 from optkit.errors import DataError
 from optkit.task import Columns, Labelled, Task
-from optkit.tasks.text_classification import COLUMNS, MULTI, REGRESSION, SINGLE, TextClassification
+from optkit.tasks.text_classification import MULTI, REGRESSION, SINGLE, TextClassification
 from optkit.text import TextEncoder
 from optkit.training.kinds import Kind, labels_config
 
 
 class TextClassificationKind(Kind):
     auto_class = "AutoModelForSequenceClassification"
+    #: The task whose columns are read.
+    reads: ClassVar[type[TextClassification]] = TextClassification
 
     def fits(self, rows: Any, columns: Columns) -> bool:
         """Whether there is a label; what is read for it, `config` says."""
-        return columns.label is not None or any(n in rows.column_names for n in COLUMNS["label"])
+        return columns.label is not None or any(n in rows.column_names for n in self.reads.columns["label"])
 
     def config(self, rows: Any, columns: Columns) -> dict[str, Any]:
-        labels, problem = _labels_of(rows, columns)
+        labels, problem = _labels_of(rows, self.reads.column(rows.column_names, "label", columns))
         return {**labels_config(labels), "problem_type": problem}
 
     def task(self, source: Artifact, config: dict[str, Any], max_length: int | None) -> Task:
@@ -52,9 +54,8 @@ class TextClassificationKind(Kind):
         return {**batch, **{name: np.stack([rows[i] for i in indices]) for name, rows in targets.items()}}
 
 
-def _labels_of(rows: Any, columns: Columns) -> tuple[list[str], str]:
-    """Label names in order (numbers by size), and the problem type that the label column's values imply."""
-    name = column(rows, columns.label, COLUMNS["label"], "label", "--label-column")
+def _labels_of(rows: Any, name: str) -> tuple[list[str], str]:
+    """Label names in order (numbers by size), and the problem type that the values of column `name` imply."""
     values = list(rows[name])
     missing = next((i for i, value in enumerate(values) if value is None), None)
     if missing is not None:

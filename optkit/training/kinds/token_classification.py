@@ -8,10 +8,10 @@ import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.classes import label_name
-from optkit.data import class_names, column
+from optkit.data import class_names
 from optkit.errors import DataError
 from optkit.task import Columns, Labelled, Task
-from optkit.tasks.token_classification import COLUMNS, TokenClassification, check_lengths, is_bio
+from optkit.tasks.token_classification import TokenClassification, check_lengths, is_bio
 from optkit.text import TextEncoder
 from optkit.training.kinds import Kind, labels_config
 
@@ -21,15 +21,15 @@ class TokenClassificationKind(Kind):
 
     def fits(self, rows: Any, columns: Columns) -> bool:
         names = rows.column_names
-        text = [columns.text] if columns.text else COLUMNS["text"]
-        tags = [columns.label] if columns.label else COLUMNS["label"]
+        known = TokenClassification.columns
+        text = [columns.text] if columns.text else known["text"]
+        tags = [columns.label] if columns.label else known["label"]
         return any(n in names and isinstance(rows[0][n], list) for n in text) and any(
             n in names for n in tags
         )
 
     def config(self, rows: Any, columns: Columns) -> dict[str, Any]:
-        words = column(rows, columns.text, COLUMNS["text"], "word list", "--text-column")
-        tags = column(rows, columns.label, COLUMNS["label"], "tag list", "--label-column")
+        words, tags = (TokenClassification.column(rows.column_names, x, columns) for x in ("text", "label"))
         names = class_names(rows.features.get(tags))
         found: dict[str, int] = {}  # tag → first row
         for row, (item, given) in enumerate(zip(rows[words], rows[tags])):
