@@ -153,7 +153,7 @@ def test_an_output_is_not_replaced_unasked(model, source, tmp_path):
     ("text", "message"),
     [
         ('{"text": "a"}\n{"text": \n', "line 2"),
-        ('{"body": "a"}\n', "Expected a column text or"),
+        ('{"body": "a"}\n', "Cannot tell which column holds the text; columns: body"),
         ("[1]\n", "line 1"),
         ('{"text": 3}\n', "row 1 .*received int"),
         ('{"text": "a"}\n{"text": "bad \\ud83d"}\n', "line 2 .*half of a surrogate pair"),
@@ -324,3 +324,16 @@ def test_predict_reads_the_columns_that_compress_reads(model, tmp_path, row):
     labelled = task.read(Dataset.from_list([{**row, "label": 0}]), Columns())
     (answer,) = lines(out)
     assert [answer[name] for name in row if name in answer] == labelled.inputs == ["a film"]
+
+
+def test_every_row_is_read_by_the_columns_of_the_first(model, tmp_path):
+    """As a table is: another command would read one column for all rows."""
+    source, out, said = tmp_path / "in.jsonl", tmp_path / "out.jsonl", []
+    rows = [{"id": 1, "sentence": "a film"}, {"sentence": "dull", "text": "a fine film"}]
+    source.write_text("\n".join(json.dumps(row) for row in rows))
+    with pytest.raises(DataError, match="read by 'sentence', as the first, received 'text' in row 2"):
+        predict_file(job(model, source, out))
+    assert not out.exists()
+    predict_file(job(model, source, out, text_column="sentence"), listener=said.append)
+    assert said == [f"reading 'sentence' of {source}"]
+    assert [row["sentence"] for row in lines(out)] == ["a film", "dull"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from datasets import Dataset
@@ -95,3 +96,24 @@ def test_a_named_column_wins_and_a_wrong_name_is_told():
     assert task_type("question-answering").input_columns(["q", "context"], Columns("q")) == ("q", "context")
     with pytest.raises(DataError, match="context"):
         task_type("question-answering").input_columns(["question"])
+
+
+def test_the_page_of_data_has_every_name():
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert columns_table() in page
+
+
+def columns_table() -> str:
+    """The table of docs/data.md."""
+    lines = ["| task | text | second text | label |", "| --- | --- | --- | --- |"]
+    for name in TASKS:
+        task = task_type(name)
+        cells = [_listed(task.columns.get(part, ())) for part in ("text", "pair", "label")]
+        if plain := task.columns.get("plain"):
+            cells[0] += f"; where no label is needed also {_listed(plain)}"
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _listed(names):
+    return ", ".join(f"`{name}`" for name in dict.fromkeys(names)) or "–"
