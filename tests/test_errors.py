@@ -55,7 +55,11 @@ def test_every_package_of_an_extra_is_known():
         "cyclonedx-python-lib": "cyclonedx",
         "pyopenssl": "OpenSSL",
     }
-    assert set(errors.EXTRAS) == set(extras) - {"gpu", "dev", "docs"}  # onnxruntime is in the base, in its CPU form
+    assert set(errors.EXTRAS) == set(extras) - {
+        "gpu",
+        "dev",
+        "docs",
+    }  # onnxruntime is in the base, in its CPU form
     for extra, packages in errors.EXTRAS.items():
         names = [re.match(r"[\w-]+", line).group() for line in extras[extra]]
         wanted = {imported.get(name, name.replace("-", "_")) for name in names if name != "optkit"}
