@@ -24,6 +24,7 @@ from optkit._version import __version__
 from optkit.errors import CheckpointError
 from optkit.files import belongs, sha256, write_json
 from optkit.reading import check_regular, read_json
+from optkit.sentence_modules import SENTENCE_FILES, modules
 
 MANIFEST = "optkit.json"
 SCHEMA = "optkit.artifact/1"
@@ -35,13 +36,15 @@ SIDE_FILES = (
     "generation_config.json",
     "modules.json",
     "preprocessor_config.json",
-    "sentence_bert_config.json",
+    *SENTENCE_FILES,
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
 )
 #: Settings of a sentence-transformers folder's modules (1_Pooling/config.json), which travel too.
 MODULE_FILES = "[0-9]*_*/config.json"
+#: Weights of such modules (2_Dense/model.safetensors); a graph has them inside.
+MODULE_WEIGHTS = "[0-9]*_*/model.safetensors"
 #: Written beside the model but not part of it, so not in the manifest's checksums.
 REPORTS = (
     *("report.json", "report.md", "report.html", "report.xml", "report.csv"),
@@ -94,8 +97,9 @@ class Artifact:
                     raise CheckpointError(f"{name!r} is in the manifest of {str(path)!r} but not in it.")
             check_folder(path, manifest["files"], {MANIFEST, *REPORTS})
             return cls(path, manifest)
-        _refuse_what_is_no_checkpoint(path)
         check_folder(path, None, ())
+        modules(path)
+        _refuse_what_is_no_checkpoint(path)
         return cls(path, _implicit_manifest(path))
 
     @property
@@ -133,8 +137,13 @@ class Artifact:
         return sorted(p for p in self.path.iterdir() if p.suffix in wanted and p.name not in REPORTS)
 
     @property
+    def module_weights(self) -> list[Path]:
+        """The weights of a sentence-transformers checkpoint's further modules."""
+        return sorted(self.path.glob(MODULE_WEIGHTS)) if self.format == "hf" else []
+
+    @property
     def size_bytes(self) -> int:
-        return sum(p.stat().st_size for p in self.model_files)
+        return sum(p.stat().st_size for p in (*self.model_files, *self.module_weights))
 
     def verify(self) -> None:
         """Compare every file with the manifest; CheckpointError names the first that differs."""
@@ -158,7 +167,7 @@ class Artifact:
         """One sha256 over the names and contents of the model's own files."""
         files = self.manifest["files"] or {
             p.relative_to(self.path).as_posix(): sha256(p)
-            for p in sorted([*self.path.iterdir(), *self.path.glob(MODULE_FILES)])
+            for p in sorted([*self.path.iterdir(), *self.path.glob(MODULE_FILES), *self.module_weights])
             if p.is_file() and p.name not in (*REPORTS, MANIFEST, SIGNATURE)
         }
         return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
@@ -258,6 +267,7 @@ def copy_model(source: Artifact, target: Path) -> None:
     copy_side_files(source.path, target)
     for file in (*source.model_files, *source.path.glob("*.index.json")):  # the index of sharded weights
         shutil.copyfile(file, target / file.name)
+    copy_files(source.path, (f.relative_to(source.path).as_posix() for f in source.module_weights), target)
 
 
 def library_versions() -> dict[str, str]:

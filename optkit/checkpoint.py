@@ -15,12 +15,12 @@ from optkit import tokenization
 from optkit.architectures import TEXT_ENCODERS, refuse_no_encoder, refuse_other_library
 from optkit.artifact import Artifact, copy_side_files
 from optkit.errors import CheckpointError, OptkitError, RecipeError, did_you_mean, first_line
-from optkit.pooling import OUTPUT, pooled, read_pooling
+from optkit.pooling import OUTPUT, pooled, read_pooling, save_layers
 from optkit.reading import read_json
 from optkit.schema.graph_files import check_graphs
 from optkit.schema.model_files import needs_code
 from optkit.signing import open_signed
-from optkit.soundness import check_model
+from optkit.soundness import check_model, refuse_nan
 
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -114,7 +114,8 @@ def load_model(path: str | Path | Artifact, task: str | None = None, trust_remot
         )
     check_model(model, artifact, task, model_inputs(model))
     if task == "embeddings":
-        model = pooled(model, read_pooling(artifact.path))
+        model = pooled(model, read_pooling(artifact.path), artifact.path)
+        refuse_nan(model.layers)
     return model.eval()
 
 
@@ -140,6 +141,8 @@ def save_model(model: Any, source: Artifact, out: Path) -> None:
     network = model.transformer if hasattr(model, "pooling") else model
     network.save_pretrained(str(out))
     copy_side_files(source.path, out, but=("config.json",))
+    if hasattr(model, "pooling"):
+        save_layers(model, out)
 
 
 def model_inputs(model: Any) -> list[str]:
@@ -165,8 +168,7 @@ def model_inputs(model: Any) -> list[str]:
 def model_outputs(model: Any) -> dict[str, tuple[int | str, ...]]:
     """The outputs that optkit reads from this model, with their shapes."""
     if hasattr(model, "pooling"):
-        width = model.config.hidden_size * len(model.pooling.modes)
-        return {OUTPUT: ("batch", min(width, model.pooling.width or width))}
+        return {OUTPUT: ("batch", model.pooling.width(model.config.hidden_size))}
     kind = type(model).__name__
     if kind.endswith("ForQuestionAnswering"):
         return {"start_logits": ("batch", "sequence"), "end_logits": ("batch", "sequence")}

@@ -127,11 +127,11 @@ class Evaluator:
 
     def _no_reference(self) -> str | None:
         """Why transformers cannot be asked about these examples; None where it can."""
-        if self.task.name not in KINDS:
+        if self.task.reference not in KINDS:
             return f"there is no other way to run {self.task.name} here"
         if not self.labelled.inputs:
             return "the examples are known as tokens only"
-        if self.task.name == "embeddings" and not find_spec("sentence_transformers"):
+        if not find_spec(KINDS[self.task.reference].package):
             return "sentence-transformers, which its users run it by, is not installed"
         return None
 

@@ -1,90 +1,27 @@
-"""From token vectors to one vector per text, as a sentence-transformers folder says.
+"""From token vectors to one vector per text in torch, as `sentence_folder.Pooling` says.
 
-`modules.json` lists the modules: a Transformer, then Pooling, then possibly Normalize. A folder
-without it is a plain encoder: mean pooling, no normalisation, as sentence-transformers itself decides.
 The pooling is part of the torch module, so every graph made from it gives one vector per text: far
 fewer bytes leave the model, and a server that knows nothing of optkit needs no code for it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from optkit.errors import CheckpointError
-from optkit.files import json_list, read_json
+from optkit.sentence_folder import Layer, Pooling, read_pooling
 
-MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+__all__ = ["OUTPUT", "Pooling", "pooled", "read_pooling", "save_layers"]
 #: The name of the vector among a model's outputs, as sentence-transformers calls it.
 OUTPUT = "sentence_embedding"
-#: Keys of 1_Pooling/config.json before sentence-transformers 5.
-_LEGACY = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
 
 
-@dataclass(frozen=True)
-class Pooling:
-    """`modes` are concatenated, `normalize` divides by the length (L2); `max_length` in tokens (None: no
-    limit of its own), `lowercase` and `prompt` as sentence-transformers prepares texts. Of each vector
-    the first `width` numbers are given (truncate_dim; None: all)."""
-
-    modes: tuple[str, ...] = ("mean",)
-    normalize: bool = False
-    max_length: int | None = None
-    lowercase: bool = False
-    prompt: str = ""
-    width: int | None = None
-
-
-def read_pooling(folder: Path) -> Pooling:
-    """The pooling of the checkpoint or artifact in `folder`.
-
-    Raises CheckpointError for a module that is none of Transformer, Pooling and Normalize.
-    """
-    listed = folder / "modules.json"
-    if not listed.exists():
-        return Pooling()
-    modes: tuple[str, ...] | None = None
-    normalize = False
-    for place, module in enumerate(json_list(listed, CheckpointError)):
-        kind = str(module.get("type", "")).rpartition(".")[2]
-        if kind == "Pooling" and modes is None:
-            modes = _modes(folder / str(module.get("path", "")) / "config.json")
-        elif kind == "Normalize" and modes is not None:
-            normalize = True
-        elif kind != "Transformer" or place:
-            raise CheckpointError(
-                f"Expected the modules Transformer, Pooling and Normalize in {str(listed)!r}, received "
-                f"{kind!r} at place {place}.",
-                hint="optkit does not know this module; export the encoder without it.",
-            )
-    if modes is None:
-        raise CheckpointError(f"Expected a Pooling module in {str(listed)!r}; there is none.")
-    limits = _optional(folder / "sentence_bert_config.json")
-    prompts = _optional(folder / "config_sentence_transformers.json")
-    default = prompts.get("default_prompt_name")
-    return Pooling(
-        modes,
-        normalize,
-        limits.get("max_seq_length"),
-        bool(limits.get("do_lower_case", False)),
-        (prompts.get("prompts") or {}).get(default, "") if default else "",
-        prompts.get("truncate_dim"),
-    )
-
-
-def pooled(encoder: Any, pooling: Pooling) -> Any:
+def pooled(encoder: Any, pooling: Pooling, folder: Path) -> Any:
     """`encoder` (an AutoModel) as a torch module whose one output is `OUTPUT`, (batch, width).
 
-    Texts are padded on the right, as optkit's own encoding pads them. Its attributes `config`,
-    `inputs` and `set_attn_implementation` are the encoder's.
+    The weights of modules behind the pooling are read from `folder`. Its attributes `config`, `inputs` and
+    `set_attn_implementation` are the encoder's. Raises CheckpointError where weights do not fit.
     """
     import torch
 
@@ -92,6 +29,11 @@ def pooled(encoder: Any, pooling: Pooling) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.transformer, self.pooling, self.config = encoder, pooling, encoder.config
+            width = encoder.config.hidden_size * len(pooling.modes)
+            self.layers = torch.nn.ModuleList()
+            for layer in pooling.layers:
+                self.layers.append(_module(layer, width, folder))
+                width = layer.width or width
 
         def set_attn_implementation(self, name: str) -> None:
             self.transformer.set_attn_implementation(name)
@@ -102,14 +44,76 @@ def pooled(encoder: Any, pooling: Pooling) -> Any:
             tokens = found[0]
             vectors = [_POOL[mode](tokens, attention_mask) for mode in pooling.modes]
             vector = torch.cat(vectors, dim=-1) if len(vectors) > 1 else vectors[0]
-            if pooling.normalize:
-                vector = torch.nn.functional.normalize(vector, p=2, dim=1)
-            vector = vector[:, : pooling.width]  # as the library does: behind the normalisation
+            for layer in self.layers:
+                vector = layer(vector)
+            vector = vector[:, : pooling.truncate_dim] if pooling.truncate_dim else vector
             if inputs.get("output_hidden_states"):
                 return {OUTPUT: vector, "hidden_states": found.hidden_states}
             return {OUTPUT: vector}
 
     return Pooled()
+
+
+def save_layers(model: Any, out: Path) -> None:
+    """Write the weights of the modules behind the pooling of `model` (see `pooled`) into `out`."""
+    from safetensors.torch import save_model
+
+    for layer, module in zip(model.pooling.layers, model.layers):
+        if layer.folder:
+            (out / layer.folder).mkdir(parents=True, exist_ok=True)
+            save_model(module, str(out / layer.folder / "model.safetensors"))
+
+
+def _module(layer: Layer, width: int, folder: Path) -> Any:
+    """`layer` in torch, with its weights, for vectors of `width` numbers."""
+    import torch
+    from safetensors.torch import load_file
+
+    class Normalize(torch.nn.Module):
+        def forward(self, vector: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.normalize(vector, p=2, dim=-1)
+
+    class LayerNorm(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = torch.nn.LayerNorm(width)
+
+        def forward(self, vector: torch.Tensor) -> torch.Tensor:
+            return self.norm(vector)
+
+    class Dense(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(width, layer.width, bias=layer.bias)
+            self.activation = getattr(torch.nn, layer.activation)()
+            if layer.residual and width != layer.width:
+                self.residual = torch.nn.Linear(width, layer.width, bias=False)
+
+        def forward(self, vector: torch.Tensor) -> torch.Tensor:
+            answer = self.activation(self.linear(vector))
+            if not layer.residual:
+                return answer
+            return answer + (self.residual(vector) if width != layer.width else vector)
+
+    if layer.kind == "Normalize":
+        return Normalize()
+    file = folder / layer.folder / "model.safetensors"
+    if layer.inputs != width:
+        raise CheckpointError(
+            f"Expected {layer.kind} in {str(file.parent)!r} to take {width} numbers, received {layer.inputs}."
+        )
+    if not file.exists():
+        raise CheckpointError(
+            f"Expected the weights of {layer.kind} in {str(file)!r}; there are none.",
+            hint="SentenceTransformer(FOLDER).save_pretrained(NEW) writes safetensors.",
+        )
+    module = Dense() if layer.kind == "Dense" else LayerNorm()
+    try:
+        module.load_state_dict({k: v.float() for k, v in load_file(str(file)).items()})
+    except Exception as reason:  # safetensors and torch raise their own
+        said = " ".join(str(reason).split())[:300]
+        raise CheckpointError(f"The weights in {str(file)!r} do not fit its config.json: {said}") from reason
+    return module
 
 
 def _weighted(tokens: Any, weights: Any) -> Any:
@@ -141,7 +145,11 @@ def _first(tokens: Any, mask: Any) -> Any:
 
 
 def _last(tokens: Any, mask: Any) -> Any:
-    last = (mask.sum(dim=1) - 1).clamp(min=0).reshape(-1, 1, 1).expand(-1, 1, tokens.shape[-1])
+    """The vector of the last token that is no padding, on whichever side the padding is."""
+    import torch
+
+    places = torch.arange(mask.shape[1], device=mask.device)
+    last = (mask * places).amax(dim=1).reshape(-1, 1, 1).expand(-1, 1, tokens.shape[-1])
     return tokens.gather(1, last).squeeze(1)
 
 
@@ -153,27 +161,3 @@ _POOL = {
     "weightedmean": _by_place,
     "lasttoken": _last,
 }
-
-
-def _modes(file: Path) -> tuple[str, ...]:
-    config = read_json(file, CheckpointError) if file.exists() else {}
-    if not config:
-        raise CheckpointError(f"Expected the pooling's own settings in {str(file)!r}; there are none.")
-    if config.get("include_prompt") is False:
-        raise CheckpointError(
-            f"{str(file)!r} leaves the prompt out of the pooling (include_prompt), which optkit does not do."
-        )
-    stated = config.get("pooling_mode")
-    if stated is None:
-        stated = [mode for key, mode in _LEGACY.items() if config.get(key)] or ["mean"]
-    modes = (stated,) if isinstance(stated, str) else tuple(stated)
-    unknown = [mode for mode in modes if mode not in MODES]
-    if unknown or not modes:
-        raise CheckpointError(
-            f"Expected pooling modes among {', '.join(MODES)} in {str(file)!r}, received {stated!r}."
-        )
-    return modes
-
-
-def _optional(file: Path) -> dict[str, Any]:
-    return read_json(file, CheckpointError) if file.exists() else {}

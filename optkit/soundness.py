@@ -23,7 +23,7 @@ def check_model(model: Any, artifact: Artifact, task: str, inputs: Sequence[str]
     optkit does it, has to make no difference.
     """
     _refuse_other_inputs(model, task)
-    _refuse_nan(model)
+    refuse_nan(model)
     # A model of texts answers a short one; BigBird, asked so, would never look at blocks again.
     if "input_ids" in inputs and task != "causal-lm" and artifact.config.get("model_type") != "big_bird":
         _check_short_text(model, artifact, inputs)
@@ -103,7 +103,8 @@ def _refuse_other_inputs(model: Any, task: str) -> None:
         )
 
 
-def _refuse_nan(model: Any) -> None:
+def refuse_nan(model: Any) -> None:
+    """Raise CheckpointError where a weight of the torch module `model` is NaN or infinite."""
     import torch
 
     for name, tensor in model.named_parameters():

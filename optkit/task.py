@@ -23,6 +23,7 @@ from optkit.artifact import Artifact
 from optkit.data import column
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
+from optkit.sentence_folder import read_scoring
 from optkit.session import Session
 
 #: Raw outputs: name → one array per example.
@@ -114,6 +115,11 @@ class Task(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     #: Latency shapes unless others are asked for, batch x tokens; "data" is the data's own lengths.
     shapes: ClassVar[tuple[str, ...]] = ("1xdata", "1x16", "1x32", "1x128", "8x128")
+
+    @property
+    def reference(self) -> str:
+        """The name in `optkit.reference` of how the users of the libraries run this model."""
+        return self.name
 
     @classmethod
     @abstractmethod
@@ -272,7 +278,8 @@ def infer_task(artifact: Artifact) -> str:
     """The task of a checkpoint by its architecture. Raises CheckpointError when none fits."""
     if artifact.task:
         return artifact.task
-    pools = (artifact.path / "modules.json").exists()  # a sentence-transformers folder
+    # A sentence-transformers folder gives vectors, unless it is a cross-encoder's.
+    pools = (artifact.path / "modules.json").exists() and read_scoring(artifact.path) is None
     config = artifact.config
     if task := task_of(config, pools):
         return task

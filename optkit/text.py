@@ -31,14 +31,15 @@ class TextEncoder:
     truncated and counted. `truncation_side` (right or left) is where they lose tokens.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stated_length: int | None = None) -> None:
+        """`stated_length`: what stands in for the limit in tokenizer_config.json."""
         from optkit.schema.tokenizer import open_tokenizer
 
         found = read(folder)
         self._tokenizer: Any = open_tokenizer(folder / "tokenizer.json", found.tokenizer.encode())
         config = read_json(folder / "config.json", CheckpointError)
         self.tokenization = found
-        self.max_length = _max_length(found.max_length, config)
+        self.max_length = _max_length(stated_length or found.max_length, config)
         self.truncation_side = found.truncation_side
         #: Whether a model is told which text of a pair a token is of; else it sees zeros.
         self.gives_types = "token_type_ids" in found.inputs
@@ -54,6 +55,24 @@ class TextEncoder:
         if max_length is not None and max_length < self.max_length:
             self.max_length = max_length
             self._tokenizer.enable_truncation(max_length, direction=self.truncation_side)
+
+    def lower_case(self) -> None:
+        """Lower the case of texts before all else, unless the tokenizer does so anyway.
+
+        As sentence-transformers' do_lower_case: tokens such as [MASK] are found in the text before it.
+        """
+        from tokenizers.normalizers import Lowercase
+        from tokenizers.normalizers import Sequence as Normalizers
+
+        first: Any = self._tokenizer.normalizer
+        several = type(first) is Normalizers
+        steps = list(first) if several else [first] if first is not None else []
+        if not any(isinstance(step, Lowercase) for step in steps):
+            self._tokenizer.normalizer = Normalizers([Lowercase(), *steps])
+
+    def save(self, file: Path) -> None:
+        """Write the tokenizer as it is used here, as tokenizer.json."""
+        self._tokenizer.save(str(file))
 
     def encode(self, texts: Sequence[str | tuple[str, str]]) -> EncodedSet:
         encodings = self._tokenizer.encode_batch_fast(list(texts)) if texts else []

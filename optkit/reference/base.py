@@ -26,6 +26,8 @@ class Reference(ABC):
     """
 
     auto: str
+    #: The package that must be installed for it.
+    package = "transformers"
 
     def __init__(self, folder: Path, trust_remote_code: bool = False, device: str = "cpu") -> None:
         self.folder, self.device, self.doubts = folder, device, list[str]()

@@ -228,14 +228,19 @@ class CausalLM(TextReference):
         return [[float(row.sum(dtype=np.float64)), len(row)] for row in outputs["log_likelihood"]]
 
 
-class Embeddings(Reference):
-    """sentence-transformers: its modules, prompt and padding."""
+class SentenceModel(Reference):
+    """A class of sentence-transformers: its modules, prompt and padding."""
+
+    package = "sentence_transformers"
+    #: What it answers with, and optkit's name for it.
+    feature: str
+    output: str
 
     def load(self) -> None:
+        import sentence_transformers
         import torch
-        from sentence_transformers import SentenceTransformer
 
-        self.model: Any = SentenceTransformer(
+        self.model: Any = getattr(sentence_transformers, self.auto)(
             str(self.folder), device=self.device, model_kwargs={"dtype": torch.float32}, **self.trusted
         ).eval()
         self.prompt = self.model.prompts.get(self.model.default_prompt_name or "")
@@ -252,7 +257,7 @@ class Embeddings(Reference):
     def outputs(self, rows: Sequence[Row], inputs: Sequence[Any], alone: bool = False) -> Outputs:
         import torch
 
-        vectors: list[np.ndarray] = [np.empty(0)] * len(inputs)
+        found: list[np.ndarray] = [np.empty(0)] * len(inputs)
         lengths = [len(row["input_ids"]) for row in rows]
         for part in TextReference._batches(lengths, 1 if alone else BATCH):
             with torch.inference_mode():
@@ -260,17 +265,40 @@ class Embeddings(Reference):
                     n: v.to(self.device) if torch.is_tensor(v) else v
                     for n, v in self._features([inputs[i] for i in part]).items()
                 }
-                found = self.model(features)["sentence_embedding"][..., : self.model.truncate_dim]
-            for i, vector in zip(part, found.float().cpu().numpy()):
-                vectors[i] = vector
+                answer = self.model(features)[self.feature]
+            for i, values in zip(part, answer.float().cpu().numpy()):
+                found[i] = self.cut(values)
             self.progress(len(part))
-        return {"sentence_embedding": vectors}
+        return {self.output: found}
+
+    def cut(self, values: np.ndarray) -> np.ndarray:
+        """What `encode` or `predict` leave of what the modules give for one input."""
+        return values
+
+    def _features(self, inputs: Sequence[Any]) -> dict[str, Any]:
+        return self.model.preprocess(list(inputs), prompt=self.prompt)
+
+
+class Embeddings(SentenceModel):
+    auto, feature, output = "SentenceTransformer", "sentence_embedding", "sentence_embedding"
+
+    def cut(self, values: np.ndarray) -> np.ndarray:
+        return values[: self.model.truncate_dim]
 
     def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> None:
         return None
 
-    def _features(self, texts: Sequence[str]) -> dict[str, Any]:
-        return self.model.preprocess(list(texts), prompt=self.prompt)
+
+class CrossEncoder(SentenceModel):
+    """Logits; a score is its activation function of the only one, a label the largest of several."""
+
+    auto, feature, output = "CrossEncoder", "scores", "logits"
+
+    def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> list[Any]:
+        import torch
+
+        scores = self.model.activation_fn(torch.from_numpy(np.stack(outputs["logits"])).double()).numpy()
+        return [float(row[0]) if len(row) == 1 else int(np.argmax(row)) for row in scores]
 
 
 class ImageClassification(Reference):
@@ -316,9 +344,10 @@ class ImageClassification(Reference):
     answers = TextClassification.answers
 
 
-#: Task → how a user of the libraries runs it.
+#: `Task.reference` → how a user of the libraries runs it.
 KINDS: dict[str, type[Reference]] = {
     "causal-lm": CausalLM,
+    "cross-encoder": CrossEncoder,
     "embeddings": Embeddings,
     "image-classification": ImageClassification,
     "question-answering": QuestionAnswering,

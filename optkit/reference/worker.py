@@ -17,7 +17,7 @@ from optkit.reference import compare
 from optkit.reference.base import Outputs, Reference
 from optkit.reference.tasks import KINDS
 from optkit.session import infer_all, open_session
-from optkit.task import open_task
+from optkit.task import Task, open_task
 
 #: Images that are opened at once.
 _CHUNK = 256
@@ -58,7 +58,7 @@ class ReferenceWorker:
             tuple(x) if task != "token-classification" and isinstance(x, list) else x for x in _read(inputs)
         ]
         ours = EncodedSet.load(Path(encoded))
-        theirs = self._open(opened, task, options, threads)
+        theirs = self._open(opened, model_task, options, threads)
         self.emit(text="comparing our reading with transformers'", fraction=None)
         compare.provoked(theirs, model_task)
         outputs = self._answer(theirs, given, ours)
@@ -72,19 +72,21 @@ class ReferenceWorker:
         doubts = compare.outputs(outputs, own, again)
         return {"peak_rss_bytes": peak, "doubts": [*self._notes(opened, given), *theirs.doubts, *doubts]}
 
-    def _open(self, artifact: Artifact, task: str, options: dict[str, Any], threads: int | None) -> Reference:
+    def _open(
+        self, artifact: Artifact, task: Task, options: dict[str, Any], threads: int | None
+    ) -> Reference:
         import torch
 
         if threads:
             torch.set_num_threads(threads)
         trusted = bool(options.get("trust_remote_code", False))
         try:
-            theirs = KINDS[task](artifact.path, trusted, str(options.get("device", "cpu")))
+            theirs = KINDS[task.reference](artifact.path, trusted, str(options.get("device", "cpu")))
         except OptkitError:
             raise
         except Exception as reason:
             raise CheckpointError(
-                f"transformers cannot load {str(artifact.path)!r} for {task}: {first_line(reason)}",
+                f"transformers cannot load {str(artifact.path)!r} for {task.name}: {first_line(reason)}",
                 hint="The baseline is transformers' own; make the checkpoint load there first.",
             ) from reason
         theirs.progress = self._told

@@ -139,7 +139,12 @@ class Prompts(Known):
 class SentenceBert(Known):
     """sentence_bert_config.json"""
 
-    max_seq_length: Size | None = None
+    max_seq_length: Annotated[int, Field(ge=1, lt=2**24)] | None = None
+    modality_config: dict[str, dict[str, Any]] | None = None
+    model_args: dict[str, Any] | None = None
+    model_kwargs: dict[str, Any] | None = None
+    tokenizer_args: dict[str, Any] | None = None
+    processor_kwargs: dict[str, Any] | None = None
     do_lower_case: bool | None = None
 
 
@@ -171,7 +176,6 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "processor_config.json": Known,
     "modules.json": Modules,
     "config_sentence_transformers.json": Prompts,
-    "sentence_bert_config.json": SentenceBert,
 }
 
 
@@ -181,7 +185,7 @@ def schema_of(name: str) -> type[BaseModel] | None:
         return WeightIndex
     if re.fullmatch(r"\d+_[^/]*/config\.json", name):
         return ModuleConfig
-    return SCHEMAS.get(name)
+    return SentenceBert if re.fullmatch(r"sentence_[\w-]+_config\.json", name) else SCHEMAS.get(name)
 
 
 def checked(file: Path, name: str, error: type[Exception]) -> Any:

@@ -38,8 +38,9 @@ MATCH = 0.8
 class Embeddings(Task):
     """`pooling` from the checkpoint; `metric` one of `METRICS`.
 
-    `spearman` and `pearson` are between cosine and score over all pairs. `recall@k` is the share of matching
-    pairs whose second text is among the k nearest to the first, of all second texts in the data.
+    Two vectors are compared as the checkpoint says (`similarity_fn_name`; cosine where it says nothing).
+    `spearman` and `pearson` are between that and the score over all pairs. `recall@k` is the share of
+    matching pairs whose second text is among the k nearest to the first, of all second texts in the data.
     """
 
     name: ClassVar[str] = "embeddings"
@@ -58,15 +59,16 @@ class Embeddings(Task):
                 f"Metric {metric!r} does not fit embeddings.", hint=did_you_mean(metric, METRICS)
             )
         pooling = read_pooling(artifact.path)
-        encoder = TextEncoder(artifact.path)
-        encoder.truncate(pooling.max_length)
+        encoder = TextEncoder(artifact.path, pooling.max_length)
+        if pooling.lowercase:
+            encoder.lower_case()
         return cls(metric or METRICS[0], pooling, encoder)
 
     def encode(self, inputs: Sequence[Any]) -> EncodedSet:
         for i, item in enumerate(inputs):
             if not isinstance(item, str):
                 raise DataError(f"Expected a text at position {i}, received {type(item).__name__}.")
-        return self.encoder.encode([self._prepared(text) for text in inputs])
+        return self.encoder.encode([self.pooling.prompt + text for text in inputs])
 
     def read(self, rows: Any, columns: Columns) -> Labelled:
         """Pairs, flattened: `encoded` and `inputs` hold two texts per reference."""
@@ -99,13 +101,12 @@ class Embeddings(Task):
         return [np.asarray(row, dtype=np.float32) for row in outputs[OUTPUT]]
 
     def answers(self, outputs: Outputs) -> np.ndarray:
-        """Vectors of length 1, (pairs, 2, width), float32."""
+        """Vectors, (pairs, 2, width), float32: of length 1 where they are compared by their cosine."""
         vectors = np.stack(list(outputs[OUTPUT])).astype(np.float32)
         vectors = vectors.reshape(-1, vectors.shape[-1])  # training gives both vectors of a pair at once
         if len(vectors) % 2:
             raise DataError(f"Expected two vectors per pair, received {len(vectors)} vectors in all.")
-        lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return (vectors / lengths).reshape(-1, 2, vectors.shape[1])
+        return (unit(vectors) if self._by_cosine else vectors).reshape(-1, 2, vectors.shape[1])
 
     def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
         if self.metric.startswith("recall@"):
@@ -114,7 +115,7 @@ class Embeddings(Task):
         from scipy import stats
 
         correlation = stats.spearmanr if self.metric == "spearman" else stats.pearsonr
-        return float(correlation(cosines(answers), np.asarray(references)).statistic)
+        return float(correlation(self._similarities(answers), np.asarray(references)).statistic)
 
     def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray | None:
         """For recall: found or not, one per matching pair. A correlation is no mean."""
@@ -128,7 +129,9 @@ class Embeddings(Task):
 
     def agreement(self, answers: np.ndarray, others: np.ndarray) -> float:
         """The mean cosine between the two models' vectors of the same text."""
-        return float(np.einsum("ijk,ijk->ij", answers, others).mean()) if len(answers) else 1.0
+        if not len(answers):
+            return 1.0
+        return float(np.einsum("ijk,ijk->ij", unit(answers), unit(others)).mean())
 
     def describe(self, answer: np.ndarray) -> dict[str, Any]:
         return {"vector": [float(x) for x in answer]}
@@ -147,9 +150,25 @@ class Embeddings(Task):
     def line(self, answer: np.ndarray) -> str:
         return "[" + ", ".join(f"{x:.6g}" for x in answer) + "]"
 
-    def _prepared(self, text: str) -> str:
-        text = self.pooling.prompt + text
-        return text.lower() if self.pooling.lowercase else text
+    @property
+    def _by_cosine(self) -> bool:
+        return self.pooling.similarity == "cosine"
+
+    def _similarities(self, answers: np.ndarray) -> np.ndarray:
+        """The similarity of each pair, (pairs,); distances with a minus."""
+        a, b = answers[:, 0], answers[:, 1]
+        if self.pooling.similarity == "euclidean":
+            return -np.linalg.norm(a - b, axis=1)
+        if self.pooling.similarity == "manhattan":
+            return -np.abs(a - b).sum(axis=1)
+        return np.einsum("ij,ij->i", a, b)
+
+    def _near(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+        """The similarity of every query to every document, (queries, documents)."""
+        if self.pooling.similarity in ("cosine", "dot"):
+            return queries @ documents.T
+        pairs = (np.stack([np.broadcast_to(q, documents.shape), documents], axis=1) for q in queries)
+        return np.stack([self._similarities(pair) for pair in pairs])
 
     def _references(self, rows: Any, columns: Columns) -> tuple[str | None, list[float]]:
         """Their column, and one number per pair. For recall data without scores holds matching pairs only."""
@@ -175,10 +194,15 @@ class Embeddings(Task):
         documents, found = answers[:, 1], []
         for start in range(0, len(queries), 512):
             part = queries[start : start + 512]
-            near = answers[part, 0] @ documents.T
+            near = self._near(answers[part, 0], documents)
             own = near[np.arange(len(part)), part]
             found.append((near > own[:, None] + 1e-6).sum(axis=1) < k)
         return np.concatenate(found) if found else np.empty(0, dtype=bool)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """`vectors` (..., width), each divided by its length."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
 def cosines(answers: np.ndarray) -> np.ndarray:

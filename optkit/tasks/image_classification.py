@@ -48,7 +48,7 @@ class ImageClassification(TextClassification):
         return made
 
     @staticmethod
-    def open_encoder(folder: Path) -> Any:
+    def open_encoder(folder: Path, scoring: Any = None) -> Any:
         return PixelEncoder(folder)
 
     def encode(self, inputs: Sequence[Any]) -> EncodedSet:

@@ -7,7 +7,7 @@ means regression and several mean a single label (as transformers itself decides
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ from optkit.classes import number, places
 from optkit.data import class_names
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
+from optkit.sentence_folder import Scoring, read_scoring
 from optkit.task import BETWEEN, Columns, Field, Labelled, Outputs, Task
 from optkit.text import TextEncoder
 
@@ -55,6 +56,8 @@ class TextClassification(Task):
     """`labels` by index, `problem` as transformers calls it, `metric` one of those it allows.
 
     With `own_labels` they were taken from the data that is read: its numbers are their names.
+    `activation` is that of a cross-encoder of sentence-transformers (None: it is none). With one label that
+    is a reranker: the score of a pair is the activation of its logit, as `CrossEncoder.predict` gives it.
     """
 
     name: ClassVar[str] = "text-classification"
@@ -65,12 +68,16 @@ class TextClassification(Task):
     metric: str
     encoder: TextEncoder
     own_labels: bool = False
+    activation: str | None = None
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> TextClassification:
         config = artifact.config
         labels = _labels(config)
         problem = config.get("problem_type") or (REGRESSION if len(labels) == 1 else SINGLE)
+        scoring = read_scoring(artifact.path)
+        if scoring is not None and len(labels) == 1:
+            problem = REGRESSION
         if problem not in _METRICS:
             raise CheckpointError(
                 f"Expected problem_type to be one of {', '.join(_METRICS)}, received {problem!r}."
@@ -87,12 +94,22 @@ class TextClassification(Task):
             raise RecipeError(
                 f"Metric {metric!r} does not fit {problem}.", hint=did_you_mean(metric, allowed)
             )
-        return cls(labels, problem, metric or allowed[0], cls.open_encoder(artifact.path))
+        encoder = cls.open_encoder(artifact.path, scoring)
+        return cls(
+            labels, problem, metric or allowed[0], encoder, activation=scoring.activation if scoring else None
+        )
+
+    @property
+    def reference(self) -> str:
+        return self.name if self.activation is None else "cross-encoder"
 
     @staticmethod
-    def open_encoder(folder: Path) -> Any:
-        """What turns inputs into tensors, from the artifact's folder."""
-        return TextEncoder(folder)
+    def open_encoder(folder: Path, scoring: Scoring | None = None) -> Any:
+        """What turns inputs into tensors, from the artifact's folder; as a cross-encoder's settings say."""
+        encoder = TextEncoder(folder, scoring.max_length if scoring else None)
+        if scoring and scoring.lowercase:
+            encoder.lower_case()
+        return encoder
 
     @staticmethod
     def default_metric(problem: str) -> str:
@@ -151,7 +168,8 @@ class TextClassification(Task):
     def decode(self, outputs: Outputs) -> list[Classification]:
         logits = np.stack(list(outputs["logits"])).astype(np.float64)
         if self.problem == REGRESSION:
-            return [Classification(None, float(row[0]), {self.labels[0]: float(row[0])}) for row in logits]
+            values = activated(logits[:, 0], self.activation).tolist()
+            return [Classification(None, value, {self.labels[0]: value}) for value in values]
         if self.problem == MULTI:
             return [self._several(row) for row in 1.0 / (1.0 + np.exp(-logits))]
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -161,7 +179,7 @@ class TextClassification(Task):
         """Label indices (examples,), 0/1 flags (examples, labels), or values (examples,)."""
         logits = np.stack(list(outputs["logits"]))
         if self.problem == REGRESSION:
-            return logits[:, 0].astype(np.float64)
+            return activated(logits[:, 0].astype(np.float64), self.activation)
         return (logits > 0).astype(np.int64) if self.problem == MULTI else logits.argmax(axis=1)
 
     def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
@@ -199,15 +217,15 @@ class TextClassification(Task):
         """Every number of a regression within 0.01 or 1%; else the same label or labels."""
         if self.problem != REGRESSION:
             return super().same(outputs, others)
-        ours, theirs = (np.stack(list(x["logits"])).astype(np.float64) for x in (outputs, others))
-        near = np.isclose(ours, theirs, rtol=1e-2, atol=1e-2)
-        return np.all(np.reshape(near, (len(ours), -1)), axis=1)
+        return np.isclose(self.answers(outputs), self.answers(others), rtol=1e-2, atol=1e-2)
 
     def probes(self, texts: Sequence[str]) -> list[Any]:
-        """Every second one a pair, where the labels say that the model judges pairs."""
+        """Pairs for a cross-encoder; every second one where the labels say that the model judges pairs."""
+        others = [*texts[1:], *texts[:1]]
+        if self.activation is not None:
+            return list(zip(texts, others))
         if not any(word in label.lower() for label in self.labels for word in OF_PAIRS):
             return list(texts)
-        others = [*texts[1:], *texts[:1]]
         return [(a, b) if i % 2 else a for i, (a, b) in enumerate(zip(texts, others))]
 
     def agreement(self, answers: np.ndarray, others: np.ndarray) -> float:
@@ -276,6 +294,20 @@ class TextClassification(Task):
             f"{lists[0]!r} may be both in all {len(lists)} rows.",
             hint=f"Write labels by name ({', '.join(self.labels)}), or flags as true and false.",
         )
+
+
+def activated(values: np.ndarray, name: str | None) -> np.ndarray:
+    """torch.nn's activation function `name`, one of `sentence_folder.SCORING`, of `values` (None: they)."""
+    return values if name is None else _ACTIVATED[name](values)
+
+
+#: Between a reranker's logit and its score.
+_ACTIVATED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "Identity": lambda x: x,
+    "Sigmoid": lambda x: 0.5 * (1.0 + np.tanh(0.5 * x)),  # never overflows
+    "Tanh": np.tanh,
+    "ReLU": lambda x: np.maximum(x, 0.0),
+}
 
 
 def _labels(config: dict[str, Any]) -> list[str]:

@@ -171,7 +171,9 @@ def _trained(
         merge()
         with staged(out, force) as folder:
             kind.save(network, folder)
-            copy_side_files(source.path, folder, but=("config.json",))
+            # What a cross-encoder says of its head is no longer true of the new one.
+            stale = () if name == "embeddings" else ("modules.json", "config_sentence_transformers.json")
+            copy_side_files(source.path, folder, but=("config.json", *stale))
             tokenization.record(folder, source.path)
             write_text(folder / PAGE, render(step))
             if (work / BOARD).exists():
@@ -236,6 +238,9 @@ def _loader(source: Artifact, new: set[str]) -> Any:
             )
         except Exception as reason:
             raise CheckpointError(f"transformers cannot load {str(source.path)!r}: {reason}") from reason
+        for key in ("sentence_transformers", "sbert_ce_default_activation_function"):
+            if hasattr(network.config, key):  # the head is trained without the activation of a cross-encoder
+                delattr(network.config, key)
         new.update(info["missing_keys"], (name for name, *_ in info["mismatched_keys"]))
         if getattr(network.config, "pad_token_id", 0) is None:  # a decoder needs it to find a text's end
             network.config.pad_token_id = pad_token(source.config)

@@ -297,14 +297,14 @@ def test_several_requests_become_one_call_and_each_gets_its_own_answers(triton, 
 
 
 def test_a_text_is_prepared_as_the_embedding_model_asks(triton):
-    """Its prompt before it, its case: what sentence-transformers does before the tokenizer."""
+    """Its prompt before it; its case is the tokenizer's, see the settings of the repository."""
     fake, model = triton
-    model.settings |= {"prompt": "query: ", "lowercase": True}
+    model.settings |= {"prompt": "query: "}
     seen = []
     real = model.tokenizer
     model.tokenizer = types.SimpleNamespace(encode_batch=lambda t: seen.extend(t) or real.encode_batch(t))
     model.execute([request(fake, "A Film")])
-    assert seen == ["query: a film"]
+    assert seen == ["query: A Film"]
 
 
 def test_an_error_of_the_graph_reaches_every_request(triton):

@@ -16,7 +16,8 @@ from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.gate import Gate
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.pooling import MODES, OUTPUT
+from optkit.pooling import OUTPUT
+from optkit.sentence_folder import MODES
 from optkit.session import infer_all, open_session
 from optkit.task import Columns, open_task
 from tests.conftest import sentences, write_jsonl
@@ -155,7 +156,6 @@ def test_a_prompt_and_lower_case_are_applied(sentence_folder, tmp_path):
         ),
         (("modules.json", {"a": 1}), "Expected a valid list"),
         (("1_Pooling/config.json", {"pooling_mode": "median"}), "received 'median'"),
-        (("1_Pooling/config.json", {"include_prompt": False}), "leaves the prompt out"),
     ],
 )
 def test_what_cannot_be_done_is_refused(sentence_folder, tmp_path, change, message):

@@ -60,7 +60,7 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     if takes_text and isinstance(task, (TextClassification, Embeddings)):
         (outer / number).mkdir(parents=True)
         shutil.copyfile(_SCRIPT, outer / number / "model.py")
-        shutil.copyfile(artifact.path / "tokenizer.json", outer / number / "tokenizer.json")
+        task.encoder.save(outer / number / "tokenizer.json")
         pooling = task.pooling if isinstance(task, Embeddings) else None
         settings = {
             "model": f"{name}-tensors",
@@ -70,7 +70,6 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
             "truncation_side": task.encoder.truncation_side,
             "pad_id": task.encoder.pad_id,
             "prompt": pooling.prompt if pooling else "",
-            "lowercase": bool(pooling and pooling.lowercase),
             "labels": _labels(task),
         }
         (outer / number / "settings.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")

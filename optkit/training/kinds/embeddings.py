@@ -18,10 +18,9 @@ from optkit.checkpoint import model_inputs
 from optkit.classes import number
 from optkit.errors import DataError
 from optkit.examples import EncodedSet
-from optkit.pooling import OUTPUT, pooled, read_pooling
+from optkit.pooling import OUTPUT, pooled, read_pooling, save_layers
 from optkit.task import Columns, Labelled, Task
-from optkit.tasks.embeddings import METRICS, Embeddings
-from optkit.text import TextEncoder
+from optkit.tasks.embeddings import Embeddings
 from optkit.training.kinds import Kind
 
 #: Ending of the names of the second text's inputs.
@@ -44,10 +43,9 @@ class EmbeddingsKind(Kind):
         return {"scale": float(max(abs(v) for v in values))}
 
     def task(self, source: Artifact, config: dict[str, Any], max_length: int | None) -> Task:
-        pooling, encoder = read_pooling(source.path), TextEncoder(source.path)
-        encoder.truncate(pooling.max_length)
-        encoder.truncate(max_length)
-        return Embeddings(METRICS[0], pooling, encoder)
+        task = Embeddings.from_artifact(source)
+        task.encoder.truncate(max_length)
+        return task
 
     def prepared(self, labelled: Labelled) -> Labelled:
         """One row per pair: the second text's inputs lie beside the first's, under names of their own."""
@@ -65,13 +63,14 @@ class EmbeddingsKind(Kind):
         return {**batch, **{name: np.stack([rows[i] for i in indices]) for name, rows in targets.items()}}
 
     def network(self, source: Artifact, config: dict[str, Any], load: Any) -> Any:
-        return _pair(pooled(load(self.auto_class), read_pooling(source.path)), config["scale"])
+        return _pair(pooled(load(self.auto_class), read_pooling(source.path), source.path), config["scale"])
 
     def backbone(self, network: Any) -> Any:
         return network.model.transformer
 
     def save(self, network: Any, folder: Path) -> None:
         network.model.transformer.save_pretrained(str(folder), safe_serialization=True)
+        save_layers(network.model, folder)
 
 
 def _pair(model: Any, scale: float) -> Any:

@@ -41,7 +41,7 @@ class TritonPythonModel:
     def _infer(self, texts):
         """The outputs of all texts padded together, and an error or None."""
         texts = [self.settings["prompt"] + text for text in texts]
-        encoded = self.tokenizer.encode_batch([t.lower() if self.settings["lowercase"] else t for t in texts])
+        encoded = self.tokenizer.encode_batch(texts)
         longest = max(len(e.ids) for e in encoded)
         shape = (len(texts), longest)
         feeds = {name: np.zeros(shape, dtype=np.int64) for name in self.settings["inputs"]}
