@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from optkit import stored_answers
 from optkit.accuracy_aware import AccuracyAwareLoop
 from optkit.artifact import MANIFEST, REPORTS, library_versions
 from optkit.bench.environment import describe, has_vnni, standing_doubts, thread_count, usable_cores
@@ -228,7 +229,7 @@ def conclude(
     for row in run.rows:
         if row is not chosen and not keep_steps and Path(row.artifact).parent == work:
             row.artifact = ""  # it goes with the work folder
-    _write(report, chosen, out, force, options)
+    _write(report, chosen, out, force, options, threads)
     return report
 
 
@@ -294,7 +295,9 @@ def _told(trial: dict[str, Any]) -> str:
     return f"{trial['setting']} = {trial['value']} is {trial['speed']:.2f} times as fast{verdict}"
 
 
-def _write(report: Report, chosen: Row | None, out: Path, force: bool, options: dict[str, Any]) -> None:
+def _write(
+    report: Report, chosen: Row | None, out: Path, force: bool, options: dict[str, Any], threads: int
+) -> None:
     with staged(out, force) as folder:
         if chosen is not None:
             source = Path(chosen.artifact)
@@ -313,5 +316,6 @@ def _write(report: Report, chosen: Row | None, out: Path, force: bool, options: 
             }
             manifest["gate"] = report.gate
             write_json(folder / MANIFEST, manifest)
+            stored_answers.store(folder, threads)
             chosen.artifact = str(out)
         report.save_all(folder)

@@ -187,6 +187,10 @@ class Task(ABC):
         """An input for `encode` from a JSON value of a request. Never a path: DataError instead."""
         return value
 
+    def to_json(self, item: Any) -> Any:
+        """An input for `encode` as a value that `from_json` takes back."""
+        return list(item) if isinstance(item, tuple) else item
+
     def from_fields(self, values: Sequence[Any]) -> Any:
         """An input for `encode` from its parts, in the order of `takes`; the last ones may lack."""
         return values[0] if len(values) == 1 else tuple(values)

@@ -11,6 +11,7 @@ import typer
 def info(
     path: Annotated[Path, typer.Argument(help="An artifact or a checkpoint.")],
     verify_key: Annotated[Path | None, typer.Option(help="A public key (PEM) whose owner has to have signed the model; see optkit sign.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Answer the stored inputs again: exit code 0 where the model answers as it did where it was proven, 4 where not or where nothing is stored.")] = False,
 ) -> None:  # fmt: skip
     """Show what an artifact is and came from, and verify it."""
     from optkit.artifact import SIGNATURE
@@ -32,6 +33,16 @@ def info(
     typer.echo(f"signature: {f'by the key of {verify_key}' if verify_key else unchecked}")
     versions = ", ".join(f"{k} {v}" for k, v in artifact.manifest["versions"].items())
     typer.echo(f"made with: {versions}" if count else f"here: {versions}")
+    if check:
+        from optkit.stored_answers import ask, told
+
+        stored, now = ask(artifact)
+        typer.echo(f"proven on: {told(stored.machine)}\nhere: {told(now.machine)}")
+        differences = ", ".join(f"{difference:.1e}" for difference in now.differences)
+        typer.echo(
+            f"check: equal; the {len(now.differences)} stored answers differ by {differences} of the largest "
+            f"number (at most {now.allowed:g})"
+        )
 
 
 def register(app: typer.Typer) -> None:

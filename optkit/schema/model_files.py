@@ -16,6 +16,8 @@ from pydantic import BaseModel, Field, RootModel
 
 from optkit.reading import parse_json, read_text
 from optkit.schema.base import Checked, FileName, Known, Line, Number, Sha256, check
+from optkit.schema.stored_answers import FILE as STORED_ANSWERS
+from optkit.schema.stored_answers import StoredAnswers
 
 Size = Annotated[int, Field(ge=0, lt=2**24)]
 #: Layers, experts: modules are made one by one, before the first weight is missed.
@@ -176,6 +178,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "processor_config.json": Known,
     "modules.json": Modules,
     "config_sentence_transformers.json": Prompts,
+    STORED_ANSWERS: StoredAnswers,
 }
 
 

@@ -15,8 +15,9 @@ from typing import Any
 from optkit.artifact import Artifact, changed, state
 from optkit.errors import DataError, OptkitError
 from optkit.examples import EncodedSet
-from optkit.session import Session, infer_all, open_session
+from optkit.session import Session, infer_all
 from optkit.signing import open_signed
+from optkit.stored_answers import open_checked
 from optkit.task import Task, open_task
 
 #: Limits of one batch unless others are given: examples, and examples x longest one.
@@ -156,13 +157,16 @@ def load(
     Runs in `runtime` (default: the manifest's, with the settings stored there); `options` override
     those (`threads=2`). `verify` compares every file with the manifest's sha256 first; `verify_key` is a
     public key, whose owner has to have signed the folder (`optkit.signing`). Raises CheckpointError for a
-    damaged folder, or one that changes meanwhile, MissingDependency for a runtime that is not installed.
+    damaged folder, one that changes meanwhile, and a model that answers otherwise than on the machine where
+    it was proven (`optkit.stored_answers`); MissingDependency for a runtime that is not installed.
     """
     before = state(path)
     artifact = open_signed(path, verify_key)
     if verify:
         artifact.verify()
-    predictor = Predictor(artifact, open_task(artifact), open_session(artifact, runtime, **options))
+    task = open_task(artifact)
+    session, _ = open_checked(artifact, task, runtime, **options)
+    predictor = Predictor(artifact, task, session)
     if state(path) != before:  # or what was verified is not what was read
         predictor.close()
         raise changed(path)

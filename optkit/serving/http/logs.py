@@ -23,7 +23,7 @@ def log(level: str, event: str, **fields: Any) -> None:
 
 
 class Lines(logging.Handler):
-    """What libraries log (uvicorn: starts, stops, dead workers), in the same form."""
+    """What is logged elsewhere (uvicorn: starts, stops, dead workers), in the same form."""
 
     def emit(self, record: logging.LogRecord) -> None:
         fields = {"error": record.exc_info[0].__name__} if record.exc_info and record.exc_info[0] else {}
@@ -32,7 +32,8 @@ class Lines(logging.Handler):
 
 def set_up(level: int = logging.INFO) -> None:
     """Send the server's own log to stderr as JSON, and nothing through anyone else's handlers."""
-    logger = logging.getLogger("uvicorn")
-    logger.handlers[:] = [Lines()]
-    logger.setLevel(level)
-    logger.propagate = False
+    for name in ("uvicorn", "optkit"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [Lines()]
+        logger.setLevel(level)
+        logger.propagate = False
