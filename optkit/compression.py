@@ -14,10 +14,11 @@ from typing import Any
 from optkit import stored_answers
 from optkit.accuracy_aware import AccuracyAwareLoop
 from optkit.artifact import MANIFEST, REPORTS, library_versions
-from optkit.bench.environment import describe, has_vnni, standing_doubts, thread_count, usable_cores
+from optkit.bench.environment import describe, standing_doubts, thread_count, usable_cores
 from optkit.bench.plan import PRECISE, Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.choice import winners
+from optkit.cpu import has_vnni
 from optkit.data import Data
 from optkit.errors import DataError, OptkitError, RecipeError
 from optkit.evaluation import Evaluator, doubts_of

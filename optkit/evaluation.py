@@ -20,11 +20,12 @@ from optkit import images, tokenization
 from optkit.artifact import Artifact
 from optkit.bench import neighbours
 from optkit.bench.accuracy import load_outputs, paired_drop, paired_drop_of
-from optkit.bench.environment import has_bf16, usable_cores
+from optkit.bench.environment import usable_cores
 from optkit.bench.fidelity import compare, distances
 from optkit.bench.latency import Measurement, measure
 from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.roofline import Peak, Work, as_precision, bound_ms
+from optkit.cpu import has_bf16
 from optkit.errors import OptkitError
 from optkit.files import digest, write_json
 from optkit.latencies import ANSWERED_AT_ONCE, TOKEN_BUDGET, latencies

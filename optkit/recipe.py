@@ -16,7 +16,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from optkit.bench.environment import has_vnni
+from optkit.cpu import has_vnni
 from optkit.errors import MissingDependency, RecipeError, did_you_mean
 from optkit.gate import Gate, share
 from optkit.passes.base import Pass, known_passes, make

@@ -75,6 +75,13 @@ class Session(ABC):
     outputs: tuple[TensorSpec, ...]
     #: Where it computes: cpu or cuda.
     device: str = "cpu"
+    #: What its floating-point operators compute in, where that is a setting.
+    precision: str | None = None
+
+    @classmethod
+    def on_this_machine(cls, artifact: Artifact, stored: dict[str, Any]) -> dict[str, Any]:
+        """The options `stored` in the manifest, as far as they are right on this machine."""
+        return stored
 
     @abstractmethod
     def infer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
@@ -218,7 +225,7 @@ def open_session(
     if name in _NEEDS and util.find_spec(_NEEDS[name][0]) is None:
         raise MissingDependency.of(*_NEEDS[name])
     if name == stored:
-        options = {**settings, **options}
+        options = {**_session_class(name).on_this_machine(artifact, settings), **options}
     known = runtime_settings(name)
     for option in options:
         if option not in known:

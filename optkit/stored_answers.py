@@ -28,7 +28,7 @@ from optkit.process import Child
 from optkit.reading import parse_json, read_text
 from optkit.schema.base import check
 from optkit.schema.stored_answers import FILE, MOST_VALUES, SCHEMA, Machine, StoredAnswers
-from optkit.session import Session, chosen_runtime, infer_all, open_session, runtime_settings, stored_runtime
+from optkit.session import Session, chosen_runtime, infer_all, open_session, runtime_settings
 from optkit.task import Task, open_task
 
 #: Largest difference to a stored answer, as a share of the largest number of that output, by what the model
@@ -80,7 +80,7 @@ def open_checked(
         name = chosen_runtime(artifact, runtime)
         if stored is None:
             return session, None
-        machine = machine_of(session, artifact, name, options)
+        machine = machine_of(session, name)
         if machine == stored.machine and not always:
             return session, None
         checked = compare(session, artifact, task, stored, machine)
@@ -90,7 +90,7 @@ def open_checked(
             session.close()
             options = {**options, "precision": "f32"}
             session = open_session(artifact, runtime, **options)
-            machine = machine_of(session, artifact, name, options)
+            machine = machine_of(session, name)
             again = compare(session, artifact, task, stored, machine)
             if again.equal:
                 logging.getLogger("optkit").warning(
@@ -136,16 +136,17 @@ def read(artifact: Artifact) -> StoredAnswers | None:
     return check(StoredAnswers, parse_json(text, str(file), CheckpointError), file, CheckpointError)
 
 
-def machine_of(session: Session, artifact: Artifact, runtime: str, options: dict[str, Any]) -> Machine:
+def machine_of(session: Session, runtime: str) -> Machine:
     """What computes the answers of `session`."""
     machine = describe()
-    precision = {**_stored_options(artifact, runtime), **options}.get("precision")
     try:
         version = metadata.version(runtime)
     except metadata.PackageNotFoundError:
         version = ""
     device = machine["cpu"] if session.device == "cpu" else probe_gpu().name
-    return Machine(device=device, isa=machine["isa"], runtime=runtime, version=version, precision=precision)
+    return Machine(
+        device=device, isa=machine["isa"], runtime=runtime, version=version, precision=session.precision
+    )
 
 
 def compare(
@@ -218,11 +219,6 @@ def _tokens(task: Task, item: Any) -> int:
     return int(encoded.lengths.sum()) if encoded.ragged else 0
 
 
-def _stored_options(artifact: Artifact, runtime: str) -> dict[str, Any]:
-    stored, settings = stored_runtime(artifact)
-    return settings if stored == runtime else {}
-
-
 def _differs(artifact: Artifact, stored: StoredAnswers, checked: Check) -> CheckpointError:
     return CheckpointError(
         f"{str(artifact.path)!r} does not answer here as it did where it was proven: a stored answer differs "
@@ -246,7 +242,7 @@ class Writer:
         inputs = inputs_for(task, artifact.size_bytes)
         with open_session(artifact, **options) as session:
             answers = answer(session, task, [task.from_json(task.to_json(x)) for x in inputs])
-            machine = machine_of(session, artifact, name, {})
+            machine = machine_of(session, name)
         examples = [
             {
                 "input": task.to_json(item),

@@ -1,4 +1,4 @@
-"""`core`: the one OpenVINO core of a process, which is never freed.
+"""`core`: the one OpenVINO core of a process, which is never freed; and where its bf16 is trusted.
 
 Where the CPU asks for a larger signal stack than usual (AMX), OpenVINO's CPU plugin lends one to the thread
 that first loads a model, and frees it with itself. Freed in another thread, or out of order (of two cores the
@@ -12,10 +12,31 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Collection
 from typing import Any
+
+from optkit import cpu
 
 _LOCK = threading.Lock()
 _CORES: list[Any] = []
+
+
+def has_bf16() -> bool:
+    """Whether OpenVINO has bf16 products on this CPU, right or wrong."""
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def why_not_bf16(proven_on: Collection[object]) -> str:
+    """Why bf16 is not trusted on this CPU; "" where it is.
+
+    `proven_on` are the names of CPUs on which it was compared with f32 (`optkit.passes.bf16_probe`).
+    """
+    if not has_bf16():
+        return "it has no bf16 products"
+    # Where the system does not tell (no /proc/cpuinfo), it was not proven either.
+    if "amx_bf16" in cpu.flags() or cpu.model() in proven_on:
+        return ""
+    return "bf16 was not compared with f32 there, and OpenVINO has been wrong on CPUs without AMX"
 
 
 def core() -> Any:

@@ -55,9 +55,7 @@ def test_chains_are_every_way_to_a_candidate():
 
 
 def test_without_vnni_int8_keeps_weights_to_7_bits(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "optkit.bench.environment.read", lambda file: "flags : fpu avx2\n" if "cpuinfo" in file else ""
-    )
+    monkeypatch.setattr("optkit.cpu.read", lambda file: "flags : fpu avx2\n" if "cpuinfo" in file else "")
     recipe = Recipe.int8()
     assert all(chain[-1].reduce_range for chain in recipe.chains())
     assert Recipe.load(write(tmp_path, template())) == recipe

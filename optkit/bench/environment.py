@@ -10,6 +10,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from optkit import cpu
+from optkit.cpu import read
 from optkit.errors import RecipeError
 
 #: Instruction sets that decide how fast low precision is.
@@ -35,13 +37,11 @@ def describe(threads: int | None = None) -> dict[str, Any]:
     `cores` are those this process may run on, `cores_total` those the system has; `virtual` says
     that a hypervisor was seen; `threads` is what the caller measures with.
     """
-    cpuinfo = read("/proc/cpuinfo")
-    words = _flags(cpuinfo)
-    model = re.search(r"^model name\s*:\s*(.*)$", cpuinfo, re.M)
+    words = cpu.flags()
     memory = re.search(r"^MemTotal:\s*(\d+)", read("/proc/meminfo"), re.M)
     policy = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_"
     return {
-        "cpu": model.group(1) if model else platform.processor() or platform.machine(),
+        "cpu": cpu.model(),
         "cores": usable_cores(),
         "cores_total": os.cpu_count(),
         "numa_nodes": len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or None,
@@ -115,25 +115,6 @@ def thread_count(asked: int | None, among: Collection[int] | None = None) -> int
     return asked or cores
 
 
-def has_vnni() -> bool:
-    """Whether 8-bit products add up in 32 bits without saturating (AVX VNNI, AMX, ARM dot product).
-
-    True where the system does not tell what the processor can do.
-    """
-    flags = _flags(read("/proc/cpuinfo"))
-    return not flags or bool(flags & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
-
-
-def _flags(cpuinfo: str) -> set[str]:
-    """What the first processor says it can do; empty where there is no such line."""
-    return set(" ".join(re.findall(r"^(?:flags|Features)\s*:\s*(.*)$", cpuinfo, re.M)[:1]).split())
-
-
-def has_bf16() -> bool:
-    """Whether the processor multiplies bf16 numbers by itself."""
-    return bool(_flags(read("/proc/cpuinfo")) & {"avx512_bf16", "amx_bf16", "bf16"})
-
-
 def nodes_of(cores: set[int]) -> set[int]:
     """The NUMA nodes that `cores` lie on; empty where the system does not tell."""
     found = set()
@@ -164,11 +145,3 @@ def _hypervisor() -> str | None:
         if name := read(file).strip():
             return name
     return None
-
-
-def read(file: str) -> str:
-    """A file of the system as text; "" where it cannot be read."""
-    try:
-        return Path(file).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

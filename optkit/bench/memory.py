@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
-from optkit.bench.environment import read
+from optkit.cpu import read
 
 
 def resident() -> int:

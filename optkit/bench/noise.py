@@ -10,7 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from optkit.bench.environment import megahertz, read
+from optkit.bench.environment import megahertz
+from optkit.cpu import read
 
 Figures = dict[str, float | None]
 

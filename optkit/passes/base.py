@@ -96,8 +96,8 @@ class Pass(ABC):
         """Precision of what is made from `source`; None: the source's own."""
         return self.precision
 
-    def runtime_options(self) -> dict[str, Any]:
-        """What `runtime` is opened with, kept in the manifest."""
+    def runtime_options(self, notes: dict[str, Any]) -> dict[str, Any]:
+        """What `runtime` is opened with, kept in the manifest; `notes` are what `run` gave."""
         return {}
 
     def reads(self) -> dict[str, str]:
@@ -209,7 +209,7 @@ def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Ar
             format=step.produces,
             precision=step.made_precision(source) or source.precision,
             task=context.task.name,
-            runtime={"name": step.runtime, "options": step.runtime_options()} if step.runtime else None,
+            runtime={"name": step.runtime, "options": step.runtime_options(notes)} if step.runtime else None,
         )
     return relocated(made, final)
 

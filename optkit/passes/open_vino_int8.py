@@ -13,9 +13,9 @@ import numpy as np
 from optkit.artifact import Artifact, copy_side_files
 from optkit.errors import DataError, MissingDependency, PassError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
+from optkit.passes import bf16_probe
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.open_vino import convert, save
-from optkit.vino_core import core
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class OpenVinoInt8(Pass):
     NNCF's preset for transformers keeps the products inside of attention in float. SmoothQuant
     moves outliers of activations into the weights before (Xiao et al. 2022), and bias correction
     takes the mean error out of each output after. An answer does not depend on its batch.
-    Notes: how many operators were quantized, by type, and on how many examples the ranges rest.
+    Notes: how many operators were quantized, by type, and on how many examples the ranges rest; what the
+    rest computes in, and how far bf16 is from f32 (`optkit.passes.bf16_probe`).
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"onnx"})
@@ -46,18 +47,15 @@ class OpenVinoInt8(Pass):
     reduce_range: bool = param(False, "7-bit weights, for CPUs without VNNI")
     rest: str = param(
         "auto",
-        "what all else computes in; auto: bf16 where the CPU has it",
+        "what all else computes in; auto: bf16 where the CPU has it and answers stay those of f32",
         choices=("auto", "f32", "bf16"),
     )
     attention: bool = param(False, "INT8 for attention's products of two activations too")
     exclude: tuple[str, ...] = param((), "names of operators that stay in float")
 
-    def runtime_options(self) -> dict[str, Any]:
+    def runtime_options(self, notes: dict[str, Any]) -> dict[str, Any]:
         """The precision of what stays in float, for the runtime to compile with."""
-        rest = self.rest
-        if rest == "auto":
-            rest = "bf16" if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-        return {"precision": rest}
+        return {"precision": notes["rest"]}
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         context.progress("converting", 0.05)
@@ -75,7 +73,9 @@ class OpenVinoInt8(Pass):
         quantized = self._quantize(model, samples)
         save(quantized, out)
         copy_side_files(source.path, out)
+        context.progress("comparing bf16 with f32", 0.9)
         return {
+            **bf16_probe.choose(self.rest, model, quantized, samples),
             "quantized_operators": quantized_operators(quantized),
             "calibration_examples": len(samples),
         }

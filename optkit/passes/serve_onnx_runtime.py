@@ -23,7 +23,7 @@ class ServeOnnxRuntime(Pass):
 
     provider: str = param("cpu", "ONNX Runtime's execution provider", choices=("cpu", "cuda"))
 
-    def runtime_options(self) -> dict[str, Any]:
+    def runtime_options(self, notes: dict[str, Any]) -> dict[str, Any]:
         return {"provider": self.provider}
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:

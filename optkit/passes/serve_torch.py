@@ -37,7 +37,7 @@ class ServeTorch(Pass):
     def made_precision(self, source: Artifact) -> str | None:
         return self.dtype if self.quantize == "none" else self.quantize
 
-    def runtime_options(self) -> dict[str, Any]:
+    def runtime_options(self, notes: dict[str, Any]) -> dict[str, Any]:
         options = {name: value for name, value in self.parameters().items() if name != "quantize"}
         return options if self.quantize == "none" else {**options, "quantize": self.quantize}
 

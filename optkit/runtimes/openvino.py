@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from optkit import cpu
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, OptkitError, did_you_mean
 from optkit.session import COUNTS, Feeds, Session, TensorSpec
-from optkit.vino_core import core
+from optkit.vino_core import core, why_not_bf16
 
 PRECISIONS = ("f32", "bf16", "f16")
 HINTS = ("LATENCY", "THROUGHPUT", "CUMULATIVE_THROUGHPUT")
@@ -39,6 +41,19 @@ class OpenVinoSession(Session):
         "hyper_threading": (True, False),
     }
 
+    @classmethod
+    def on_this_machine(cls, artifact: Artifact, stored: dict[str, Any]) -> dict[str, Any]:
+        """bf16 becomes f32 where nobody compared the two on this CPU, and a line says so."""
+        if stored.get("precision") != "bf16":
+            return stored
+        proven_on = [step["notes"].get("bf16_proven_on") for step in artifact.lineage]
+        if not (why := why_not_bf16(proven_on)):
+            return stored
+        logging.getLogger("optkit").warning(
+            "%s computes in f32 in place of bf16 on this CPU (%s): %s", artifact.path, cpu.model(), why
+        )
+        return {**stored, "precision": "f32"}
+
     def __init__(
         self,
         artifact: Artifact,
@@ -49,6 +64,7 @@ class OpenVinoSession(Session):
         cache_dir: str | None = None,
         hyper_threading: bool = False,
     ) -> None:
+        self.precision = precision
         settings = _settings(threads, streams, precision, hint, cache_dir, hyper_threading)
         file = _model_file(artifact)
         try:

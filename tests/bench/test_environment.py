@@ -7,7 +7,6 @@ import pytest
 from optkit.bench.environment import (
     cpu_limit,
     describe,
-    has_vnni,
     standing_doubts,
     thread_count,
     usable_cores,
@@ -32,26 +31,11 @@ def test_the_description_is_plain_json():
         "system",
         "python",
     } <= set(found)
-    assert isinstance(has_vnni(), bool)
-
-
-@pytest.mark.parametrize(
-    ("cpuinfo", "vnni"),
-    [
-        ("flags\t\t: fpu avx2 avx512f avx512_vnni\n", True),
-        ("flags\t\t: fpu sse2 avx avx2\n", False),
-        ("Features\t: fp asimd asimddp i8mm\n", True),
-        ("Features\t: fp asimd\n", False),
-        ("", True),  # it does not tell, as on macOS
-    ],
-)
-def test_vnni_is_read_from_the_processors_flags(monkeypatch, cpuinfo, vnni):
-    monkeypatch.setattr("optkit.bench.environment.read", lambda file: cpuinfo)
-    assert has_vnni() is vnni
 
 
 def test_a_system_without_proc_is_described_all_the_same(monkeypatch):
     monkeypatch.setattr("optkit.bench.environment.read", lambda file: "")
+    monkeypatch.setattr("optkit.cpu.read", lambda file: "")
     found = describe()
     assert found["cpu"] is not None
     assert (found["memory_bytes"], found["mhz"], found["isa"]) == (None, None, [])
