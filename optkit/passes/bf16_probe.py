@@ -28,9 +28,9 @@ OF_PRODUCT, OF_MODEL = 0.02, 0.1
 def choose(rest: str, plain: Any, quantized: Any, samples: EncodedSet) -> dict[str, Any]:
     """Notes: `rest`, what is left in float computes in, and what was found where bf16 was tried.
 
-    `plain` and `quantized` are the model before and after quantization. "auto" is bf16 where the CPU has it
-    and both the products and the whole model's outputs stay those of f32. Raises PassError where bf16 was asked
-    for and a product is wrong.
+    `plain` and `quantized` are the model before and after quantization. "auto" is bf16 where the CPU has
+    it and both the products and the whole model's outputs stay those of f32. Raises PassError where bf16
+    was asked for and a product is wrong.
     """
     if rest == "f32" or not has_bf16():
         return {"rest": "f32" if rest == "auto" else rest}
