@@ -230,7 +230,7 @@ def conclude(
     for row in run.rows:
         if row is not chosen and not keep_steps and Path(row.artifact).parent == work:
             row.artifact = ""  # it goes with the work folder
-    _write(report, chosen, out, force, options, threads)
+    _write(report, chosen, out, force, options, threads, run.trust_remote_code)
     return report
 
 
@@ -297,7 +297,13 @@ def _told(trial: dict[str, Any]) -> str:
 
 
 def _write(
-    report: Report, chosen: Row | None, out: Path, force: bool, options: dict[str, Any], threads: int
+    report: Report,
+    chosen: Row | None,
+    out: Path,
+    force: bool,
+    options: dict[str, Any],
+    threads: int,
+    trust: bool,
 ) -> None:
     with staged(out, force) as folder:
         if chosen is not None:
@@ -317,6 +323,6 @@ def _write(
             }
             manifest["gate"] = report.gate
             write_json(folder / MANIFEST, manifest)
-            stored_answers.store(folder, threads)
+            stored_answers.store(folder, threads=threads, trust_remote_code=trust)
             chosen.artifact = str(out)
         report.save_all(folder)

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,13 @@ class Check:
         return self.worst <= self.allowed
 
 
-def store(folder: Path, threads: int | None = None) -> None:
-    """Write the answers of the artifact in `folder`, opened in a process of its own."""
-    with Child("optkit.stored_answers", threads=threads) as child:
-        child.call("write", folder=str(folder), threads=threads)
+def store(folder: Path, **options: Any) -> None:
+    """Write the answers of the artifact in `folder`, opened in a process of its own.
+
+    Of `options` the runtime is given those that it has.
+    """
+    with Child("optkit.stored_answers", threads=options.get("threads")) as child:
+        child.call("write", folder=str(folder), options=options)
 
 
 def open_checked(
@@ -193,7 +197,19 @@ def answer(
         raise DataError(f"Expected inputs of at most {MOST_TOKENS} tokens together.")
     outputs = infer_all(session, encoded, batch_size=1, max_tokens=MOST_TOKENS)
     kept = {name: rows for name, rows in outputs.items() if np.asarray(rows[0]).dtype.kind == "f"}
+    if task.generates and encoded.windows is not None:
+        first = np.searchsorted(encoded.windows.owner, np.arange(len(inputs)))
+        kept["next_token"] = [_continued(session, encoded.arrays["input_ids"][i]) for i in first]
     return [{name: _sampled(rows[i]) for name, rows in kept.items()} for i in range(len(inputs))]
+
+
+def _continued(session: Session, tokens: np.ndarray) -> np.ndarray:
+    """The logits behind the last of `tokens`, which a language model reads as it writes: with its cache."""
+    decoder, logits = session.decoder(), np.empty(0)
+    cuts = sorted({0, max(len(tokens) - 2, 0), max(len(tokens) - 1, 0), len(tokens)})
+    for start, end in pairwise(cuts):
+        logits = decoder.step(tokens[None, start:end], np.ones((1, end), dtype=np.int64))[0]
+    return logits
 
 
 def _sampled(value: np.ndarray) -> tuple[list[int], list[float]]:
@@ -206,8 +222,8 @@ def inputs_for(task: Task, size_bytes: int) -> list[Any]:
     """A short, a medium and a long input of the kind that `task` takes, from the built-in ones."""
     most = max(SHORTEST, min(LONGEST, WORK // max(size_bytes, 1)))
     candidates = sorted(task.probes(built_in.measured()), key=_length)
-    longest = [x for x in candidates if _tokens(task, x) <= most]
-    return [longest[0], longest[len(longest) // 2], longest[-1]]
+    fitting = [x for x in candidates if _tokens(task, x) <= most] or candidates[:1]
+    return [fitting[0], fitting[len(fitting) // 2], fitting[-1]]
 
 
 def _length(item: Any) -> int:
@@ -231,14 +247,12 @@ def _differs(artifact: Artifact, stored: StoredAnswers, checked: Check) -> Check
 class Writer:
     """The process that `store` starts."""
 
-    def write(self, folder: str, threads: int | None = None) -> None:
+    def write(self, folder: str, options: dict[str, Any]) -> None:
         """Write the file, and list it in the manifest. Raises PassError where an answer is not finite."""
         artifact = Artifact.open(folder)
         task = open_task(artifact)
         name = chosen_runtime(artifact)
-        options: dict[str, Any] = (
-            {"threads": threads} if threads and "threads" in runtime_settings(name) else {}
-        )
+        options = {key: value for key, value in options.items() if key in runtime_settings(name)}
         inputs = inputs_for(task, artifact.size_bytes)
         with open_session(artifact, **options) as session:
             answers = answer(session, task, [task.from_json(task.to_json(x)) for x in inputs])

@@ -32,7 +32,7 @@ def folders(tmp_path_factory):
     home = tmp_path_factory.mktemp("stored")
     made = {task: artifact(home / task, task) for task in TASKS}
     for folder in made.values():
-        Writer().write(str(folder))
+        Writer().write(str(folder), {})
     return made
 
 
@@ -105,6 +105,24 @@ def test_other_answers_are_refused_elsewhere_and_by_the_check_here(folder):
     rewrite(folder, elsewhere)
     with pytest.raises(CheckpointError, match=f"There: {OTHER}, onnxruntime"):
         optkit.load(folder)
+
+
+def test_a_server_does_not_start_where_answers_differ(folder):
+    from optkit.serving.http.served import open_predictor
+    from optkit.serving.http.settings import ServeSettings
+
+    settings = ServeSettings({"m": str(folder)})
+    rewrite(folder, elsewhere)
+    open_predictor(folder, settings).close()
+    rewrite(folder, wrong)
+    with pytest.raises(CheckpointError, match="does not answer here as it did"):
+        open_predictor(folder, settings)
+
+
+def test_a_language_model_is_asked_with_its_cache_too(folders):
+    stored = read(Artifact.open(folders["causal-lm"]))
+    assert all(set(x.outputs) == {"log_likelihood", "next_token"} for x in stored.examples)
+    assert stored.examples[0].outputs["next_token"].shape == [40]
 
 
 def test_a_damaged_file_is_refused(folder):

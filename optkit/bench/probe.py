@@ -40,6 +40,8 @@ class Probe:
         with open_session(model, runtime, **options) as session:
             for name, outputs in neighbours.ask(session, examples).items():
                 save_outputs(Path(out) / f"{name}.npz", outputs)
+            if session.precision is not None:  # as the manifest says
+                options = {**options, "precision": session.precision}
         batch, tokens = PROFILED
         feeds = examples.of_shape(batch, min(tokens, longest or tokens))
         share = int8_share.measure(model, runtime, feeds, options)

@@ -36,12 +36,12 @@ def serve(settings: ServeSettings) -> None:
         if util.find_spec(package) is None:
             raise MissingDependency.of(package, "serve")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its pool would compete with the model's
-    _check(settings)
-    import uvicorn
-
     from optkit.serving.http.logs import log, set_up
 
     set_up()
+    _check(settings)
+    import uvicorn
+
     os.environ[SETTINGS] = settings.to_json()
     if not settings.api_key and not is_loopback(settings.host):
         log("warning", "no API key is set, and other machines can reach this server", host=settings.host)
