@@ -146,7 +146,7 @@ def test_an_unknown_ending(tmp_path):
 
 def test_a_wrong_column_gets_the_nearest_name(data):
     with pytest.raises(DataError, match="received the columns text, label") as raised:
-        column(Data(str(data)).split("test"), "txt", (), "text", "--text-column")
+        column(Data(str(data)).split("test").column_names, "txt", (), "text", "--text-column")
     assert raised.value.hint == "Did you mean 'text'?"
 
 
