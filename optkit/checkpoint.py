@@ -23,7 +23,7 @@ from optkit.signing import open_signed
 from optkit.soundness import check_model, refuse_nan
 
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 #: Task → the transformers class that loads its models.
 _AUTO_CLASS = {

@@ -29,6 +29,8 @@ SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "Sigmoid", "SiLU", "ELU", "LeakyReLU", "Mish", "Softplus")
 #: Those that may stand between a reranker's logit and its score.
 SCORING = ("Identity", "Sigmoid", "Tanh", "ReLU")
+#: Keys that sentence-transformers below 6, and below 4, writes into the config.json of a cross-encoder.
+CROSS_ENCODER = {"sentence_transformers", "sbert_ce_default_activation_function"}
 #: Keys of 1_Pooling/config.json before sentence-transformers 5.
 _LEGACY = {
     "pooling_mode_cls_token": "cls",
@@ -130,8 +132,8 @@ class Scoring:
 def read_scoring(folder: Path) -> Scoring | None:
     """What the cross-encoder in `folder` does beside its model; None where `folder` has none.
 
-    A cross-encoder is a classifier whose modules.json lists one Transformer or whose config.json names an
-    `activation_fn`, as sentence-transformers below 6 wrote it. Raises CheckpointError for other settings.
+    A cross-encoder is a classifier whose modules.json lists one Transformer, or whose config.json has one of
+    `CROSS_ENCODER`, as sentence-transformers below 6 wrote it. Raises CheckpointError for other settings.
     """
     config = optional(folder / "config.json")
     if not str((config.get("architectures") or [""])[0]).endswith("ForSequenceClassification"):
@@ -139,10 +141,10 @@ def read_scoring(folder: Path) -> Scoring | None:
     listed = modules(folder)
     if len(listed) > 1:
         return None
+    if not listed and not CROSS_ENCODER & set(config):
+        return None
     stated = (config.get("sentence_transformers") or {}).get("activation_fn")
     stated = stated or config.get("sbert_ce_default_activation_function")
-    if not listed and not stated:
-        return None
     max_length, lowercase = None, False
     settings = optional(folder / "config_sentence_transformers.json") if listed else {}
     if settings.get("model_type") == "CrossEncoder":

@@ -214,6 +214,30 @@ def test_a_decoder_without_modules_json_is_pooled_at_its_last_token(tmp_path):
     assert read_pooling(embedder(tmp_path / "plain")).modes == ("mean",)
 
 
+@pytest.mark.parametrize("stated", ["tokenizer_config.json", "chat_template.jinja"])
+def test_a_chat_template_is_refused_where_the_library_would_use_it(stated, tmp_path):
+    """It does so with folders that it did not save; those say which of the two texts are."""
+    folder = qwen3(tmp_path / "qwen3")
+    template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    if stated.endswith("json"):
+        change(folder, stated, chat_template=template)
+    else:
+        (folder / stated).write_text(template)
+    with pytest.raises(CheckpointError, match="has a chat template") as refused:
+        open_task(fetch(folder), "embeddings")
+    assert "Delete" in refused.value.hint
+    with pytest.raises(CheckpointError, match="modality_config"):
+        open_task(fetch(saved(tmp_path, mode="lasttoken", encoder=folder)))
+
+
+@pytest.mark.parametrize("kind", ["SparseEncoder", "CrossEncoder", "MultiVectorEncoder"])
+def test_other_kinds_of_models_are_refused_by_their_name(kind, tmp_path):
+    folder = saved(tmp_path)
+    change(folder, "config_sentence_transformers.json", model_type=kind)
+    with pytest.raises(CheckpointError, match=kind):
+        open_task(fetch(folder))
+
+
 def test_a_t5_encoder_with_a_dense(tmp_path):
     import torch
     import transformers

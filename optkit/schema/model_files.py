@@ -33,6 +33,8 @@ class Config(Known):
     model_type: Word | None = None
     architectures: list[Word] | None = Field(None, max_length=100)
     problem_type: Word | None = None
+    sentence_transformers: dict[str, Any] | None = None
+    sbert_ce_default_activation_function: str | None = None
     id2label: dict[Line, Line | int] | None = Field(None, max_length=1_000_000)
     label2id: dict[Line, Any] | None = Field(None, max_length=1_000_000)
     num_labels: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
@@ -136,6 +138,8 @@ class Prompts(Known):
     default_prompt_name: str | None = None
     truncate_dim: Annotated[int, Field(ge=1, lt=2**24)] | None = None
     similarity_fn_name: str | None = None
+    model_type: Word | None = None
+    activation_fn: Line | None = None
 
 
 class SentenceBert(Known):
@@ -159,7 +163,9 @@ class ModuleConfig(Known):
     include_prompt: bool | None = None
     in_features: Size | None = None
     out_features: Size | None = None
+    dimension: Size | None = None
     bias: bool | None = None
+    use_residual: bool | None = None
 
 
 class WeightIndex(Known):

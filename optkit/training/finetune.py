@@ -20,6 +20,7 @@ from optkit.errors import CheckpointError, DataError, PassError, RecipeError
 from optkit.files import digest, write_text
 from optkit.output import claimed, staged, writing
 from optkit.provenance import record
+from optkit.sentence_folder import CROSS_ENCODER
 from optkit.task import Columns, Labelled, Task
 from optkit.text import pad_token
 from optkit.trainer.adapters import adapt
@@ -238,7 +239,7 @@ def _loader(source: Artifact, new: set[str]) -> Any:
             )
         except Exception as reason:
             raise CheckpointError(f"transformers cannot load {str(source.path)!r}: {reason}") from reason
-        for key in ("sentence_transformers", "sbert_ce_default_activation_function"):
+        for key in CROSS_ENCODER:
             if hasattr(network.config, key):  # the head is trained without the activation of a cross-encoder
                 delattr(network.config, key)
         new.update(info["missing_keys"], (name for name, *_ in info["mismatched_keys"]))

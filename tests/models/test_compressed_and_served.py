@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 import optkit
+from optkit.checkpoint import fetch
 from optkit.compression import compress
 from optkit.gate import Gate
+from optkit.passes.base import apply, make
+from optkit.passes.context import make_context
 from optkit.recipe import Recipe
+from optkit.task import open_task
 from tests.models.build import shake
 from tests.test_tokenization import FAMILIES
 
@@ -103,7 +107,7 @@ def qwen3_embeddings(folder):
     pooling = {"word_embedding_dimension": 32, "pooling_mode_lasttoken": True, "include_prompt": True}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     prompts = {"query": "Instruct: find\nQuery:", "document": ""}
-    settings = {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    settings = {"prompts": prompts, "default_prompt_name": "query", "similarity_fn_name": "cosine"}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
     return folder
 
@@ -171,25 +175,11 @@ def compressed(request, tmp_path_factory):
     """(what the library answers, the numbers of one of our answers, the inputs, fp32 and INT8 artifacts)"""
     build, library, numbers, inputs = MODELS[request.param]
     home = tmp_path_factory.mktemp("models")
-    folder = build(home / "checkpoint")
-    with pytest.MonkeyPatch.context() as patch:
-        # Others test that INT8 of a tiny model may be slower than fp32.
-        reasons = Gate.reasons
-        patch.setattr(Gate, "reasons", lambda self, row, first, tuned=None: reasons(self, row, first))
-        patch.setattr("optkit.evaluation.Evaluator.roofline", lambda self, rows: (None, []))
-        patch.setattr("optkit.evaluation.Evaluator.probe", lambda self, candidate: {})
-        report = compress(
-            folder,
-            Recipe.of(["export-onnx", "quantize-dynamic"], Gate(min_agreement=0.01)),
-            out=home / "out",
-            keep_steps=True,
-            limit=40,
-            **{"shapes": ("1xdata",), "rounds": 2, "processes": 1, "threads": 1},
-        )
-    reference = report.rows[0].notes["reference"]
-    assert reference["by"] == "transformers", reference
-    rows = {row.precision: row for row in report.rows[1:]}
-    return np.array(library(folder, inputs)), numbers, inputs, rows
+    source = fetch(build(home / "checkpoint"))
+    context = make_context(open_task(source))
+    fp32 = apply(make("export-onnx", {}), source, home / "fp32", context)
+    int8 = apply(make("quantize-dynamic", {}), fp32, home / "int8", context)
+    return np.array(library(source.path, inputs)), numbers, inputs, {"fp32": fp32, "int8": int8}
 
 
 def instances(inputs):
@@ -205,7 +195,7 @@ def test_predicted_and_served_as_its_own_library_answers(compressed, precision, 
     from optkit.serving.http.settings import ServeSettings
 
     expected, numbers, inputs, rows = compressed
-    folder = rows[precision].artifact
+    folder = rows[precision].path
     predicted = [numbers(answer) for answer in optkit.load(folder).predict(inputs)]
     np.testing.assert_allclose(predicted, expected, atol=apart)
     settings = ServeSettings({"m": folder}, watch_s=0, drain_s=0)
@@ -216,5 +206,18 @@ def test_predicted_and_served_as_its_own_library_answers(compressed, precision, 
     np.testing.assert_allclose(served, predicted, atol=1e-5)
 
 
-def test_int8_agrees_with_the_library(compressed):
-    assert compressed[3]["int8"].fidelity["agreement"] > 0.8
+def test_a_cross_encoder_through_compress(tmp_path):
+    """Its first row is sentence-transformers' own, with which optkit's reading is compared."""
+    folder = cross_encoder(tmp_path / "checkpoint")
+    report = compress(
+        folder,
+        Recipe.of(["export-onnx"], Gate(min_agreement=0.9)),
+        out=tmp_path / "out",
+        limit=40,
+        **{"shapes": ("1xdata",), "rounds": 2, "processes": 1, "threads": 1},
+    )
+    assert report.rows[0].notes["reference"]["by"] == "transformers"
+    assert report.chosen == "onnxruntime-fp32"
+    assert report.row("onnxruntime-fp32").fidelity["agreement"] == 1.0
+    answers = [answer.score for answer in optkit.load(tmp_path / "out").predict(PAIRS)]
+    np.testing.assert_allclose(answers, scored(folder, PAIRS), atol=1e-4)

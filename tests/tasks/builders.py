@@ -11,6 +11,7 @@ from tests.conftest import tiny, write_tokenizer
 
 #: Labels of scikit-learn's digits.
 DIGITS = tuple("0123456789")
+_PACKAGE = "sentence_transformers.models"
 
 
 def embedder(folder: Path, kind: str = "bert", pooling: dict | None = None, normalize: bool = True) -> Path:
@@ -29,7 +30,7 @@ def embedder(folder: Path, kind: str = "bert", pooling: dict | None = None, norm
         kinds = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
         paths = ["", "1_Pooling", "2_Normalize"]
         modules = [
-            {"idx": i, "name": str(i), "path": paths[i], "type": f"sentence_transformers.models.{k}"}
+            {"idx": i, "name": str(i), "path": paths[i], "type": f"{_PACKAGE}.{k}"}
             for i, k in enumerate(kinds)
         ]
         (folder / "modules.json").write_text(json.dumps(modules))
@@ -40,6 +41,26 @@ def embedder(folder: Path, kind: str = "bert", pooling: dict | None = None, norm
         )
         (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16}))
     return folder
+
+
+def add_dense(folder: Path, inputs: int, outputs: int) -> None:
+    """Put a Dense module with tanh behind the others of the sentence-transformers folder `folder`."""
+    from safetensors.numpy import save_file
+
+    listed = json.loads((folder / "modules.json").read_text())
+    path = f"{len(listed)}_Dense"
+    listed.append({"idx": len(listed), "name": str(len(listed)), "path": path, "type": f"{_PACKAGE}.Dense"})
+    (folder / "modules.json").write_text(json.dumps(listed))
+    (folder / path).mkdir()
+    settings = {"in_features": inputs, "out_features": outputs, "bias": True}
+    settings["activation_function"] = "torch.nn.modules.activation.Tanh"
+    (folder / path / "config.json").write_text(json.dumps(settings))
+    random = np.random.default_rng(0)
+    weights = {
+        "linear.weight": random.normal(size=(outputs, inputs)),
+        "linear.bias": random.normal(size=outputs),
+    }
+    save_file({k: v.astype(np.float32) for k, v in weights.items()}, folder / path / "model.safetensors")
 
 
 def vit(folder: Path, labels: tuple[str, ...] = DIGITS, side: int = 8, channels: int = 1) -> Path:

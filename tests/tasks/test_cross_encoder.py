@@ -89,6 +89,8 @@ def test_several_labels_are_probabilities(tmp_path):
         {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"}},
         {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}},
         {"sbert_ce_default_activation_function": "torch.nn.modules.activation.Sigmoid"},
+        {"sbert_ce_default_activation_function": None},
+        {"sentence_transformers": {"version": "4.1.0"}},
     ],
 )
 def test_folders_of_before_version_six(stated, tmp_path):
@@ -96,6 +98,38 @@ def test_folders_of_before_version_six(stated, tmp_path):
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | stated))
     np.testing.assert_allclose([a.score for a in answers(fetch(folder))], predicted(folder), atol=1e-5)
+
+
+def test_where_nothing_says_cross_encoder_the_library_reads_the_model_alone(tmp_path):
+    """It converts the folder then: its own limit, prompt and activation are not read."""
+    folder = saved(tmp_path)
+    change(folder, "config_sentence_transformers.json", model_type=None)
+    file = folder / "config_sentence_transformers.json"
+    settings = json.loads(file.read_text()) | {
+        "activation_fn": "torch.nn.Tanh",
+        "prompts": {"a": "the plot "},
+        "default_prompt_name": "a",
+    }
+    del settings["model_type"]
+    file.write_text(json.dumps(settings))
+    change(folder, "sentence_bert_config.json", max_seq_length=5)
+    np.testing.assert_allclose([a.score for a in answers(fetch(folder))], predicted(folder), atol=1e-5)
+
+
+def test_a_prompt_and_a_chat_template_are_refused(tmp_path):
+    folder = saved(tmp_path)
+    change(folder, "config_sentence_transformers.json", prompts={"a": "the plot "}, default_prompt_name="a")
+    with pytest.raises(CheckpointError, match="puts a prompt before texts"):
+        open_task(fetch(folder))
+    old = classifier(tmp_path / "old", sentence_transformers={"version": "5.1.0"})
+    change(old, "tokenizer_config.json", chat_template="{{ messages }}")
+    with pytest.raises(CheckpointError, match="has a chat template"):
+        open_task(fetch(old))
+
+
+def change(folder, name, **values):
+    file = folder / name
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
 def test_a_classifier_of_one_label_is_no_reranker(tmp_path):

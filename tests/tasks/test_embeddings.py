@@ -102,13 +102,18 @@ def test_pooling_equals_sentence_transformers(mode, tmp_path):
     np.testing.assert_allclose(vectors(export(folder, tmp_path), TEXTS), expected, atol=1e-4)
 
 
-def test_several_modes_are_concatenated(tmp_path):
-    folder = embedder(tmp_path / "st", pooling={"pooling_mode": ["cls", "max"]}, normalize=False)
-    both = vectors(fetch(folder), TEXTS)
-    assert both.shape == (4, 64)
-    for mode, part in (("cls", both[:, :32]), ("max", both[:, 32:])):
-        one = embedder(tmp_path / mode, pooling={"pooling_mode": mode}, normalize=False)
-        np.testing.assert_allclose(vectors(fetch(one), TEXTS), part, atol=1e-5)
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        {"pooling_mode": ["max", "cls", "lasttoken"]},
+        {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True, "pooling_mode_lasttoken": False},
+    ],
+)
+def test_several_modes_are_concatenated_as_the_library_does(pooling, tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    folder = embedder(tmp_path / "st", pooling=pooling, normalize=False)
+    expected = library.SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(vectors(fetch(folder), TEXTS), expected, atol=1e-5)
 
 
 def test_a_plain_encoder_is_pooled_by_the_mean_and_not_normalised(plain):

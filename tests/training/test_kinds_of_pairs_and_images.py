@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -11,6 +12,7 @@ from safetensors.numpy import save_file
 
 from optkit import load
 from optkit.artifact import Artifact
+from optkit.checkpoint import fetch
 from optkit.errors import DataError, PassError
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
@@ -19,7 +21,7 @@ from optkit.task import Columns, open_task
 from optkit.training.finetune import FinetuneSettings, finetune
 from optkit.training.kinds import embeddings, open_kind
 from tests.conftest import WORDS, write_jsonl
-from tests.tasks.builders import digits_data, embedder, vit
+from tests.tasks.builders import add_dense, digits_data, embedder, vit
 from tests.training.conftest import interrupted
 
 
@@ -95,8 +97,11 @@ def test_embeddings_learn_a_similarity(tmp_path):
     assert json.loads((made.path / "modules.json").read_text())[1]["path"] == "1_Pooling"
 
 
-def test_a_sentence_transformers_folder_is_saved_as_such(tmp_path):
-    """The library itself opens what fine-tuning made, and gives the vectors that optkit gives."""
+def test_a_sentence_transformers_folder_is_saved_as_such(tmp_path, monkeypatch):
+    """The library itself opens what fine-tuning made, and gives the vectors that optkit gives.
+
+    Uploaded and fetched again it is links to ../../blobs, which work too.
+    """
     library = pytest.importorskip("sentence_transformers")
     rows = [{"text": "a fine film", "text_pair": "good", "label": 5.0}]
     rows += [{"text": "dull", "text_pair": "the plot is thin", "label": 1.0}]
@@ -104,6 +109,7 @@ def test_a_sentence_transformers_folder_is_saved_as_such(tmp_path):
     for split in ("train", "validation"):
         write_jsonl(tmp_path / "data" / f"{split}.jsonl", rows * 4)
     source = embedder(tmp_path / "start", pooling={"pooling_mode": "max"})
+    add_dense(source, 32, 12)
     settings = FinetuneSettings(epochs=1, batch=8)
     made = finetune(source, tmp_path / "data", tmp_path / "out", settings, task="embeddings")
     texts = ["a fine film", "the plot is thin and dull"]
@@ -115,6 +121,29 @@ def test_a_sentence_transformers_folder_is_saved_as_such(tmp_path):
         with load(artifact.path) as model:
             np.testing.assert_allclose(np.stack(model.predict(texts)), expected, atol=1e-4)
         assert {"modules.json", "1_Pooling/config.json"} <= set(artifact.manifest["files"])
+    in_hub_cache(made.path, tmp_path / "hub", "me/it")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    fetched = fetch("me/it")
+    assert (fetched.path / "1_Pooling" / "config.json").is_symlink()
+    fetched.verify()
+    with load(fetched.path, runtime="torch") as model:
+        np.testing.assert_allclose(np.stack(model.predict(texts)), expected, atol=1e-4)
+    copied = apply(make("export-onnx", {}), fetched, tmp_path / "again", make_context(open_task(fetched)))
+    assert not [file for file in copied.path.rglob("*") if file.is_symlink()]
+
+
+def in_hub_cache(folder, cache, name):
+    """The files of `folder` as huggingface_hub keeps what it has fetched: links to blobs."""
+    home, revision = cache / f"models--{name.replace('/', '--')}", "0123456789" * 4
+    for part in ("blobs", "refs", f"snapshots/{revision}"):
+        (home / part).mkdir(parents=True)
+    (home / "refs" / "main").write_text(revision)
+    for number, file in enumerate(sorted(p for p in folder.rglob("*") if p.is_file())):
+        blob = home / "blobs" / f"{number:040x}"
+        blob.write_bytes(file.read_bytes())
+        link = home / "snapshots" / revision / file.relative_to(folder)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(Path(*[".."] * (len(file.relative_to(folder).parts) + 1), "blobs", blob.name))
 
 
 def test_the_loss_is_that_of_sentence_transformers(tmp_path):
