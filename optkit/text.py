@@ -164,11 +164,15 @@ class TextEncoder:
 
 
 def pad_token(config: dict[str, Any]) -> int:
-    """The id that fills a shorter text: the model's own, or the end token of a decoder that has none."""
+    """The id that fills a shorter text: the model's own, or the end token of a decoder that has none.
+
+    An id that is none of the vocabulary, such as one that transformers' default states, is passed over.
+    """
+    most = config.get("vocab_size") or 2**31
     for name in ("pad_token_id", "eos_token_id"):
         value = config.get(name)
         value = value[0] if isinstance(value, list) and value else value
-        if isinstance(value, int) and value >= 0:
+        if isinstance(value, int) and 0 <= value < most:
             return value
     return 0
 

@@ -79,7 +79,8 @@ def checks(config: Mapping[str, Any], names: Sequence[str], pad_id: int, causal:
     vocabulary = min(int(config.get("vocab_size") or 1000), 50_000)
     ids = np.array([i for i in range(vocabulary) if i not in special] or [pad_id])
     end = config.get("eos_token_id")
-    end = end if isinstance(end, int) and end != pad_id else None
+    known = isinstance(end, int) and 0 <= end < int(config.get("vocab_size") or 2**31)
+    end = end if known and end != pad_id else None
 
     def batch(title: str, rows: np.ndarray, sizes: list[int], side: str) -> Check:
         feeds, real = _padded(rows, sizes, side, pad_id, end)
