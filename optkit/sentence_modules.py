@@ -53,6 +53,10 @@ def modules(folder: Path) -> list[Module]:
     found = [
         Module(str(one.get("type", "")).rpartition(".")[2], str(one.get("path") or "")) for one in listed
     ]
+    if len({str(one.get("name", place)) for place, one in enumerate(listed)}) < len(listed):
+        raise CheckpointError(
+            f"Expected a name of its own for each module in {str(file)!r}, received one twice."
+        )
     for place, module in enumerate(found):
         known = ("Transformer",) if place == 0 else ("Pooling",) if place == 1 else BEHIND
         if not re.fullmatch(_TYPES, str(listed[place].get("type", ""))) or module.kind not in known:

@@ -75,7 +75,18 @@ class TextEncoder:
         self._tokenizer.save(str(file))
 
     def encode(self, texts: Sequence[str | tuple[str, str]]) -> EncodedSet:
+        """The tensors of `texts`.
+
+        Raises DataError for a text of no tokens, such as "" where nothing ends a text: a model answers it by
+        what it is padded with, and alone not at all.
+        """
         encodings = self._tokenizer.encode_batch_fast(list(texts)) if texts else []
+        if (bare := next((i for i, e in enumerate(encodings) if not e.ids), None)) is not None:
+            raise DataError(
+                f"Expected a text with at least one token at position {bare}, received {texts[bare]!r}, of "
+                "which this model's tokenizer makes none.",
+                hint="Leave it out: this tokenizer puts no token before or behind a text.",
+            )
         arrays = self._arrays(encodings)
         truncated = sum(bool(e.overflowing) for e in encodings)
         return EncodedSet(arrays, {"input_ids": self.pad_id}, truncated)

@@ -336,6 +336,14 @@ def test_a_dense_without_safetensors_is_refused(tmp_path):
         load_model(folder)
 
 
+@pytest.mark.parametrize(("name", "same"), [("cosine", True), ("dot", False), ("euclidean", False)])
+def test_a_vector_of_another_length_is_the_same_only_where_length_does_not_count(name, same, tmp_path):
+    task = open_task(fetch(saved(tmp_path, similarity_fn_name=name)))
+    vector = np.ones(32, np.float32)
+    outputs = [{"sentence_embedding": [vector * x]} for x in (1.0, 1.1, 1.2)]
+    assert [bool(task.same(x, outputs[0])[0]) for x in outputs] == [True, True, same]
+
+
 @pytest.mark.parametrize("name", ["cosine", "dot", "euclidean", "manhattan"])
 def test_pairs_are_compared_as_the_folder_says(name, tmp_path):
     from scipy import stats

@@ -74,6 +74,15 @@ def test_other_modules_are_refused_by_their_name_when_the_folder_is_opened(types
     assert not {"subprocess_", "sentence_transformers", "custom_st"} & (set(sys.modules) - before)
 
 
+def test_two_modules_of_one_name_are_refused(tmp_path):
+    """The library would keep the second in the first one's place."""
+    listed(tmp_path, "models.Transformer", "models.Pooling", "models.Normalize")
+    file = tmp_path / "modules.json"
+    file.write_text(file.read_text().replace('"name": "2"', '"name": "1"'))
+    with pytest.raises(CheckpointError, match="a name of its own"):
+        modules(tmp_path)
+
+
 @pytest.mark.parametrize("path", ["0_Transformer", "0_CLIPModel"])
 def test_a_transformer_in_a_folder_of_its_own_is_refused_with_how_to_move_it(path, tmp_path):
     with pytest.raises(CheckpointError, match=f"in the folder itself, received '{path}'") as refused:

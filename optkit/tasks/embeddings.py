@@ -47,7 +47,6 @@ class Embeddings(Task):
     columns: ClassVar = COLUMNS
     parts: ClassVar = {**Task.parts, "label": "similarity"}
     embeds: ClassVar[bool] = True
-    sameness: ClassVar[str] = "a cosine of at least 0.99"
     metric: str
     pooling: Pooling
     encoder: TextEncoder
@@ -121,9 +120,17 @@ class Embeddings(Task):
         """For recall: found or not, one per matching pair. A correlation is no mean."""
         return self._found(answers, references) if self.metric.startswith("recall@") else None
 
+    @property
+    def sameness(self) -> str:  # type: ignore[override]
+        return "a cosine of at least 0.99" if self._by_cosine else "a distance of at most 14% of the length"
+
     def same(self, outputs: Outputs, others: Outputs) -> np.ndarray:
-        """Per text, whether the cosine of the two vectors is at least `NEAR`."""
+        """Per text, whether the cosine of the two vectors is at least `NEAR`; where their length counts too,
+        whether they are as near to each other as such vectors of one length."""
         ours, theirs = (np.stack(self.decode(x)).astype(np.float64) for x in (outputs, others))
+        if not self._by_cosine:
+            apart = np.linalg.norm(ours - theirs, axis=1)
+            return apart <= np.sqrt(2 - 2 * NEAR) * np.maximum(np.linalg.norm(theirs, axis=1), 1e-12)
         lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
         return (ours * theirs).sum(axis=1) >= NEAR * np.maximum(lengths, 1e-12)
 

@@ -12,6 +12,7 @@ import pytest
 import optkit
 from optkit.checkpoint import fetch
 from optkit.compression import compress
+from optkit.errors import DataError
 from optkit.gate import Gate
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
@@ -81,10 +82,9 @@ def qwen3_classifier(folder):
 
 
 def gpt2_classifier(folder):
+    """Its end of text is none of the vocabulary: transformers' default."""
     config = {"n_embd": 32, "n_layer": 2, "n_head": 2, "id2label": LABELS, "pad_token_id": 0}
-    return write(
-        folder, "AutoModelForSequenceClassification", "gpt2", "gpt2", ("<|endoftext|>", 0), config=config
-    )
+    return write(folder, "AutoModelForSequenceClassification", "gpt2", "gpt2", config=config)
 
 
 def qwen3_embeddings(folder):
@@ -164,7 +164,7 @@ def score(answer):
 #: name → (folder, its own library's numbers, ours, inputs)
 MODELS = {
     "Qwen3 classifier": (qwen3_classifier, classified, probabilities, TEXTS),
-    "GPT-2 classifier": (gpt2_classifier, classified, probabilities, TEXTS),
+    "GPT-2 classifier": (gpt2_classifier, classified, probabilities, [text for text in TEXTS if text]),
     "Qwen3 embeddings": (qwen3_embeddings, embedded, vector, TEXTS),
     "XLM-R cross-encoder": (cross_encoder, scored, score, PAIRS),
 }
@@ -204,6 +204,13 @@ def test_predicted_and_served_as_its_own_library_answers(compressed, precision, 
         assert answer.status_code == 200, answer.text
         served = [numbers(one) for one in answer.json()["predictions"]]
     np.testing.assert_allclose(served, predicted, atol=1e-5)
+
+
+def test_a_text_of_no_tokens_is_refused(tmp_path):
+    """transformers answers it by its padding, where it stands beside others, and alone not at all."""
+    task = open_task(fetch(gpt2_classifier(tmp_path / "gpt2")))
+    with pytest.raises(DataError, match="at least one token at position 1, received ''"):
+        task.encode(["the film", ""])
 
 
 def test_a_cross_encoder_through_compress(tmp_path):
