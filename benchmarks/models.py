@@ -56,9 +56,10 @@ def run(rows: dict[tuple[str, str], dict[str, Any]], arguments: list[str]) -> No
             continue
         with tempfile.TemporaryDirectory() as folder:
             first = task == family.tasks[0]
-            row = sweep(
-                family, task, Path(folder), int8=first and family.quick, passes=_PASSES if first else ()
+            int8 = (
+                ("quantize", "open-vino-int8") if first and family.quick else ("quantize",) if first else ()
             )
+            row = sweep(family, task, Path(folder), int8, passes=_PASSES if first else ())
         rows[family.name, task] = row
         print(
             f"{family.name}, {task}: {row.get('wrong') or row.get('export-onnx') or row['torch']}", flush=True
@@ -85,20 +86,24 @@ def page(rows: list[dict[str, Any]]) -> str:
         "those of transformers alone (its tokenizer or processor, its padding, its model): at few tokens, at",
         f"{WINDOW - 1}, {WINDOW} and {WINDOW + 1} (the window of those that have one), at twice that, at",
         f"the longest, {POSITIONS}, each by itself and all in one padded batch. *right*: equal to 1e-4 of",
-        "the range of the answers; *fused*: attention is one operator, *plain*: standard ones. INT8, of the",
-        "architectures used most: the correlation of the answers with those of transformers; of random",
-        "weights this shows that it works, not what it costs. An empty cell was not tried.",
+        "the range of the answers; *fused*: attention is one operator, *plain*: standard ones, for a reason",
+        "below. INT8, in each architecture's first task (in OpenVINO for those used most): the",
+        "correlation of the answers with those of transformers; of random weights this shows that it works,",
+        "not what it costs. An empty cell was not tried.",
         "",
         "| architecture | task | torch | ONNX | INT8, ONNX Runtime | INT8, OpenVINO |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     notes: list[str] = []
+    plain: list[str] = []
     for row in rows:
         cells = [row.get("torch", ""), row.get("export-onnx", "")]
         cells += [next((row[name] for name in _INT8 if name in row), ""), row.get("open-vino-int8", "")]
         if "wrong" in row:
             cells = [f"wrong: {row['wrong']}", "", "", ""]
         cells = [_cell(cell, notes) for cell in cells]
+        if "plain, since" in row:
+            cells[1] += f" ({_number(row['plain, since'], plain)})"
         lines.append(f"| {row['family']} | {row['task']} | {' | '.join(cells)} |")
     lines += [
         "",
@@ -113,8 +118,9 @@ def page(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         if any(name in row for name in _PASSES):
             lines.append(f"| {row['family']} | {' | '.join(_cell(row.get(n, ''), notes) for n in _PASSES)} |")
-    if notes:
-        lines += ["", "## Refusals", "", *(f"{i}. {note}" for i, note in enumerate(notes, start=1))]
+    for title, words in (("Why attention is plain", plain), ("Refusals", notes)):
+        if words:
+            lines += ["", f"## {title}", "", *(f"{i}. {note}" for i, note in enumerate(words, start=1))]
     return "\n".join(lines) + "\n"
 
 
@@ -122,10 +128,14 @@ def _cell(text: str, notes: list[str]) -> str:
     """A cell of a table; the words of a refusal stand below, numbered."""
     if not text.startswith("refused: "):
         return text.replace("|", "/").replace("\n", " ")
-    words = text.removeprefix("refused: ")
+    return f"refused ({_number(text.removeprefix('refused: '), notes)})"
+
+
+def _number(words: str, notes: list[str]) -> int:
+    """The place of `words` in the list below the tables, from 1; they are put there."""
     if words not in notes:
         notes.append(words)
-    return f"refused ({notes.index(words) + 1})"
+    return notes.index(words) + 1
 
 
 if __name__ == "__main__":

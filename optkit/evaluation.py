@@ -146,7 +146,7 @@ class Evaluator:
         with it: CheckpointError or PassError where they differ, doubts in `row.notes["reference"]`.
         """
         self.listener({"event": "progress", "text": "answering every example", "fraction": None})
-        notes: dict[str, Any] = {}
+        notes = _attention(Artifact.open(candidate.artifact))
         if (baseline is None if plain is None else plain) and is_plain(candidate):
             peak, notes["reference"] = self.reference(candidate, file)
         else:
@@ -328,9 +328,21 @@ def _is_text(item: Any) -> bool:
     return isinstance(item, str) or (isinstance(item, list | tuple) and all(isinstance(x, str) for x in item))
 
 
+def _attention(artifact: Artifact) -> dict[str, Any]:
+    """What `export-onnx` noted of the attention of a model that was made from its graph."""
+    steps = [step.get("notes", {}) for step in artifact.lineage if step.get("pass") == "export-onnx"]
+    names = ("attention", "attention_note")
+    return {name: str(step[name]) for step in steps[-1:] for name in names if name in step}
+
+
 def doubts_of(rows: Sequence[Row]) -> list[str]:
-    """What the comparison of the baselines with transformers left to say."""
+    """What the comparison of the baselines with transformers left to say, and where attention is plain."""
     found = [doubt for row in rows for doubt in row.notes.get("reference", {}).get("doubts", ())]
+    found += [
+        f"{row.name}: attention is {row.notes['attention_note']}."
+        for row in rows
+        if row.notes.get("attention") == "plain" and "attention_note" in row.notes
+    ]
     return list(dict.fromkeys(found))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,9 +15,16 @@ from optkit import kv_cache
 from optkit.architectures import refuse_no_graph
 from optkit.artifact import Artifact, copy_side_files
 from optkit.errors import PassError
-from optkit.passes import causal_graph, export_check, fused_attention, graph, torch_export
+from optkit.passes import (
+    causal_graph,
+    export_check,
+    fused_attention,
+    graph,
+    graph_times,
+    torch_export,
+)
 from optkit.passes.base import Pass, PassContext, param
-from optkit.passes.export_check import Check, compare
+from optkit.passes.export_check import Check, largest_difference
 from optkit.passes.one_token import keep_first_token
 from optkit.passes.packed_projections import bypass_reshapes, pack
 from optkit.session import open_session
@@ -33,7 +42,8 @@ class ExportOnnx(Pass):
     The weights stay fp32. `attention="fused"` gives one MultiHeadAttention node per layer (ONNX
     Runtime's contrib operator); `"plain"` keeps to standard ai.onnx operators, for other engines;
     `"auto"` fuses where the operator says all that the model's attention does and the graph then equals
-    torch, else it stays plain; the notes say which one it was, and why (`attention_note`).
+    torch, else it stays plain; the notes say which one it was, and why (`attention_note`), and how many
+    times as long that takes (`plain_over_fused`: shape → ratio) where a fused graph was there to compare.
     With fused attention, query, key and value are one multiply, and where the head reads the first
     token only, the last layer works for that token alone. A causal language model becomes one graph
     with a cache (`optkit.passes.causal_graph`).
@@ -78,11 +88,12 @@ class ExportOnnx(Pass):
             except PassError as error:
                 if self.attention == "fused":
                     raise
-                reason = str(error)
+                reason = f"the fused graph is wrong ({error})"
+                job.set_aside()
         context.progress("tracing and exporting, attention plain", 0.5)
         notes = job.graph(fused=False)
         if reason:
-            notes["attention_note"] = f"plain, since {reason}"
+            notes |= job.cost_of_plain(reason)
         return notes
 
 
@@ -104,18 +115,12 @@ class _Export:
         self._checks = list(self._all_checks())
         self._expected: list[list[np.ndarray]] = []
         self._before = model.config._attn_implementation
+        self._wrong = out / "wrong"
 
     def _all_checks(self) -> Iterator[Check]:
-        """The data's texts in one padded batch, the shortest alone, and what `export_check` makes."""
+        """Texts of the data, and those about windows and sides of padding."""
         names = [*self._inputs, kv_cache.POSITIONS] if self._causal else self._inputs
-        lengths = self._samples.lengths
-        for title, indices in (
-            ("texts of the data", np.arange(len(lengths))),
-            ("a text", np.argsort(lengths)[:1]),
-        ):
-            batch = self._samples.batch(indices)
-            real = np.arange(max(lengths[indices]))[None, :] < lengths[indices][:, None]
-            yield Check(title, {n: batch[n] for n in names}, real if self._samples.ragged else None)
+        yield from export_check.of_data(self._samples, names)
         if "input_ids" in self._inputs:
             config = self._model.config.to_dict()
             names = [*names, kv_cache.KEEP] if self._causal else names
@@ -137,17 +142,51 @@ class _Export:
         name = fused_attention.CACHED if self._causal else fused_attention.NAME
         return fused_attention.switch(self._model, name, lambda: self._in_torch(self._checks[0].feeds))
 
-    def _unfuse(self) -> None:
-        self._model.set_attn_implementation(self._before)
-
     def graph(self, fused: bool) -> dict[str, Any]:
-        """Export, rewrite and check; the pass's notes. Raises PassError, and then the model is as it was."""
+        """Export, rewrite and check; the pass's notes. Raises PassError, and then the model is as it was.
+
+        What torch's exporter makes of plain attention depends on how it is written: where the model's own way
+        fails, transformers' plain one ("eager") is tried.
+        """
         try:
             return self._graph(fused)
         except PassError:
-            if fused:
-                self._unfuse()
+            self._model.set_attn_implementation(self._before)
+            if fused or self._before == "eager":
+                raise
+            try:
+                self._model.set_attn_implementation("eager")
+                return self._graph(fused)
+            except Exception:  # the first refusal says more
+                self._model.set_attn_implementation(self._before)
             raise
+
+    def set_aside(self) -> None:
+        """Keep a graph that is wrong for `cost_of_plain`, out of the way of the next."""
+        files = [self._out / graph.MODEL_FILE, self._out / graph.DATA_FILE]
+        self._wrong.mkdir()
+        for file in files:
+            if file.exists():
+                file.rename(self._wrong / file.name)
+
+    def cost_of_plain(self, reason: str) -> dict[str, Any]:
+        """Notes on why attention is plain, and how many times as long it takes as the fused graph, where one
+        was exported: it answers wrongly, but after as much work as a right one."""
+        ratios: dict[str, float] = {}
+        files = (self._out / graph.MODEL_FILE, self._wrong / graph.MODEL_FILE)
+        alone = [c for c in self._checks if len(next(iter(c.feeds.values()))) == 1]
+        with suppress(Exception):  # a fused graph that does not even run
+            for check in (alone[0], alone[-1]):
+                ratios[check.name] = round(graph_times.ratio(*files, check.feeds), 2)
+        shutil.rmtree(self._wrong, ignore_errors=True)
+        times = " and ".join(f"{ratio:g} ({name})" for name, ratio in ratios.items())
+        cost = (
+            f"it takes {times} times as long as that" if ratios else "there is no fused graph to time it by"
+        )
+        return {
+            "attention_note": f"plain, since {reason}; {cost}",
+            **({"plain_over_fused": ratios} if ratios else {}),
+        }
 
     def _graph(self, fused: bool) -> dict[str, Any]:
         step, file = self._step, self._out / graph.MODEL_FILE
@@ -168,17 +207,22 @@ class _Export:
         graph.save_graph(exported, self._out)
 
         self._progress("comparing with torch", 0.9)
+        operators = graph.operator_counts(exported)
         tokens = max((c.real.shape[1] for c in self._checks if c.real is not None), default=None)
         return {
             **({"cache_difference": self._cache_difference()} if self._causal else {}),
-            "attention": "fused" if fused else "plain",
+            "attention": "fused"
+            if fused
+            else "plain"
+            if {"Softmax", "Attention"} & set(operators)
+            else "none",
             "max_difference": self._difference(),
             "checked_examples": len(self._samples),
             "checked_up_to_tokens": tokens,
             "inputs": [*self._inputs, kv_cache.POSITIONS] if self._causal else self._inputs,
             "packed_projections": packed,
             "one_token_operators": alone,
-            "operators": graph.operator_counts(exported),
+            "operators": operators,
         }
 
     def _difference(self) -> float:
@@ -187,27 +231,16 @@ class _Export:
 
         file = str(self._out / graph.MODEL_FILE)
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-        worst = 0.0
-        for check, expected in zip(self._checks, self._expected):
-            received = session.run(self._outputs, kv_cache.selected(check.feeds, session.get_inputs()))
-            try:
-                difference = compare(check, expected, received, self._per_token, self._step.tolerance)
-            except PassError:
-                if not self._reads_padding(check, expected):
-                    raise
-                continue  # what the model answers there means nothing
-            worst = max(worst, difference)
-        return worst
 
-    def _reads_padding(self, check: Check, expected: list[np.ndarray]) -> bool:
-        """Whether torch's own answer depends on the ids of the padding, as where a head that reads the first
-        token is given texts padded on the left."""
-        if check.real is None or "attention_mask" not in check.feeds:
-            return False
-        padding = check.feeds["attention_mask"] == 0
-        ids = np.where(padding, check.feeds["input_ids"] + 1, check.feeds["input_ids"])
-        other = self._in_plain_torch({**check.feeds, "input_ids": ids % self._model.config.vocab_size})
-        return any(not np.allclose(a, b, atol=1e-5) for a, b in zip(expected, other))
+        def answer(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+            outputs: list[np.ndarray] = session.run(
+                self._outputs, kv_cache.selected(feeds, session.get_inputs())
+            )
+            return outputs
+
+        tolerance, names = self._step.tolerance, ("torch", "the exported graph")
+        source, per_token = self._in_plain_torch, self._per_token
+        return largest_difference(self._checks, self._expected, answer, source, per_token, tolerance, names)
 
     def _in_plain_torch(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         """What the model answers by its own attention, whichever is set."""

@@ -4,10 +4,10 @@ transformers ≥ 5 looks attention up by name (`AttentionInterface`), so a funct
 can emit `com.microsoft::MultiHeadAttention` where ONNX Runtime's optimizer, which matches
 patterns, fuses no node of a transformers 5 graph at all. The mask function registered beside it
 keeps a mask that is nothing but padding two-dimensional, (batch, keys). Any other mask (windows,
-causality) becomes what the operator adds to the scores, (batch, 1, queries, keys). transformers
-makes each kind of mask once, so that all layers share it.
+causality) becomes what the operator adds to the scores, (batch, 1, queries, keys), as do biases by
+position (T5). transformers makes each kind of mask once, so that all layers share it.
 
-What the operator cannot say (soft caps, sinks, a bias by position) raises `CannotFuse`.
+What the operator cannot say (soft caps, sinks) raises `CannotFuse`.
 
 Source: ONNX Runtime contrib operators, MultiHeadAttention (key_padding_mask, 0 means padding;
 attention_bias).
@@ -22,6 +22,8 @@ NAME, CACHED = "optkit_fused", "optkit_fused_cached"
 OPERATOR = "MultiHeadAttention"
 #: Added to the score of a key that a query may not see: its share is exp(-10000) = 0 in every precision.
 MASKED = -1e4
+#: What models that add a bias by position to the scores, (batch or 1, heads, queries, keys), call it.
+POSITION_BIAS = "position_bias"
 #: What the attention of a model is told beside its tensors and says nothing of the scores, or is in the mask
 #: (a window). Anything else must be None or False.
 SAYS_NOTHING_MORE = frozenset(
@@ -149,31 +151,37 @@ def _emit(
 
 
 def _as_operator(module: Any, query: Any, mask: Any, more: dict[str, Any]) -> tuple[Any, Any]:
-    """`mask` as the operator's key_padding_mask and attention_bias, one of them None. Raises CannotFuse."""
+    """`mask` and a bias by position as key_padding_mask and attention_bias. Raises CannotFuse."""
     import torch
 
     _called.add(id(module))
+    bias = more.pop(POSITION_BIAS, None)
     if more.get("dropout"):
         raise CannotFuse(f"{type(module).__name__} drops out while it answers")
     for name, value in more.items():
         if name not in SAYS_NOTHING_MORE and value is not None and value is not False:
             raise CannotFuse(f"{type(module).__name__} is told {name}")
+    if bias is not None and bias.dim() != 4:
+        raise CannotFuse(f"the bias by position of {type(module).__name__} has {bias.dim()} dimensions")
     if mask is None:
         causal = more.get("is_causal")
         if getattr(module, "is_causal", True) if causal is None else causal:
             raise CannotFuse(f"{type(module).__name__} is causal and has no mask")
         if more.get("sliding_window") is not None:
             raise CannotFuse(f"{type(module).__name__} has a window and no mask")
-        return None, None
+        return None, _every_query(query, bias)
     if mask.dim() == 2:
-        return mask, None
+        return mask, _every_query(query, bias)
     if mask.dim() != 4:
         raise CannotFuse(f"the mask of {type(module).__name__} has {mask.dim()} dimensions")
     if mask.dtype == torch.bool:
         mask = torch.where(mask, 0.0, MASKED)
-    if mask.shape[2] == 1:
-        mask = mask.expand(-1, -1, query.shape[2], -1)
-    return None, mask
+    return None, _every_query(query, mask if bias is None else mask + bias)
+
+
+def _every_query(query: Any, bias: Any) -> Any:
+    """`bias` with a row for each query, as the operator asks for."""
+    return bias if bias is None or bias.shape[2] != 1 else bias.expand(-1, -1, query.shape[2], -1)
 
 
 def _mask(

@@ -13,7 +13,7 @@ import numpy as np
 
 from optkit.errors import PassError, RecipeError, did_you_mean
 
-MODEL_FILE = "model.onnx"
+MODEL_FILE, DATA_FILE = "model.onnx", "model.onnx.data"
 FLOAT = 1  # onnx.TensorProto.FLOAT
 #: Above this the protobuf limit of 2 GiB is near, and weights go into a file beside the graph.
 EXTERNAL_BYTES = 1_800_000_000
@@ -33,11 +33,13 @@ def load_graph(folder: Path) -> Any:
 
 
 def save_graph(model: Any, folder: Path) -> None:
+    """Write `model` into `folder`, over a graph that is there; large weights go beside it."""
     import onnx
 
+    (folder / DATA_FILE).unlink(missing_ok=True)  # onnx would append to it
     size = sum(len(t.raw_data) for t in model.graph.initializer)
     if size > EXTERNAL_BYTES:
-        onnx.save(model, str(folder / MODEL_FILE), save_as_external_data=True, location=f"{MODEL_FILE}.data")
+        onnx.save(model, str(folder / MODEL_FILE), save_as_external_data=True, location=DATA_FILE)
     else:
         onnx.save(model, str(folder / MODEL_FILE))
 

@@ -10,6 +10,7 @@ import io
 import logging
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ TOLERANCE = 1e-4
 CORRELATION = 0.9
 
 
+#: Task → the pass that "quantize" stands for; "quantize-dynamic" for all others.
+_INT8 = defaultdict(lambda: "quantize-dynamic", {LM: "quantize-weights", IMAGE: "quantize-static"})
 #: Settings with which the passes that change a checkpoint are quick.
 _SMALL: dict[str, dict[str, Any]] = {
     "prune": {"share": 0.3, "ffn_multiple": 1, "samples": 32, "max_length": 32},
@@ -46,9 +49,11 @@ class Wrong(AssertionError):
 
 
 def sweep(
-    family: Family, task: str, folder: Path, int8: bool = True, passes: Sequence[str] = ()
+    family: Family, task: str, folder: Path, int8: Sequence[str] = (), passes: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Build, load, compare, export, compare, quantize, and try `passes`, which change the checkpoint.
+    """Build, load, compare, export, compare, quantize by `int8`, try `passes`, which change the checkpoint.
+
+    `int8` holds "quantize" (for ONNX Runtime, as the task has it) and "open-vino-int8".
 
     Returns what the table says of it; "wrong" is among it where an answer or an error is not as it should be.
     """
@@ -75,7 +80,7 @@ def _wrong(row: dict[str, Any]) -> Iterator[None]:
 
 
 def _sweep(
-    row: dict[str, Any], family: Family, task: str, folder: Path, int8: bool, passes: Sequence[str]
+    row: dict[str, Any], family: Family, task: str, folder: Path, int8: Sequence[str], passes: Sequence[str]
 ) -> None:
     source = build(family, task, folder / "checkpoint")
     opened = _refusal(row, "torch", lambda: _open(source, task))
@@ -106,9 +111,12 @@ def _sweep(
     with session:
         compare.check("onnx", kind, session)
     notes = exported.lineage[-1]["notes"]
-    row["export-onnx"] = f"right, {'fused' if 'MultiHeadAttention' in notes['operators'] else 'plain'}"
-    if int8:
-        _int8(row, exported, folder, context, compare, kind, task)
+    row["export-onnx"] = f"right, {'no attention' if notes['attention'] == 'none' else notes['attention']}"
+    if notes["attention"] == "plain":
+        row["plain, since"] = notes["attention_note"].removeprefix("plain, since ").split("; ")[0]
+    for name in int8:
+        with _wrong(row):
+            _int8(row, _INT8[task] if name == "quantize" else name, exported, folder, context, compare, kind)
 
 
 def _change(
@@ -145,23 +153,17 @@ def _context(kind: Task, inputs: list[Any], source: Path) -> PassContext:
 
 def _int8(
     row: dict[str, Any],
+    name: str,
     exported: Artifact,
     folder: Path,
-    context: Any,
+    context: PassContext,
     compare: Comparison,
     kind: Task,
-    task: str,
 ) -> None:
-    chosen = {
-        LM: ("quantize-weights",),
-        IMAGE: ("quantize-static", "open-vino-int8"),
-    }.get(task, ("quantize-dynamic", "open-vino-int8"))
-    for name in chosen:
-        with _wrong(row):
-            made = _pass(row, name, exported, folder / name, context)
-            if made is not None:
-                with open_session(made, task=task) as session:
-                    row[name] = f"correlation {compare.correlation(name, kind, session):.3f}"
+    made = _pass(row, name, exported, folder / name, context)
+    if made is not None:
+        with open_session(made, task=kind.name) as session:
+            row[name] = f"correlation {compare.correlation(name, kind, session):.3f}"
 
 
 def _open(source: Path, task: str) -> tuple[Artifact, Task]:
