@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,8 +47,10 @@ class Goal:
             )
         if self.labels and (self._per_token or not self._distribution):
             raise RecipeError("Expected a classifier of one label for hard labels; use labels = 0.")
-        if width_of(self.student) != width_of(self.teacher):
-            self.hidden = 0.0  # states of different width have no distance
+        if width_of(self.student) != width_of(self.teacher) or _has_decoder(self.student):
+            self.hidden = (
+                0.0  # states of different width have no distance, and a decoder's are not of the text
+            )
         mine, its = _mapped(_depth(self.student), _depth(self.teacher), self.layers)
         self.frozen = _freeze(self.student, self.teacher)
         skip = 1 if self.frozen else 0
@@ -114,6 +117,11 @@ def _freeze(student: Any, teacher: Any) -> int:
             own.requires_grad_(False)
             count += own.numel()
     return count
+
+
+def _has_decoder(model: Any) -> bool:
+    """Whether an encoder and a decoder answer together (BART, T5), each with hidden states of its own."""
+    return "decoder_input_ids" in inspect.signature(model.forward).parameters
 
 
 def _depth(model: Any) -> int:

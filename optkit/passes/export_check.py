@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from optkit import kv_cache
-from optkit.errors import PassError
+from optkit.errors import PassError, first_line
 from optkit.examples import EncodedSet
 from optkit.limits import token_limit
 from optkit.passes import graph
@@ -147,7 +147,14 @@ def largest_difference(
     worst = 0.0
     for check, right in zip(checks, expected):
         try:
-            worst = max(worst, compare(check, right, answer(check.feeds), per_token, tolerance, names))
+            received = answer(check.feeds)
+        except Exception as reason:  # an engine's own
+            raise PassError(
+                f"Expected {names[1]} to answer at {check.name}, received an error: {first_line(reason)}",
+                hint="This architecture can be served in torch (pass serve-torch), not as a graph.",
+            ) from reason
+        try:
+            worst = max(worst, compare(check, right, received, per_token, tolerance, names))
         except PassError:
             if not _reads_padding(check, right, source):
                 raise

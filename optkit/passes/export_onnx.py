@@ -197,6 +197,7 @@ class _Export:
         copy_side_files(self._source.path, self._out)
         exported = graph.load_graph(self._out)
         torch_export.strip(exported)
+        torch_export.name_squeezed_axes(exported)
         packed = alone = 0
         if self._causal:
             graph.fold_transposed_weights(exported)

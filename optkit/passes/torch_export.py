@@ -79,6 +79,24 @@ def save(
     program.save(str(file), external_data=weights > graph.EXTERNAL_BYTES)
 
 
+def name_squeezed_axes(model: Any) -> int:
+    """Say of each Squeeze without axes which were of size 1 when `model` was traced; how many there were.
+
+    Left as torch's exporter writes it, it also takes away the batch where that is of one text (mBART).
+    """
+    from onnx import numpy_helper
+
+    shapes, count = graph.shapes(model), 0
+    for node in model.graph.node:
+        if node.op_type == "Squeeze" and len(node.input) == 1 and node.input[0] in shapes:
+            axes = [i for i, size in enumerate(shapes[node.input[0]]) if size == 1]
+            name = f"{node.output[0]}_axes"
+            model.graph.initializer.append(numpy_helper.from_array(np.array(axes, dtype=np.int64), name))
+            node.input.append(name)
+            count += 1
+    return count
+
+
 def strip(model: Any) -> None:
     """Remove the exporter's provenance notes: they hold file paths and add 2% to a small INT8 file."""
     for node in model.graph.node:
