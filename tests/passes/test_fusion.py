@@ -167,3 +167,45 @@ def test_vision_attention_is_fused_too(tmp_path):
         str(tmp_path / graph.MODEL_FILE), providers=["CPUExecutionProvider"]
     )
     np.testing.assert_allclose(session.run(None, {"pixel_values": images})[0], expected, atol=2e-4, rtol=1e-3)
+
+
+def test_a_bias_by_position_is_passed_to_the_operator(tmp_path):
+    """T5 adds one to the scores, beside the mask of the padding, which stays two-dimensional."""
+    from optkit.examples import EncodedSet
+    from optkit.passes.torch_export import export
+
+    torch.manual_seed(0)
+    sizes = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": LAYERS, "num_heads": 2, "vocab_size": 40}
+    near = {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 16}
+    model = transformers.T5ForTokenClassification(transformers.T5Config(**sizes, **near)).eval()
+    for weight in model.parameters():  # attention far from even
+        torch.nn.init.normal_(weight, 0.0, 0.3 if weight.dim() > 1 else 1.0)
+
+    ids = np.random.default_rng(0).integers(3, 40, (2, 30))
+    mask = np.ones_like(ids)
+    mask[1, 9:] = 0
+
+    def answer(ids, mask):
+        with torch.inference_mode():
+            return model(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask)).logits.numpy()
+
+    expected = [
+        answer(ids, mask),
+        answer(ids[:, ::-1].copy(), mask[:, ::-1].copy()),
+        answer(ids[:1, :1], mask[:1, :1]),
+    ]
+    assert not switch(model, NAME, lambda: answer(ids, mask))
+    samples = EncodedSet({"input_ids": list(ids), "attention_mask": list(mask)}, {})
+    names = ["input_ids", "attention_mask"]
+    export(model, names, ["logits"], samples, tmp_path / graph.MODEL_FILE, 20)
+    nodes = [n for n in graph.load_graph(tmp_path).graph.node if n.op_type == "MultiHeadAttention"]
+    assert len(nodes) == LAYERS
+    assert len({tuple(node.input[4:6]) for node in nodes}) == 1  # one mask and one bias for all layers
+    assert all(nodes[0].input[4:6])
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / graph.MODEL_FILE), providers=["CPUExecutionProvider"]
+    )
+    given = [(ids, mask), (ids[:, ::-1].copy(), mask[:, ::-1].copy()), (ids[:1, :1], mask[:1, :1])]
+    for right, (tokens, real) in zip(expected, given):
+        received = session.run(None, dict(zip(names, (tokens, real))))[0]
+        np.testing.assert_allclose(received[real == 1], right[real == 1], atol=2e-4, rtol=1e-3)
