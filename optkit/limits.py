@@ -17,7 +17,7 @@ _BEHIND_PADDING = (
     *("markuplm", "layoutlmv3", "lilt"),
 )
 #: Families that know distances only, whatever number their configuration states.
-_DISTANCES = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "xlnet", "bloom", "mpt", "alibi")
+_DISTANCES = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "xlnet", "bloom")
 #: Where a configuration keeps that of its text model.
 _NESTED = ("text_config", "encoder", "language_config")
 

@@ -30,6 +30,7 @@ FAMILIES = {
     "ibert": {},
     "luke": {},
     "mpnet": {},
+    "mpt": {"d_model": 32, "n_heads": 2, "n_layers": 1, "max_seq_len": 20},
     "nystromformer": {},
     "opt": {"ffn_dim": 32, "word_embed_proj_dim": 32},
     "roberta": {},

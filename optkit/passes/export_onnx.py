@@ -14,7 +14,7 @@ import numpy as np
 from optkit import kv_cache
 from optkit.architectures import refuse_no_graph
 from optkit.artifact import Artifact, copy_side_files
-from optkit.errors import PassError
+from optkit.errors import PassError, first_line
 from optkit.passes import (
     causal_graph,
     export_check,
@@ -128,7 +128,14 @@ class _Export:
 
     def answer_in_torch(self) -> None:
         """What every check expects, by the model's own attention."""
-        self._expected = [self._in_torch(check.feeds) for check in self._checks]
+        for check in self._checks:
+            try:
+                self._expected.append(self._in_torch(check.feeds))
+            except Exception as reason:
+                raise PassError(
+                    f"{type(self._model).__name__} does not answer at {check.name}: {first_line(reason)}",
+                    hint="State in config.json how many tokens it takes: max_position_embeddings.",
+                ) from reason
 
     def _in_torch(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         import torch

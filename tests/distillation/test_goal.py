@@ -28,3 +28,25 @@ def test_padding_is_left_out_of_answers_per_token(auto, checkpoint, context, tmp
     with torch.inference_mode():
         found, _ = goal.loss(goal.student, feeds, vars(lessons(range(12), feeds)), None)
     assert float(found) < 1e-8
+
+
+def test_an_encoder_with_a_decoder_is_compared_by_its_answers_alone():
+    """BART and T5 give hidden states of two networks, and none by the name that others use."""
+    import transformers
+
+    sizes = {
+        "d_model": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_ffn_dim": 16,
+        "decoder_ffn_dim": 16,
+    }
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "vocab_size": 20}
+    config = transformers.BartConfig(**sizes, **heads, pad_token_id=0, bos_token_id=2, eos_token_id=3)
+    teacher = transformers.BartForSequenceClassification(config).eval()
+    goal = Goal(copy.deepcopy(teacher), teacher)
+    assert goal.describe()["hidden_states"] is False
+    feeds = {"input_ids": torch.tensor([[2, 5, 6, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.int64)}
+    with torch.inference_mode():
+        found, _ = goal.loss(goal.student, feeds, vars(goal.teacher_view(feeds)), None)
+    assert float(found) < 1e-8

@@ -141,12 +141,18 @@ def _change(
 def _context(kind: Task, inputs: list[Any], source: Path) -> PassContext:
     """Data of short inputs alone to validate on, as a user's may be, and all to calibrate on; no labels."""
     splits = {"validation": inputs[:1] * 2, "train": inputs * 16}
+    scored = {**splits, "validation": inputs[:4]} if kind.name == VECTOR else splits
+
+    def labelled(split: str) -> Labelled:
+        count = len(scored[split]) // (2 if kind.name == VECTOR else 1)  # vectors are compared in pairs
+        return Labelled(kind.encode(scored[split]), [i % 3 for i in range(count)])
+
     none = make_context(kind)
     return PassContext(
         kind,
         lambda split, limit: kind.encode(splits[split][:limit]),
         none.rows,
-        lambda split: Labelled(kind.encode(splits[split]), [i % 3 for i in range(len(splits[split]))]),
+        labelled,
         origin=str(source),
     )
 
