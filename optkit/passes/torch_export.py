@@ -11,6 +11,7 @@ from optkit.errors import PassError, first_line
 from optkit.examples import EncodedSet
 from optkit.limits import token_limit
 from optkit.passes import graph
+from optkit.passes.experts import every_expert
 
 #: Sizes that a graph is made for where the model states no limit.
 MOST_TOKENS, MOST_TEXTS = 2**20, 65536
@@ -59,17 +60,18 @@ def save(
     import torch
 
     try:
-        program = torch.onnx.export(
-            module.eval(),
-            inputs,
-            dynamo=True,
-            dynamic_shapes=dynamic_shapes,
-            input_names=input_names,
-            output_names=output_names,
-            opset_version=opset,
-            optimize=True,
-            verbose=False,
-        )
+        with every_expert(module.model):
+            program = torch.onnx.export(
+                module.eval(),
+                inputs,
+                dynamo=True,
+                dynamic_shapes=dynamic_shapes,
+                input_names=input_names,
+                output_names=output_names,
+                opset_version=opset,
+                optimize=True,
+                verbose=False,
+            )
     except Exception as reason:
         raise PassError(
             f"torch cannot export {type(module.model).__name__}: {first_line(reason.__cause__ or reason)}",

@@ -98,17 +98,16 @@ def test_it_equals_transformers_past_its_windows(family, side):
 #: Engine → its pass, and the largest difference to transformers as a share of the answers' range.
 ENGINES = {
     "OpenVINO": ("open-vino", {}, 1e-3),
-    "OpenVINO, INT8": ("open-vino-int8", {"samples": 48}, 0.05),
-    "ONNX Runtime, static INT8": ("quantize-static", {}, 0.05),
-    "ONNX Runtime, dynamic INT8": ("quantize-dynamic", {}, 0.05),
+    "OpenVINO, INT8": ("open-vino-int8", {"samples": 48}, 0.1),
+    "ONNX Runtime, static INT8": ("quantize-static", {}, 0.1),
+    "ONNX Runtime, dynamic INT8": ("quantize-dynamic", {}, 0.1),
 }
-#: How configurations here call their windows.
-WINDOWS = {"local_attention", "sliding_window"}
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_each_engine_follows_transformers_about_each_window(family, engine, tmp_path):
-    """At each window ± 1, at the longest input, and padded on both sides."""
+    """At each window ± 1, at the longest input, and padded on both sides. Where a model that forgot its
+    window or the padding would be furthest off, the engine is nearer to the right answer than to that one."""
     name, settings, share = ENGINES[engine]
     if name.startswith("open-vino"):
         pytest.importorskip("openvino")
@@ -116,15 +115,21 @@ def test_each_engine_follows_transformers_about_each_window(family, engine, tmp_
     if kind in ("llama", "mistral"):
         pytest.skip("its mask is that of another architecture here")
     context = make_context(open_task(source), calibration=_texts())
+    given = _inputs(kind)
     with open_session(apply(make(name, settings), made, tmp_path / "made", context)) as session:
-        answers = np.concatenate([session.infer(given)["logits"] for given in _inputs(kind)])
-    right = _right(load_model(source), kind)
-    bound = share * np.ptp(right)
-    assert np.abs(answers - right).max() < bound
-    if engine == "OpenVINO, INT8" and WINDOWS & set(KINDS[kind][0]):  # a graph without them would be found
-        wide = load_model(source)
-        wide.config.sliding_window = 2 * LONGEST
-        assert np.abs(_right(wide, kind) - right).max() > bound
+        answers = np.concatenate([session.infer(feeds)["logits"] for feeds in given])
+    model = load_model(source)
+    right = _answers(model, given)
+    assert np.abs(answers - right).max() < share * np.ptp(right)
+
+    ones = [{**feeds, "attention_mask": np.ones_like(feeds["attention_mask"])} for feeds in given]
+    wrong = [_answers(model, ones)]
+    if {"local_attention", "sliding_window"} & set(KINDS[kind][0]):
+        model.config.sliding_window = 2 * LONGEST
+        wrong.append(_answers(model, given))
+    for other in wrong:
+        worst = np.unravel_index(np.abs(other - right).argmax(), right.shape)
+        assert abs(answers[worst] - right[worst]) < 0.5 * abs(other[worst] - right[worst])
 
 
 def _inputs(kind: str) -> list[dict[str, np.ndarray]]:
@@ -141,9 +146,9 @@ def _padded(sizes: list[int], side: str) -> dict[str, np.ndarray]:
     return {"input_ids": np.where(mask, ids, 0), "attention_mask": mask.astype(np.int64)}
 
 
-def _right(model, kind: str) -> np.ndarray:
+def _answers(model, given: list[dict[str, np.ndarray]]) -> np.ndarray:
     with torch.inference_mode():
-        batches = ({n: torch.from_numpy(a) for n, a in given.items()} for given in _inputs(kind))
+        batches = ({name: torch.from_numpy(a) for name, a in feeds.items()} for feeds in given)
         return np.concatenate([model(**batch).logits.numpy() for batch in batches])
 
 
