@@ -49,7 +49,7 @@ def _check_short_text(model: Any, artifact: Artifact, inputs: Sequence[str]) -> 
             "attention_mask": torch.tensor([[1] * len(ids) + [0] * padding] * texts),
             "token_type_ids": torch.zeros_like(rows),
         }
-        with torch.inference_mode():
+        with torch.no_grad():
             return model(**{name: feeds[name] for name in inputs}, return_dict=True)[0]
 
     try:

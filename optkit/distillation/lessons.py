@@ -144,7 +144,7 @@ def _shown(view: View, feeds: dict[str, Any]) -> Seen:
     import torch
 
     device = next(view.model.parameters()).device
-    with torch.inference_mode():
+    with torch.no_grad():  # what a model keeps for itself (BEiT, of positions) is of use in training
         seen = view({name: value.to(device) for name, value in feeds.items()})
     return Seen(
         {name: value.float().cpu() for name, value in seen.outputs.items()},

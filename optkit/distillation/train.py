@@ -164,7 +164,7 @@ class _Module(Session):
         import torch
 
         device = next(self._model.parameters()).device
-        with torch.inference_mode():
+        with torch.no_grad():  # as in lessons: it is trained on
             tensors = {n: torch.from_numpy(a).to(device) for n, a in self.select(feeds).items()}
             answer = self._model(**tensors, return_dict=True)
             return {spec.name: answer[spec.name].float().cpu().numpy() for spec in self.outputs}

@@ -56,3 +56,24 @@ def test_they_are_computed_once(checkpoint, context, tmp_path, monkeypatch):
     lessons.taught(view, encoded, names, tmp_path / "s")
     monkeypatch.setattr(lessons, "_store", lambda *_: pytest.fail("computed again"))
     lessons.taught(view, encoded, names, tmp_path / "s")
+
+
+def test_what_a_model_keeps_of_its_first_answer_is_of_use_in_training(monkeypatch):
+    """BEiT keeps where its patches lie; kept in inference mode, it could not be trained with."""
+
+    class Keeping(torch.nn.Module):
+        kept = None
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(3))
+
+        def forward(self, x, return_dict):
+            self.kept = torch.arange(3.0) if self.kept is None else self.kept
+            return {"logits": x * (self.weight * self.kept)}
+
+    model, x = Keeping(), torch.ones(2, 3)
+    monkeypatch.setattr("optkit.distillation.view.model_outputs", lambda model: {"logits": ("batch", 3)})
+    lessons._shown(View(model), {"x": x})
+    model(x=x, return_dict=True)["logits"].sum().backward()
+    assert model.weight.grad.tolist() == [0.0, 2.0, 4.0]
