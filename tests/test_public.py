@@ -38,6 +38,40 @@ def test_light_imports_stay_light(statement, also):
     assert not (HEAVY | also) & set(done.stdout.split())
 
 
+def test_the_help_of_no_verb_loads_what_only_work_needs():
+    """Each verb's, and those below it: `optkit --help` has 0.3 s."""
+    code = """
+import contextlib, io, sys
+from typer.main import get_command
+from optkit.cli import app
+
+def show(command, words):
+    with contextlib.redirect_stdout(io.StringIO()):
+        app([*words, "--help"], standalone_mode=False)
+    below = getattr(command, "commands", {})
+    return 1 + sum(show(found, [*words, name]) for name, found in below.items())
+
+print(show(get_command(app), []), *sorted(m.split(".")[0] for m in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    shown, *loaded = done.stdout.split()
+    assert int(shown) > 18
+    serving = {"fastapi", "starlette", "uvicorn", "httptools", "uvloop", "prometheus_client", "asyncio"}
+    building = {
+        "optuna",
+        "onnxscript",
+        "nncf",
+        "accelerate",
+        "safetensors",
+        "PIL",
+        "tokenizers",
+        "jinja2",
+        "rich",
+    }
+    engines = {"numpy", "onnxruntime", "tensorrt", "cuda"}
+    assert not (HEAVY | serving | building | engines) & set(loaded)
+
+
 def test_every_module_imports_without_its_heavy_libraries():
     """Importing a module loads nothing heavy: the libraries load inside functions."""
     names = [m.name for m in walk_packages(optkit.__path__, "optkit.")]

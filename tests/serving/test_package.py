@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import os
@@ -183,7 +184,11 @@ def test_the_configuration_is_valid_in_tritons_own_schema(task, tmp_path):
         assert list(configs) == ["small-tensors"]  # entities need offsets, which tensors do not carry
         return
     text = configs["small"]
-    assert (text.backend, text.input[0].data_type) == ("python", module.TYPE_STRING)
+    assert text.backend == "python"
+    assert [(x.name, x.data_type, x.optional) for x in text.input] == [
+        ("text", module.TYPE_STRING, False),
+        ("text_pair", module.TYPE_STRING, True),
+    ]
     assert [o.name for o in text.output] == ["logits", "label", "score"]
 
 
@@ -242,7 +247,7 @@ class Triton(types.ModuleType):
 
     def __init__(self, repository):
         super().__init__("triton_python_backend_utils")
-        self.calls, self.fails, outer = [], False, self
+        self.calls, self.feeds, self.fails, outer = [], [], False, self
 
         class InferenceRequest:
             def __init__(self, model_name, inputs, requested_output_names):
@@ -252,6 +257,7 @@ class Triton(types.ModuleType):
                 import onnxruntime
 
                 outer.calls.append({t.name: t.value.shape for t in self.inputs})
+                outer.feeds.append({t.name: t.value for t in self.inputs})
                 if outer.fails:
                     return outer.InferenceResponse([], outer.TritonError("out of memory"))
                 session = onnxruntime.InferenceSession(repository / self.model / "1" / "model.onnx")
@@ -261,7 +267,7 @@ class Triton(types.ModuleType):
         self.InferenceRequest = InferenceRequest
 
     def get_input_tensor_by_name(self, request, name):
-        return request[name]
+        return request.get(name)
 
     def get_output_tensor_by_name(self, response, name):
         return response.tensors[name]
@@ -269,6 +275,10 @@ class Triton(types.ModuleType):
 
 @pytest.fixture
 def triton(repository, monkeypatch):
+    return opened(repository, monkeypatch)
+
+
+def opened(repository, monkeypatch):
     """(the fake of Triton, the packaged model.py as it loads it)"""
     fake = Triton(repository)
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", fake)
@@ -280,8 +290,10 @@ def triton(repository, monkeypatch):
     return fake, model
 
 
-def request(fake, *texts):
-    return {"text": fake.Tensor("text", np.array([[t.encode()] for t in texts], dtype=object))}
+def request(fake, *texts, **columns):
+    columns = {"text": texts, **columns}
+    raw = {name: [[t if isinstance(t, bytes) else t.encode()] for t in x] for name, x in columns.items()}
+    return {name: fake.Tensor(name, np.array(x, dtype=object)) for name, x in raw.items()}
 
 
 def test_several_requests_become_one_call_and_each_gets_its_own_answers(triton, expected):
@@ -305,6 +317,64 @@ def test_a_text_is_prepared_as_the_embedding_model_asks(triton):
     model.tokenizer = types.SimpleNamespace(encode_batch=lambda t: seen.extend(t) or real.encode_batch(t))
     model.execute([request(fake, "A Film")])
     assert seen == ["query: A Film"]
+
+
+@pytest.fixture
+def of_pairs(tmp_path):
+    """of_pairs(settings) → a classifier with type ids whose tokenizer has these settings, and its package."""
+    import onnx
+
+    from optkit import tokenization
+    from optkit.artifact import seal
+
+    def make(settings):
+        folder = artifact(tmp_path / "pairs")
+        graph = onnx.load(folder / "model.onnx")
+        graph.graph.input.append(copy.deepcopy(graph.graph.input[1]))
+        graph.graph.input[-1].name = "token_type_ids"
+        onnx.save(graph, folder / "model.onnx")
+        file = folder / "tokenizer_config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": 12, **settings}))
+        (folder / "encoding.json").unlink()
+        tokenization.record(folder, folder)
+        before = Artifact(folder, {"lineage": [], "runtime": None, "precision": "fp32"})
+        seal(folder, before, {"pass": "x", "parameters": {}}, format="onnx", task="text-classification")
+        package(folder, "triton", tmp_path / "out", name="small")
+        return folder, tmp_path / "out"
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]},
+        {"model_input_names": ["input_ids", "attention_mask"]},
+        {"truncation_side": "left", "split_special_tokens": True, "cls_token": "[CLS]", "sep_token": "[SEP]"},
+    ],
+)
+def test_its_tensors_are_those_of_the_served_encoder(settings, of_pairs, monkeypatch):
+    folder, repository = of_pairs(settings)
+    fake, model = opened(repository, monkeypatch)
+    firsts, seconds = ["a fine film", "good " * 20, "a [SEP] b", ""], ["dull", "bad", "good " * 20, "film"]
+    model.execute([request(fake, *firsts, text_pair=seconds), request(fake, "a [CLS] film")])
+    with load(folder) as predictor:
+        expected = predictor.task.encode([*zip(firsts, seconds), "a [CLS] film"]).batch(range(5))
+    assert len(fake.feeds) == 1
+    assert set(fake.feeds[0]) == {"input_ids", "attention_mask", "token_type_ids"}
+    for name, value in fake.feeds[0].items():
+        assert value.tolist() == expected[name].tolist(), name
+    assert expected["token_type_ids"].any() == ("token_type_ids" in settings.get("model_input_names", ()))
+    assert expected["input_ids"].shape[1] == 12
+
+
+def test_texts_that_are_not_in_utf_8_fail_their_own_request(triton, expected):
+    fake, model = triton
+    broken, good = model.execute([request(fake, b"\xff\xfe"), request(fake, TEXTS[1])])
+    assert "UTF-8" in broken.error().message()
+    assert good.tensors["label"].value[0, 0].decode() == expected[1].label
+    [alone] = model.execute([request(fake, b"\xff")])
+    assert alone.has_error()
 
 
 def test_an_error_of_the_graph_reaches_every_request(triton):

@@ -99,8 +99,9 @@ def check_type(request: Request, known: tuple[str, ...]) -> None:
     given = request.headers.getlist("content-type") or [""]
     kind, *settings = (part.strip().lower() for part in given[0].split(";"))
     charset = [part.partition("=")[2].strip('"') for part in settings if part.startswith("charset=")]
-    if len(given) > 1 or kind not in known or set(charset) - {"utf-8", "utf8", "us-ascii"}:
-        raise HTTPException(415, f"Expected a body of the type {known[0]}, in UTF-8.")
+    packed = request.headers.get("content-encoding", "identity").strip().lower() != "identity"
+    if len(given) > 1 or kind not in known or set(charset) - {"utf-8", "utf8", "us-ascii"} or packed:
+        raise HTTPException(415, f"Expected a body of the type {known[0]}, in UTF-8 and not compressed.")
 
 
 def timeout_of(request: Request, most_s: float) -> float:

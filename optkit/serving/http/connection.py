@@ -9,7 +9,7 @@ it begins. A connection that ends within a body is shut on this side first: clos
 answer could be lost on its way (RFC 9112, section 9.6).
 
 A client may shut its own sending side once its request is sent; it gets its answers, and then the end. When a
-connection is lost, what it waits for is given up. Whoever does not read its answers is cut off.
+connection is lost, what it waits for is given up. Whoever reads its answers too slowly is cut off.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ HEAD_S = 10.0
 LINGER_S = 5.0
 #: Longest body behind a 429 at the head; a request with a longer one goes the ordinary way.
 MAX_SKIPPED = 65_536
-#: How long a client may take to read no byte of what waits for it.
+#: A client reads so many bytes per second of what waits for it, looked at every UNREAD_S seconds.
+LEAST_READ = 1024
 UNREAD_S = 30.0
 _BUSY_HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nretry-after: " % len(BUSY)
 _REFUSED_HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
@@ -71,6 +72,8 @@ class Connection(HttpToolsProtocol):
         refusal = self.app.hosts.refusal(self.url, self.headers, self.parser.get_http_version())
         if refusal is not None:
             self.scope["optkit.refusal"] = refusal  # type: ignore[typeddict-unknown-key]
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # an interim answer would be the answer there
         seconds = self.app.turn_away(path) if refusal is None and self._is_plain() else None
         self._skipping = seconds is not None
         if seconds is not None:
@@ -152,7 +155,7 @@ class Connection(HttpToolsProtocol):
         self._reading_timer = self.loop.call_later(UNREAD_S, self._check_reading)
 
     def _check_reading(self) -> None:
-        if self.transport.get_write_buffer_size() >= self._unread:
+        if self.transport.get_write_buffer_size() > self._unread - UNREAD_S * LEAST_READ:
             self.transport.abort()
         else:
             self._watch_reading()
@@ -227,7 +230,7 @@ class Connection(HttpToolsProtocol):
             self._timer = None
 
     def _too_slow(self) -> None:
-        if self._skipping:
+        if self._skipping or not self._head:  # nobody asked: an answer could meet the first question
             self.transport.close()
         else:
             self.send_400_response("The request's head came too slowly.")

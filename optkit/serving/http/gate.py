@@ -64,7 +64,9 @@ class Gate:
         elif self._key and scope["path"] not in OPEN and not self._knows(headers):
             challenge = [(b"www-authenticate", b"Bearer")]
             await refuse(counted, 401, "An API key is needed: Authorization: Bearer KEY.", challenge)
-        elif scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        elif scope["method"] == "HEAD":  # the connection sends no body of it
+            await self._app({**scope, "method": "GET"}, receive, counted)
+        elif scope["method"] in ("GET", "OPTIONS"):
             await self._app(scope, receive, counted)
         else:
             await self._with_body(scope, headers, receive, counted)

@@ -10,7 +10,6 @@ import os
 import signal
 import ssl
 import tempfile
-from contextlib import ExitStack
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -40,23 +39,15 @@ def serve(settings: ServeSettings) -> None:
 
     set_up()
     _check(settings)
-    import uvicorn
-
     os.environ[SETTINGS] = settings.to_json()
     if not settings.api_key and not is_loopback(settings.host):
         log("warning", "no API key is set, and other machines can reach this server", host=settings.host)
-    # Uvicorn raises a signal again once it has shut down in order; that one ends nothing.
-    previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     hang_up = _end_on_hang_up()
     try:
-        with ExitStack() as stack:
-            if settings.workers > 1:  # one process writes nothing: its root may be read-only
-                folder = tempfile.TemporaryDirectory(prefix="optkit-metrics-")
-                os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(folder)
-            if settings.workers > 1:
-                _supervise(_options(settings))
-            else:
-                uvicorn.run(APPLICATION, **_options(settings))
+        if settings.workers > 1:
+            _supervise(_options(settings))
+        else:
+            _serve_alone(_options(settings))
     except SystemExit as end:
         if end.code:
             raise OptkitError(
@@ -64,9 +55,31 @@ def serve(settings: ServeSettings) -> None:
                 hint="Is the port free? --port 0 takes any.",
             ) from None
     finally:
-        signal.signal(signal.SIGTERM, previous)
         if hang_up is not None:
             signal.signal(signal.SIGHUP, hang_up)
+
+
+def _serve_alone(options: dict[str, Any]) -> None:
+    """In this process. Raises SystemExit where it does not start."""
+    from uvicorn import Config, Server
+
+    server = Server(Config(APPLICATION, **options))
+    terminate = signal.getsignal(signal.SIGTERM)
+
+    def end(number: int, frame: Any) -> None:
+        """Uvicorn raises a signal again once it has shut down in order; that one ends nothing."""
+        if not server.should_exit:
+            signal.signal(number, terminate)
+            signal.raise_signal(number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        if not server.should_exit:
+            raise
+    finally:
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def _end_on_hang_up() -> Any:
@@ -83,8 +96,14 @@ def _supervise(options: dict[str, Any]) -> None:
     from optkit.serving.http.workers import Supervisor
 
     config = Config(APPLICATION, **options)
-    supervisor = Supervisor(config, [config.bind_socket()])
-    supervisor.run()
+    terminate = signal.getsignal(signal.SIGTERM)
+    with tempfile.TemporaryDirectory(prefix="optkit-metrics-") as folder:  # what all count together
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        try:
+            supervisor = Supervisor(config, [config.bind_socket()])
+            supervisor.run()
+        finally:
+            signal.signal(signal.SIGTERM, terminate)
     if supervisor.failed:
         raise SystemExit(1)
 

@@ -9,17 +9,17 @@ label, has NAME: entities and answers need offsets and windows, which Triton's t
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
 
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError
+from optkit.files import write_json
 from optkit.serving.package.bom import NAME, write_bom
 from optkit.serving.package.requirements import pinned
 from optkit.session import TensorSpec, open_session
-from optkit.task import Task, open_task
+from optkit.task import Field, Task, open_task
 from optkit.tasks.embeddings import Embeddings
 from optkit.tasks.text_classification import SINGLE, TextClassification
 
@@ -60,22 +60,25 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     if takes_text and isinstance(task, (TextClassification, Embeddings)):
         (outer / number).mkdir(parents=True)
         shutil.copyfile(_SCRIPT, outer / number / "model.py")
-        task.encoder.save(outer / number / "tokenizer.json")
         pooling = task.pooling if isinstance(task, Embeddings) else None
+        encoder = task.encoder
+        encoder.save(outer / number / "tokenizer.json")
         settings = {
             "model": f"{name}-tensors",
+            "texts": [field.name for field in task.takes],
             "inputs": [spec.name for spec in inputs],
             "outputs": [spec.name for spec in outputs],
-            "max_tokens": task.encoder.max_length,
-            "truncation_side": task.encoder.truncation_side,
-            "pad_id": task.encoder.pad_id,
+            "max_tokens": encoder.max_length,
+            "truncation_side": encoder.truncation_side,
+            "split_special_tokens": encoder.tokenization.split_special_tokens,
+            "gives_types": encoder.gives_types,
+            "pad_id": encoder.pad_id,
             "prompt": pooling.prompt if pooling else "",
             "labels": _labels(task),
         }
-        (outer / number / "settings.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
-        (outer / "config.pbtxt").write_text(
-            text_config(name, outputs, bool(settings["labels"])), encoding="utf-8"
-        )
+        write_json(outer / number / "settings.json", settings)
+        config = text_config(name, task.takes, outputs, bool(settings["labels"]))
+        (outer / "config.pbtxt").write_text(config, encoding="utf-8")
     backends = {line for line in pinned(set()) if line.startswith(("numpy=", "tokenizers="))}
     needed = sorted(backends) if outer.exists() else []
     (folder / NAME).write_bytes(write_bom(artifact, name, version, "triton", needed))
@@ -99,8 +102,11 @@ def tensors_config(
     )
 
 
-def text_config(name: str, outputs: tuple[TensorSpec, ...], classifies: bool) -> str:
-    """config.pbtxt of the Python model: text in, the graph's outputs and, for a classifier, labels out."""
+def text_config(
+    name: str, takes: tuple[Field, ...], outputs: tuple[TensorSpec, ...], classifies: bool
+) -> str:
+    """config.pbtxt of the Python model: texts in, the graph's outputs and, for a classifier, labels out."""
+    texts = [(x.name, "" if x.required else " optional: true") for x in takes]
     extra: tuple[TensorSpec, ...] = ()
     if classifies:
         extra = (TensorSpec("label", "string", ("batch", 1)), TensorSpec("score", "float32", ("batch", 1)))
@@ -109,7 +115,10 @@ def text_config(name: str, outputs: tuple[TensorSpec, ...], classifies: bool) ->
             f'name: "{name}"',
             'backend: "python"',
             f"max_batch_size: {MAX_BATCH}",
-            'input { name: "text" data_type: TYPE_STRING dims: [ 1 ] }',
+            *(
+                f'input {{ name: "{x}" data_type: TYPE_STRING dims: [ 1 ]{optional} }}'
+                for x, optional in texts
+            ),
             *_tensors("output", (*outputs, *extra)),
             f"dynamic_batching {{ max_queue_delay_microseconds: {MAX_DELAY_US} }}",
             "instance_group { count: 1 kind: KIND_CPU }",

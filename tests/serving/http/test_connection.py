@@ -215,6 +215,16 @@ def test_a_connection_may_have_so_many_requests(busy):
     converse(talk)
 
 
+def test_a_connection_that_says_nothing_ends_without_an_answer(monkeypatch):
+    """A client may open connections before it needs them, and would take an answer for its own."""
+    monkeypatch.setattr(connection, "HEAD_S", 0.05)
+
+    async def talk(app, client):
+        assert await client.ended()
+
+    assert converse(talk).codes == []
+
+
 def test_slow_and_endless_heads_are_ended(monkeypatch):
     monkeypatch.setattr(connection, "HEAD_S", 0.05)
 

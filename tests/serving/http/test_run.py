@@ -173,7 +173,7 @@ def test_one_process_needs_no_folder_to_write_to(model, monkeypatch):
 
     began = []
     monkeypatch.setattr("optkit.serving.http.run.tempfile.TemporaryDirectory", refuse)
-    monkeypatch.setattr("uvicorn.run", lambda app, **options: began.append(options["workers"]))
+    monkeypatch.setattr("uvicorn.Server.run", lambda server: began.append(server.config.workers))
     monkeypatch.setenv(SETTINGS, "")  # put back what serve writes there
     serve(ServeSettings({"m": model}))
     assert began == [1]

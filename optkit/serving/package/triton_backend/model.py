@@ -17,6 +17,7 @@ class TritonPythonModel:
         here = Path(args["model_repository"]) / args["model_version"]
         self.settings = json.loads((here / "settings.json").read_text(encoding="utf-8"))
         self.tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
+        self.tokenizer.encode_special_tokens = self.settings["split_special_tokens"]
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(
             self.settings["max_tokens"], direction=self.settings["truncation_side"]
@@ -24,30 +25,40 @@ class TritonPythonModel:
         self.labels = self.settings["labels"]
 
     def execute(self, requests):
-        texts, sizes = [], []
-        for request in requests:
-            column = pb_utils.get_input_tensor_by_name(request, "text").as_numpy().reshape(-1)
-            texts += [raw.decode("utf-8", "replace") for raw in column]
-            sizes.append(len(column))
-        outputs, error = self._infer(texts)
+        read = [self._texts(request) for request in requests]
+        texts = [text for each in read if isinstance(each, list) for text in each]
+        outputs, error = self._infer(texts) if texts else ({}, None)
         responses, first = [], 0
-        for size in sizes:
-            part = {name: value[first : first + size] for name, value in outputs.items()}
-            first += size
+        for each in read:
+            if not isinstance(each, list):
+                responses.append(pb_utils.InferenceResponse([], error=each))
+                continue
+            part = {name: value[first : first + len(each)] for name, value in outputs.items()}
+            first += len(each)
             tensors = [pb_utils.Tensor(name, value) for name, value in part.items()]
             responses.append(pb_utils.InferenceResponse(tensors, error=error))
         return responses
 
+    def _texts(self, request):
+        """The texts of a request, or its pairs of texts; an error where they are not in UTF-8."""
+        given = [pb_utils.get_input_tensor_by_name(request, name) for name in self.settings["texts"]]
+        raw = [tensor.as_numpy().reshape(-1) for tensor in given if tensor is not None]
+        try:
+            columns = [[self.settings["prompt"] + text.decode("utf-8") for text in column] for column in raw]
+        except UnicodeDecodeError:
+            return pb_utils.TritonError("Expected texts in UTF-8.")
+        return columns[0] if len(columns) == 1 else list(zip(*columns))
+
     def _infer(self, texts):
         """The outputs of all texts padded together, and an error or None."""
-        texts = [self.settings["prompt"] + text for text in texts]
         encoded = self.tokenizer.encode_batch(texts)
         longest = max(len(e.ids) for e in encoded)
         shape = (len(texts), longest)
         feeds = {name: np.zeros(shape, dtype=np.int64) for name in self.settings["inputs"]}
         feeds["input_ids"][:] = self.settings["pad_id"]
         for row, e in enumerate(encoded):
-            values = {"input_ids": e.ids, "attention_mask": e.attention_mask, "token_type_ids": e.type_ids}
+            types = e.type_ids if self.settings["gives_types"] else 0
+            values = {"input_ids": e.ids, "attention_mask": e.attention_mask, "token_type_ids": types}
             for name, feed in feeds.items():
                 feed[row, : len(e.ids)] = values[name]
         request = pb_utils.InferenceRequest(
