@@ -159,7 +159,7 @@ def test_json_may_say_its_charset(server):
 
 
 def test_every_way_to_send_a_request_gets_the_same_answer(server):
-    """A client that shuts its sending side, chunks, pipelines, speaks HTTP/1.0, waits for 100, names the host."""
+    """It shuts its sending side, chunks, pipelines, speaks HTTP/1.0, waits for 100, names the host."""
     for path in paths("POST", server.version):
         [(code, _, said)] = ask(server, post(path))
         assert code == 200, said
