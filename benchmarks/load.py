@@ -90,7 +90,8 @@ class Load:
             for connection in list(self._idle):
                 self.free(connection, first=True)
             self._idle.clear()
-            await asyncio.sleep(seconds)
+            while time.perf_counter() < self._begun + seconds and (self._reconnect or self._open):
+                await asyncio.sleep(0.02)
         else:
             due = self._begun
             while due < self._begun + seconds:
