@@ -48,7 +48,8 @@ class Connection(asyncio.Protocol):
             return
         self._received.clear()
         due, self._due = self._due, None
-        self._load.answered(int(head[9:12]), time.perf_counter() - due)  # type: ignore[operator]
+        told = b"retry-after:" in lower
+        self._load.answered(int(head[9:12]), time.perf_counter() - due, told)  # type: ignore[operator]
         if b"connection: close" in lower:
             self._transport.close()  # type: ignore[union-attr]
             self._load.ended(self)
@@ -77,6 +78,8 @@ class Load:
         self.sent = self.lost = self.refused = 0
         self.codes: Counter[int] = Counter()
         self.latencies: list[float] = []
+        self.refusals: list[float] = []
+        self.without_retry_after = 0
         self.per_second: Counter[int] = Counter()
         self._tasks: set[asyncio.Task] = set()
 
@@ -112,11 +115,14 @@ class Load:
             await asyncio.sleep(0.02)
         return self._result(elapsed, in_time)
 
-    def answered(self, code: int, seconds: float) -> None:
+    def answered(self, code: int, seconds: float, told_when: bool) -> None:
         self.codes[code] += 1
         if code == 200:
             self.latencies.append(seconds)
             self.per_second[int(time.perf_counter() - self._begun)] += 1
+        else:
+            self.refusals.append(seconds)
+            self.without_retry_after += not told_when
 
     def free(self, connection: Connection, first: bool = False) -> None:
         if self._rate is None and self._running:
@@ -160,10 +166,6 @@ class Load:
 
     def _result(self, elapsed: float, in_time: int) -> dict:
         ms = sorted(1000 * x for x in self.latencies)
-
-        def percentile(share: float) -> float | None:
-            return round(ms[min(len(ms) - 1, int(share * len(ms)))], 3) if ms else None
-
         return {
             "seconds": round(elapsed, 2),
             "sent": self.sent,
@@ -172,11 +174,20 @@ class Load:
             "unanswered": self.sent - sum(self.codes.values()) - self.lost,
             "refused_connections": self.refused,
             "per_second": round(in_time / elapsed, 1),
-            "p50_ms": percentile(0.5),
-            "p99_ms": percentile(0.99),
+            "p50_ms": percentile(self.latencies, 0.5),
+            "p99_ms": percentile(self.latencies, 0.99),
+            "slowest_ms": round(ms[-1], 3) if ms else None,
+            "refused_p99_ms": percentile(self.refusals, 0.99),
+            "refused_without_retry_after": self.without_retry_after,
             "mean_ms": round(statistics.fmean(ms), 3) if ms else None,
             "by_second": [self.per_second[i] for i in range(int(elapsed) + 1)],
         }
+
+
+def percentile(seconds: list[float], share: float) -> float | None:
+    """In milliseconds."""
+    ordered = sorted(seconds)
+    return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3) if ordered else None
 
 
 def requests_of(texts: Path, path: str, body: str, key: str | None = None) -> list[bytes]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -26,6 +27,7 @@ import time
 import urllib.request
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -37,11 +39,14 @@ PATH = "/v1/models/m:predict"
 
 
 class Server:
-    def __init__(self, model: Path, port: int, *arguments: str) -> None:
+    """`files` are the soft and the hard limit of open files that it starts with."""
+
+    def __init__(self, model: Path, port: int, *arguments: str, files: tuple[int, int] | None = None) -> None:
         self.port = port
         command = [sys.executable, "-m", "optkit", "serve", f"m={model}", "--port", str(port), *arguments]
         self._log = tempfile.NamedTemporaryFile()  # noqa: SIM115  # deleted with this object
-        self.process = subprocess.Popen(command, stderr=self._log)
+        limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, files) if files else None
+        self.process = subprocess.Popen(command, stderr=self._log, preexec_fn=limit)
         while not self.get("/v2/health/ready"):
             assert self.process.poll() is None, self.lines()
             time.sleep(0.1)

@@ -53,7 +53,7 @@ class Connection(HttpToolsProtocol):
         self._timer = self._reading_timer = None
         self._expect_head()
         if not self.app.crowd.enter(self):
-            self._refuse(503, "The server has as many connections as it may have.")
+            self._refuse(503, "The server has as many connections as it may have.", b"retry-after: 1\r\n")
 
     def data_received(self, data: bytes) -> None:
         if self._lingering:
@@ -122,12 +122,12 @@ class Connection(HttpToolsProtocol):
         """As every other error: JSON, and counted. uvicorn's own words may repeat what came."""
         self._refuse(400, msg if msg.startswith("The request's head") else "The request is no valid HTTP.")
 
-    def _refuse(self, code: int, message: str) -> None:
+    def _refuse(self, code: int, message: str, more: bytes = b"") -> None:
         if self.transport.is_closing() or self._lingering:
             return
         if not self._skipping:  # a request that is answered gets no second answer
             self.app.responded("", "", code)
-            self.transport.write(_refused(self.server_state.default_headers, code, message))
+            self.transport.write(_refused(self.server_state.default_headers, code, message, more))
         if self.cycle is None or self.cycle.response_complete:
             self._linger()
         else:
@@ -243,7 +243,7 @@ class _Seen:
         self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
 
 
-def _refused(headers: list[tuple[bytes, bytes]], code: int, message: str) -> bytes:
+def _refused(headers: list[tuple[bytes, bytes]], code: int, message: str, more: bytes) -> bytes:
     body = json.dumps({"error": message}).encode()
     general = [b"%s: %s\r\n" % header for header in headers]
-    return b"".join([STATUS_LINE[code], *general, _REFUSED_HEAD % len(body), body])
+    return b"".join([STATUS_LINE[code], *general, more, _REFUSED_HEAD % len(body), body])

@@ -19,7 +19,8 @@ def log(level: str, event: str, **fields: Any) -> None:
     now = time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
     line = {"time": stamp, "level": level, "event": event, "pid": os.getpid(), **fields}
-    print(json.dumps(line, default=str), file=sys.stderr, flush=True)
+    sys.stderr.write(json.dumps(line, default=str) + "\n")  # in one piece: other threads write too
+    sys.stderr.flush()
 
 
 class Lines(logging.Handler):
