@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -165,7 +166,8 @@ def parents(data: str, models: list[Path], times: int) -> dict:
         server.process.wait()
         load.communicate()
         for process in alive:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
     return {"times": times, "left": left, "port_free": free, "seconds": seconds, "longest_s": max(seconds)}
 
 

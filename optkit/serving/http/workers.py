@@ -16,7 +16,7 @@ from uvicorn.supervisors.multiprocess import Multiprocess
 from optkit.serving.http.logs import log
 
 #: What a worker without a parent has to answer what it accepted, in seconds.
-ORPHAN_S = 3.5
+ORPHAN_S = 2.5
 #: Workers that may die within so many seconds before the supervisor gives up: something is broken for good.
 MOST_DEATHS, WITHIN_S = 10, 60.0
 HANG_UP = getattr(signal, "SIGHUP", None)
