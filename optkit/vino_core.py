@@ -5,8 +5,8 @@ that first loads a model, and frees it with itself. Freed in another thread, or 
 older one first), it leaves the thread with a stack that is gone: the next signal handled there is a SIGSEGV.
 A plugin lives as long as its core, so there is one core, and no thread has to close what it opened.
 
-For every shape that it meets OpenVINO makes kernels, and keeps them twice: in each model, 5,000 of a kind, and
-in oneDNN, 1,024 of all models. On MiniLM a shape takes 3 to 5 MB, so that requests of mixed lengths fill
+For every shape that it meets OpenVINO makes kernels, and keeps them twice: in each model, 5,000 of a kind,
+and in oneDNN, 1,024 of all models. On MiniLM a shape takes 3 to 5 MB, so that requests of mixed lengths fill
 gigabytes. So models keep `KERNELS`, and oneDNN none unless the environment says otherwise.
 
 Source: `SigAltStackSetup` in OpenVINO's src/plugins/intel_cpu/src/plugin.cpp.
