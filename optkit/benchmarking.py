@@ -18,9 +18,9 @@ from optkit.bench.environment import describe, nodes_of, standing_doubts, thread
 from optkit.bench.plan import Plan, Shape
 from optkit.bench.roofline import Peak
 from optkit.bench.scenarios import MIN_SECONDS, SHAPES
-from optkit.contestants import Contestant, open_contestant, synthetic
+from optkit.contestants import Contestant, named, open_contestant, synthetic
 from optkit.data import Data
-from optkit.errors import CheckpointError, DataError, PassError, RecipeError, WorkerError
+from optkit.errors import CheckpointError, DataError, OptkitError, PassError, RecipeError, WorkerError
 from optkit.evaluation import Evaluator, doubts_of, failed_row, first_sound, plain_row, stored
 from optkit.examples import EncodedSet
 from optkit.latencies import padding
@@ -29,6 +29,7 @@ from optkit.report.model import Report, Row
 from optkit.scenarios import Scenarios, fill_in
 from optkit.targets import target_of
 from optkit.task import Columns, Labelled, open_task
+from optkit.unlabelled import MEASURED, Unlabelled, built_in_for, read, unlike_others
 
 Listener = Callable[[dict[str, Any]], None]
 #: Shapes where there is no data: lengths that most texts lie between.
@@ -43,6 +44,7 @@ def benchmark(
     names: Sequence[str] | None = None,
     options: dict[str, dict[str, Any]] | None = None,
     data: str | Path | None = None,
+    unlabelled: str | Path | None = None,
     split: str = "validation",
     columns: Columns = Columns(),
     task: str | None = None,
@@ -62,7 +64,10 @@ def benchmark(
 
     Each is a folder (an artifact or a checkpoint) or a .onnx file, with `@runtime` behind it where
     it should not run in its default one. With `data` the report has scores, paired with the
-    first model's, and the data's own lengths; without, inputs are random and only times are measured.
+    first model's, and the data's own lengths. Without, several models that read texts or images are compared
+    by their answers with the first one's, on those in the file `unlabelled` or on built-in ones: fidelity, no
+    accuracy. For a single model, and where they cannot be compared, inputs are random and only times are
+    measured; a doubt says why.
     `options` are runtime options by name, over those in a model's manifest; `plan` holds fields of
     `optkit.bench.plan.Plan`. With `out` the reports are written to that folder. `verify_key` is
     a public key, whose owner has to have signed every model.
@@ -77,23 +82,25 @@ def benchmark(
     """
     begun = time.monotonic()
     listen = listener or (lambda event: None)
-    reads = (*models, *(text.rpartition("@")[0] for text in models), data)
+    _refuse_contradictions(models, data, unlabelled, metric)
+    reads = (*models, *(text.rpartition("@")[0] for text in models), data, unlabelled)
     with (
         claimed(out, force, reads) if out is not None else nullcontext(),
         tempfile.TemporaryDirectory(prefix="optkit-bench-") as scratch,
     ):
         folder = Path(scratch)
         found = [open_contestant(text, folder, trust_remote_code, verify_key) for text in models]
-        found = _named(found, names)
-        named = {"task": task} if task else {}
-        found = [replace(m, options={**m.options, **named, **(options or {}).get(m.name, {})}) for m in found]
+        found = named(found, names)
+        asked = {"task": task} if task else {}
+        found = [replace(m, options={**m.options, **asked, **(options or {}).get(m.name, {})}) for m in found]
         threads = thread_count((plan or {}).get("threads"), (plan or {}).get("cores"))
-        wanted = [Shape.parse(s) for s in shapes or _usual(found, data is not None, scenarios)]
+        given = data is not None or unlabelled is not None
+        wanted = [Shape.parse(s) for s in shapes or _usual(found, given, scenarios)]
         wanted += [SHAPES[name] for name in scenarios.names if name in SHAPES]
-        if data is None and not all(shape.fixed for shape in wanted):
+        if not given and not all(shape.fixed for shape in wanted):
             raise RecipeError(
                 f"The shapes {', '.join(str(s) for s in wanted if not s.fixed)} need data, received none.",
-                hint="Give --data, or shapes of numbers such as 1x128.",
+                hint="Give --data, --unlabelled, or shapes of numbers such as 1x128.",
             )
         settings = Plan(
             **{
@@ -104,15 +111,16 @@ def benchmark(
             }
         )
         run = _Benchmark(found, settings, folder, listen)
-        if data is None:
-            run.read_nothing()
-        else:
+        if data is not None:
             run.read(Data(str(data)), split, columns, task, metric, limit)
+        else:
+            run.read_unlabelled(None if unlabelled is None else str(unlabelled), columns, task, limit)
         rows = run.measure(scenarios)
-        about, target = run.about(str(data) if data else None, split), run.target
+        about, target = run.about(split), run.target
         report = Report(
             task=run.task.name if run.task else "",
-            metric=run.task.metric if run.task else "",
+            metric=run.task.metric if run.task and not run.fidelity else "",
+            fidelity=run.fidelity,
             data=about,
             target=target,
             environment={
@@ -138,7 +146,7 @@ def benchmark(
 
 
 class _Benchmark:
-    """One run: first `read` or `read_nothing`, then `measure`."""
+    """One run: first `read` or `read_unlabelled`, then `measure`."""
 
     def __init__(self, found: list[Contestant], plan: Plan, folder: Path, listen: Listener) -> None:
         self.task: Any = None
@@ -148,7 +156,7 @@ class _Benchmark:
         self._found, self._plan, self._folder, self._listen = found, plan, folder, listen
         self._labelled = Labelled(EncodedSet({}, {}), [])
         self._file = folder / "examples.npz"
-        self._data: Data | None = None
+        self._data: Data | Unlabelled | None = None
 
     @property
     def target(self) -> str:
@@ -166,14 +174,46 @@ class _Benchmark:
     ) -> None:
         """Encode the split for every model: by its own tokenizer where that differs from the first's."""
         rows = data.split(split, limit)
+        self._encode(lambda one: one.read(rows, columns), task, metric)
         self._data = data
+        self._listen({"event": "note", "text": self._labelled.described(data.name, split)})
+
+    def read_unlabelled(
+        self, file: str | None, columns: Columns, task: str | None, limit: int | None
+    ) -> None:
+        """Encode the inputs in `file`, or built-in ones where answers can be compared; else random ones."""
+        try:
+            if file is None and len(self._found) < 2:
+                raise RecipeError("a single model was given")
+            reader = next((m for m in self._found if m.reads_text), None)
+            if reader is None:
+                raise _nothing_reads()
+            first = open_task(Artifact.open(reader.artifact), task)
+            found = read(file, first, columns, limit) if file else built_in_for(first, limit)
+            self._encode(found.labelled, task, None)
+        except OptkitError as reason:
+            if file is not None:
+                raise
+            self.doubts.append(f"Answers were not compared: {reason}")
+            self.task, self._data = None, None
+            self._read_nothing()
+            return
+        self._data = found
+        self._listen({"event": "note", "text": self._labelled.described(found.name)})
+
+    @property
+    def fidelity(self) -> str:
+        """What was measured in place of accuracy; "" where accuracy or times alone were."""
+        if not isinstance(self._data, Unlabelled):
+            return ""
+        return MEASURED.format(f"those of {self._found[0].name}", self._data.name)
+
+    def _encode(self, read: Callable[[Any], Labelled], task: str | None, metric: str | None) -> None:
+        """What `read` gives for the task of each model, in files for the processes that answer."""
         # An .onnx file beside which no tokenizer lies reads texts as the first model does.
         readers = [m for m in self._found if m.reads_text]
         if not readers:
-            raise DataError(
-                "None of the models has a tokenizer, so the data cannot be read.",
-                hint="Put tokenizer.json and config.json beside the .onnx file, or leave --data out.",
-            )
+            raise _nothing_reads()
         texts = self._folder / "texts.json"
         done: dict[str, Path] = {}
         for i, model in enumerate(self._found):
@@ -188,10 +228,9 @@ class _Benchmark:
                     hint="Compare them in two runs.",
                 )
             if key not in done:
-                labelled = mine.read(rows, columns)
+                labelled = read(mine)
                 if self.task is None:
                     self.task, self._labelled = mine, labelled
-                    self._listen({"event": "note", "text": labelled.described(data.name, split)})
                     if any(shape.tokens == "text" for shape in self._plan.shapes):
                         raw = stored(labelled.inputs or labelled.sources, self._folder / "images")
                         texts.write_text(json.dumps(raw), encoding="utf-8")
@@ -204,7 +243,7 @@ class _Benchmark:
             )
         self._file = done[readers[0].reader]
 
-    def read_nothing(self) -> None:
+    def _read_nothing(self) -> None:
         """Random inputs of all lengths up to 128, as the models declare them."""
         encoded = synthetic(self._found)
         self._labelled = Labelled(encoded, [None] * len(encoded))
@@ -244,7 +283,7 @@ class _Benchmark:
                 )
             self.noise = measured.noise
             self.peaks, impossible = evaluator.roofline(sound)
-            self.doubts = [*doubts_of(sound), *measured.doubts, *doubts, *impossible]
+            self.doubts += [*doubts_of(sound), *measured.doubts, *doubts, *impossible]
             fill_in(
                 sound,
                 candidates,
@@ -263,13 +302,13 @@ class _Benchmark:
         self.doubts += standing_doubts(describe()) + self._of_cores() + self._of_data()
         return rows
 
-    def about(self, name: str | None, split: str) -> dict[str, Any]:
+    def about(self, split: str) -> dict[str, Any]:
         """What the report says of the data."""
         encoded = self._labelled.encoded
         if self._data is None:
             return {"name": "random inputs", "split": "none", "examples": len(encoded), "truncated": 0}
         return {
-            "name": name,
+            "name": self._data.name,
             "split": split,
             "held_out": self._data.is_held_out(split),
             "examples": len(self._labelled.references),
@@ -294,6 +333,8 @@ class _Benchmark:
     def _of_data(self) -> list[str]:
         if self._data is None:
             return ["The inputs are random: scores are not measured, and times hold for fixed lengths only."]
+        if isinstance(self._data, Unlabelled):
+            return [unlike_others(self._data)]
         return []
 
 
@@ -309,19 +350,30 @@ def _usual(found: list[Contestant], data: bool, scenarios: Scenarios) -> tuple[s
     return DATA_SHAPES if data else FIXED_SHAPES
 
 
+def _refuse_contradictions(models: Sequence[str], data: Any, unlabelled: Any, metric: str | None) -> None:
+    if data is not None and unlabelled is not None:
+        raise RecipeError(
+            "Expected data with labels or texts without, received both.",
+            hint="With --data accuracy is measured, with --unlabelled whether answers are the same.",
+        )
+    if unlabelled is not None and len(models) < 2:
+        raise RecipeError(
+            "Expected two models or more for --unlabelled, whose answers are compared, received one.",
+            hint="Name the checkpoint first: optkit bench CHECKPOINT ARTIFACT --unlabelled FILE.",
+        )
+    if data is None and metric is not None:
+        raise RecipeError(
+            f"Expected data with labels for the metric {metric}, received none.",
+            hint="Give --data, or leave --metric out.",
+        )
+
+
+def _nothing_reads() -> DataError:
+    return DataError(
+        "None of the models has a tokenizer, so no data can be read.",
+        hint="Put tokenizer.json and config.json beside the .onnx file.",
+    )
+
+
 def _labels(task: Any) -> Any:
     return getattr(task, "labels", None)
-
-
-def _named(found: list[Contestant], names: Sequence[str] | None) -> list[Contestant]:
-    """The models with names of their own: those given, else their folder's, numbered where two agree."""
-    if names is not None:
-        if len(names) != len(found) or len(set(names)) < len(names):
-            raise RecipeError(f"Expected {len(found)} different names, received {list(names)}.")
-        return [replace(model, name=name) for model, name in zip(found, names)]
-    named: list[Contestant] = []
-    for model in found:
-        taken = {m.name for m in named}
-        free = (model.name, *(f"{model.name}-{i}" for i in range(2, len(found) + 2)))
-        named.append(replace(model, name=next(n for n in free if n not in taken)))
-    return named

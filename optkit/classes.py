@@ -8,7 +8,7 @@ could be read both ways is refused. True and false are the labels of this name, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from unicodedata import normalize
 
@@ -23,6 +23,9 @@ _HINT = (
     "Write the labels as text by their names, or name the data's numbers in a file labels.json beside it: "
     '{"label": ["name of 0", "name of 1"]}.'
 )
+
+
+_NO_LABEL = "-1 stands for no label, as in test splits of benchmarks: take a split that has labels."
 
 
 def matched(names: Sequence[str], labels: Sequence[str]) -> Classes | None:
@@ -104,8 +107,23 @@ def unknown(label: Any, row: int, labels: Sequence[str]) -> DataError:
     """The error for a label that the model does not have."""
     return DataError(
         f"The label {label!r} in row {row} is unknown to the model, which has: {listed(labels)}.",
-        hint=did_you_mean(str(label), labels),
+        hint=_NO_LABEL if label_name(label) == "-1" else did_you_mean(str(label), labels),
     )
+
+
+def disagreement(config: Mapping[str, Any]) -> str | None:
+    """Where label2id in config.json says otherwise than id2label, by which transformers answers."""
+    names, places = config.get("id2label"), config.get("label2id")
+    if not isinstance(names, dict) or not isinstance(places, dict):
+        return None
+    stated = {str(place): str(name) for place, name in names.items()}
+    for name, place in places.items():
+        if stated.get(str(place)) != str(name):
+            return (
+                f"config.json disagrees with itself: label2id has {name!r} at {place}, id2label has "
+                f"{stated.get(str(place), 'nothing')!r} there. Answers go by id2label, as transformers' do."
+            )
+    return None
 
 
 def _named_numbers(

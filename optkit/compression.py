@@ -19,22 +19,21 @@ from optkit.bench.plan import PRECISE, Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.choice import winners
 from optkit.cpu import has_vnni
-from optkit.data import Data
-from optkit.errors import DataError, OptkitError, RecipeError
+from optkit.errors import OptkitError
 from optkit.evaluation import Evaluator, doubts_of
 from optkit.files import read_json, write_json
 from optkit.latencies import padding
 from optkit.loop import Loop
+from optkit.measured_on import examples_of, refuse_both
 from optkit.output import claimed, staged, writing
 from optkit.passes.base import Pass
-from optkit.provenance import origin
 from optkit.recipe import Recipe
 from optkit.report.model import Report, Row
 from optkit.runtime_search import may_pad, search
 from optkit.steps import AnyOf
 from optkit.targets import require
 from optkit.task import Columns, open_task
-from optkit.unlabelled import MEASURED, Unlabelled, built_in_for, read
+from optkit.unlabelled import MEASURED, OWN, Unlabelled, unlike_others
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -85,11 +84,7 @@ def compress(
     begun = time.monotonic()
     if not isinstance(recipe, Recipe):
         recipe = Recipe.of(recipe)
-    if data is not None and unlabelled is not None:
-        raise RecipeError(
-            "Expected data with labels or texts without, received both.",
-            hint="With --data accuracy is measured; leave --unlabelled out, or give it with --distill.",
-        )
+    refuse_both(data, unlabelled)
     listen = listener or (lambda event: None)
     require(recipe.target)
     with claimed(
@@ -98,32 +93,11 @@ def compress(
         listen({"event": "note", "text": f"reading {source}"})
         checkpoint = fetch(source, trust_remote_code)
         model_task = open_task(checkpoint, task, metric)
-        examples: Data | Unlabelled | None = Data(str(data)) if data is not None else None
-        if data is None and unlabelled is None:
-            known = origin(checkpoint)
-            listen({"event": "note", "text": known.said})
-            if known.name is not None:
-                examples, columns = Data(known.name), columns if columns != Columns() else known.columns
-        if isinstance(examples, Data):
-            labelled, ranges = model_task.read(examples.split(split, limit), columns), None
-            columns = labelled.columns  # other splits are read by the same ones
-            listen({"event": "note", "text": labelled.described(examples.name, split)})
-        else:
-            if metric is not None:
-                raise DataError(
-                    f"Expected data with labels for the metric {metric}, received none.",
-                    hint="Give --data, or leave --metric out: answers are compared with the model's own.",
-                )
-            examples = (
-                read(str(unlabelled), model_task, columns, limit)
-                if unlabelled is not None
-                else built_in_for(model_task, limit)
-            )
+        given = examples_of(checkpoint, data, unlabelled, model_task, columns, split, limit, metric, listen)
+        examples, labelled, ranges = given.source, given.labelled, given.ranges
+        if ranges is not None:
             recipe = replace(recipe, gate=recipe.gate.of_fidelity())
-            listen({"event": "note", "text": MEASURED.format(examples.name)})
-            labelled, ranges = examples.labelled(model_task), examples.ranges(model_task)
-            if unlabelled is not None:
-                listen({"event": "note", "text": labelled.described(examples.name)})
+        columns = labelled.columns  # other splits are read by the same ones
 
         threads = thread_count(threads)
         plan = Plan(
@@ -222,7 +196,7 @@ def conclude(
         trace=run.trace,
         winners=winners(run.rows, run.leaves),
         why=run.why(chosen, shapes),
-        fidelity=MEASURED.format(examples.name) if run.evaluator.unlabelled else "",
+        fidelity=MEASURED.format(OWN, examples.name) if run.evaluator.unlabelled else "",
         seconds=round(time.monotonic() - begun, 1),
         measuring_seconds=round(run.measuring_seconds, 1),
         peak_rss_bytes=run.peak_rss_bytes,
@@ -271,8 +245,7 @@ def _doubts(run: Loop, recipe: Recipe) -> list[str]:
             )
     if isinstance(run.data, Unlabelled):
         doubts += [
-            f"Accuracy was not measured, so no limit on the score was asked. {run.data.name} need not be "
-            "like what will come: agreement and times on the data's own lengths hold for texts like these.",
+            unlike_others(run.data),
             f"Ranges, where a pass takes them, come from {len(run.data.calibration)} other texts of the same "
             "source.",
         ]

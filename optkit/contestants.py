@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,20 @@ def open_contestant(
         )
     options = {"trust_remote_code": True} if trust_remote_code and chosen == "torch" else {}
     return Contestant(f"{name}@{runtime}" if runtime else name, str(artifact.path), chosen, options)
+
+
+def named(found: list[Contestant], names: Sequence[str] | None) -> list[Contestant]:
+    """The models with names of their own: those given, else their folder's, numbered where two agree."""
+    if names is not None:
+        if len(names) != len(found) or len(set(names)) < len(names):
+            raise RecipeError(f"Expected {len(found)} different names, received {list(names)}.")
+        return [replace(model, name=name) for model, name in zip(found, names)]
+    result: list[Contestant] = []
+    for model in found:
+        taken = {m.name for m in result}
+        free = (model.name, *(f"{model.name}-{i}" for i in range(2, len(found) + 2)))
+        result.append(replace(model, name=next(n for n in free if n not in taken)))
+    return result
 
 
 def synthetic(models: Sequence[Contestant]) -> EncodedSet:

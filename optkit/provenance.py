@@ -61,7 +61,8 @@ def required(checkpoint: Artifact, what: str) -> Origin:
     if found.name is None:
         raise DataError(
             f"{what} needs data with labels: {found.said}.",
-            hint="Give --data: a folder with train and validation files, one file, or a hub data set.",
+            hint="Give --data: a folder with train and validation files, one file, or a hub data set; or "
+            "texts without labels, on which the teacher answers: --unlabelled FILE.",
         )
     return found
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from optkit.errors import CheckpointError, DataError
 from optkit.examples import EncodedSet
 from optkit.files import read_json
 from optkit.limits import token_limit
-from optkit.tokenization import read
+from optkit.tokenization import Tokenization, read
 
 #: A limit in tokens that no text reaches.
 _NO_LIMIT = 1_000_000
@@ -31,11 +32,14 @@ class TextEncoder:
     truncated and counted. `truncation_side` (right or left) is where they lose tokens.
     """
 
-    def __init__(self, folder: Path, stated_length: int | None = None) -> None:
-        """`stated_length`: what stands in for the limit in tokenizer_config.json."""
+    def __init__(
+        self, folder: Path, stated_length: int | None = None, found: Tokenization | None = None
+    ) -> None:
+        """`stated_length`: what stands in for the limit in tokenizer_config.json; `found`: how texts are read
+        where that is not as the folder says."""
         from optkit.schema.tokenizer import open_tokenizer
 
-        found = read(folder)
+        found = found or read(folder)
         self._tokenizer: Any = open_tokenizer(folder / "tokenizer.json", found.tokenizer.encode())
         config = read_json(folder / "config.json", CheckpointError)
         self.tokenization = found
@@ -80,7 +84,8 @@ class TextEncoder:
         Raises DataError for a text of no tokens, such as "" where nothing ends a text: a model answers it by
         what it is padded with, and alone not at all.
         """
-        encodings = self._tokenizer.encode_batch_fast(list(texts)) if texts else []
+        with _halves_named(texts):
+            encodings = self._tokenizer.encode_batch_fast(list(texts)) if texts else []
         if (bare := next((i for i, e in enumerate(encodings) if not e.ids), None)) is not None:
             raise DataError(
                 f"Expected a text with at least one token at position {bare}, received {texts[bare]!r}, of "
@@ -91,10 +96,18 @@ class TextEncoder:
         truncated = sum(bool(e.overflowing) for e in encodings)
         return EncodedSet(arrays, {"input_ids": self.pad_id}, truncated)
 
+    @property
+    def reads_words_as_text(self) -> bool:
+        """Whether words that are given one by one become the tokens that they are in a text."""
+        words = ["film", "film"]
+        [given], [text] = self.cut([words], 0, words=True)[0], self.cut([" ".join(words)], 0)[0]
+        return bool(given.ids == text.ids)
+
     def whole(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, however long, with the special tokens that the tokenizer puts there."""
         uncut = self._cutter(_NO_LIMIT**2, 0, "longest_first")
-        return [e.ids for e in uncut.encode_batch_fast(list(texts))] if texts else []
+        with _halves_named(texts):
+            return [e.ids for e in uncut.encode_batch_fast(list(texts))] if texts else []
 
     def text(self, ids: Sequence[int]) -> str:
         """Token ids as text, without special tokens."""
@@ -133,7 +146,8 @@ class TextEncoder:
         if not texts:
             return []
         cutter = self._cutter(self.max_length, stride, strategy)
-        return [[e, *e.overflowing] for e in cutter.encode_batch(list(texts), is_pretokenized=words)]
+        with _halves_named(texts):
+            return [[e, *e.overflowing] for e in cutter.encode_batch(list(texts), is_pretokenized=words)]
 
     def joined(self, each: Sequence[Sequence[Any]]) -> EncodedSet:
         """The windows of all texts as examples."""
@@ -164,7 +178,9 @@ class TextEncoder:
 
     def _refuse_no_room(self, firsts: list[str], stride: int) -> None:
         special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
-        for i, encoding in enumerate(self._tokenizer.encode_batch(firsts, add_special_tokens=False)):
+        with _halves_named(firsts):
+            encodings = self._tokenizer.encode_batch(firsts, add_special_tokens=False)
+        for i, encoding in enumerate(encodings):
             room = self.max_length - special - len(encoding.ids)
             if room < 2 * stride or encoding.overflowing:
                 raise DataError(
@@ -172,6 +188,24 @@ class TextEncoder:
                     f"the second, received one of {len(encoding.ids)} tokens or more at position {i}.",
                     hint="Shorten it, or allow longer inputs (max_length).",
                 )
+
+
+@contextmanager
+def _halves_named(texts: Sequence[Any]) -> Iterator[None]:
+    """DataError for half of a surrogate pair, which the tokenizers library takes for no text at all."""
+    try:
+        yield
+    except TypeError:
+        for i, item in enumerate(texts):
+            for part in (item,) if isinstance(item, str) else item:
+                try:
+                    part.encode()
+                except UnicodeEncodeError as reason:
+                    raise DataError(
+                        f"Expected text at position {i}, received half of a surrogate pair: {part[:60]!r}.",
+                        hint="Read or decode it as UTF-8, or replace it: text.encode('utf-8', 'replace').",
+                    ) from reason
+        raise
 
 
 def pad_token(config: dict[str, Any]) -> int:

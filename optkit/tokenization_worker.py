@@ -12,7 +12,7 @@ from typing import Any
 
 from optkit import provoking
 from optkit.errors import CheckpointError
-from optkit.files import read_json
+from optkit.files import read_json, write_json, write_text
 from optkit.tokenization import Tokenization, write
 
 #: transformers writes this and more where a tokenizer has no stated limit.
@@ -52,14 +52,19 @@ def serve() -> Service:
     return Service()
 
 
-def resolve(folder: Path) -> Tokenization:
-    """How transformers' own tokenizer of `folder` reads texts. Raises CheckpointError."""
+def resolve(folder: Path, **settings: Any) -> Tokenization:
+    """How transformers' own tokenizer of `folder`, opened with `settings`, reads texts.
+
+    Raises CheckpointError.
+    """
     import transformers
     from transformers import AutoTokenizer
 
     transformers.logging.set_verbosity_error()
     try:
-        theirs = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        theirs = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False, **settings
+        )
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as reason:  # Rust's PanicException is no Exception
@@ -90,6 +95,23 @@ def resolve(folder: Path) -> Tokenization:
     _prove(found, theirs, folder)
     notes, pair_notes = _disagreements(found, folder)
     return Tokenization(**{**vars(found), "notes": notes, "pair_notes": pair_notes})
+
+
+def change(folder: Path, settings: dict[str, Any]) -> None:
+    """Write `settings` into tokenizer_config.json of `folder`, and the tokenizer that they make.
+
+    Raises CheckpointError where transformers then reads texts otherwise than with the settings alone.
+    """
+    wanted = resolve(folder, **settings)
+    file = folder / "tokenizer_config.json"
+    stated = read_json(file, CheckpointError) if file.exists() else {}
+    write_json(file, {**stated, **settings})
+    write_text(folder / "tokenizer.json", wanted.tokenizer)
+    if resolve(folder).digest != wanted.digest:
+        raise CheckpointError(
+            f"transformers reads texts otherwise once its {wanted.kind} is saved with {settings}.",
+            hint=f"Give a checkpoint whose tokenizer_config.json has {settings}.",
+        )
 
 
 def _bare(backend: Any) -> str:

@@ -16,8 +16,9 @@ from optkit.files import digest
 from optkit.quantities import COUNT
 from optkit.task import BETWEEN, Columns, Labelled, Task
 
-#: What the report says in its first line.
-MEASURED = "fidelity was measured, accuracy was not: answers are compared with the user's own model on {}"
+#: What the report says in its first line: whose answers the others are compared with, and on what.
+MEASURED = "fidelity was measured, accuracy was not: answers are compared with {} on {}"
+OWN = "the user's own model"
 #: Of the user's texts, at most so many are calibrated on, and at most a third.
 CALIBRATION = 300
 
@@ -78,6 +79,14 @@ def read(file: str, task: Task, columns: Columns, limit: int | None = None) -> U
     calibration = [inputs[i] for i in sorted(order[:cut])]
     measured = [inputs[i] for i in sorted(order[cut:])]
     return Unlabelled(file, calibration, _even(_drawn(measured, limit)), columns)
+
+
+def unlike_others(found: Unlabelled) -> str:
+    """The doubt that such inputs leave."""
+    return (
+        f"Accuracy was not measured, so no limit on the score was asked. {found.name} need not be like what "
+        "will come: agreement and times on the data's own lengths hold for texts like these."
+    )
 
 
 def _drawn(inputs: list[Any], limit: int | None) -> list[Any]:

@@ -115,12 +115,53 @@ def test_the_reports_are_written_and_load_again(report):
 
 
 def test_without_data_times_are_measured_and_scores_are_not(exported):
-    found = benchmark([str(exported), f"{exported}@fake"], shapes=["1x4", "2x8"], plan=QUICK)
-    assert [row.name for row in found.rows] == ["tiny-onnx", "tiny-onnx@fake"]
-    assert all(math.isnan(row.score) for row in found.rows)
+    found = benchmark([str(exported)], shapes=["1x4", "2x8"], plan=QUICK)
+    assert [row.name for row in found.rows] == ["tiny-onnx"]
+    assert all(math.isnan(row.score) and not row.fidelity for row in found.rows)
     assert all(len(row.latency) == 2 for row in found.rows)
     assert any("random" in doubt for doubt in found.doubts)
+    assert "Answers were not compared: a single model was given" in found.doubts
     assert "random inputs" in render(found, "markdown")
+    assert found.fidelity == ""
+
+
+def test_without_data_answers_are_compared_with_the_first_models(checkpoint, exported, tmp_path):
+    models = [str(checkpoint), str(exported)]
+    found = benchmark(models, shapes=["1x4"], plan=QUICK, limit=20)
+    assert found.fidelity.endswith(f"with those of {checkpoint.name} on built-in texts")
+    assert (found.metric, found.data["examples"]) == ("", 20)
+    assert [row.agreement for row in found.rows] == [1, 1]
+    assert found.rows[1].fidelity["texts"] == 20
+    assert found.rows[0].notes["reference"]["by"] == "transformers"
+    for format in ("json", "html", "markdown", "junit", "csv"):
+        text = render(found, format).lower()
+        first = text.split("\n") if format == "html" else [text.split("\n")[0]]
+        assert any("fidelity" in line and "accuracy" in line for line in first), format
+    (tmp_path / "own.csv").write_text("sentence\n" + "".join(f"a film {i}\n" for i in range(9)))
+    own = benchmark(models, unlabelled=tmp_path / "own.csv", shapes=["1xdata"], plan=QUICK)
+    assert own.data["name"] == str(tmp_path / "own.csv")
+    assert own.rows[1].fidelity["texts"] == own.data["examples"] == 6
+
+
+def test_models_whose_answers_cannot_be_compared_are_timed_all_the_same(exported, make_checkpoint):
+    other = make_checkpoint("bert", labels=("bad", "good"))
+    found = benchmark([str(exported), str(other)], shapes=["1x4"], plan=QUICK)
+    assert any(d.startswith("Answers were not compared: Expected models of one task") for d in found.doubts)
+    assert [len(row.latency) for row in found.rows] == [1, 1]
+    assert found.fidelity == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"data": "d", "unlabelled": "u"}, "received both"),
+        ({"metric": "f1"}, "data with labels for the metric f1"),
+        ({"unlabelled": "u"}, "two models or more"),
+    ],
+)
+def test_what_makes_no_sense_without_labels_is_refused(arguments, said):
+    with pytest.raises(RecipeError, match=said):
+        benchmark(["m"], **arguments)
 
 
 @pytest.mark.parametrize("with_data", [True, False])

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from optkit.classes import matched, number, places
+from optkit.classes import disagreement, matched, number, places
 from optkit.data import Data, class_names
 from optkit.errors import DataError
 
@@ -33,6 +33,10 @@ def read(values, labels, **options):
         (["1", "1.0", "01"], ["2", "1"], [1, 1, 1]),
         (["1", "0"], ["1", "0"], [0, 1]),
         ([np.int64(1), np.int8(0)], ["LABEL_0", "LABEL_1"], [1, 0]),
+        ([np.float32(1), np.float64(0)], ["LABEL_0", "LABEL_1"], [1, 0]),
+        (["LABEL_1", "label_0"], ["LABEL_0", "LABEL_1"], [1, 0]),
+        ([1.0, 0.0], ["negative", "positive"], [1, 0]),
+        ([True, True], ["0", "1"], [1, 1]),
         (["1", "0"], ["LABEL_0", "LABEL_1"], [1, 0]),
         ([" Positive ", "NEGATIVE"], ["negative", "positive"], [1, 0]),
         (["positive", "Positive"], ["Positive", "positive"], [1, 0]),
@@ -59,6 +63,11 @@ def test_a_value_is_its_name_else_its_place(values, labels, expected):
         ([True], ["a", "b", "c"], "True in row 0"),
         (["x"], TRUTH, "unknown to the model, which has: true, false"),
         ([-1], TRUTH, "unknown"),
+        (["-1"], TRUTH, "unknown"),
+        ([0, -1], TRUTH, "-1 in row 1"),
+        ([1.0, 0.0], ["1", "0"], "as a place"),
+        (["LABEL_1"], ["negative", "positive"], "'LABEL_1' in row 0 is unknown"),
+        ([2], ["negative", "positive"], "2 in row 0 is unknown"),
         ([1.5], TRUTH, "unknown"),
         (["²"], ["a", "b", "c"], "unknown"),
     ],
@@ -83,6 +92,37 @@ def test_numbers_with_names_stand_for_them():
         read([-1], ["good", "bad"], names=["bad", "good"])
     with pytest.raises(DataError, match="Cannot tell"):
         matched(["GOOD"], ["good", "Good"])
+
+
+def test_no_label_says_so():
+    for value in (-1, "-1", -1.0):
+        with pytest.raises(DataError) as raised:
+            read([value], TRUTH)
+        assert "take a split that has labels" in raised.value.hint
+
+
+def test_label2id_that_says_otherwise_than_id2label_is_named():
+    names = {"id2label": {"0": "no", "1": "yes"}}
+    assert disagreement(names) is None
+    assert disagreement({**names, "label2id": {"no": 0, "yes": 1}}) is None
+    found = disagreement({**names, "label2id": {"no": 1, "yes": 0}})
+    assert "label2id has 'no' at 1, id2label has 'yes' there" in found
+    assert "'maybe' at 2" in disagreement({**names, "label2id": {"no": 0, "yes": 1, "maybe": 2}})
+
+
+@pytest.mark.parametrize("keys", [("0", "1"), ("1", "0")])
+def test_labels_stand_in_the_order_of_their_numbers(keys, make_checkpoint, tmp_path):
+    import shutil
+
+    from optkit.artifact import Artifact
+    from optkit.task import open_task
+
+    folder = shutil.copytree(make_checkpoint("bert"), tmp_path / "m")
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    config["id2label"] = {key: {"0": "no", "1": "yes"}[key] for key in keys}
+    file.write_text(json.dumps(config))
+    assert open_task(Artifact.open(folder)).labels == ["no", "yes"]
 
 
 def test_numbers_as_text():

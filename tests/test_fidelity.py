@@ -219,10 +219,43 @@ def test_an_agreement_that_no_texts_can_show_is_refused(text):
         share(text, "--min-agreement")
 
 
-def test_search_and_distill_need_data_and_say_why_there_is_none(run, checkpoint, tmp_path):
-    for verb in (["search", checkpoint], ["distill", checkpoint, "--teacher", checkpoint]):
-        code, _, err = run(*verb, "--out", tmp_path / "x")
-        assert code == 5, err
-        assert "the checkpoint does not say which data it was trained on" in err
-        assert "--data" in err
+def test_search_without_data_searches_what_needs_none(run, checkpoint, tmp_path):
+    out = tmp_path / "best"
+    quick = ("--trials", "2", "--sampler", "grid", *FAST[2:], "--limit", "20")
+    space = ("--space", "quantize=none,quantize-dynamic", "--min-agreement", "1%")
+    code, printed, err = run("search", checkpoint, "--out", out, *space, *quick)
+    assert code == 0, err
+    assert printed.startswith("Fidelity was measured, accuracy was not")
+    assert "does not say which data it was trained on" in err
+    report = Report.load(out / "report.json")
+    assert (report.metric, report.data["examples"]) == ("", 20)
+    assert all(math.isnan(row.score) for row in report.rows)
+    study = json.loads((out / "study.json").read_text())
+    assert study["objectives"][0]["name"] == "agreement"
+    agreements = [row.agreement for row in report.rows[2:]]
+    assert set(agreements) <= {trial["values"][0] for trial in study["trials"]}
+    assert "<h1>Fidelity was measured" in (out / "study.html").read_text()
+    code, _, err = run("search", checkpoint, "--out", tmp_path / "x", "--space", "prune.share=0,0.3")
+    assert code == 5
+    assert "to search prune, which learns from it or cuts by it" in err
+    assert "--space quantize=" in err
+    assert not (tmp_path / "x").exists()
+
+
+def test_distill_without_labels_learns_the_teachers_answers(run, checkpoint, tmp_path):
+    code, _, err = run("distill", checkpoint, "--teacher", checkpoint, "--out", tmp_path / "x")
+    assert code == 5, err
+    assert "the checkpoint does not say which data it was trained on" in err
+    assert "--data" in err
+    assert "--unlabelled FILE" in err
     assert list(tmp_path.iterdir()) == []
+    file = write_jsonl(tmp_path / "texts.jsonl", [{"text": x["text"]} for x in sentences(60, seed=3)])
+    student = shutil.copytree(checkpoint, tmp_path / "student")
+    asked = ("--unlabelled", file, "--epochs", "1", "--threads", "1")
+    code, out, err = run("distill", student, "--teacher", checkpoint, *asked, "--out", tmp_path / "x")
+    assert code == 0, err
+    assert "accuracy is not measured" in err
+    assert "kept: agreement with the teacher 1.0000" in out
+    code, _, err = run("distill", student, "--teacher", checkpoint, *asked, "--labels", "1", "--out", "y")
+    assert code == 5, err
+    assert "Expected data with labels for distill.labels" in err

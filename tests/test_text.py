@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from optkit.errors import CheckpointError
+from optkit.errors import CheckpointError, DataError
 from optkit.text import TextEncoder
 from tests.conftest import WORDS, write_tokenizer
 
@@ -63,6 +63,36 @@ def test_tokenizer_json_tells_the_side_where_the_settings_do_not(folder):
     assert TextEncoder(folder).truncation_side == "left"
     state(folder, "right")
     assert TextEncoder(folder).truncation_side == "right"
+
+
+HALF = "bad \ud83d"
+
+
+@pytest.mark.parametrize(
+    ("task", "item"),
+    [
+        ("text-classification", HALF),
+        ("text-classification", ("fine", HALF)),
+        ("token-classification", HALF),
+        ("token-classification", ["fine", HALF]),
+        ("question-answering", (HALF, "fine")),
+        ("question-answering", ("fine", HALF)),
+        ("causal-lm", HALF),
+        ("embeddings", HALF),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_named_with_its_place(task, item, folder):
+    from optkit.artifact import Artifact
+    from optkit.task import open_task
+
+    config = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
+    named = {"id2label": {"0": "O", "1": "B-x"}, "model_type": "bert", "max_position_embeddings": 64}
+    (folder / "config.json").write_text(json.dumps({**config, **named}))
+    (folder / "model.safetensors").write_bytes(b"")
+    opened = open_task(Artifact.open(folder), task)
+    fine = ("fine", "fine") if task == "question-answering" else "fine"
+    with pytest.raises(DataError, match="at position 1, received half of a surrogate pair"):
+        opened.encode([fine, item])
 
 
 def test_another_side_is_refused(folder):

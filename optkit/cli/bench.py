@@ -17,7 +17,8 @@ from optkit.quantities import BOUND_MS, COUNT, COUNT_OR_NONE, FEW, SECONDS, SLOW
 
 def bench(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Artifacts, checkpoints or .onnx files; PATH@RUNTIME picks a runtime. The first is the baseline.")],
-    data: Annotated[str | None, typer.Option(help="Labelled data as for compress; without it inputs are random and scores are left out.")] = None,
+    data: Annotated[str | None, typer.Option(help="Labelled data as for compress; without it answers are compared with the first model's.")] = None,
+    unlabelled: Annotated[str | None, typer.Option(metavar="FILE", help="Texts without labels to compare answers on. [default: built-in ones]", show_default=False)] = None,
     names: Annotated[str | None, typer.Option(help="Names of the models, separated by commas; default: their folders'.")] = None,
     out: Annotated[Path | None, typer.Option(help="A folder to make, for report.json, .md and .html.")] = None,
     shapes: Annotated[str | None, typer.Option(help="Batch x tokens; tokens may be data (own lengths) or text (tokenizer included).")] = None,
@@ -73,6 +74,7 @@ def bench(
             "--scenario": scenario,
             "--p99-ms": p99_ms is not None,
             "--mlperf": mlperf,
+            "--unlabelled": unlabelled,
             "--split": split,
             "--limit": limit,
             "--task": task,
@@ -105,6 +107,7 @@ def bench(
                 models,
                 names=names.split(",") if names else None,
                 data=data,
+                unlabelled=unlabelled,
                 split=split or "validation",
                 columns=columns,
                 task=task,

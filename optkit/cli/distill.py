@@ -23,7 +23,7 @@ def distill(
     hidden: Annotated[float, number(WEIGHT, help="Weight of the hidden states.")] = 1.0,
     relations: Annotated[float, number(WEIGHT, help="Weight of the relations of queries, keys and values.")] = 0.0,
     labels: Annotated[float, number(WEIGHT, help="Weight of the data's own labels.")] = 0.0,
-    unlabelled: Annotated[str | None, typer.Option(metavar="FILE", help="More texts: .txt, JSONL, CSV, Parquet.")] = None,
+    unlabelled: Annotated[str | None, typer.Option(metavar="FILE", help="More texts, or without data all of them: .txt, JSONL, CSV, Parquet.")] = None,
     mixed_precision: Annotated[str, typer.Option(help="no, bf16, fp16 (GPU).")] = "no",
     quantization_aware: Annotated[float, number(EPOCHS_OR_NONE, metavar="EPOCHS", help="The last epochs meet INT8's rounding.")] = 0.0,
     seed: Annotated[int, number(SEED, help="The same seed gives the same model.")] = 0,
@@ -47,7 +47,7 @@ def distill(
     from optkit.errors import OutputError
     from optkit.passes.distill import Distill
     from optkit.process import Child
-    from optkit.provenance import required
+    from optkit.provenance import origin, required
     from optkit.task import Columns, infer_task
     from optkit.trainer.distributed import World
 
@@ -71,13 +71,18 @@ def distill(
     source = fetch(student)
     columns = Columns(text_column, pair_column, label_column)
     if data is None:
-        known = required(source, "distill")
+        known = origin(source) if unlabelled is not None else required(source, "distill")
         data, columns = known.name, columns if columns != Columns() else known.columns
     with (
         Terminal(quiet=quiet or not first) as terminal,
         Child("optkit.passes.worker", threads, timeout_s=7 * 86400) as child,
     ):
         terminal({"event": "step", "name": f"distilling {student.name}"})
+        if data is None:
+            text = (
+                f"accuracy is not measured: {known.said}; the teacher's answers to {unlabelled} are learned"
+            )
+            terminal({"event": "note", "text": text})
         child.call(
             "run",
             listener=terminal,

@@ -17,7 +17,9 @@ from optkit.quantities import COUNT, FACTOR, FEW, SEED
 def search(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A Hugging Face folder (safetensors) or a hub name.")],
     out: Annotated[Path, typer.Option(help="The folder to make.")],
-    data: Annotated[str | None, typer.Option(help="Folder of train/validation files, one file, or a hub data set (name:config). [default: what finetune noted in the checkpoint]", show_default=False)] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of train/validation files, one file, or a hub data set (name:config). [default: what finetune noted in the checkpoint; without any, answers are compared with the model's own]", show_default=False)] = None,
+    unlabelled: Annotated[str | None, typer.Option(metavar="FILE", help="Texts without labels to compare answers on, where there is no data. [default: built-in ones]", show_default=False)] = None,
+    min_agreement: Annotated[str | None, typer.Option(help="Least share of answers equal to the model's own, for certain: 95%. [default without data: 90%]", show_default=False)] = None,
     max_drop: Annotated[str, typer.Option(help="Most the score may drop: 1% (relative) or 0.01 (absolute).")] = "1%",
     min_speedup: Annotated[float | None, number(FACTOR, help="Least speedup over torch fp32, at the lower end of its interval.")] = None,
     batch_invariant: Annotated[bool, typer.Option("--batch-invariant", help="Refuse INT8 whose answers depend on the texts in their batch.")] = False,
@@ -48,7 +50,7 @@ def search(
     The same command resumes, joins from another process, or goes on with more --trials. In the end the best trials are measured side by side, and of those that pass the gate the one with the best objective is kept.
     """
     from optkit.cli.terminal import Terminal, require_passed
-    from optkit.gate import Gate
+    from optkit.gate import Gate, share
     from optkit.search.run import search as run
     from optkit.task import Columns
     from optkit.tuning import page
@@ -57,9 +59,14 @@ def search(
         result, report = run(
             checkpoint,
             data=data,
+            unlabelled=unlabelled,
             out=out,
             space=space,
-            gate=replace(Gate.parse(max_drop, min_speedup), batch_invariant=batch_invariant),
+            gate=replace(
+                Gate.parse(max_drop, min_speedup),
+                batch_invariant=batch_invariant,
+                min_agreement=None if min_agreement is None else share(min_agreement, "--min-agreement"),
+            ),
             objective=objective,
             trials=trials,
             sampler=sampler,
@@ -80,6 +87,8 @@ def search(
             command=shlex.join(["optkit", *sys.argv[1:]]),
         )
     if not json:
+        if report.fidelity:
+            typer.echo(f"{report.fidelity[:1].upper()}{report.fidelity[1:]}.")
         for line in page.lines(result):
             typer.echo(line)
         typer.echo()

@@ -30,6 +30,8 @@ from optkit.trainer.setup import Progress, arguments, callbacks, last_checkpoint
 STEPS = 500
 #: Numbers of an output that are held at once: a language model's batch answers with a vocabulary per token.
 MOST_VALUES = 1 << 27
+#: The metric's name where nobody knows the right answers.
+AGREEMENT = "agreement with the teacher"
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,10 @@ def distill(
 ) -> dict[str, Any]:
     """Train `goal.student` in place towards `goal.teacher`; its best moment is what stays.
 
-    The best is that with the highest score of the task on `validation`, of equals the one whose answers lie
-    nearest to the teacher's; looked for after each epoch, in long ones every `STEPS` steps. Checkpoints and
-    the teacher's lessons lie in `work` until the end: the same call resumes after the last checkpoint.
+    The best is that with the highest score of the task on `validation` (where that has no references, the
+    share of answers equal to the teacher's), of equals the one whose answers lie nearest to the teacher's;
+    looked for after each epoch, in long ones every `STEPS` steps. Checkpoints and the teacher's lessons lie
+    in `work` until the end: the same call resumes after the last checkpoint.
     In the last `int8_epochs` the student multiplies as INT8 will, and whenever it is looked at, so that the
     best moment is that of the INT8 model; its weights stay float.
     Raises PassError, which names the step, when the loss is no number.
@@ -113,7 +116,7 @@ def distill(
     if world.is_first:
         shutil.rmtree(work, ignore_errors=True)
     return {
-        "metric": task.metric,
+        "metric": task.metric if _has_labels(validation) else AGREEMENT,
         "score_before": before["eval_score"],
         "distance_before": before["eval_distance"],
         "score": max(e["score"] for e in history),
@@ -139,12 +142,20 @@ def _judged(
     found = answers(student, validation.encoded)
     names = [name for name in (*model_outputs(student), likelihood.OUTPUT) if name in found]
     apart = [((a - b) ** 2).mean() for n in names for a, b in zip(found[n], wanted[n]) if a.size]
-    score, distance = float(task.score(task.answers(found), validation.references)), float(np.mean(apart))
+    if _has_labels(validation):
+        score = float(task.score(task.answers(found), validation.references))
+    else:
+        score = float(task.same(wanted, found).mean())
+    distance = float(np.mean(apart))
     if not math.isfinite(distance):
         raise PassError("The student's answers are no numbers any more; its training has diverged.")
     # Too little to outweigh one example, enough to decide between equals.
     choice = score + 1e-7 / (1.0 + distance)
     return {"eval_score": score, "eval_distance": distance, "eval_choice": choice}
+
+
+def _has_labels(validation: Labelled) -> bool:
+    return any(reference is not None for reference in validation.references)
 
 
 def _every(steps: int) -> int:

@@ -36,8 +36,8 @@ class PassContext:
 
     `encoded(split, limit)` gives encoded examples, `rows(split)` labelled rows for passes that
     train, `labelled(split)` the same encoded, with references; all raise DataError where no data was
-    given. `progress(text, fraction)` tells the user. `origin` is the folder of the checkpoint that the
-    chain of passes started from, where that is known.
+    given (then `own_data` is false). `progress(text, fraction)` tells the user. `origin` is the folder of the
+    checkpoint that the chain of passes started from, where that is known.
     """
 
     task: Task
@@ -48,6 +48,7 @@ class PassContext:
     threads: int | None = None
     trust_remote_code: bool = False
     origin: str | None = None
+    own_data: bool = True
 
 
 @dataclass(frozen=True)

@@ -52,4 +52,5 @@ def make_context(
         threads=threads,
         trust_remote_code=trust_remote_code,
         origin=origin,
+        own_data=data is not None,
     )

@@ -13,7 +13,7 @@ from optkit.errors import DataError, RecipeError
 from optkit.files import digest, sha256
 from optkit.passes.base import Pass, PassContext, param
 from optkit.quantities import COUNT, EPOCHS_OR_NONE, RATE_OR_NONE, SEED, WEIGHT
-from optkit.task import Task
+from optkit.task import Labelled, Task
 
 #: Fewer training examples than this teach nothing that lasts.
 FEWEST = 32
@@ -26,11 +26,12 @@ class Distill(Pass):
     The student is the source: what `prune` or `take-layers` left, or any checkpoint that has the teacher's
     labels and tokens. The teacher is the checkpoint that the chain started from, or `teacher`, a folder.
     Texts of the training split are used, and those of `unlabelled`; labels only with `labels` above 0. The
-    validation split decides which moment of the training is kept. Soft labels as Hinton et al. 2015, hidden
-    states as Sun et al. 2019, relations as Wang et al. 2020 (MiniLM-v2). With `quantization_aware` the linear
-    layers round as INT8 does in the last epochs (Jacob et al. 2018), and scores are those of the rounded
-    model; a float checkpoint is what comes out. Interrupted, it resumes after the last checkpoint. Notes:
-    scores and distances to the teacher, losses.
+    validation split decides which moment of the training is kept. Without data, `unlabelled` alone is learned
+    from, and the agreement with the teacher on a tenth of it that is held out decides. Soft labels as Hinton
+    et al. 2015, hidden states as Sun et al. 2019, relations as Wang et al. 2020 (MiniLM-v2). With
+    `quantization_aware` the linear layers round as INT8 does in the last epochs (Jacob et al. 2018), and
+    scores are those of the rounded model; a float checkpoint is what comes out. Interrupted, it resumes after
+    the last checkpoint. Notes: scores and distances to the teacher, losses.
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"hf"})
@@ -102,8 +103,7 @@ class Distill(Pass):
             torch.set_num_threads(context.threads)
         teacher_at = find_teacher(self.teacher or context.origin or source.path)
         check_teacher(source, teacher_at)
-        train = self._texts(context)
-        validation = context.labelled("validation")
+        train, validation = self._texts(context) if context.own_data else self._unlabelled(context)
         context.progress("loading teacher and student", 0.0)
         student, teacher = (
             load_model(a, context.task.name, context.trust_remote_code) for a in (source, teacher_at)
@@ -134,8 +134,8 @@ class Distill(Pass):
             save_model(student, source, out)
         return {**notes, **goal.describe(), "teacher": str(teacher_at.path)}
 
-    def _texts(self, context: PassContext) -> Any:
-        """The training split and the file of `unlabelled`, encoded."""
+    def _texts(self, context: PassContext) -> tuple[Any, Labelled]:
+        """The training split and the file of `unlabelled`, encoded; the validation split."""
         import numpy as np
 
         from optkit.distillation.train import Texts
@@ -152,11 +152,38 @@ class Distill(Pass):
         if self.unlabelled is not None:
             texts, _ = read(self.unlabelled, context.task)
             encoded = encoded.and_also(context.task.encode(texts))
-        if len(encoded) < FEWEST:
-            raise DataError(
-                f"Expected at least {FEWEST} training texts to distill on, received {len(encoded)}.",
-                hint="Give more text, with --unlabelled FILE too; labels are not needed.",
-            )
+        _require_enough(len(encoded))
         labels = np.full(len(encoded), -1, dtype=np.int64)
         labels[: len(references)] = references
-        return Texts(encoded.cut(self.max_length), labels)
+        return Texts(encoded.cut(self.max_length), labels), context.labelled("validation")
+
+    def _unlabelled(self, context: PassContext) -> tuple[Any, Labelled]:
+        """The file of `unlabelled` alone; a tenth of it tells how often student and teacher agree."""
+        import numpy as np
+
+        from optkit.distillation.train import Texts
+        from optkit.distillation.unlabelled import read
+
+        if self.unlabelled is None or self.labels:
+            raise DataError(
+                f"Expected data with labels{' for distill.labels' if self.labels else ''}, received none.",
+                hint="Give --data; or, without --labels, texts to learn the teacher's answers on: "
+                "--unlabelled FILE.",
+            )
+        texts, _ = read(self.unlabelled, context.task)
+        _require_enough(len(texts))
+        order = np.random.default_rng(self.seed).permutation(len(texts))
+        count = max(2, len(texts) // 10 // 2 * 2)  # an even number: a task may answer pairs
+        held, rest = sorted(order[:count]), sorted(order[count:])
+        encoded = context.task.encode([texts[i] for i in rest]).cut(self.max_length)
+        kept = [texts[i] for i in held]
+        validation = Labelled(context.task.encode(kept), [None] * len(kept), inputs=kept)
+        return Texts(encoded, np.full(len(encoded), -1, dtype=np.int64)), validation
+
+
+def _require_enough(count: int) -> None:
+    if count < FEWEST:
+        raise DataError(
+            f"Expected at least {FEWEST} training texts to distill on, received {count}.",
+            hint="Give more text, with --unlabelled FILE too; labels are not needed.",
+        )

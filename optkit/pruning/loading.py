@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit.pruning.surgery import CONFIG_KEY, reshape
+from optkit.pruning import CONFIG_KEY
+from optkit.pruning.surgery import reshape
 
 
 def from_pretrained(auto: Any, path: str, **options: Any) -> Any:

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from optkit.errors import CheckpointError
+from optkit.pruning import CONFIG_KEY
 from optkit.pruning.absent import absent_class, bias_only_class
 from optkit.pruning.layout import Sublayer, is_transposed, sublayers
-
-#: Key in config.json: {"heads": units per layer, "ffn": neurons per layer}; where the hidden dimension was
-#: cut also "hidden", and the "readers" of the hidden state after the encoder.
-CONFIG_KEY = "optkit_pruned"
 
 
 def cut(sublayer: Sublayer, keep: Sequence[int]) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from optkit.errors import CheckpointError
+from optkit.pruning import CONFIG_KEY
 from optkit.pruning.gradients import gradients_of
 from optkit.pruning.layout import sublayers
-from optkit.pruning.surgery import CONFIG_KEY, select_columns, select_parameter, select_rows
+from optkit.pruning.surgery import select_columns, select_parameter, select_rows
 
 #: Encoders in which all that reads and writes the hidden state is known.
 KINDS = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from optkit.pruning import CONFIG_KEY
+
 #: A row of token ids as the tokenizer gives it: name → (tokens,).
 Row = dict[str, list[int]]
 Outputs = dict[str, list[np.ndarray]]
@@ -39,15 +41,14 @@ class Reference(ABC):
         import torch
         import transformers
 
-        from optkit.pruning.loading import from_pretrained
-        from optkit.pruning.surgery import CONFIG_KEY
-
         auto = getattr(transformers, self.auto)
         options = {"dtype": torch.float32, "use_safetensors": True, **self.trusted}
         config = transformers.AutoConfig.from_pretrained(str(self.folder), **self.trusted)
         if getattr(config, CONFIG_KEY, None) is None:
             self.model = auto.from_pretrained(str(self.folder), **options)
         else:
+            from optkit.pruning.loading import from_pretrained
+
             self.model = from_pretrained(auto, str(self.folder), **options)
             self.doubts.append(
                 "The checkpoint is pruned unevenly, which transformers cannot load: optkit's loader put the "

@@ -11,6 +11,7 @@ from optkit import tokenization
 from optkit.artifact import Artifact
 from optkit.bench import memory
 from optkit.bench.accuracy import save_outputs
+from optkit.classes import disagreement
 from optkit.errors import CheckpointError, OptkitError, first_line
 from optkit.examples import EncodedSet
 from optkit.reference import compare
@@ -109,12 +110,14 @@ class ReferenceWorker:
         return found
 
     def _notes(self, artifact: Artifact, given: list[Any]) -> list[str]:
-        """Where the files of a checkpoint of texts disagree about what is in these inputs."""
+        """Where the files of a checkpoint disagree, about labels and about what is in these inputs."""
+        odd = disagreement(artifact.config)
+        notes = [] if odd is None else [odd]
         if not tokenization.is_there(artifact.path):
-            return []
+            return notes
         found = tokenization.read(artifact.path)
         pairs = any(isinstance(x, tuple) for x in given)
-        return [*found.notes, *(found.pair_notes if pairs else ())]
+        return [*notes, *found.notes, *(found.pair_notes if pairs else ())]
 
     def _told(self, answered: int) -> None:
         self.emit(text=f"{answered} answered", fraction=None)

@@ -50,11 +50,23 @@ def default_space(prunable: bool, depth: int = 0) -> list[str]:
     return [*((*PRUNE_SPACE, *layers) if prunable else ()), f"{LAST}={','.join(['none', *schemes])}"]
 
 
-def check_space(space: Space) -> None:
-    """RecipeError for a name or a value that no chain could have."""
+def check_space(space: Space, own_data: bool = True) -> None:
+    """RecipeError for a name or a value that no chain could have.
+
+    DataError for a pass that needs data with labels, where there is none of the model's `own_data`.
+    """
     known = [LAST, *_training_passes()]
     known += [f"{name}.{f.name}" for name, cls in known_passes().items() for f in dataclasses.fields(cls)]
     space.check(known, _accept)
+    passes = known_passes()
+    steps = [step for name in space.dimensions if (step := name.partition(".")[0]) in passes]
+    needed = next((s for s in steps if passes[s].needs_own_data), None)
+    if needed is not None and not own_data:
+        raise DataError(
+            f"Expected data of the model's own task to search {needed}, which learns from it or cuts by it; "
+            "received none.",
+            hint="Give --data, or search what does without: --space quantize=none,quantize-dynamic.",
+        )
 
 
 def read_beside(space: Space) -> dict[str, str]:

@@ -15,14 +15,14 @@ from optkit.bench.environment import thread_count
 from optkit.bench.plan import Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.compression import conclude
-from optkit.data import Data
 from optkit.errors import GateFailed, RecipeError, did_you_mean
 from optkit.evaluation import Evaluator
+from optkit.examples import EncodedSet
 from optkit.gate import Gate
 from optkit.locks import locked
+from optkit.measured_on import Examples, examples_of
 from optkit.output import claimed, named, writing
 from optkit.passes.take_layers import layer_count
-from optkit.provenance import required
 from optkit.quantities import COUNT, SEED
 from optkit.recipe import Recipe
 from optkit.report.model import Report, Row, quality
@@ -48,6 +48,7 @@ def search(
     source: str | Path,
     *,
     data: str | Path | None = None,
+    unlabelled: str | Path | None = None,
     out: str | Path,
     space: Sequence[str] | None = None,
     gate: Gate = Gate(),
@@ -79,8 +80,12 @@ def search(
     beats, and where none of them passes the next best, are measured side by side once more. What passes the
     gate and is smallest by `objective` lies at `out`, with report.* (that measurement) and study.* (all
     trials). Where none passes, the best score is there, and `report.gate["passed"]` is False.
+    Without `data`, and where the checkpoint names none, the agreement with the checkpoint's own answers
+    stands for the score, on the texts in the file `unlabelled` or on built-in ones; what needs data is not
+    searched.
 
-    Raises RecipeError where the study was begun with another space, gate, model, data, teacher or texts.
+    Raises DataError where the space asks for that, RecipeError where the study was begun with another space,
+    gate, model, data, teacher or texts.
 
     >>> search("ckpt", data="sst2", out="models/best", trials=30)  # doctest: +SKIP
     """
@@ -93,20 +98,17 @@ def search(
     folder = out.with_name(f"{out.name}.study")
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
     ours = page.is_of(out, name, shown(url))
-    with claimed(out, force or ours, (source, data), shared=True, leaves=[folder]):
+    with claimed(out, force or ours, (source, data, unlabelled), shared=True, leaves=[folder]):
         checkpoint = fetch(source)
-        if data is None:
-            known = required(checkpoint, "search")
-            data, columns = known.name, columns if columns != Columns() else known.columns
+        model_task = open_task(checkpoint, task, metric)
+        found = examples_of(checkpoint, data, unlabelled, model_task, columns, split, limit, metric, listen)
+        examples, blind = found.source, found.ranges is not None
+        gate = gate.of_fidelity() if blind else gate
         if space is None:
-            space = default_space(_prunable(checkpoint), layer_count(checkpoint.config))
+            space = default_space(_prunable(checkpoint) and not blind, layer_count(checkpoint.config))
         wanted = Space.parse(space)
-        check_space(wanted)
-        evaluator, examples = _evaluator(
-            checkpoint,
-            *(Data(str(data)), folder, task, metric, columns, split, limit),
-            *(shapes, threads, rounds, processes, listen),
-        )
+        check_space(wanted, own_data=not blind)
+        evaluator, ranges = _evaluator(found, folder, gate, shapes, threads, rounds, processes, listen)
         facts = {
             "task": evaluator.task.name,
             "model": checkpoint.fingerprint()[:12],
@@ -121,7 +123,8 @@ def search(
             **({"teacher or texts": beside} if (beside := read_beside(wanted)) else {}),
             **({"shape": str(evaluator.plan.shapes[0])} if objective == "latency" else {}),
         }
-        objectives = [Objective(evaluator.task.metric, maximize=True), COSTS[objective]]
+        quality_of = "agreement" if blind else evaluator.task.metric
+        objectives = [Objective(quality_of, maximize=True), COSTS[objective]]
         opened = open_study(url, name, wanted, objectives, facts, sampler, seed=seed)
         shared = {
             "checkpoint": checkpoint,
@@ -129,6 +132,7 @@ def search(
             "columns": evaluator.labelled.columns,  # other splits are read by the same ones
             "split": split,
             "work": folder,
+            "calibration": ranges,
             "trust_remote_code": False,
             "listen": listen,
         }
@@ -208,12 +212,13 @@ class _Study:
             source = str(self.shared["checkpoint"].path)
             report = conclude(loop, source, out, shapes, begun, force, keep_steps=True, command=command)
         sentence = f"No trial passed the gate ({report.gate['conditions']})."
+        first = f"{report.fidelity[:1].upper()}{report.fidelity[1:]}. " if report.fidelity else ""
         if report.chosen and report.gate["passed"]:
             sentence = f"Trial {named[report.chosen].number} is chosen: {named[report.chosen].said}."
             if missed := [str(t.number) for _, before in measured[:-1] for t in before]:
                 sentence += f" Measured before it, these missed the gate: {', '.join(missed)}."
         for place in (out, self.folder):
-            page.save(result, place, sentence)
+            page.save(result, place, first + sentence)
         return report
 
     @contextmanager
@@ -222,7 +227,7 @@ class _Study:
         chains = {title_of(t): chain_of(t.parameters) for t in finalists}
         chain = next(iter(chains.values()))
         # Nothing is hopeless here: a model that misses the gate is better than none.
-        lenient = Recipe(chain, replace(self.gate, max_drop=None))
+        lenient = Recipe(chain, replace(self.gate, max_drop=None, min_agreement=None))
         loop = TrialLoop(recipe=lenient, evaluator=self.evaluator, objective=self.objective, **self.shared)
         with loop:
             root = loop.baselines(list(chains.values()))
@@ -268,34 +273,35 @@ def _prunable(checkpoint: Artifact) -> bool:
 
 
 def _evaluator(
-    checkpoint: Artifact,
-    data: Data,
+    found: Examples,
     folder: Path,
-    task: str | None,
-    metric: str | None,
-    columns: Columns,
-    split: str,
-    limit: int | None,
+    gate: Gate,
     shapes: Sequence[str] | None,
     threads: int | None,
     rounds: int | None,
     processes: int | None,
     listen: Listener,
-) -> tuple[Evaluator, Data]:
-    """What measures every model of the study; the encoded split lies in `folder`, its hash in the name."""
-    model_task = open_task(checkpoint, task, metric)
-    labelled = model_task.read(data.split(split, limit), columns)
-    listen({"event": "note", "text": labelled.described(data.name, split)})
+) -> tuple[Evaluator, Path | None]:
+    """What measures every model of the study, and a file to take ranges from where there is no data.
+
+    The examples lie in `folder`, their hash in the name.
+    """
+    task, labelled = found.task, found.labelled
     given: dict[str, Any] = {k: v for k, v in (("rounds", rounds), ("processes", processes)) if v}
     plan = Plan(
-        shapes=tuple(Shape.parse(s) for s in shapes or model_task.shapes),
-        threads=thread_count(threads),
-        **given,
+        shapes=tuple(Shape.parse(s) for s in shapes or task.shapes), threads=thread_count(threads), **given
     )
-    file = folder / f"examples-{labelled.encoded.digest()[:12]}.npz"
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+
+    def saved(what: str, encoded: EncodedSet) -> Path:
+        file = folder / f"{what}-{encoded.digest()[:12]}.npz"
         with locked(file):
             if not file.exists():
-                labelled.encoded.save(file)
-    return Evaluator(model_task, labelled, file, plan, listen), data
+                encoded.save(file)
+        return file
+
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = saved("examples", labelled.encoded)
+        ranges = None if found.ranges is None else saved("calibration", found.ranges)
+    asks = gate.min_agreement is not None
+    return Evaluator(task, labelled, file, plan, listen, asks_agreement=asks), ranges

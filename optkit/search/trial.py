@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from optkit.gate import Gate
 from optkit.locks import locked
 from optkit.loop import Loop
 from optkit.passes.base import Pass
-from optkit.report.model import Interval, Row
+from optkit.report.model import Interval, Row, quality
 from optkit.search.models import in_use
 from optkit.targets import EAGER
 from optkit.tuning.study import Objective
@@ -88,6 +89,12 @@ class TrialLoop(Loop):
             shown = f"{row.drop.value:.4f}, at least {row.drop.low:.4f}"
             what = row.name.rpartition(": ")[2]
             raise TrialPruned(f"the score of {what} drops by {shown}; allowed is {allowed:.4f}")
+        least, high = self.recipe.gate.min_agreement, row.fidelity.get("agreement_high", math.inf)
+        if least is not None and high < least:
+            what = row.name.rpartition(": ")[2]
+            raise TrialPruned(
+                f"at most {high:.4f} of the answers of {what} are the same; asked are {least:.4f}"
+            )
 
     def require_invariance(self, row: Row) -> None:
         """TrialPruned where answers of `row` depend on their batch and the gate refuses that."""
@@ -163,7 +170,9 @@ class Outcome:
 
 
 def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], trial: Any) -> list[float]:
-    """[score, cost] of `chain`; how it came about is left in the trial's notes, its gate as a constraint.
+    """[score or agreement, cost] of `chain`.
+
+    How it came about is left in the trial's notes, its gate as constraints.
 
     Raises PassError where a pass refuses the model or the data: the fault of this chain, which others need
     not share. What is wrong with the checkpoint itself is raised as it is.
@@ -182,7 +191,7 @@ def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], trial: Any) -> list[floa
     except TrialPruned:
         row = loop.rows[-1]
         trial.set_user_attr(
-            NOTES, Outcome(row.score, None, row.drop, False, Path(row.artifact).name, steps).to_dict()
+            NOTES, Outcome(quality(row), None, row.drop, False, Path(row.artifact).name, steps).to_dict()
         )
         raise
     except (CheckpointError, DataError) as error:  # a pass that does not suit this model or its data
@@ -192,13 +201,18 @@ def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], trial: Any) -> list[floa
     drop, allowed = loop.rows[0].score - row.score, loop.allowed
     if allowed is not None:
         trial.set_constraint("drop", drop - allowed)
-    feasible = allowed is None or drop <= allowed + 1e-12
+    gate = loop.recipe.gate
+    if gate.min_agreement is not None:
+        trial.set_constraint("agreement", gate.min_agreement - row.fidelity.get("agreement_low", 0.0))
+    feasible = not Gate(gate.max_drop, gate.relative, min_agreement=gate.min_agreement).reasons(
+        row, loop.rows[0]
+    )
     outcome = Outcome(
-        *(row.score, cost, row.drop, feasible, Path(row.artifact).name, steps),
+        *(quality(row), cost, row.drop, feasible, Path(row.artifact).name, steps),
         *(row.speedup, row.size_bytes, tuple(doubts)),
     )
     trial.set_user_attr(NOTES, outcome.to_dict())
-    return [row.score, cost]
+    return [quality(row), cost]
 
 
 def timing_turn() -> Path:

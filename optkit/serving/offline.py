@@ -214,23 +214,12 @@ def _input(task: Any, job: Job, number: int, row: Any) -> tuple[Any, dict[str, A
     for value in item if isinstance(item, tuple) else (item,):
         if not isinstance(value, (str, list)):
             raise DataError(f"Expected a text in {where}, received {type(value).__name__}.")
-        if isinstance(value, str) and not _is_unicode(value):
-            raise DataError(f"Expected a text in {where}, received half of a surrogate pair.")
     absent = [name for name in job.keep if name not in row]
     if absent:
         raise DataError(f"R{where[1:]} has no column {absent[0]!r}.")
     # What every input has beside its text (a question its context) may be long: it is not copied.
     copied = names[:1] if len(task.takes) > 1 and task.takes[1].required else names
     return item, {name: outputs.plain(row[name]) for name in job.keep or copied}
-
-
-def _is_unicode(text: str) -> bool:
-    """False where JSON's escapes left half of a pair, which no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -346,17 +346,27 @@ def _given(window: Any) -> Iterator[tuple[int, int, int]]:
 
 
 def _overlapping(window: Any, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-    """(position, word, where in the text it starts) of each token that shares characters with a word."""
+    """(position, word, where in the text it starts) of each token that shares characters with a word.
+
+    A token of the space before a word alone is the word's first, as it is where the word itself is given.
+    """
     begins = np.array([start for start, _ in spans])
     if not len(begins):
         return
-    for position, (start, end) in enumerate(window.offsets):
+    numbers, offsets = window.word_ids, window.offsets
+    for position, (start, end) in enumerate(offsets):
         if end <= start or window.special_tokens_mask[position]:
             continue
         # Some tokenizers count the space before a word as part of its first token.
         word = int(np.searchsorted(begins, end - 1, side="right")) - 1
         if word >= 0 and end > spans[word][0] and start < spans[word][1]:
-            yield position, word, max(start, spans[word][0])
+            first, after = position, spans[word - 1][1] if word else 0
+            while first and numbers[first - 1] is not None and numbers[first - 1] == numbers[position]:
+                a, b = offsets[first - 1]
+                if a < b and not (a >= after and b <= spans[word][0]):
+                    break
+                first -= 1
+            yield first, word, max(start, spans[word][0])
 
 
 def _objects(values: Sequence[Any]) -> np.ndarray:

@@ -23,6 +23,7 @@ from optkit.provenance import record
 from optkit.sentence_folder import CROSS_ENCODER
 from optkit.task import Columns, Labelled, Task
 from optkit.text import pad_token
+from optkit.tokenization_worker import change
 from optkit.trainer.adapters import adapt
 from optkit.trainer.batches import MASS, Rows, mass, places
 from optkit.trainer.distributed import World
@@ -175,6 +176,8 @@ def _trained(
             # What a cross-encoder says of its head is no longer true of the new one.
             stale = () if name == "embeddings" else ("modules.json", "config_sentence_transformers.json")
             copy_side_files(source.path, folder, but=("config.json", *stale))
+            if settings_of_tokenizer := kind.tokenizer_settings(goal, source):
+                change(folder, settings_of_tokenizer)
             tokenization.record(folder, source.path)
             write_text(folder / PAGE, render(step))
             if (work / BOARD).exists():

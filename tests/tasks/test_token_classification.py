@@ -220,6 +220,17 @@ def test_given_words_are_tagged_and_learnt_as_word_ids_says(name, tmp_path):
         ]
 
 
+@pytest.mark.parametrize("name", ["bert", "roberta-prefix", "xlm-roberta", "deberta-v2", "albert"])
+def test_a_text_is_tagged_at_the_tokens_of_its_words(name, tmp_path):
+    """Also where the space before a word is a token of its own: it is learned as the word's first."""
+    task = open_task(Artifact.open(folder_of(tmp_path, name)))
+    words = ["the", "film", "quite", "fine", "zebra", "x"]
+    encoded = task.encode([words, " ".join(words)])
+    ids, picks = encoded.arrays["input_ids"], encoded.windows.picks
+    assert ids[0].tolist() == ids[1].tolist()
+    assert picks[0].tolist() == picks[1].tolist()
+
+
 @pytest.mark.parametrize("name", ["bert", "bert-cased", "roberta", "xlm-roberta"])
 @pytest.mark.parametrize(
     ("text", "begin", "end"),

@@ -197,3 +197,30 @@ def test_a_language_model_learns_its_text(tmp_path):
     assert -12 < notes["score"] < -1  # of 257 bytes; the text has about 18 letters
     with load(made.path) as model:
         assert model.predict(["a fine"], max_new_tokens=5)[0].tokens == 5
+
+
+def test_a_tokenizer_without_a_space_before_words_gets_one_as_transformers_sets_it(tmp_path):
+    """RoBERTa's words would be read as one word in training, and otherwise in a text."""
+    import json
+
+    from transformers import AutoTokenizer
+
+    from tests.reference.models import model
+
+    source = model(tmp_path / "roberta", "roberta", "roberta", "token-classification")
+    write_jsonl(tmp_path / "train.jsonl", tagged(40, 1))
+    once = FinetuneSettings(epochs=1, batch=8, max_length=48)
+    made = finetune(source, tmp_path / "train.jsonl", tmp_path / "out", once)
+    assert json.loads((made.path / "tokenizer_config.json").read_text())["add_prefix_space"] is True
+    words = ["the", "film", "is", "fine"]
+    theirs = AutoTokenizer.from_pretrained(str(made.path))
+    task = open_task(Artifact.open(made.path))
+    for item, wanted in (
+        (words, theirs(words, is_split_into_words=True)),
+        (" ".join(words), theirs(" ".join(words))),
+    ):
+        assert task.encode([item]).arrays["input_ids"][0].tolist() == wanted["input_ids"]
+    assert theirs(words, is_split_into_words=True)["input_ids"] == theirs(" ".join(words))["input_ids"]
+    with load(made.path) as model_of:
+        a, b = model_of.predict([words, " ".join(words)])
+    assert a == b

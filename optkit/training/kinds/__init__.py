@@ -87,6 +87,10 @@ class Kind(ABC):
         """Write weights and config into `folder`."""
         network.save_pretrained(str(folder), safe_serialization=True)
 
+    def tokenizer_settings(self, task: Task, source: Artifact) -> dict[str, Any]:
+        """What of tokenizer_config.json is other than the source's, where `task` reads so."""
+        return {}
+
 
 def labels_config(labels: Sequence[str]) -> dict[str, Any]:
     """config.json's keys for these labels."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from optkit import tokenization
 from optkit.artifact import Artifact
 from optkit.classes import label_name
 from optkit.data import class_names
@@ -13,6 +15,7 @@ from optkit.errors import DataError
 from optkit.task import Columns, Labelled, Task
 from optkit.tasks.token_classification import TokenClassification, check_lengths, is_bio
 from optkit.text import TextEncoder
+from optkit.tokenization_worker import resolve
 from optkit.training.kinds import Kind, labels_config
 
 
@@ -50,11 +53,19 @@ class TokenClassificationKind(Kind):
 
     def task(self, source: Artifact, config: dict[str, Any], max_length: int | None) -> Task:
         encoder = TextEncoder(source.path)
+        if not encoder.reads_words_as_text:
+            encoder = _with_spaces(source.path) or encoder
         encoder.truncate(max_length)
         labels = list(config["id2label"].values())
         return TokenClassification(
             labels, TokenClassification.default_metric(labels), encoder, own_labels=True
         )
+
+    def tokenizer_settings(self, task: Task, source: Artifact) -> dict[str, Any]:
+        """The space before each word belongs to the checkpoint, as it was learned with it."""
+        assert isinstance(task, TokenClassification)
+        own = tokenization.read(source.path).digest == task.encoder.tokenization.digest
+        return {} if own else {"add_prefix_space": True}
 
     def class_counts(self, task: Task, labelled: Labelled) -> np.ndarray | None:
         flat = np.concatenate(self.targets(task, labelled)["labels"])
@@ -75,6 +86,16 @@ class TokenClassificationKind(Kind):
             row[picks] = [index[labelled.references[owner][word]] for word in words]
             targets.append(row)
         return {"labels": targets}
+
+
+def _with_spaces(folder: Path) -> TextEncoder | None:
+    """What puts a space before each word, as transformers' run_ner.py does; None where that does not help.
+
+    RoBERTa's and GPT-2's words would else be read as if they were one, and the model would not know them in
+    a text.
+    """
+    encoder = TextEncoder(folder, found=resolve(folder, add_prefix_space=True))
+    return encoder if encoder.reads_words_as_text else None
 
 
 def _refuse_other_schemes(found: dict[str, int]) -> None:
