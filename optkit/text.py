@@ -140,13 +140,21 @@ class TextEncoder:
         return self.joined(each), each
 
     def cut(
-        self, texts: Sequence[Any], stride: int, strategy: str = "longest_first", words: bool = False
+        self,
+        texts: Sequence[Any],
+        stride: int,
+        strategy: str = "longest_first",
+        words: bool = False,
+        places: Sequence[int] | None = None,
     ) -> list[list[Any]]:
-        """The windows of each text; with `words` a text is a list of words, and a window has `word_ids`."""
+        """The windows of each text; with `words` a text is a list of words, and a window has `word_ids`.
+
+        `places` are those of the texts in what was given, for messages.
+        """
         if not texts:
             return []
         cutter = self._cutter(self.max_length, stride, strategy)
-        with _halves_named(texts):
+        with _halves_named(texts, places):
             return [[e, *e.overflowing] for e in cutter.encode_batch(list(texts), is_pretokenized=words)]
 
     def joined(self, each: Sequence[Sequence[Any]]) -> EncodedSet:
@@ -191,7 +199,7 @@ class TextEncoder:
 
 
 @contextmanager
-def _halves_named(texts: Sequence[Any]) -> Iterator[None]:
+def _halves_named(texts: Sequence[Any], places: Sequence[int] | None = None) -> Iterator[None]:
     """DataError for half of a surrogate pair, which the tokenizers library takes for no text at all."""
     try:
         yield
@@ -202,7 +210,8 @@ def _halves_named(texts: Sequence[Any]) -> Iterator[None]:
                     part.encode()
                 except UnicodeEncodeError as reason:
                     raise DataError(
-                        f"Expected text at position {i}, received half of a surrogate pair: {part[:60]!r}.",
+                        f"Expected text at position {places[i] if places else i}, received half of a "
+                        f"surrogate pair: {part[:60]!r}.",
                         hint="Read or decode it as UTF-8, or replace it: text.encode('utf-8', 'replace').",
                     ) from reason
         raise

@@ -127,7 +127,8 @@ class TokenClassification(Task):
         for listed in (False, True):
             some = [i for i, item in enumerate(inputs) if isinstance(item, str) != listed]
             given = [list(inputs[i]) if listed else inputs[i] for i in some]
-            for i, windows in zip(some, self.encoder.cut(given, self.encoder.max_length // 4, words=listed)):
+            stride = self.encoder.max_length // 4
+            for i, windows in zip(some, self.encoder.cut(given, stride, words=listed, places=some)):
                 each[i] = windows
         encoded = self.encoder.joined(each)
         owner, picks, words = [], [], []
