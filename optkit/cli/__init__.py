@@ -31,6 +31,7 @@ from optkit.cli import (
     sign,
     tune,
 )
+from optkit.cli.parameters import Verb
 from optkit.errors import Interrupted, MissingDependency, OptkitError, OutputError, RecipeError
 from optkit.files import plain
 
@@ -77,6 +78,9 @@ VERBS = (
 )
 for verb in VERBS:
     verb.register(app)
+for group in (app, *(x.typer_instance for x in app.registered_groups)):
+    for command in group.registered_commands if group else ():
+        command.cls = Verb
 
 
 def main() -> None:

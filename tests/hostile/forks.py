@@ -62,11 +62,11 @@ class Forks:
             cwd=root,
         )
 
-    def run(self, words: list[str], folder: Path, given: bytes = b"", **variables: str) -> Outcome:
-        """`optkit WORDS` in `folder`, with `given` on standard input."""
+    def run(self, words: list[str], folder: Path, given: bytes = b"", until: str = "") -> Outcome:
+        """`optkit WORDS` in `folder`, with `given` on standard input; ended where it says `until`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        request = {"words": words, "folder": str(folder), "given": given.decode("latin-1"), **variables}
+        request = {"words": words, "folder": str(folder), "given": given.decode("latin-1"), "until": until}
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
         return Outcome(**json.loads(self._process.stdout.readline()))
@@ -105,8 +105,7 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
         number = os.fork()
         if not number:
             _command(request, [given.fileno(), out.fileno(), err.fileno()])
-        busy = os.getloadavg()[0] / (os.cpu_count() or 1)
-        code = _ended(number, begun + PATIENCE_S * max(1.0, busy))
+        code = _ended(number, begun, err.fileno(), request["until"].encode())
         seconds = time.monotonic() - begun
         said = []
         for stream in (out, err):
@@ -115,14 +114,17 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
     return {"code": code, "out": said[0], "err": said[1], "seconds": round(seconds, 3)}
 
 
-def _ended(number: int, deadline: float) -> int | None:
-    """The exit code of the fork; it and all that it started are killed at the deadline."""
+def _ended(number: int, begun: float, said: int, until: bytes) -> int | None:
+    """The exit code of the fork; it and all that it started are killed where it hangs."""
     pause = 0.001
-    while time.monotonic() < deadline:
+    while time.monotonic() - begun < PATIENCE_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)):
         ended, status = os.waitpid(number, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
         time.sleep(pause := min(0.02, 1.3 * pause))
+        if until and until in os.pread(said, 2**20, 0):
+            os.kill(number, signal.SIGTERM)
+            until = b""
     os.killpg(number, signal.SIGKILL)
     os.waitpid(number, 0)
     return None

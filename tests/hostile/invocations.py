@@ -50,6 +50,7 @@ BASES = {
     "passes": ["prune"],
     "package": ["S/artifact --format zip --out OUT"],
     "info": ["S/artifact"],
+    "sign": ["S/artifact --key S/key.pem"],
 }
 #: Options that another base than the first is for.
 _SECOND = {
@@ -139,7 +140,7 @@ READ = {
         "--baseline",
         "--api-key-file",
     ),
-    *("--tls-cert", "--tls-key", "--shadow"),
+    *("--tls-cert", "--tls-key", "--shadow", "--key", "--verify-key"),
 }
 WRITTEN = {"--out", "--output"}
 #: Options with a list of words, and what a verb calls its own: nothing in TEXTS is one.
@@ -467,7 +468,7 @@ def flaws(case: Case, forks: Forks, root: Path, work: Path) -> tuple[Outcome, li
         re.sub(r"(?<![\w/])S(?=/)", place, word).replace("OUT", str(work / "out")) if word else word
         for word in (*case.verb.split(), *case.words)
     ]
-    ended = forks.run(words, work, case.given)
+    ended = forks.run(words, work, case.given, "Uvicorn running" if case.verb == "serve" else "")
     found = []
     refused = ended.code != 0
     if ended.code is None:
@@ -477,7 +478,7 @@ def flaws(case: Case, forks: Forks, root: Path, work: Path) -> tuple[Outcome, li
     if "Traceback" in ended.err or "bug in optkit" in ended.err:
         found.append("a traceback")
     if refused and ended.code is not None:
-        said = [x for x in ended.err.splitlines() if not re.match(r" +\d+\.\d s  ", x)]
+        said = [x for x in ended.err.splitlines() if not re.match(r" +\d+\.\d s  |\{", x)]
         if [x.partition(":")[0] for x in said] not in (["error"], ["error", "hint"]):
             found.append(f"says {len(said)} lines")
         if any((ord(c) < 32 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0 for c in ended.err):

@@ -27,6 +27,7 @@ def scene(root: Path) -> Path:
     (root / "space.toml").write_text("epochs = [1]\n")
     for name in ("report.json", "baseline.json"):
         full_report().save(root / name)
+    (root / "key.pem").write_bytes(private_key())
     os.mkfifo(root / "pipe")
     (root / "empty").mkdir()
     (root / "nothing.jsonl").touch()
@@ -34,6 +35,18 @@ def scene(root: Path) -> Path:
     (root / "junk").mkdir()
     (root / "junk" / "config.json").write_bytes(b"\xff\xfe{")
     return root
+
+
+def private_key() -> bytes:
+    """A key to sign with; what is none where the library for it is absent."""
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+    except ImportError:
+        return b"no key"
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def checkpoint(folder: Path) -> Path:
