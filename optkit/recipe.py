@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterable
@@ -21,6 +22,8 @@ from optkit.errors import MissingDependency, RecipeError, did_you_mean
 from optkit.gate import Gate, share
 from optkit.passes.base import Pass, known_passes, make
 from optkit.reading import parse_json, read_text
+from optkit.schema import recipe as tables
+from optkit.schema.base import check
 from optkit.steps import AnyOf, check_order, check_repair, options_of
 from optkit.targets import TARGETS, gpu_chains, require
 
@@ -28,6 +31,10 @@ from optkit.targets import TARGETS, gpu_chains, require
 INT8_PASSES = {"onnxruntime": ("quantize-dynamic", "quantize-static"), "openvino": ("open-vino-int8",)}
 #: What making and serving them needs, beyond the extra `compress`.
 _PACKAGES = {"onnxruntime": (), "openvino": ("openvino", "nncf")}
+
+
+#: More ways from the source to a candidate than anybody waits for.
+MOST_CHAINS = 1000
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,11 @@ class Recipe:
         if self.target not in TARGETS:
             raise RecipeError(
                 f"Unknown target {self.target!r}.", hint=did_you_mean(str(self.target), TARGETS)
+            )
+        if (count := math.prod(len(options_of(step)) for step in self.steps)) > MOST_CHAINS:
+            raise RecipeError(
+                f"Expected at most {MOST_CHAINS} chains of passes, received steps that make {count:,}.",
+                hint="Each is run and measured: leave some alternatives out.",
             )
         check_order(self.steps)
         for chain in self.chains():
@@ -112,18 +124,20 @@ class Recipe:
         }
 
     @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> Recipe:
-        """From JSON values. RecipeError names what was received and the nearest valid name."""
+    def from_dict(cls, value: dict[str, Any], name: str = "recipe") -> Recipe:
+        """From JSON values, read from `name`. RecipeError says what was received, and the nearest name."""
         _known_keys(value, ("target", "gate", "steps"), "the recipe")
         gate = value.get("gate", {})
         _known_keys(gate, ("max_drop", "min_speedup", "batch_invariant", "min_agreement"), "[gate]")
         steps = value.get("steps", [])
         if not isinstance(steps, list):
             raise RecipeError(f"Expected steps to be a list, received {type(steps).__name__}.")
+        made = tuple(_step(s, i) for i, s in enumerate(steps, start=1))
+        check(tables.Recipe, value, name, RecipeError)
         least = gate.get("min_agreement")
         parsed = Gate.parse(gate.get("max_drop", "1%"), gate.get("min_speedup"))
         return cls(
-            tuple(_step(s, i) for i, s in enumerate(steps, start=1)),
+            made,
             dataclasses.replace(
                 parsed,
                 batch_invariant=gate.get("batch_invariant", False),
@@ -145,7 +159,7 @@ class Recipe:
         if not isinstance(value, dict):
             raise RecipeError(f"{path}: expected a table, received a {type(value).__name__}.")
         try:
-            return cls.from_dict(value)
+            return cls.from_dict(value, path.name)
         except RecipeError as error:
             where = _line_of(text, str(error))
             raise RecipeError(f"{path}{f':{where}' if where else ''}: {error}", hint=error.hint) from error

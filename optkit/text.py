@@ -10,6 +10,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ class TextEncoder:
     ) -> None:
         """`stated_length`: what stands in for the limit in tokenizer_config.json; `found`: how texts are read
         where that is not as the folder says."""
-        from optkit.schema.tokenizer import open_tokenizer
+        from optkit.schema.tokenizer import open_tokenizer, while_encoding
 
+        self._failing = partial(while_encoding, folder)
         found = found or read(folder)
         self._tokenizer: Any = open_tokenizer(folder / "tokenizer.json", found.tokenizer.encode())
         config = read_json(folder / "config.json", CheckpointError)
@@ -84,7 +86,7 @@ class TextEncoder:
         Raises DataError for a text of no tokens, such as "" where nothing ends a text: a model answers it by
         what it is padded with, and alone not at all.
         """
-        with _halves_named(texts):
+        with self._failing(), _halves_named(texts):
             encodings = self._tokenizer.encode_batch_fast(list(texts)) if texts else []
         if (bare := next((i for i, e in enumerate(encodings) if not e.ids), None)) is not None:
             raise DataError(
@@ -106,7 +108,7 @@ class TextEncoder:
     def whole(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, however long, with the special tokens that the tokenizer puts there."""
         uncut = self._cutter(_NO_LIMIT**2, 0, "longest_first")
-        with _halves_named(texts):
+        with self._failing(), _halves_named(texts):
             return [e.ids for e in uncut.encode_batch_fast(list(texts))] if texts else []
 
     def text(self, ids: Sequence[int]) -> str:
@@ -154,7 +156,7 @@ class TextEncoder:
         if not texts:
             return []
         cutter = self._cutter(self.max_length, stride, strategy)
-        with _halves_named(texts, places):
+        with self._failing(), _halves_named(texts, places):
             return [[e, *e.overflowing] for e in cutter.encode_batch(list(texts), is_pretokenized=words)]
 
     def joined(self, each: Sequence[Sequence[Any]]) -> EncodedSet:
@@ -186,7 +188,7 @@ class TextEncoder:
 
     def _refuse_no_room(self, firsts: list[str], stride: int) -> None:
         special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
-        with _halves_named(firsts):
+        with self._failing(), _halves_named(firsts):
             encodings = self._tokenizer.encode_batch(firsts, add_special_tokens=False)
         for i, encoding in enumerate(encodings):
             room = self.max_length - special - len(encoding.ids)

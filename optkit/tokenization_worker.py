@@ -13,6 +13,7 @@ from typing import Any
 from optkit import provoking
 from optkit.errors import CheckpointError
 from optkit.files import read_json, write_json, write_text
+from optkit.schema.tokenizer import while_encoding
 from optkit.tokenization import Tokenization, write
 
 #: transformers writes this and more where a tokenizer has no stated limit.
@@ -92,7 +93,8 @@ def resolve(folder: Path, **settings: Any) -> Tokenization:
         kind=kind,
         version=transformers.__version__,
     )
-    _prove(found, theirs, folder)
+    with while_encoding(folder):
+        _prove(found, theirs, folder)
     notes, pair_notes = _disagreements(found, folder)
     return Tokenization(**{**vars(found), "notes": notes, "pair_notes": pair_notes})
 

@@ -1,4 +1,4 @@
-"""`optkit recipe init` and `optkit recipe check`."""
+"""`optkit recipe init`, `optkit recipe check` and `optkit recipe schema`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,16 @@ def check(file: Annotated[Path, typer.Argument(help="A recipe in TOML or JSON.")
     for chain in plan.chains():
         typer.echo(" → ".join(step.name() for step in chain))
     typer.echo(f"gate: {plan.gate.describe()}; target: {plan.target}")
+
+
+@group.command("schema")
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors."""
+    from json import dumps
+
+    from optkit.recipe_schema import published
+
+    typer.echo(dumps(published(), indent=2))
 
 
 def register(app: typer.Typer) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from optkit.files import CONTROL
+from optkit.quantities import Quantity
 
 _PART = re.compile(r"[\w.+=@ -]{1,255}")
 _SHOWN = 80
@@ -41,6 +42,13 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 #: How many of anything: tokens, layers, bytes.
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def numbers(quantity: Quantity) -> Any:
+    """The type of a key that holds one of `quantity`."""
+    low = {"gt" if quantity.above else "ge": quantity.low}
+    high = {"lt" if quantity.below else "le": quantity.high}
+    return Annotated[int if quantity.whole else float, Field(**low, **high, allow_inf_nan=False)]  # type: ignore[arg-type]
 
 
 class Checked(BaseModel):

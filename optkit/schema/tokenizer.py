@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,4 +28,22 @@ def open_tokenizer(file: Path, content: bytes | None = None) -> Any:
         raise CheckpointError(
             f"{str(file)!r} is not a tokenizer: {said}.",
             hint="Save it again: AutoTokenizer.from_pretrained(...).save_pretrained(folder).",
+        ) from reason
+
+
+@contextmanager
+def while_encoding(folder: Path) -> Iterator[None]:
+    """CheckpointError where the tokenizer of `folder`, though it could be read, fails on a text.
+
+    The library raises a bare Exception for such a model, or Rust's PanicException, which is no Exception.
+    """
+    try:
+        yield
+    except BaseException as reason:
+        if type(reason) is not Exception and type(reason).__name__ != "PanicException":
+            raise
+        said = " ".join(str(reason).split())[:300]
+        raise CheckpointError(
+            f"The tokenizer in {str(folder)!r} fails on a text: {said}.",
+            hint="Its vocabulary, special tokens and settings do not fit one another; save it again.",
         ) from reason

@@ -6,18 +6,14 @@ verb fails until `BASES` says how it is called rightly.
 
 from __future__ import annotations
 
-import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from typer.models import OptionInfo, TyperInfo
 
 from optkit.cli import app
-from tests.hostile.forks import Forks, Outcome
-from tests.hostile.scene import listing
 
 #: How a verb is called rightly and cheaply; S is the folder of inputs, OUT a new name. Several where options
 #: exclude one another; the first that takes an option is used, see `base_for`.
@@ -47,6 +43,7 @@ BASES = {
     "report merge": ["S/report.json S/baseline.json --out OUT.json"],
     "recipe init": ["OUT.toml"],
     "recipe check": ["S/recipe.toml"],
+    "recipe schema": [""],
     "passes": ["prune"],
     "package": ["S/artifact --format zip --out OUT"],
     "info": ["S/artifact"],
@@ -181,12 +178,6 @@ class Case:
     kind: str
     words: tuple[str, ...]
     codes: tuple[int, ...] = REFUSALS
-    given: bytes = b""
-
-    @property
-    def name(self) -> str:
-        shown = " ".join(w if len(w) < 60 else f"{w[:20]}...({len(w)})" for w in self.words)
-        return f"{self.verb} {shown}".encode("unicode_escape").decode()
 
 
 @dataclass(frozen=True)
@@ -251,7 +242,7 @@ def cases() -> Iterator[Case]:
         yield Case(verb.name, "unknown", (*first, "--no-such-option"), (2,))
         yield Case(verb.name, "unknown", (*first, "--no-such-option=1"), (2,))
         yield Case(verb.name, "unknown", (*first, "-Z"), (2,))
-        if verb.name not in ("demo", "passes", "recipe init"):
+        if verb.name not in ("demo", "passes", "recipe init", "recipe schema"):
             yield Case(verb.name, "nothing", (), (2,))
     yield from _exclusive()
 
@@ -458,35 +449,3 @@ def _exclusive() -> Iterator[Case]:
     for verb, calls in pairs.items():
         for words in calls:
             yield Case(verb, "together", tuple(words.split()))
-
-
-def flaws(case: Case, forks: Forks, root: Path, work: Path) -> tuple[Outcome, list[str]]:
-    """Run `case` in the empty folder `work`; how it ended, and what is wrong with that."""
-    before, outside = listing(root), listing(work.parent)
-    place = str(root)
-    words = [
-        re.sub(r"(?<![\w/])S(?=/)", place, word).replace("OUT", str(work / "out")) if word else word
-        for word in (*case.verb.split(), *case.words)
-    ]
-    ended = forks.run(words, work, case.given, "Uvicorn running" if case.verb == "serve" else "")
-    found = []
-    refused = ended.code != 0
-    if ended.code is None:
-        found.append("hangs")
-    elif ended.code not in case.codes:
-        found.append(f"exit code {ended.code}")
-    if "Traceback" in ended.err or "bug in optkit" in ended.err:
-        found.append("a traceback")
-    if refused and ended.code is not None:
-        said = [x for x in ended.err.splitlines() if not re.match(r" +\d+\.\d s  |\{", x)]
-        if [x.partition(":")[0] for x in said] not in (["error"], ["error", "hint"]):
-            found.append(f"says {len(said)} lines")
-        if any((ord(c) < 32 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0 for c in ended.err):
-            found.append("control characters")
-        if max(map(len, said), default=0) > 2000:
-            found.append("a line of over 2,000 characters")
-    if listing(root) != before:
-        found.append(f"inputs changed: {sorted(set(listing(root).items()) ^ set(before.items()))[:4]}")
-    if refused and ended.code in REFUSALS and listing(work.parent) != outside:
-        found.append(f"left behind: {sorted(set(listing(work.parent)) ^ set(outside))[:4]}")
-    return ended, found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 from tests.conftest import sentences, tiny, write_jsonl, write_tokenizer
@@ -11,6 +12,10 @@ from tests.report.examples import full_report
 from tests.serving.artifacts import artifact
 
 RECIPE = 'target = "cpu"\n[gate]\nmax_drop = "90%"\n[[steps]]\npass = "serve-torch"\n'
+RECIPE_STEPS = [
+    {"pass": "export-onnx", "opset": 20},
+    {"any_of": [[{"pass": "quantize-dynamic"}], {"pass": "quantize-static", "samples": 8}]},
+]
 
 
 def scene(root: Path) -> Path:
@@ -27,6 +32,7 @@ def scene(root: Path) -> Path:
     (root / "space.toml").write_text("epochs = [1]\n")
     for name in ("report.json", "baseline.json"):
         full_report().save(root / name)
+    others(root)
     (root / "key.pem").write_bytes(private_key())
     os.mkfifo(root / "pipe")
     (root / "empty").mkdir()
@@ -35,6 +41,60 @@ def scene(root: Path) -> Path:
     (root / "junk").mkdir()
     (root / "junk" / "config.json").write_bytes(b"\xff\xfe{")
     return root
+
+
+def others(root: Path) -> None:
+    """One of each file that only some commands read."""
+    from PIL import Image
+
+    from optkit.preprocessing.run import preprocess
+
+    artifact(root / "picture", "image-classification")
+    Image.new("L", (8, 8), 128).save(root / "picture.png")
+    sentence_model(root / "sentences")
+    checkpoint(root / "sharded", max_shard_size="20KB")
+    recipe = {"target": "cpu", "gate": {"max_drop": "1%", "min_speedup": 1.5}, "steps": RECIPE_STEPS}
+    made(root, "recipe.json", recipe)
+    preprocess(root / "rows.jsonl", root / "prepared")
+    shutil.copytree(root / "data", root / "numbers")
+    for split in ("train", "validation", "test"):
+        rows = [{**row, "label": int(row["label"] == "positive")} for row in sentences(40, seed=len(split))]
+        write_jsonl(root / "numbers" / f"{split}.jsonl", rows)
+    made(root / "numbers", "labels.json", {"label": ["negative", "positive"]})
+    for folder, name, value in (
+        ("tuned", "study.json", {"schema": "optkit.study/1", "name": "x", "storage": "y", "trials": []}),
+        ("older", "report.json", json.loads((root / "report.json").read_text())),
+    ):
+        (root / folder).mkdir()
+        made(root / folder, name, value)
+
+
+def sentence_model(folder: Path) -> None:
+    """A sentence-transformers folder: a transformer and its pooling."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    (folder / "1_Pooling").mkdir(parents=True)
+    write_tokenizer(folder)
+    transformers.BertModel(transformers.BertConfig(**tiny("bert"))).save_pretrained(str(folder))
+    kinds = ("Transformer", ""), ("Pooling", "1_Pooling")
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (kind, path) in enumerate(kinds)
+    ]
+    made(folder, "modules.json", modules)
+    made(
+        folder / "1_Pooling",
+        "config.json",
+        {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True},
+    )
+    made(folder, "sentence_bert_config.json", {"max_seq_length": 32, "do_lower_case": False})
+    made(
+        folder,
+        "config_sentence_transformers.json",
+        {"prompts": {"query": "q: "}, "default_prompt_name": None},
+    )
 
 
 def private_key() -> bytes:
@@ -49,7 +109,7 @@ def private_key() -> bytes:
     )
 
 
-def checkpoint(folder: Path) -> Path:
+def checkpoint(folder: Path, **saved: str) -> Path:
     """A classifier of random weights, as transformers saves it."""
     import torch
     import transformers
@@ -59,7 +119,11 @@ def checkpoint(folder: Path) -> Path:
     write_tokenizer(folder)
     config = transformers.AutoConfig.for_model("bert", **tiny("bert"))
     config.id2label, config.label2id = {0: "negative", 1: "positive"}, {"negative": 0, "positive": 1}
-    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(str(folder))
+    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(str(folder), **saved)
+    for name in ("generation_config.json", "special_tokens_map.json"):
+        made(
+            folder, name, {"pad_token": "[PAD]"} if "map" in name else {"pad_token_id": 0, "eos_token_id": 3}
+        )
     return folder
 
 
