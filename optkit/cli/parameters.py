@@ -28,6 +28,7 @@ class Verb(TyperCommand):
     """A command whose options have values: an empty one is most often a shell variable that is not set."""
 
     def invoke(self, ctx: Any) -> Any:
+        parameter: Any
         for parameter in self.params:
             value = ctx.params.get(parameter.name or "")
             values = value if isinstance(value, (list, tuple)) else [value]

@@ -46,9 +46,11 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 def numbers(quantity: Quantity) -> Any:
     """The type of a key that holds one of `quantity`."""
-    low = {"gt" if quantity.above else "ge": quantity.low}
-    high = {"lt" if quantity.below else "le": quantity.high}
-    return Annotated[int if quantity.whole else float, Field(**low, **high, allow_inf_nan=False)]  # type: ignore[arg-type]
+    bounds: dict[str, Any] = {
+        "gt" if quantity.above else "ge": quantity.low,
+        "lt" if quantity.below else "le": quantity.high,
+    }
+    return Annotated[int if quantity.whole else float, Field(**bounds, allow_inf_nan=False)]
 
 
 class Checked(BaseModel):

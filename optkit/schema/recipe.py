@@ -46,5 +46,5 @@ class Recipe(Checked):
     target: str = Field(
         "cpu", description="where the model will serve", json_schema_extra={"enum": ["cpu", "cuda"]}
     )
-    gate: Gate = Gate()
+    gate: Gate = Field(default_factory=lambda: Gate.model_validate({}))
     steps: list[Step | Alternatives] = Field(min_length=1, max_length=100)
