@@ -20,7 +20,7 @@ def published() -> dict[str, Any]:
     """The schema of a recipe, for editors and other tools."""
     passes = [_of_pass(cls) for _, cls in sorted(known_passes().items())]
     one: Any = Annotated[Union[tuple(passes)], Field(discriminator="name")]  # noqa: UP007
-    fork = create_model(
+    fork: Any = create_model(
         "Alternatives",
         __base__=tables.Alternatives,
         any_of=(list[one | list[one]], tables.Alternatives.model_fields["any_of"]),
@@ -38,11 +38,12 @@ def _of_pass(cls: type[Pass]) -> Any:
         for f in dataclasses.fields(cls)
     }
     config = ConfigDict(**Checked.model_config, title=cls.name(), protected_namespaces=())
+    name: Any = Literal[cls.name()]
     model = create_model(
         cls.__name__,
         __config__=config,
         __doc__=cls.summary(),
-        name=(Literal[cls.name()], Field(alias="pass")),
+        name=(name, Field(alias="pass")),
         **fields,
     )
     return model
@@ -56,5 +57,5 @@ def _type(f: dataclasses.Field[Any], hint: Any) -> Any:
     several = typing.get_origin(hint) is tuple
     quantity = quantity_of(f, hint)
     kind = next((k for k in typing.get_args(hint) if k not in (type(None), ...)), hint)
-    one = numbers(quantity) if quantity else kind
+    one: Any = numbers(quantity) if quantity else kind
     return list[one] if several else one | None if optional else one
