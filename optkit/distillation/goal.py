@@ -47,10 +47,8 @@ class Goal:
             )
         if self.labels and (self._per_token or not self._distribution):
             raise RecipeError("Expected a classifier of one label for hard labels; use labels = 0.")
-        if width_of(self.student) != width_of(self.teacher) or _has_decoder(self.student):
-            self.hidden = (
-                0.0  # states of different width have no distance, and a decoder's are not of the text
-            )
+        if not _states_compare(self.student, self.teacher):
+            self.hidden = 0.0
         mine, its = _mapped(_depth(self.student), _depth(self.teacher), self.layers)
         self.frozen = _freeze(self.student, self.teacher)
         skip = 1 if self.frozen else 0
@@ -119,10 +117,15 @@ def _freeze(student: Any, teacher: Any) -> int:
     return count
 
 
-def _has_decoder(model: Any) -> bool:
-    """Whether an encoder and a decoder answer together (BART, T5), each with hidden states of its own."""
-    return "decoder_input_ids" in inspect.signature(model.forward).parameters
+def _states_compare(student: Any, teacher: Any) -> bool:
+    """Whether the hidden states of both have a distance: of one width, in every layer, of the text or image
+    itself. Stages of growing width have none (ResNet), nor two networks that answer together (BART, T5)."""
+    if any(not hasattr(model.config, "hidden_size") for model in (student, teacher)):
+        return False
+    decodes = "decoder_input_ids" in inspect.signature(student.forward).parameters
+    return not decodes and width_of(student) == width_of(teacher)
 
 
 def _depth(model: Any) -> int:
-    return model.config.num_hidden_layers
+    """Layers that a student's and a teacher's correspond by; 0 for a model of stages."""
+    return getattr(model.config, "num_hidden_layers", 0)

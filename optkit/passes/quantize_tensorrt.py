@@ -197,7 +197,7 @@ def _fuses(config: dict[str, Any]) -> tuple[bool, str]:
     """Whether TensorRT fuses INT8 attention for this model, and a sentence why (not)."""
     hidden = config.get("hidden_size") or config.get("dim")
     heads = config.get("num_attention_heads") or config.get("n_heads")
-    if not hidden or not heads:
+    if not isinstance(hidden, int) or not isinstance(heads, int) or not heads:
         return False, "The configuration names no head size; attention stays in float."
     size = hidden // heads
     if size not in HEAD_SIZES:

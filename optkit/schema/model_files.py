@@ -44,7 +44,7 @@ class Config(Known):
     n_positions: Annotated[int, Field(ge=-1, lt=2**24)] | None = None
     hidden_size: Size | None = None
     num_hidden_layers: Few | None = None
-    num_attention_heads: Size | None = None
+    num_attention_heads: Size | list[Size] | None = None  # one for each stage of some image models
     num_channels: Size | None = None
     image_size: Size | list[Size] | dict[str, Size] | None = None
     pad_token_id: Tokens = None

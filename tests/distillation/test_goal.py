@@ -50,3 +50,16 @@ def test_an_encoder_with_a_decoder_is_compared_by_its_answers_alone():
     with torch.inference_mode():
         found, _ = goal.loss(goal.student, feeds, vars(goal.teacher_view(feeds)), None)
     assert float(found) < 1e-8
+
+
+def test_a_model_of_stages_is_compared_by_its_answers_alone():
+    import transformers
+
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+    teacher = transformers.ResNetForImageClassification(transformers.ResNetConfig(**sizes)).eval()
+    goal = Goal(copy.deepcopy(teacher), teacher)
+    assert goal.describe()["hidden_states"] is False
+    feeds = {"pixel_values": torch.zeros(2, 3, 32, 32)}
+    with torch.inference_mode():
+        found, _ = goal.loss(goal.student, feeds, vars(goal.teacher_view(feeds)), None)
+    assert float(found) < 1e-8
