@@ -55,11 +55,11 @@ def test_a_pass_that_fails_leaves_nothing(checkpoint, context, tmp_path):
     ("field", "value", "message"),
     [
         ("share", 1.5, "0 to 1, received 1.5"),
-        ("share", float("nan"), "finite number, received nan"),
+        ("share", float("nan"), "a number from 0 to 1, received nan"),
         ("share", "half", "float, received 'half'"),
         ("method", "godo", "fast, good, received 'godo'"),
         ("names", "one", "received 'one'"),
-        ("count", 0, "at least 1, received 0"),
+        ("count", 0, "from 1 to 2,147,483,647, received 0"),
         ("count", True, "received True"),
         ("fail", 1, "bool, received 1"),
     ],
