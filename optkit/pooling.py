@@ -102,11 +102,6 @@ def _module(layer: Layer, width: int, folder: Path) -> Any:
         raise CheckpointError(
             f"Expected {layer.kind} in {str(file.parent)!r} to take {width} numbers, received {layer.inputs}."
         )
-    if not file.exists():
-        raise CheckpointError(
-            f"Expected the weights of {layer.kind} in {str(file)!r}; there are none.",
-            hint="SentenceTransformer(FOLDER).save_pretrained(NEW) writes safetensors.",
-        )
     module = Dense() if layer.kind == "Dense" else LayerNorm()
     try:
         module.load_state_dict({k: v.float() for k, v in load_file(str(file)).items()})

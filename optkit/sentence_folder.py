@@ -197,6 +197,12 @@ def _layer(kind: str, folder: Path, path: str) -> Layer:
             )
     if kind == "Normalize":
         return Layer(kind)
+    weights = folder / path / "model.safetensors"
+    if not weights.exists() and any(folder.glob("*.safetensors")):  # a graph has them inside
+        raise CheckpointError(
+            f"Expected the weights of {kind} in {str(weights)!r}; there are none.",
+            hint="SentenceTransformer(FOLDER).save_pretrained(NEW) writes safetensors; nothing is unpickled.",
+        )
     needed = ("in_features", "out_features") if kind == "Dense" else ("dimension",)
     for key in needed:
         if not isinstance(config.get(key), int) or config[key] < 1:

@@ -241,7 +241,10 @@ class SentenceModel(Reference):
         import torch
 
         self.model: Any = getattr(sentence_transformers, self.auto)(
-            str(self.folder), device=self.device, model_kwargs={"dtype": torch.float32}, **self.trusted
+            str(self.folder),
+            device=self.device,
+            model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+            **self.trusted,
         ).eval()
         self.prompt = self.model.prompts.get(self.model.default_prompt_name or "")
 
