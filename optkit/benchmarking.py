@@ -254,6 +254,7 @@ class _Benchmark:
         evaluator = Evaluator(self.task, self._labelled, self._file, self._plan, self._listen, self.target)
         rows: list[Row] = []
         candidates, before = [], None
+        failures: list[OptkitError] = []
         for model in self._found:
             candidate = model.candidate()
             self._step(model.name, len(rows) + 1)
@@ -268,12 +269,14 @@ class _Benchmark:
                 candidates.append(candidate)
             except (WorkerError, PassError, CheckpointError) as error:
                 rows.append(failed_row(model.name, error))
+                failures.append(error)
                 self._listen({"event": "note", "text": f"{model.name}: {error}"})
         if candidates:
             self._step("latency, all side by side", 0)
             rows, doubts = first_sound(rows)
             sound = [row for row in rows if row.verdict != "error"]
             measured = evaluator.time(sound, candidates)
+            failures += [failure for row in sound if (failure := measured[row.name].failure)]
             for row in sound:
                 if row.verdict != "error":
                     row.verdict = "baseline" if row is rows[0] else "measured"
@@ -296,7 +299,9 @@ class _Benchmark:
             )
         if all(row.verdict == "error" for row in rows):
             reasons = " ".join(reason for row in rows for reason in row.reasons)
-            raise WorkerError(f"No model could be measured. {reasons}")
+            kinds = {type(failure) for failure in failures}
+            kind = kinds.pop() if len(kinds) == 1 else WorkerError  # what all of them are refused for
+            raise kind(f"No model could be measured. {reasons}")
         for row in rows:
             self._listen({"event": "row", "row": row})
         self.doubts += standing_doubts(describe()) + self._of_cores() + self._of_data()

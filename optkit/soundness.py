@@ -8,6 +8,7 @@ from typing import Any
 
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, first_line
+from optkit.examples import EncodedSet
 from optkit.reading import read_json
 
 #: Tokens of the text that is tried.
@@ -113,3 +114,18 @@ def refuse_nan(model: Any) -> None:
                 f"The weight {name!r} has NaN or infinite values.",
                 hint="The checkpoint is damaged or its training diverged; take an earlier one.",
             )
+
+
+def refuse_unknown_ids(model: Any, *texts: EncodedSet) -> None:
+    """Raise CheckpointError where encoded `texts` hold token ids beyond the embedding of `model`."""
+    ids = [row for encoded in texts for row in encoded.arrays.get("input_ids", ())]
+    if not ids:
+        return
+    network = model.transformer if hasattr(model, "pooling") else model
+    known = getattr(network.get_input_embeddings(), "num_embeddings", None)
+    largest = max((int(row.max()) for row in ids if len(row)), default=0)
+    if known is not None and largest >= known:
+        raise CheckpointError(
+            f"Expected token ids below {known:,}, which the model has embeddings for, received {largest:,}.",
+            hint="The tokenizer and the weights do not fit each other; save both from one model.",
+        )

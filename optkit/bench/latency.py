@@ -40,7 +40,7 @@ class Measured:
     `samples[shape][draw][round]` is a list of times per batch; at a shape of tokens "all" it is the
     time of the whole data set, which took `offline_batch` examples at a time. `load_ms` and
     `cold_ms` (the first answer) are the least of all draws, `load_rss_bytes` (resident after
-    loading) and `peak_rss_bytes` the greatest. `gpu` as `Worker.gpu` gives it. `error`: why it stopped.
+    loading) and `peak_rss_bytes` the greatest. `gpu` as `Worker.gpu` gives it. `failure`: why it stopped.
     """
 
     name: str
@@ -51,7 +51,12 @@ class Measured:
     peak_rss_bytes: int | None = None
     offline_batch: int | None = None
     gpu: dict[str, Any] = field(default_factory=dict)
-    error: str | None = None
+    failure: OptkitError | None = None
+
+    @property
+    def error(self) -> str | None:
+        """Why it stopped, for a report."""
+        return self.failure.whole if self.failure else None
 
 
 @dataclass
@@ -206,7 +211,7 @@ class _Run:
         try:
             child = stack.enter_context(self._spawn(self._plan.threads))
         except OptkitError as reason:
-            record.error = reason.whole
+            record.failure = reason
             return
         self._children[candidate.name] = child
 
@@ -230,7 +235,7 @@ class _Run:
         try:
             action(*arguments)
         except OptkitError as reason:
-            self.found[name].error = reason.whole
+            self.found[name].failure = reason
             del self._children[name]
             child.close()
         else:

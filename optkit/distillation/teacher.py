@@ -7,16 +7,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from optkit import tokenization
 from optkit.artifact import Artifact
-from optkit.checkpoint import locate
+from optkit.checkpoint import fetch, locate
 from optkit.errors import CheckpointError, RecipeError
-from optkit.files import read_json
 from optkit.pixels import reading
+from optkit.schema.tokenizer import open_tokenizer
 
 
 def find_teacher(name: str | Path) -> Artifact:
-    """The checkpoint in a folder, or the hub's of that name. Raises CheckpointError."""
-    return Artifact.open(name if os.path.exists(name) else _located(str(name)))
+    """The checkpoint in a folder, or the hub's of that name, checked as `fetch` does; but code of its own is
+    refused where it is loaded. Raises CheckpointError."""
+    return fetch(name if os.path.exists(name) else _located(str(name)), trust_remote_code=True)
 
 
 def check_teacher(student: Artifact, teacher: Artifact) -> None:
@@ -66,6 +68,9 @@ def _labels(config: dict[str, Any]) -> int | None:
     return len(config.get("id2label") or ()) or config.get("num_labels") or 2
 
 
-def _vocabulary(artifact: Artifact) -> Any:
-    file = artifact.path / "tokenizer.json"
-    return read_json(file, CheckpointError)["model"].get("vocab") if file.exists() else None
+def _vocabulary(artifact: Artifact) -> dict[str, int] | None:
+    """Token → id, as transformers reads the folder; None for a model that reads no texts."""
+    if not tokenization.is_there(artifact.path):
+        return None
+    found = tokenization.read(artifact.path).tokenizer.encode()
+    return open_tokenizer(artifact.path / "tokenizer.json", found).get_vocab(with_added_tokens=False)

@@ -20,6 +20,7 @@ from optkit.errors import PassError
 from optkit.examples import EncodedSet
 from optkit.output import writing
 from optkit.session import Feeds, Session, TensorSpec, infer_all
+from optkit.soundness import refuse_unknown_ids
 from optkit.task import Labelled, Task
 from optkit.trainer.batches import MASS, SHARE, Rows, mass, places, shared
 from optkit.trainer.distributed import World
@@ -70,6 +71,8 @@ def distill(
     student, teacher, world = goal.student, goal.teacher.eval(), World.current()
     world.check(settings)
     names = model_inputs(student)
+    for model in (student, teacher):
+        refuse_unknown_ids(model, train.encoded, validation.encoded)
     wanted = answers(teacher, validation.encoded)
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)

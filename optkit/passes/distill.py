@@ -74,10 +74,7 @@ class Distill(Pass):
                 "Expected hidden states for each token; Funnel pools them to fewer, which compare with none.",
                 hint="Leave distill out.",
             )
-        teacher = find_teacher(self.teacher or checkpoint.path)
-        if self.teacher is not None:  # the checkpoint itself was compared when it was fetched
-            teacher.verify()
-        check_teacher(checkpoint, teacher)
+        check_teacher(checkpoint, find_teacher(self.teacher or checkpoint.path))
         if self.unlabelled is not None:
             there(self.unlabelled)
 

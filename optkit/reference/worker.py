@@ -61,8 +61,14 @@ class ReferenceWorker:
         ours = EncodedSet.load(Path(encoded))
         theirs = self._open(opened, model_task, options, threads)
         self.emit(text="comparing our reading with transformers'", fraction=None)
-        compare.provoked(theirs, model_task)
-        outputs = self._answer(theirs, given, ours)
+        try:
+            compare.provoked(theirs, model_task)
+            outputs = self._answer(theirs, given, ours)
+        except IndexError as reason:  # an embedding of fewer tokens than the tokenizer knows
+            raise CheckpointError(
+                f"transformers cannot answer with {artifact!r}: {first_line(reason)}.",
+                hint="The tokenizer and the weights do not fit each other; save both from one model.",
+            ) from reason
         save_outputs(Path(out), outputs)
         compare.answers(theirs, model_task, outputs, given)
         peak = memory.peak()

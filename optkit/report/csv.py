@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from typing import Any
 
 from optkit.report.charts.figures import clean
@@ -21,6 +22,9 @@ COLUMNS = (
 #: The first column where no accuracy was measured, and the last ones.
 FIDELITY_ONLY = "fidelity measured, accuracy not"
 FIDELITY = ("texts", "equal", "agreement_low", "agreement_high", "mean_distance", "largest_distance")
+#: How a cell begins that a spreadsheet may run as a formula, in full width too; some trim what stands before
+#: it. An apostrophe makes it text.
+_FORMULA = re.compile("[\\s\ufeff\u200b-\u200f\u2060]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 
 
 def render(report: Report) -> str:
@@ -89,6 +93,5 @@ def _bounds(name: str, value: Interval | None) -> dict[str, float]:
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
         text = clean(value)
-        # A spreadsheet runs a cell that begins like a formula; an apostrophe makes it text.
-        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+        return f"'{text}" if _FORMULA.match(text) else text
     return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value

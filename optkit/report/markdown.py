@@ -12,6 +12,8 @@ from optkit.report.model import Report, Row
 
 _MARKS = {"passed": "✅", "failed": "❌", "measured": "📏"}
 _MARKUP = re.compile(r"[\\`*_\[\]~|]")
+#: What makes a line a heading, an item of a list or a rule, by its beginning.
+_BLOCK = re.compile(r"#{1,6}(?=\s|$)|[-+](?=[\s-]|$)|=+\s*$|\d{1,9}(?=[.)](\s|$))")
 
 
 def render(report: Report) -> str:
@@ -33,14 +35,18 @@ def render(report: Report) -> str:
 
 
 def escape(value: object) -> str:
-    """Text that Markdown shows as it is: no markup, no cell end, and no @mention or #123 link.
+    """Text that Markdown shows as it is: no markup, no cell end, no heading, no @mention or #123 link.
 
     >>> escape("a|b *c* <i> @me")
     'a\\\\|b \\\\*c\\\\* &lt;i&gt; @\\u200bme'
     """
     text = html.escape(" ".join(clean(value).split()), quote=False)
     # A zero-width space, since GitHub looks for mentions after Markdown's own escapes are gone.
-    return re.sub(r"([@#])(?=\w)", "\\1\u200b", _MARKUP.sub(r"\\\g<0>", text))
+    text = re.sub(r"([@#])(?=\w)", "\\1\u200b", _MARKUP.sub(r"\\\g<0>", text))
+    if block := _BLOCK.match(text):
+        number = block.end() if text[0].isdigit() else 0  # 1. is an item, 1\. is none
+        text = f"{text[:number]}\\{text[number:]}"
+    return text
 
 
 def _about(report: Report) -> str:

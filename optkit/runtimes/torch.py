@@ -10,7 +10,7 @@ import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.cuda.buckets import cut, fill, rounded
-from optkit.errors import MissingDependency, OptkitError, did_you_mean
+from optkit.errors import CheckpointError, MissingDependency, OptkitError, did_you_mean, first_line
 from optkit.kv_cache import positions
 from optkit.limits import token_limit
 from optkit.pixels import PixelEncoder
@@ -110,7 +110,13 @@ class TorchSession(Session):
     def _answer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         with self._torch.inference_mode():
             tensors = {name: self._tensor(a) for name, a in feeds.items()}
-            answer = self._model(**tensors, return_dict=True)
+            try:
+                answer = self._model(**tensors, return_dict=True)
+            except IndexError as reason:  # an embedding of fewer tokens than the tokenizer knows
+                raise CheckpointError(
+                    f"The model cannot answer: {first_line(reason)}.",
+                    hint="The tokenizer and the weights do not fit each other; save both from one model.",
+                ) from reason
             # .cpu() waits for the device: the answer is ready on return
             return {spec.name: answer[spec.name].float().cpu().numpy() for spec in self.outputs}
 

@@ -21,6 +21,7 @@ from optkit.files import digest, write_text
 from optkit.output import claimed, staged, writing
 from optkit.provenance import record
 from optkit.sentence_folder import CROSS_ENCODER
+from optkit.soundness import refuse_unknown_ids
 from optkit.task import Columns, Labelled, Task
 from optkit.text import pad_token
 from optkit.tokenization_worker import change
@@ -117,6 +118,7 @@ def _trained(
         return made, adapt(made, kind.backbone(made), settings.lora) if settings.lora else lambda: None
 
     network, merge = start()
+    refuse_unknown_ids(network, train.encoded, validation.encoded)
     weights, soft = _weights(kind, goal, train, settings), settings.label_smoothing
     loss = class_loss(network, weights, soft) if weights is not None or soft else None
     prints = [source.fingerprint(), *(examples.fingerprint(split) for split in ("train", "validation"))]
@@ -221,7 +223,8 @@ def _weights(kind: Kind, task: Task, train: Labelled, settings: FinetuneSettings
 def _loader(source: Artifact, new: set[str]) -> Any:
     """`load(auto_class, **config)`: the pretrained weights under a new head, in fp32.
 
-    `new` gets the names of the weights that the checkpoint does not have, or in another shape.
+    `new` gets the names of the weights that the checkpoint does not have, or in another shape: those of the
+    head alone.
     """
     import torch
     import transformers
@@ -245,12 +248,27 @@ def _loader(source: Artifact, new: set[str]) -> Any:
         for key in CROSS_ENCODER:
             if hasattr(network.config, key):  # the head is trained without the activation of a cross-encoder
                 delattr(network.config, key)
-        new.update(info["missing_keys"], (name for name, *_ in info["mismatched_keys"]))
+        lacking = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+        _refuse_new_body(network, lacking, source)
+        new.update(lacking)
         if getattr(network.config, "pad_token_id", 0) is None:  # a decoder needs it to find a text's end
             network.config.pad_token_id = pad_token(source.config)
         return network
 
     return load
+
+
+def _refuse_new_body(network: Any, new: set[str], source: Artifact) -> None:
+    """CheckpointError where not only the head, or a pooler, of `network` would begin with random weights."""
+    body = network.base_model
+    prefix = "" if body is network else f"{network.base_model_prefix}."
+    missing = sorted(name for name in new if name.startswith(prefix) and "pooler" not in name.split("."))
+    if missing:
+        raise CheckpointError(
+            f"{len(missing)} weights of {type(body).__name__} are not in {str(source.path)!r}, or have "
+            f"another shape, for example {missing[0]!r}; they would be random.",
+            hint="Copy the checkpoint again; config.json and the weights must be of the same model.",
+        )
 
 
 def _collate(

@@ -164,7 +164,7 @@ def test_speedup_uses_totals_for_data_and_medians_for_fixed_shapes():
 def test_speedup_of_a_candidate_without_samples_says_why():
     fine = Measured("a", {SHAPES[0]: [[[1.0]]]})
     with pytest.raises(WorkerError, match="'b' at 1x8, received none: it crashed"):
-        speedup(fine, Measured("b", {SHAPES[0]: [[]]}, error="it crashed"), SHAPES[0])
+        speedup(fine, Measured("b", {SHAPES[0]: [[]]}, failure=WorkerError("it crashed")), SHAPES[0])
 
 
 @pytest.mark.parametrize("names", [[], ["a", "a"]])

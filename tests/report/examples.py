@@ -119,26 +119,26 @@ HOSTILE = (
 )
 
 
-def hostile_report() -> Report:
+def hostile_report(bad: str = HOSTILE) -> Report:
     """Every string that a user or a file can choose, chosen badly."""
     report = full_report()
     for i, row in enumerate(report.rows):
-        row.name, row.runtime, row.precision, row.artifact = f"{HOSTILE}{i}", HOSTILE, HOSTILE, HOSTILE
-        row.reasons, row.notes = [HOSTILE], {HOSTILE: [HOSTILE]}
-        row.flips = [{**f, "text": HOSTILE, "reference": HOSTILE, "candidate": HOSTILE} for f in _flips(3)]
+        row.name, row.runtime, row.precision, row.artifact = f"{bad}{i}", bad, bad, bad
+        row.reasons, row.notes = [bad], {bad: [bad]}
+        row.flips = [{**f, "text": bad, "reference": bad, "candidate": bad} for f in _flips(3)]
     report.chosen = report.rows[2].name
-    report.task = report.metric = report.target = report.source = report.command = report.created = HOSTILE
+    report.task = report.metric = report.target = report.source = report.command = report.created = bad
     report.data = {
-        "name": HOSTILE,
-        "split": HOSTILE,
-        "examples": HOSTILE,
-        "sha256": HOSTILE,
-        HOSTILE: HOSTILE,
+        "name": bad,
+        "split": bad,
+        "examples": bad,
+        "sha256": bad,
+        bad: bad,
     }
-    report.environment = {HOSTILE: {HOSTILE: HOSTILE}}
-    report.gate = {"passed": True, HOSTILE: HOSTILE}
-    report.recipe = {HOSTILE: HOSTILE}
-    report.doubts, report.labels = [HOSTILE], [HOSTILE]
+    report.environment = {bad: {bad: bad}}
+    report.gate = {"passed": True, bad: bad}
+    report.recipe = {bad: bad}
+    report.doubts, report.labels = [bad], [bad]
     return report
 
 
