@@ -95,7 +95,7 @@ def resolve(folder: Path, **settings: Any) -> Tokenization:
     )
     with while_encoding(folder):
         _prove(found, theirs, folder)
-    notes, pair_notes = _disagreements(found, folder)
+        notes, pair_notes = _disagreements(found, folder)
     return Tokenization(**{**vars(found), "notes": notes, "pair_notes": pair_notes})
 
 

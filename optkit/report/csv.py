@@ -92,6 +92,8 @@ def _bounds(name: str, value: Interval | None) -> dict[str, float]:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        text = clean(value)
+        text = re.sub(
+            "\r\n?", "\n", clean(value)
+        )  # a bare one ends a line for some readers, and no writer quotes it
         return f"'{text}" if _FORMULA.match(text) else text
     return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value

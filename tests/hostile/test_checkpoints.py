@@ -1,4 +1,4 @@
-"""Checkpoints built to harm, given to every verb that reads one. None runs code, writes elsewhere or breaks."""
+"""Checkpoints built to harm, given to the verbs that read one. None runs code, writes elsewhere or breaks."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def place(tmp_path, monkeypatch):
 
 
 def verbs(folder, out, data, whole):
-    """The verbs that read a checkpoint, each by its own loader; `distill` reads it as the student and as the teacher."""
+    """The verbs that load a checkpoint, each in its own way; `distill` takes it as student and as teacher."""
     given = ["--data", data, "--out", out]
     return {
         "info": ["info", folder],
@@ -284,7 +284,8 @@ def verbs(folder, out, data, whole):
 #: What one verb does not read, and may succeed in spite of.
 UNREAD = {
     "finetune": {"an unknown module", "an unknown architecture"},  # the data says the task; a pooling is none
-    "teacher": {"an unknown architecture"},
+    "distill": {"auto_map of the processor"},  # it asks for the same images of student and teacher
+    "teacher": {"an unknown architecture", "auto_map of the processor"},
 }
 
 
@@ -313,7 +314,7 @@ def _every_verb(name, folder, whole, data, place, monkeypatch, capfd, refused):
             assert "bug in optkit" not in said, (verb, said)
             if code:
                 assert code in (2, 4, 5, 7, 8), (verb, code, said)
-                assert said.count("error:") == 1, (verb, said)
+                assert [x[:6] for x in said.splitlines()].count("error:") == 1, (verb, said)
                 if code != 8:
                     assert not list((place / "work").iterdir()), verb
             if verb != "info" and name not in UNREAD.get(verb, ()):

@@ -178,7 +178,19 @@ def test_markdown_has_the_same_lines_as_with_a_plain_word(text):
         assert not re.search(r"@\w|(?<!&)#\w", page.replace("####", ""))
         cells = re.compile(r"(?<!\\)(?:\\\\)*[|]")
         lines = page.split("\n")
-        return [str(len(cells.findall(line))) if line.startswith("|") else line[:1] for line in lines]
+        block = re.compile(r"#{1,6}(\s|$)|[-+*](\s|$)|>|\d{1,9}[.)](\s|$)|(=+|-+)\s*$")
+
+        def kind(line: str) -> str:
+            found = block.match(line)
+            return (
+                str(len(cells.findall(line)))
+                if line.startswith("|")
+                else found[0]
+                if found
+                else str(bool(line))
+            )
+
+        return [kind(line) for line in lines]
 
     assert outline(text) == outline("plain")
 
