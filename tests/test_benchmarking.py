@@ -127,8 +127,9 @@ def test_without_data_times_are_measured_and_scores_are_not(exported):
 
 
 def test_without_data_answers_are_compared_with_the_first_models(checkpoint, exported, tmp_path):
-    models = [str(checkpoint), str(exported)]
-    found = benchmark(models, shapes=["1x4"], plan=QUICK, limit=20)
+    models, plan = [str(checkpoint), str(exported)], {**QUICK, "timeout_s": 300}
+    found = benchmark(models, shapes=["1x4"], plan=plan, limit=20)
+    assert [row.reasons for row in found.rows] == [[], []]
     assert found.fidelity.endswith(f"with those of {checkpoint.name} on built-in texts")
     assert (found.metric, found.data["examples"]) == ("", 20)
     assert [row.agreement for row in found.rows] == [1, 1]
@@ -139,7 +140,7 @@ def test_without_data_answers_are_compared_with_the_first_models(checkpoint, exp
         first = text.split("\n") if format == "html" else [text.split("\n")[0]]
         assert any("fidelity" in line and "accuracy" in line for line in first), format
     (tmp_path / "own.csv").write_text("sentence\n" + "".join(f"a film {i}\n" for i in range(9)))
-    own = benchmark(models, unlabelled=tmp_path / "own.csv", shapes=["1xdata"], plan=QUICK)
+    own = benchmark(models, unlabelled=tmp_path / "own.csv", shapes=["1xdata"], plan=plan)
     assert own.data["name"] == str(tmp_path / "own.csv")
     assert own.rows[1].fidelity["texts"] == own.data["examples"] == 6
 
