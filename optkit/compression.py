@@ -19,7 +19,7 @@ from optkit.bench.plan import PRECISE, Plan, Shape
 from optkit.checkpoint import fetch
 from optkit.choice import winners
 from optkit.cpu import has_vnni
-from optkit.errors import OptkitError
+from optkit.errors import OutputError
 from optkit.evaluation import Evaluator, doubts_of
 from optkit.files import read_json, write_json
 from optkit.latencies import padding
@@ -288,7 +288,7 @@ def _write(
                 dirs_exist_ok=True,
                 copy_function=shutil.copyfile,
             )
-            manifest = read_json(folder / MANIFEST, OptkitError)
+            manifest = read_json(folder / MANIFEST, OutputError)
             manifest["task"] = report.task
             manifest["runtime"] = {
                 "name": chosen.runtime,

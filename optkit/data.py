@@ -207,6 +207,11 @@ def _with_classes(rows: Any, file: Path) -> Any:
             continue
         import datasets
 
+        if len(set(map(str, names))) < len(names) or not all(isinstance(x, (str, int)) for x in names):
+            raise DataError(
+                f"Expected different names for column {name!r} in {str(file)!r}, each a text.",
+                hint="Correct the file, or take it away: then labels are numbers.",
+            )
         highest = max((value for value in rows[name] if value is not None), default=0)
         if highest >= len(names):
             raise DataError(

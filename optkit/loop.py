@@ -22,13 +22,22 @@ from optkit.bench.plan import Candidate
 from optkit.bench.roofline import Peak
 from optkit.choice import choose, tied_in, why
 from optkit.data import Data
-from optkit.errors import CheckpointError, DataError, OptkitError, PassError, RecipeError, WorkerError
+from optkit.errors import (
+    CheckpointError,
+    DataError,
+    OptkitError,
+    OutputError,
+    PassError,
+    RecipeError,
+    WorkerError,
+)
 from optkit.evaluation import Evaluator, failed_row
 from optkit.files import digest, read_json, write_json
 from optkit.passes.base import Pass, make
 from optkit.process import Child
 from optkit.recipe import Recipe
 from optkit.report.model import Row, quality, row_from_dict
+from optkit.schema.notes import PeakMemory, left_by_a_run
 from optkit.session import DEFAULT_RUNTIME
 from optkit.targets import EAGER, eager_options, tuned
 from optkit.task import Columns, Outputs
@@ -234,7 +243,7 @@ class Loop:
         if parent is None:
             self._begin(candidate.name)
         if file.exists() and outputs.exists():
-            row = row_from_dict(read_json(file, OptkitError))
+            row = row_from_dict(read_json(file, OutputError))
             # The recipe it was scored in may have named it otherwise.
             row.name, row.artifact, row.parent = candidate.name, candidate.artifact, parent
             self.listen({"event": "note", "text": f"{candidate.name}: scored before, not scored again"})
@@ -245,8 +254,9 @@ class Loop:
                 made = artifact.lineage[-1]
                 row.notes, row.seconds = made["notes"], made["seconds"]
                 if peak_file(artifact.path).exists():  # not where a run ended between pass and note
-                    noted = read_json(peak_file(artifact.path), OptkitError)
-                    row.pass_peak_rss_bytes = noted["peak_rss_bytes"]
+                    row.pass_peak_rss_bytes = left_by_a_run(
+                        PeakMemory, peak_file(artifact.path)
+                    ).peak_rss_bytes
             write_json(file, asdict(row))
         if self._baseline is None:
             self._baseline = load_outputs(outputs)

@@ -291,7 +291,8 @@ def _foreign(folder: Path) -> str:
     """What shows that not all of `folder` is optkit's; "" where it is."""
     if not any(_says_so(folder / name) for name in (*_LISTS, *_REPORTS)):
         return "which has no manifest or report of optkit's"
-    listed = {name for file in _LISTS for name in (_object(folder / file).get("files") or ())}
+    lists = [_object(folder / file).get("files") for file in _LISTS]
+    listed = {name for files in lists if isinstance(files, dict) for name in files}
     for path in sorted(folder.rglob("*")):
         if path.is_dir() and not path.is_symlink():
             continue

@@ -9,11 +9,11 @@ from typing import Any
 
 from optkit.artifact import Artifact
 from optkit.data import Data
-from optkit.errors import OptkitError
 from optkit.fallback import Ranked
-from optkit.files import read_json, write_json
+from optkit.files import write_json
 from optkit.passes.base import Pass
 from optkit.process import Child
+from optkit.schema.notes import Ranking, left_by_a_run
 from optkit.task import Columns
 
 
@@ -49,8 +49,8 @@ def ranked(
         times = [_kernel_times(artifact, encoded, threads) for artifact in (source, made) if artifact]
         saved = {n: us - times[-1][n] for n, us in times[0].items() if made and n in times[-1]}
         write_json(file, {"ranked": distances, "saved_us": saved})
-    found = read_json(file, OptkitError)
-    return [Ranked(name, distance, found["saved_us"].get(name)) for name, distance in found["ranked"]]
+    found = left_by_a_run(Ranking, file)
+    return [Ranked(str(n), float(distance), found.saved_us.get(str(n))) for n, distance in found.ranked]
 
 
 def _kernel_times(artifact: Artifact, encoded: str, threads: int | None) -> dict[str, float]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optkit.errors import OptkitError
-from optkit.files import read_json, write_json, write_text
+from optkit.files import write_json, write_text
 from optkit.report.charts import parts
 from optkit.report.charts.figures import DASH, number
+from optkit.schema.notes import Study, left_by_a_run
 from optkit.tuning import charts
 from optkit.tuning.results import StudyResult
 
@@ -28,8 +28,8 @@ def is_of(out: Path, name: str, url: str) -> bool:
     file = out / JSON
     if not file.exists():
         return False
-    found = read_json(file, OptkitError)
-    return (found.get("name"), found.get("storage")) == (name, url)
+    found = left_by_a_run(Study, file)
+    return (found.name, found.storage) == (name, url)
 
 
 def finished_since(out: Path, name: str, url: str, moment: float, complete: int = 0) -> bool:
@@ -37,7 +37,7 @@ def finished_since(out: Path, name: str, url: str, moment: float, complete: int 
     the epoch). One that began with fewer trials may have ended while others still ran."""
     if not is_of(out, name, url) or (out / JSON).stat().st_mtime <= moment:
         return False
-    states = [trial["state"] for trial in read_json(out / JSON, OptkitError)["trials"]]
+    states = [trial.state for trial in left_by_a_run(Study, out / JSON).trials]
     return states.count("complete") >= complete
 
 
