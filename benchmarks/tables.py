@@ -309,7 +309,23 @@ _STEPS = {
     "open-vino-int8": "then INT8, OpenVINO",
 }
 _ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+
+
+def other_cpu() -> str:
+    rows = results("other_cpu")["rows"]
+    machines = list(dict.fromkeys(row["machine"] for row in rows))
+    lines = ["| | " + " | ".join(machines) + " |", "| --- |" + " ---: |" * len(machines)]
+    for model in dict.fromkeys(row["model"] for row in rows):
+        cells = []
+        for row in (x for x in rows if x["model"] == model):
+            changed = row["labels_changed"]
+            cells.append(f"{max(row['differences']):.1g}" + (f", {changed} labels" if changed else ""))
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 TABLES = {
+    "other-cpu": other_cpu,
     "sst2-int8": sst2_int8,
     "sst2-int8-amx": lambda: sst2_int8("sst2_int8_amx"),
     "aa": aa,

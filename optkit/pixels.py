@@ -48,6 +48,11 @@ class PixelEncoder:
         """Raises DataError where an item is no image, or its size after these steps is not the model's."""
         return EncodedSet({"pixel_values": [self._pixels(image, i) for i, image in enumerate(images)]}, {})
 
+    @property
+    def takes_any_size(self) -> bool:
+        """Whether images are brought to the model's size."""
+        return bool(self._settings["do_resize"] or self._settings["do_center_crop"])
+
     def _pixels(self, item: Any, place: int) -> np.ndarray:
         s = self._settings
         mode = "L" if self.channels == 1 else "RGB"

@@ -219,9 +219,9 @@ def _sampled(value: np.ndarray) -> tuple[list[int], list[float]]:
 
 
 def inputs_for(task: Task, size_bytes: int) -> list[Any]:
-    """A short, a medium and a long input of the kind that `task` takes, from the built-in ones."""
+    """A short, a medium and a long built-in input of the kind that `task` takes, as JSON values."""
     most = max(SHORTEST, min(LONGEST, WORK // max(size_bytes, 1)))
-    candidates = sorted(task.probes(built_in.measured()), key=_length)
+    candidates = [task.to_json(x) for x in sorted(task.probes(built_in.measured()[::4]), key=_length)]
     fitting = [x for x in candidates if _tokens(task, x) <= most] or candidates[:1]
     return [fitting[0], fitting[len(fitting) // 2], fitting[-1]]
 
@@ -230,8 +230,8 @@ def _length(item: Any) -> int:
     return item.size if isinstance(item, np.ndarray) else len("".join(item))
 
 
-def _tokens(task: Task, item: Any) -> int:
-    encoded = task.encode([item])
+def _tokens(task: Task, value: Any) -> int:
+    encoded = task.encode([task.from_json(value)])
     return int(encoded.lengths.sum()) if encoded.ragged else 0
 
 
@@ -255,11 +255,11 @@ class Writer:
         options = {key: value for key, value in options.items() if key in runtime_settings(name)}
         inputs = inputs_for(task, artifact.size_bytes)
         with open_session(artifact, **options) as session:
-            answers = answer(session, task, [task.from_json(task.to_json(x)) for x in inputs])
+            answers = answer(session, task, [task.from_json(x) for x in inputs])
             machine = machine_of(session, name)
         examples = [
             {
-                "input": task.to_json(item),
+                "input": item,
                 "outputs": {
                     n: {"shape": s, "values": [_short(v) for v in vs]} for n, (s, vs) in outputs.items()
                 },

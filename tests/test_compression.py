@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import optkit
+from optkit.artifact import Artifact
 from optkit.compression import compress
 from optkit.errors import OutputError
 from optkit.gate import Gate
@@ -23,6 +24,7 @@ from optkit.passes.base import make
 from optkit.recipe import Recipe
 from optkit.report.model import Report, render
 from optkit.runtime_search import Found
+from optkit.stored_answers import ask
 
 QUICK = {"shapes": ("1xdata", "2x16"), "rounds": 2, "processes": 1, "threads": 1}
 LENIENT = Gate(max_drop=0.5, relative=False)
@@ -254,7 +256,8 @@ def test_the_output_is_an_artifact_that_answers(finished):
     out, report, *_ = finished
     manifest = json.loads((out / "optkit.json").read_text())
     assert [s["pass"] for s in manifest["lineage"]] == ["export-onnx", report.chosen]
-    assert {"model.onnx", "tokenizer.json", "config.json"} <= set(manifest["files"])
+    assert {"model.onnx", "tokenizer.json", "config.json", "stored_answers.json"} <= set(manifest["files"])
+    assert ask(Artifact.open(out))[1].worst < 1e-5
     assert optkit.load(out).predict(["a fine film"])[0].label in ("negative", "positive")
 
 

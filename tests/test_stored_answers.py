@@ -125,6 +125,15 @@ def test_a_language_model_is_asked_with_its_cache_too(folders):
     assert stored.examples[0].outputs["next_token"].shape == [40]
 
 
+def test_a_model_of_images_of_one_size_stores_some_of_that(folders, tmp_path):
+    folder = Path(shutil.copytree(folders["image-classification"], tmp_path / "model"))
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps({**settings, "do_resize": False}))
+    edit(folder, lambda m: m["files"].update({(n := "preprocessor_config.json"): sha256(folder / n)}))
+    Writer().write(str(folder), {})
+    assert ask(Artifact.open(folder))[1].equal
+
+
 def test_a_damaged_file_is_refused(folder):
     value = (folder / FILE).read_text()
     (folder / FILE).write_text(value.replace(":", ": ", 1))

@@ -26,8 +26,8 @@ from optkit.tasks.text_classification import REGRESSION, TextClassification
 
 #: Column names looked for, in this order.
 COLUMNS = {"text": images.COLUMNS, "label": ("label", "labels", "fine_label", *TEXT_COLUMNS["label"])}
-#: Pixels a side of a picture as JSON: some kilobytes.
-STORED = 64
+#: Pixels a side of a picture as JSON, some kilobytes, and of what is repeated in a larger one.
+STORED, REPEATED = 64, 16
 
 
 @dataclass
@@ -73,11 +73,19 @@ class ImageClassification(TextClassification):
             raise DataError(f"Expected an image in base64: {reason}.") from None
 
     def to_json(self, item: Any) -> Any:
-        """An array of pixels as a PNG of at most `STORED` of them a side, its upper left part."""
+        """An array of pixels as a PNG of its upper left part, of at most `STORED` of them a side.
+
+        Where the model takes one size only, a smaller part is repeated until it has that.
+        """
         from PIL import Image
 
+        part = item[:STORED, :STORED]
+        if not self.encoder.takes_any_size:
+            (height, width), part = self.encoder.size, part[:REPEATED, :REPEATED]
+            times = (-(-height // part.shape[0]), -(-width // part.shape[1]), *[1] * (part.ndim - 2))
+            part = np.tile(part, times)[:height, :width]
         file = io.BytesIO()
-        Image.fromarray(item[:STORED, :STORED]).save(file, "PNG")
+        Image.fromarray(part).save(file, "PNG")
         return {"b64": base64.b64encode(file.getvalue()).decode()}
 
     def from_fields(self, values: Sequence[Any]) -> bytes:
