@@ -46,7 +46,7 @@ class OpenVinoSession(Session):
         """bf16 becomes f32 where nobody compared the two on this CPU, and a line says so."""
         if stored.get("precision") != "bf16":
             return stored
-        proven_on = [step["notes"].get("bf16_proven_on") for step in artifact.lineage]
+        proven_on = [step.get("notes", {}).get("bf16_proven_on") for step in artifact.lineage]
         if not (why := why_not_bf16(proven_on)):
             return stored
         logging.getLogger("optkit").warning(
