@@ -318,8 +318,8 @@ def other_cpu() -> str:
     for model in dict.fromkeys(row["model"] for row in rows):
         cells = []
         for row in (x for x in rows if x["model"] == model):
-            changed = row["labels_changed"]
-            cells.append(f"{max(row['differences']):.1g}" + (f", {changed} labels" if changed else ""))
+            changed = f", {row['labels_changed']} labels" if row["labels_changed"] else ""
+            cells.append(f"{max(row['differences']):.1g}{changed}, {row['cpu_seconds']:.2f} s")
         lines.append(f"| {model} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
