@@ -8,6 +8,8 @@ stored answers, 200 sentences of the validation split are answered: how many lab
 
 Prediction, written before the run: fp32 within 1e-5; INT8 within 2% wherever there is VNNI, and by 10% and
 more without it in ONNX Runtime, whose products saturate then unless weights have 7 bits; bf16 within 3%.
+What happened: fp32 within 1e-6, INT8 with VNNI within 2e-6 and with 7 bits within .7%; without VNNI by 4%
+(dynamic) and 9% (static), where the worst of the 200 sentences moved by 30% and 35%.
 """
 
 from __future__ import annotations
@@ -106,7 +108,14 @@ def main(checkpoint: str, data: str, work: Path, part: str = "") -> None:
             environment = dict(os.environ, HIDDEN=" ".join(f"{b:x}" for b in bits), LD_PRELOAD=str(library))
             file = work / "logits.npy"
             done = subprocess.run(
-                [sys.executable, str(Path(__file__).resolve()), "child", str(made.path), str(examples), str(file)],
+                [
+                    sys.executable,
+                    str(Path(__file__).resolve()),
+                    "child",
+                    str(made.path),
+                    str(examples),
+                    str(file),
+                ],
                 env=environment if hidden else None,
                 capture_output=True,
                 text=True,
@@ -145,9 +154,7 @@ def child(folder: str, examples: str, file: str) -> None:
         seconds = time.process_time() - begun
         outputs = infer_all(session, EncodedSet.load(Path(examples)), 1, 4096)
         np.save(file, np.stack(outputs["logits"]))
-    print(
-        json.dumps({"differences": checked.differences, "allowed": checked.allowed, "cpu_seconds": seconds})
-    )
+    print(json.dumps({"differences": checked.differences, "cpu_seconds": seconds}))
 
 
 if __name__ == "__main__":
