@@ -33,8 +33,8 @@ from optkit.session import Session, chosen_runtime, infer_all, open_session, run
 from optkit.task import Task, open_task
 
 #: Largest difference to a stored answer, as a share of the largest number of that output, by what the model
-#: computes in. Source: benchmarks/other_cpu.py: INT8 moves by at most .007 where products do not saturate, and
-#: by .04 to .09 where they do.
+#: computes in. Source: benchmarks/other_cpu.py: INT8 moves by at most .007 where products do not saturate,
+#: and by .04 to .09 where they do.
 TOLERANCES = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.05}
 LOW_PRECISION = 0.02
 #: Bytes of the file, and tokens that its inputs may have together: what a check may cost at most.
