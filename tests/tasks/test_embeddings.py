@@ -157,7 +157,7 @@ def test_a_prompt_and_lower_case_are_applied(sentence_folder, tmp_path):
         ),
         (
             ("modules.json", [{"type": f"{LIBRARY}.{kind}"} for kind in ("Transformer", "LSTM")]),
-            "'LSTM' at place 1",
+            r"at place 1 .*models\.LSTM'",
         ),
         (("modules.json", {"a": 1}), "Expected a valid list"),
         (("1_Pooling/config.json", {"pooling_mode": "median"}), "received 'median'"),
