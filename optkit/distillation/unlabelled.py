@@ -9,6 +9,7 @@ from typing import Any
 from optkit.data import Data
 from optkit.errors import DataError
 from optkit.files import lines_of
+from optkit.tables.splits import regular
 from optkit.task import Columns, Task
 
 
@@ -16,7 +17,7 @@ def there(file: str) -> Path:
     """The path of `file`. Raises DataError where there is none."""
     if not os.path.isfile(file):
         raise DataError(f"Expected a file of texts, received {file!r}, which does not exist or is none.")
-    return Path(file)
+    return regular(Path(file))
 
 
 def read(file: str, task: type[Task] | Task, wanted: Columns = Columns()) -> tuple[list[Any], Columns]:

@@ -84,7 +84,8 @@ def regular(file: Path) -> Path:
     """`file`, which can be read. Raises DataError for a device, a pipe, a folder, and what may not be."""
     try:
         check_regular(file.stat(), file, DataError)
-        file.open("rb").close()
+        with file.open("rb") as stream:
+            stream.read(1)  # some files of /proc open, and cannot be read
     except (OSError, ValueError) as reason:
         said = getattr(reason, "strerror", None) or reason
         raise DataError(f"Cannot read {str(file)!r}: {said}.") from reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +70,10 @@ def test_other_files_are_refused(name, content, says, tmp_path):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read(str(tmp_path / "none.txt"))
+
+
+def test_a_file_that_opens_and_cannot_be_read():
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("this system has no such file")
+    with pytest.raises(DataError, match="Cannot read '/proc/self/mem'"):
+        unlabelled.there("/proc/self/mem")
