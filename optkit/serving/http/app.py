@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.responses import Response
 
 from optkit._version import __version__
 from optkit.artifact import state
@@ -65,6 +67,7 @@ def make_app(settings: ServeSettings) -> Gate:
         title="optkit",
         version=__version__,
         lifespan=lifespan,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
@@ -89,19 +92,18 @@ def _add_routes(app: FastAPI, models: list[Served], settings: ServeSettings, gat
         bodies += routes.bodies
         gate.ways.update(routes.ways)
 
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            parts = schema.setdefault("components", {})
-            for body in bodies:
-                parts.setdefault("schemas", {}).update(body.definitions())
-            if settings.api_key:
-                parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-                schema["security"] = [{"key": []}]
-            app.openapi_schema = schema
-        return app.openapi_schema
+    schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    parts = schema.setdefault("components", {})
+    for body in bodies:
+        parts.setdefault("schemas", {}).update(body.definitions())
+    if settings.api_key:
+        parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"key": []}]
+    described = json.dumps(schema).encode()  # once: whoever asks for it again and again costs little
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        return Response(described, media_type="application/json")
 
 
 def _shadow(settings: ServeSettings, served: Served, metrics: Metrics) -> Shadow:

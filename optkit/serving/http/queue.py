@@ -17,6 +17,8 @@ from optkit.errors import OptkitError
 
 #: About this many characters make a token; batches are cut exactly once they are encoded.
 CHARACTERS = 4
+#: Of a request's time, what may be spent waiting: how long what waits will take is an estimate.
+SHARE = 0.75
 
 
 class QueueFull(OptkitError):
@@ -71,7 +73,8 @@ class Item:
 class WaitingLine:
     """Thread-safe. At most `capacity` inputs wait; `take` gives batches to the threads that answer.
 
-    `tell` is called with how many wait, whenever that changes.
+    `tell` is called with how many wait, whenever that changes; `streams` batches are answered at once. What
+    could not be answered before its deadline is refused at once.
     """
 
     def __init__(
@@ -83,10 +86,11 @@ class WaitingLine:
         longest: int = 512,
         clock: Callable[[], float] = time.monotonic,
         tell: Callable[[int], None] = lambda waiting: None,
+        streams: int = 1,
     ) -> None:
         self.capacity, self.max_batch, self.max_tokens = capacity, max_batch, max_tokens
         self.max_delay_s, self._longest, self._clock = max_delay_s, longest, clock
-        self._tell = tell
+        self._tell, self._streams = tell, streams
         self._items: list[Item] = []
         self._changed = threading.Condition()
         self._company = False
@@ -96,13 +100,16 @@ class WaitingLine:
     def __len__(self) -> int:
         return len(self._items)
 
-    @property
-    def full(self) -> bool:
-        return len(self._items) >= self.capacity
+    def full(self, seconds: float = float("inf")) -> bool:
+        """Whether an input would find no room, or not be answered within so many seconds."""
+        return len(self._items) >= self.capacity or self._takes_s() > SHARE * seconds
 
     def retry_after_s(self) -> int:
         """About how long what waits takes, for `Retry-After`."""
-        return max(1, round(len(self._items) * self._per_input_s))
+        return max(1, round(self._takes_s()))
+
+    def _takes_s(self) -> float:
+        return len(self._items) * self._per_input_s / self._streams
 
     def put(self, job: Job) -> None:
         """Raises QueueFull where its inputs do not fit; none of them waits then."""
@@ -111,7 +118,8 @@ class WaitingLine:
         with self._changed:
             if self._closed:
                 raise OptkitError("This line is closed.")
-            if len(self._items) + len(items) > self.capacity:
+            late = self.full(job.deadline - job.arrived)
+            if late or len(self._items) + len(items) > self.capacity:
                 raise QueueFull(self.retry_after_s())
             self._items += items
             self._tell(len(self._items))

@@ -67,7 +67,7 @@ class Served:
     @property
     def full(self) -> bool:
         """Whether no request would find room to wait."""
-        return self.current.line.full
+        return self.current.line.full(self._settings.timeout_s)
 
     def turn_away(self) -> int:
         """Count a request that found no room; when to come back, in seconds."""
@@ -80,7 +80,9 @@ class Served:
         predictor = open_predictor(self.path, s)
         longest = getattr(getattr(predictor.task, "encoder", None), "max_length", 512)
         delay_s = s.max_delay_ms / 1000
-        line = WaitingLine(s.queue, s.max_batch, s.max_tokens, delay_s, longest, tell=self._metrics.queued)
+        line = WaitingLine(
+            s.queue, s.max_batch, s.max_tokens, delay_s, longest, tell=self._metrics.queued, streams=s.streams
+        )
         batcher = Batcher(predictor, line, s.streams, self._deliver, self._metrics)
         return Version(predictor.artifact.fingerprint()[:12], predictor, line, batcher)
 

@@ -58,9 +58,9 @@ def test_a_line_that_is_full_takes_nothing_of_a_request():
         waiting.put(Job(["c", "d"]))
     assert refused.value.retry_after_s == 4
     assert len(waiting) == 2
-    assert not waiting.full
+    assert not waiting.full()
     waiting.put(Job(["c"]))
-    assert waiting.full
+    assert waiting.full()
 
 
 def test_late_and_abandoned_requests_cost_no_work():
@@ -152,3 +152,20 @@ def test_every_input_is_given_out_once_and_the_oldest_first(requests, size):
         for item in batch:
             left.remove((item.job, item.place))
     assert left == []
+
+
+def test_what_could_not_be_answered_in_time_is_refused_at_once():
+    clock = ManualClock()
+    for streams in (1, 2):
+        waiting = line(capacity=100, clock=clock, streams=streams)
+        for _ in range(100):
+            waiting.took(1, 1.0)  # a second each
+        waiting.put(Job(["a"], deadline=clock() + 0.1))  # nothing waits before it: it is tried
+        for _ in range(8):
+            waiting.put(Job(["a"]))
+        assert len(waiting) == 9
+        assert not waiting.full(12.5 / streams)
+        assert waiting.full(11.5 / streams)
+        with pytest.raises(QueueFull):
+            waiting.put(Job(["b"], deadline=clock() + 11.5 / streams))
+        waiting.put(Job(["b"], deadline=clock() + 12.5 / streams))
