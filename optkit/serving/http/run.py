@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import ssl
 import tempfile
 from importlib import util
@@ -108,12 +109,24 @@ def _supervise(options: dict[str, Any]) -> None:
         raise SystemExit(1)
 
 
+def _check_host(host: str) -> None:
+    """RecipeError where no address of this name can be listened on."""
+    try:
+        socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as reason:
+        raise RecipeError(
+            f"Expected --host as an address or a name of this machine, received {host[:80]!r}: {reason}.",
+            hint="127.0.0.1 for this machine alone, 0.0.0.0 for others too.",
+        ) from reason
+
+
 def _check(settings: ServeSettings) -> None:
     """What can be wrong is said here, before any process starts."""
     from optkit.serving.http.served import check_options, open_predictor
     from optkit.serving.http.shadow import open_shadow
 
     _ = settings.api_key
+    _check_host(settings.host)
     if settings.tls_cert and settings.tls_key:
         _check_tls(settings.tls_cert, settings.tls_key)
     check_options(settings)
