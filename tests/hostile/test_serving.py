@@ -1,4 +1,4 @@
-"""The artifacts built to harm, given to a server: none starts it or takes over, and the old model answers on."""
+"""The artifacts built to harm, given to a server: none starts it or takes over; the old model answers on."""
 
 from __future__ import annotations
 
