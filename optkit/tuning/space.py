@@ -18,6 +18,8 @@ Value = None | bool | int | float | str
 KINDS = ("choice", "uniform", "loguniform", "int")
 #: A range without a step is cut into so many values for the grid sampler: its ends and its middle.
 GRID_POINTS = 3
+#: Values of a range with steps: each is tried before a study begins.
+MOST_POINTS = 100_000
 _FORMS = "choice(A,B,...), uniform(LOW,HIGH[,STEP]), loguniform(LOW,HIGH), int(LOW,HIGH[,STEP]) or one value"
 _WORDS: dict[str, Value] = {"true": True, "false": False, "none": None}
 
@@ -44,6 +46,9 @@ class Dimension:
         bounds = (self.low, self.high, self.step or 1.0)
         if not all(map(math.isfinite, bounds)) or not self.low < self.high or bounds[2] <= 0:
             raise RecipeError(f"Expected a range from a lower to a higher number, received {self}.")
+        steps = (self.high - self.low) / bounds[2]
+        if (self.step or self.kind == "int") and not steps < MOST_POINTS:
+            raise RecipeError(f"Expected a range of at most {MOST_POINTS:,} values, received {self}.")
         if self.kind == "loguniform" and self.low <= 0:
             raise RecipeError(f"Expected a range above 0 for loguniform, received {self}.")
         if self.kind == "int" and any(bound != int(bound) for bound in bounds):

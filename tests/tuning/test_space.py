@@ -79,3 +79,11 @@ def test_a_file(tmp_path):
     file.write_text("batch = [")
     with pytest.raises(RecipeError, match="Cannot read the space"):
         Space.parse([str(file)])
+
+
+@pytest.mark.parametrize(
+    "form", ["uniform(0,1,1e-300)", "int(1,1e30)", "int(1,1000000)", "uniform(-1e308,1e308,1)"]
+)
+def test_ranges_of_more_values_than_can_be_tried(form):
+    with pytest.raises(RecipeError, match="at most 100,000 values"):
+        Dimension.parse(form)
