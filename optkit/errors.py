@@ -53,6 +53,10 @@ EXTRAS = {
 }
 
 
+#: More names than these are no hint.
+MOST_NAMES = 40
+
+
 class OptkitError(Exception):
     """Base of every error that optkit raises on purpose.
 
@@ -142,7 +146,11 @@ def did_you_mean(received: str, known: Iterable[str]) -> str:
     """
     known = sorted(known)
     near = get_close_matches(received, known, n=1, cutoff=0.6)
-    return f"Did you mean {near[0]!r}?" if near else f"Valid names: {', '.join(known)}."
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    if len(known) <= MOST_NAMES:
+        return f"Valid names: {', '.join(known)}."
+    return f"Valid are {len(known)} names, as {', '.join(get_close_matches(received, known, 9, 0.0))}."
 
 
 def first_line(reason: BaseException) -> str:

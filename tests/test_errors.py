@@ -69,3 +69,11 @@ def test_every_package_of_an_extra_is_known():
 def test_the_nearest_name_or_all_names():
     assert did_you_mean("exprot-onnx", ["export-onnx", "prune"]) == "Did you mean 'export-onnx'?"
     assert "prune" in did_you_mean("zzz", ["export-onnx", "prune"])
+
+
+def test_a_hint_names_some_of_very_many_names():
+    from optkit.errors import did_you_mean
+
+    hint = did_you_mean("x", [f"name-{i}" for i in range(500)])
+    assert hint.startswith("Valid are 500 names, as name-")
+    assert len(hint) < 200
