@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from optkit.artifact import Artifact
 from optkit.errors import CheckpointError
+from optkit.sentence_folder import read_scoring
 
 #: Architecture name endings (config.json: `architectures`) → task.
 BY_ENDING = {
@@ -111,6 +113,23 @@ def task_of(config: dict[str, Any], names_a_pooling: bool = False) -> str | None
         refuse_no_encoder(config, architectures[0] if architectures else str(config.get("model_type")))
         return "embeddings"
     return None
+
+
+def infer_task(artifact: Artifact) -> str:
+    """The task of a checkpoint by its architecture. Raises CheckpointError when none fits."""
+    if artifact.task:
+        return artifact.task
+    # A sentence-transformers folder gives vectors, unless it is a cross-encoder's.
+    pools = (artifact.path / "modules.json").exists() and read_scoring(artifact.path) is None
+    config = artifact.config
+    if task := task_of(config, pools):
+        return task
+    architectures = config.get("architectures") or []
+    raise CheckpointError(
+        f"Cannot tell the task from the architectures {architectures or 'none'} in config.json. "
+        f"Known endings: {', '.join(BY_ENDING)}.",
+        hint=f"Name it with --task; known: {', '.join(sorted(set(BY_ENDING.values())))}.",
+    )
 
 
 def refuse_no_graph(config: dict[str, Any]) -> None:

@@ -74,8 +74,8 @@ def load_model(path: str | Path | Artifact, task: str | None = None, trust_remot
     import torch
     import transformers
 
+    from optkit.architectures import infer_task
     from optkit.pruning.loading import from_pretrained
-    from optkit.task import infer_task
 
     artifact = path if isinstance(path, Artifact) else Artifact.open(path)
     if artifact.format != "hf":

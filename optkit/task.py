@@ -12,19 +12,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
-from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any, ClassVar
 
 import numpy as np
 
-from optkit.architectures import BY_ENDING, task_of
+from optkit.architectures import infer_task
 from optkit.artifact import Artifact
 from optkit.data import column
-from optkit.errors import CheckpointError, RecipeError, did_you_mean
+from optkit.errors import RecipeError, did_you_mean
 from optkit.examples import EncodedSet
-from optkit.sentence_folder import read_scoring
 from optkit.session import Session
+from optkit.tasks import TASKS
 
 #: Raw outputs: name → one array per example.
 Outputs = Mapping[str, Sequence[np.ndarray]]
@@ -272,29 +270,6 @@ def _generates_nothing(name: str, options: Mapping[str, Any]) -> RecipeError:
     return RecipeError(f"Expected a model that generates text, this one is for {name}{given}.")
 
 
-def known_tasks() -> dict[str, str]:
-    """Task name → module under `optkit.tasks`."""
-    folder = str(Path(__file__).with_name("tasks"))
-    return {m.name.replace("_", "-"): m.name for m in iter_modules([folder])}
-
-
-def infer_task(artifact: Artifact) -> str:
-    """The task of a checkpoint by its architecture. Raises CheckpointError when none fits."""
-    if artifact.task:
-        return artifact.task
-    # A sentence-transformers folder gives vectors, unless it is a cross-encoder's.
-    pools = (artifact.path / "modules.json").exists() and read_scoring(artifact.path) is None
-    config = artifact.config
-    if task := task_of(config, pools):
-        return task
-    architectures = config.get("architectures") or []
-    raise CheckpointError(
-        f"Cannot tell the task from the architectures {architectures or 'none'} in config.json. "
-        f"Known endings: {', '.join(BY_ENDING)}.",
-        hint=f"Name it with --task; known: {', '.join(sorted(known_tasks()))}.",
-    )
-
-
 def open_task(artifact: Artifact, name: str | None = None, metric: str | None = None) -> Task:
     """The task called `name` (default: inferred), set up from the artifact's folder."""
     return task_type(name or infer_task(artifact)).from_artifact(artifact, metric)
@@ -302,7 +277,7 @@ def open_task(artifact: Artifact, name: str | None = None, metric: str | None = 
 
 def task_type(name: str) -> type[Task]:
     """The class of the task called `name`. Raises RecipeError."""
-    if name not in known_tasks():
-        raise RecipeError(f"Unknown task {name!r}.", hint=did_you_mean(name, known_tasks()))
-    found: type[Task] = import_module(f"optkit.tasks.{known_tasks()[name]}").TASK
-    return found
+    if name not in TASKS:
+        raise RecipeError(f"Unknown task {name!r}.", hint=did_you_mean(name, TASKS))
+    task: type[Task] = import_module(TASKS[name]).TASK
+    return task

@@ -6,10 +6,9 @@ import json
 
 import pytest
 
-from optkit.architectures import task_of
+from optkit.architectures import infer_task, task_of
 from optkit.checkpoint import fetch, load_model
 from optkit.errors import CheckpointError
-from optkit.task import infer_task
 from tests.models.build import build
 from tests.models.families import FAMILIES, TEXT, VECTOR
 

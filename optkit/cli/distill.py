@@ -41,6 +41,7 @@ def distill(
     """
     from dataclasses import asdict
 
+    from optkit.architectures import infer_task
     from optkit.artifact import Artifact
     from optkit.checkpoint import fetch
     from optkit.cli.terminal import Terminal
@@ -48,7 +49,7 @@ def distill(
     from optkit.passes.distill import Distill
     from optkit.process import Child
     from optkit.provenance import origin, required
-    from optkit.task import Columns, infer_task
+    from optkit.task import Columns
     from optkit.trainer.distributed import World
 
     step = Distill(

@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from optkit.architectures import infer_task
 from optkit.artifact import Artifact
 from optkit.checkpoint import fetch
 from optkit.errors import OptkitError
 from optkit.passes.base import Pass, PassContext, apply, known_passes
 from optkit.passes.context import make_context
 from optkit.session import Session, infer_all, open_session
-from optkit.task import Labelled, Task, infer_task, open_task
+from optkit.task import Labelled, Task, open_task
 from tests.models.build import build
 from tests.models.families import IMAGE, LM, QA, VECTOR, Family
 from tests.models.reference import NEW_TOKENS, Reference, inputs_for

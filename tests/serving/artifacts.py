@@ -9,11 +9,11 @@ import numpy as np
 
 from optkit import tokenization
 from optkit.artifact import Artifact, seal
-from optkit.task import known_tasks
+from optkit import tasks
 from tests.conftest import tiny, write_tokenizer
 from tests.tasks.builders import write_processor
 
-TASKS = tuple(sorted(known_tasks()))
+TASKS = tuple(sorted(tasks.TASKS))
 ARCHITECTURES = {
     "text-classification": "BertForSequenceClassification",
     "image-classification": "ViTForImageClassification",

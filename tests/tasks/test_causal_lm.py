@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from optkit import load
+from optkit.architectures import infer_task
 from optkit.bench.roofline import count
 from optkit.checkpoint import fetch, load_model, save_model
 from optkit.errors import DataError, RecipeError
@@ -21,7 +22,7 @@ from optkit.passes.graph import load_graph
 from optkit.pruning.layout import sublayers
 from optkit.pruning.surgery import cut, record
 from optkit.session import infer_all, open_session
-from optkit.task import Columns, infer_task, open_task
+from optkit.task import Columns, open_task
 from tests.tasks.builders import decoder
 
 PROMPTS = ["a fine film", "the plot", "d", "the cast is not very good and"]

@@ -15,7 +15,8 @@ import pytest
 from optkit import Gate, Recipe, benchmark, compress, load
 from optkit.data import Data
 from optkit.session import infer_all, open_session
-from optkit.task import Columns, known_tasks, open_task
+from optkit.task import Columns, open_task
+from optkit.tasks import TASKS
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests.conftest import WORDS, write_jsonl
 from tests.tasks.builders import decoder, digits_data, embedder, vit
@@ -81,7 +82,7 @@ def source_of(task, folder, checkpoint):
     return (embedder(folder / "model") if task == "embeddings" else checkpoint), data
 
 
-@pytest.mark.parametrize("name", sorted(known_tasks()))
+@pytest.mark.parametrize("name", sorted(TASKS))
 def test_fine_tune_compress_bench_predict(name, checkpoint, tmp_path):
     model, data = source_of(name, tmp_path, checkpoint)
     split = "test" if name == "image-classification" else "validation"
