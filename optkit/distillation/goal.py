@@ -11,7 +11,7 @@ from optkit.checkpoint import is_per_token, model_outputs
 from optkit.distillation import loss
 from optkit.distillation.view import View, attention_of
 from optkit.errors import RecipeError
-from optkit.pruning.width import width_of
+from optkit.pruning.hidden import width_of
 
 
 @dataclass

@@ -16,7 +16,7 @@ from optkit import kv_cache
 from optkit.errors import PassError
 from optkit.examples import EncodedSet
 from optkit.passes import torch_export
-from optkit.pruning.surgery import CONFIG_KEY
+from optkit.pruning.key import CONFIG_KEY
 from optkit.session import Session
 
 #: Tokens of each example that the graph is compared with torch on: its logits hold a vocabulary per token.

@@ -48,9 +48,10 @@ class PruneWidth(Pass):
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         from optkit.checkpoint import load_model, save_model
+        from optkit.pruning.hidden import cut_width, width_of
         from optkit.pruning.select import best
         from optkit.pruning.surgery import record
-        from optkit.pruning.width import cut_width, importance, readers_of, width_of
+        from optkit.pruning.width import importance, readers_of
 
         model = load_model(source, context.task.name, context.trust_remote_code)
         width = width_of(model)

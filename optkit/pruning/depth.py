@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from optkit.pruning.key import CONFIG_KEY
 from optkit.pruning.layout import base_of, sublayers
-from optkit.pruning.surgery import CONFIG_KEY, record
+from optkit.pruning.surgery import record
 
 #: Attributes of a layer's modules in which decoders keep its number, for the cache.
 _NUMBERS = ("layer_idx", "layer_id")

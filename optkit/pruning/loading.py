@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit.pruning import CONFIG_KEY
-from optkit.pruning.surgery import reshape
+from optkit.errors import CheckpointError
+from optkit.pruning.hidden import cut_width
+from optkit.pruning.key import CONFIG_KEY
+from optkit.pruning.layout import sublayers
+from optkit.pruning.surgery import cut
 
 
 def from_pretrained(auto: Any, path: str, **options: Any) -> Any:
@@ -37,3 +40,35 @@ def pruned_class(plain: Any) -> Any:
         reshape(self, getattr(config, CONFIG_KEY))
 
     return type(plain.__name__, (plain,), {"__init__": build, "__module__": plain.__module__})
+
+
+def reshape(model: Any, shape: Any) -> None:
+    """Give a model that was built from its config the `shape` of a pruned one; weights are to be loaded.
+
+    Raises CheckpointError where `shape` does not fit the model.
+    """
+    places = sublayers(model)
+    depth = len(places) // 2
+    lists = [shape.get(kind) if isinstance(shape, dict) else None for kind in ("heads", "ffn")]
+    if not all(isinstance(x, list) and len(x) == depth for x in lists):
+        raise CheckpointError(
+            f"Expected {CONFIG_KEY} in config.json to be {{'heads': [...], 'ffn': [...]}} with one number "
+            f"for each of {depth} layers, received {str(shape)[:200]}."
+        )
+    for sublayer in places:
+        count = shape[sublayer.kind][sublayer.index]
+        if not isinstance(count, int) or not sublayer.minimum <= count <= sublayer.units:
+            raise CheckpointError(
+                f"Expected {CONFIG_KEY} in config.json to give {sublayer.name} {sublayer.minimum} to "
+                f"{sublayer.units} units, received {count!r}."
+            )
+        cut(sublayer, range(count))
+    if "hidden" in shape:
+        width, readers = shape["hidden"], shape.get("readers")
+        if not isinstance(width, int) or not 0 < width <= model.config.hidden_size or not readers:
+            raise CheckpointError(
+                f"Expected {CONFIG_KEY} in config.json to give a hidden dimension of 1 to "
+                f"{model.config.hidden_size} and its readers, received {width!r} and {readers!r}."
+            )
+        setattr(model.config, CONFIG_KEY, {k: shape[k] for k in ("heads", "ffn")})
+        cut_width(model, range(width), readers)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from optkit.errors import CheckpointError
-from optkit.pruning import CONFIG_KEY
 from optkit.pruning.absent import absent_class, bias_only_class
+from optkit.pruning.key import CONFIG_KEY
 from optkit.pruning.layout import Sublayer, is_transposed, sublayers
 
 
@@ -55,40 +54,6 @@ def record(model: Any) -> None:
     before = getattr(model.config, CONFIG_KEY, None) or {}
     width = {key: before[key] for key in ("hidden", "readers") if key in before}
     setattr(model.config, CONFIG_KEY, {**shape_of(model), **width})
-
-
-def reshape(model: Any, shape: Any) -> None:
-    """Give a model that was built from its config the `shape` of a pruned one; weights are to be loaded.
-
-    Raises CheckpointError where `shape` does not fit the model.
-    """
-    places = sublayers(model)
-    depth = len(places) // 2
-    lists = [shape.get(kind) if isinstance(shape, dict) else None for kind in ("heads", "ffn")]
-    if not all(isinstance(x, list) and len(x) == depth for x in lists):
-        raise CheckpointError(
-            f"Expected {CONFIG_KEY} in config.json to be {{'heads': [...], 'ffn': [...]}} with one number "
-            f"for each of {depth} layers, received {str(shape)[:200]}."
-        )
-    for sublayer in places:
-        count = shape[sublayer.kind][sublayer.index]
-        if not isinstance(count, int) or not sublayer.minimum <= count <= sublayer.units:
-            raise CheckpointError(
-                f"Expected {CONFIG_KEY} in config.json to give {sublayer.name} {sublayer.minimum} to "
-                f"{sublayer.units} units, received {count!r}."
-            )
-        cut(sublayer, range(count))
-    if "hidden" in shape:
-        from optkit.pruning.width import cut_width
-
-        width, readers = shape["hidden"], shape.get("readers")
-        if not isinstance(width, int) or not 0 < width <= model.config.hidden_size or not readers:
-            raise CheckpointError(
-                f"Expected {CONFIG_KEY} in config.json to give a hidden dimension of 1 to "
-                f"{model.config.hidden_size} and its readers, received {width!r} and {readers!r}."
-            )
-        setattr(model.config, CONFIG_KEY, {k: shape[k] for k in ("heads", "ffn")})
-        cut_width(model, range(width), readers)
 
 
 def _remove(sublayer: Sublayer) -> None:

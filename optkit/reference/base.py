@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit.pruning import CONFIG_KEY
+from optkit.pruning.key import CONFIG_KEY
 
 #: A row of token ids as the tokenizer gives it: name → (tokens,).
 Row = dict[str, list[int]]

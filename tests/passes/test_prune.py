@@ -17,7 +17,8 @@ from optkit.passes.context import make_context
 from optkit.passes.prune import Prune
 from optkit.passes.take_layers import TakeLayers
 from optkit.pruning.criteria import CRITERIA
-from optkit.pruning.surgery import CONFIG_KEY, shape_of
+from optkit.pruning.key import CONFIG_KEY
+from optkit.pruning.surgery import shape_of
 from optkit.session import infer_all, open_session
 from optkit.task import open_task
 from tests.conftest import sentences, write_jsonl

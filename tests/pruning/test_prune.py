@@ -11,11 +11,12 @@ from optkit.errors import PassError
 from optkit.pruning import criteria
 from optkit.pruning.cost import costs
 from optkit.pruning.gradients import mask_gradients
+from optkit.pruning.key import CONFIG_KEY
 from optkit.pruning.layout import sublayers
 from optkit.pruning.masks import masked
 from optkit.pruning.prune import Plan, prune
 from optkit.pruning.search import allocate, counts_allowed
-from optkit.pruning.surgery import CONFIG_KEY, cut
+from optkit.pruning.surgery import cut
 
 from .models import ALL, build, feeds
 

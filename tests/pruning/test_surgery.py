@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from optkit.errors import CheckpointError
+from optkit.pruning.key import CONFIG_KEY
 from optkit.pruning.layout import sublayers
-from optkit.pruning.loading import from_pretrained
+from optkit.pruning.loading import from_pretrained, reshape
 from optkit.pruning.masks import masked
-from optkit.pruning.surgery import CONFIG_KEY, cut, record, reshape, shape_of
+from optkit.pruning.surgery import cut, record, shape_of
 
 from .models import ALL, IMAGE, build, feeds
 

@@ -12,8 +12,9 @@ from optkit.passes.base import apply, make
 from optkit.passes.distill import Distill
 from optkit.passes.prune import Prune
 from optkit.passes.prune_width import PruneWidth
+from optkit.pruning.hidden import cut_width, width_of
 from optkit.pruning.layout import sublayers
-from optkit.pruning.width import cut_width, importance, readers_of, width_of
+from optkit.pruning.width import importance, readers_of
 from optkit.session import infer_all, open_session
 
 from .models import build, feeds

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from optkit import tokenization
+from optkit import tasks, tokenization
 from optkit.artifact import Artifact, seal
-from optkit import tasks
 from tests.conftest import tiny, write_tokenizer
 from tests.tasks.builders import write_processor
 
