@@ -11,8 +11,7 @@ from optkit.pruning import latency, latency_worker
 from optkit.pruning.latency import Block, Conditions, tables
 from optkit.pruning.layout import sublayers
 from optkit.pruning.surgery import cut
-
-from .models import ALL, build
+from tests.pruning.models import ALL, build
 
 NOW = Conditions(tokens=16)
 

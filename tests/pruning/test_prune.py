@@ -17,8 +17,7 @@ from optkit.pruning.masks import masked
 from optkit.pruning.prune import Plan, prune
 from optkit.pruning.search import allocate, counts_allowed
 from optkit.pruning.surgery import cut
-
-from .models import ALL, build, feeds
+from tests.pruning.models import ALL, build, feeds
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -10,8 +10,7 @@ from optkit.pruning.layout import sublayers
 from optkit.pruning.loading import from_pretrained, reshape
 from optkit.pruning.masks import masked
 from optkit.pruning.surgery import cut, record, shape_of
-
-from .models import ALL, IMAGE, build, feeds
+from tests.pruning.models import ALL, IMAGE, build, feeds
 
 #: Units kept per sublayer, from the bottom: some, all, one, none.
 KEEP = ([0, 2], [1, 5, 7, 40], [3], [], [0, 1, 2, 3], list(range(16)))

@@ -16,8 +16,7 @@ from optkit.pruning.hidden import cut_width, width_of
 from optkit.pruning.layout import sublayers
 from optkit.pruning.width import importance, readers_of
 from optkit.session import infer_all, open_session
-
-from .models import build, feeds
+from tests.pruning.models import build, feeds
 
 KEEP = [0, 1, 2, 5, 8, 9, 20, 31]
 

@@ -10,8 +10,7 @@ from optkit.report import charts
 from optkit.report.charts import figures
 from optkit.report.charts.scatter import pareto, points
 from optkit.report.charts.svg import Axis, fit, width_of
-
-from . import examples
+from tests.report import examples
 
 DRAWINGS = {
     "scatter wide": lambda report: charts.scatter(report, 860, 400),

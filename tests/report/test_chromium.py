@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from optkit.report.html import render
-
-from . import examples
+from tests.report import examples
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (

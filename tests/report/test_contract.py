@@ -10,8 +10,7 @@ import pytest
 
 from optkit.errors import RecipeError
 from optkit.report.model import Report, known_formats, render
-
-from . import examples
+from tests.report import examples
 
 FORMATS = known_formats()
 PLAIN = {

@@ -4,8 +4,7 @@ import csv
 import io
 
 from optkit.report.csv import COLUMNS, render
-
-from . import examples
+from tests.report import examples
 
 
 def read(report):

@@ -12,8 +12,7 @@ from optkit.bench.latency import UNSTABLE
 from optkit.report.charts import figures
 from optkit.report.html import render
 from optkit.report.model import Interval, Scenario
-
-from . import examples
+from tests.report import examples
 
 REPORTS = [
     examples.full_report,

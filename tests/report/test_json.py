@@ -6,8 +6,7 @@ import pytest
 
 from optkit.report.json import render
 from optkit.report.model import Report
-
-from . import examples
+from tests.report import examples
 
 
 @pytest.mark.parametrize("make", [examples.full_report, examples.minimal_report, examples.hostile_report])

@@ -3,8 +3,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from optkit.report.junit import render
-
-from . import examples
+from tests.report import examples
 
 
 def cases(report):

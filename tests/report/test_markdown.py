@@ -4,8 +4,7 @@ import pytest
 
 from optkit.report.markdown import escape, render
 from optkit.report.model import Interval
-
-from . import examples
+from tests.report import examples
 
 
 def test_begins_with_one_verdict_sentence():
