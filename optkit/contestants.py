@@ -27,7 +27,8 @@ from optkit.examples import EncodedSet
 from optkit.files import write_json
 from optkit.limits import token_limit
 from optkit.pixels import input_shape
-from optkit.session import DEFAULT_RUNTIME, RUNTIMES, chosen_runtime, known_runtimes
+from optkit.runtimes import RUNTIMES
+from optkit.session import DEFAULT_RUNTIME, chosen_runtime
 
 #: Random examples, and the longest of them, where there is no data.
 RANDOM_EXAMPLES, RANDOM_TOKENS = 64, 128
@@ -77,8 +78,8 @@ def open_contestant(
     path, at, runtime = text.rpartition("@")
     if not at or os.path.exists(text):
         path, runtime = text, ""
-    if runtime and runtime not in known_runtimes():
-        raise RecipeError(f"Unknown runtime {runtime!r}.", hint=did_you_mean(runtime, known_runtimes()))
+    if runtime and runtime not in RUNTIMES:
+        raise RecipeError(f"Unknown runtime {runtime!r}.", hint=did_you_mean(runtime, RUNTIMES))
     file = Path(path)
     if file.suffix == ".onnx":
         if verify_key is not None:
@@ -93,7 +94,7 @@ def open_contestant(
         name = artifact.path.resolve().name
     chosen = chosen_runtime(artifact, runtime or None)
     fits = "torch" if artifact.format == "hf" else DEFAULT_RUNTIME[artifact.format]
-    ours = chosen in RUNTIMES and chosen != fits
+    ours = chosen in RUNTIMES.built_in and chosen != fits
     if ours and not (artifact.format == "onnx" and chosen == "openvino"):
         raise RecipeError(
             f"{chosen} does not run {artifact.format} models; {path!r} is one.",

@@ -33,7 +33,7 @@ from optkit.limits import token_limit
 from optkit.process import Child
 from optkit.reference.tasks import KINDS
 from optkit.report.model import Interval, Row
-from optkit.session import RUNTIMES
+from optkit.runtimes import RUNTIMES
 from optkit.task import Labelled, Outputs, Task, open_task
 
 #: The scenario that the headline speedup and the gate speak of: one text at a time, real lengths.
@@ -239,7 +239,7 @@ class Evaluator:
     def _work(self, row: Row) -> dict[tuple[int, int | str], Work]:
         """What the model of `row` computes at each fixed shape; {} where nobody can count it."""
         shapes = [(shape.batch, shape.tokens) for shape in self.plan.shapes if shape.fixed]
-        if not shapes or row.runtime not in RUNTIMES or not row.latency:
+        if not shapes or row.runtime not in RUNTIMES.built_in or not row.latency:
             return {}
         try:
             with Child("optkit.bench.roofline_worker", timeout_s=self.plan.timeout_s) as child:

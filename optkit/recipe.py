@@ -20,7 +20,8 @@ from typing import Any
 from optkit.cpu import has_vnni
 from optkit.errors import MissingDependency, RecipeError, did_you_mean
 from optkit.gate import Gate, share
-from optkit.passes.base import Pass, known_passes, make
+from optkit.passes import PASSES
+from optkit.passes.base import Pass, make
 from optkit.reading import parse_json, read_text
 from optkit.schema import recipe as tables
 from optkit.schema.base import check
@@ -197,7 +198,7 @@ def template() -> str:
 
 
 def _field_lines(name: str) -> Iterable[str]:
-    for f in dataclasses.fields(known_passes()[name]):
+    for f in dataclasses.fields(PASSES[name]):
         choices = f.metadata.get("choices")
         doc = f.metadata["doc"] + (f" ({', '.join(map(str, choices))})" if choices else "")
         if f.default is None:  # TOML has no null

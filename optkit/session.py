@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, util
-from importlib.metadata import entry_points
 from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
@@ -20,6 +19,7 @@ from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.limits import token_limit
+from optkit.runtimes import RUNTIMES
 
 Feeds = dict[str, np.ndarray]
 
@@ -28,9 +28,6 @@ COUNTS = range(1, 4097)
 
 #: The runtime that serves each artifact format unless another one is named.
 DEFAULT_RUNTIME = {"hf": "torch", "onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
-#: Runtime → the module that has its `open_session`. Only these can be named, in a manifest or by a caller,
-#: and those that an installed package adds by an entry point `optkit.runtimes`.
-RUNTIMES = {name: f"optkit.runtimes.{name}" for name in DEFAULT_RUNTIME.values()}
 #: The package each runtime needs, and the extra that brings it.
 _NEEDS = {
     "torch": ("torch", "compress"),
@@ -136,22 +133,10 @@ class Session(ABC):
         return {spec.name: feeds[spec.name] for spec in self.inputs}
 
 
-def known_runtimes() -> list[str]:
-    """The runtimes that can be named, whether or not their package is installed."""
-    return sorted({*RUNTIMES, *(point.name for point in entry_points(group="optkit.runtimes"))})
-
-
-def _module(runtime: str) -> str | None:
-    """The module of a runtime; None for an unknown one."""
-    if runtime in RUNTIMES:
-        return RUNTIMES[runtime]
-    return next((point.value for point in entry_points(group="optkit.runtimes", name=runtime)), None)
-
-
 def chosen_runtime(artifact: Artifact, runtime: str | None = None) -> str:
     """`runtime`, else the manifest's, else the format's own. Raises RecipeError for an unknown one."""
     name = runtime or stored_runtime(artifact)[0] or DEFAULT_RUNTIME[artifact.format]
-    if _module(name) is None:
+    if name not in RUNTIMES:
         raise RecipeError(f"Unknown runtime {name!r}.", hint=did_you_mean(name, RUNTIMES))
     return name
 
@@ -166,7 +151,7 @@ def stored_runtime(artifact: Artifact) -> tuple[str | None, dict[str, Any]]:
         return None, {}
     name, options = stored["name"], stored.get("options") or {}
     where = f"the manifest of {str(artifact.path)!r}"
-    if _module(name) is None:
+    if name not in RUNTIMES:
         raise CheckpointError(f"Unknown runtime {name!r} in {where}.", hint=did_you_mean(name, RUNTIMES))
     allowed: dict[str, Sequence[Any] | type] = {"bucket": COUNTS, **_session_class(name).stored}
     for option, value in options.items():
@@ -188,7 +173,7 @@ def runtime_settings(runtime: str) -> frozenset[str]:
 
 
 def _session_class(runtime: str) -> type[Session]:
-    return get_type_hints(import_module(_module(runtime) or "").open_session)["return"]
+    return get_type_hints(RUNTIMES[runtime].open_session)["return"]
 
 
 def _fits(value: Any, allowed: Sequence[Any] | type) -> bool:
@@ -236,7 +221,7 @@ def open_session(
         options["task"] = task
     bucket = options.pop("bucket", None)
     check_graphs(artifact.model_files)
-    session = import_module(_module(name) or "").open_session(artifact, **options)
+    session = RUNTIMES[name].open_session(artifact, **options)
     if bucket in (None, 1):
         return session
     return import_module("optkit.bucketed").Bucketed(session, bucket, token_limit(artifact.config))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optkit.errors import RecipeError
-from optkit.passes.base import Pass, known_passes
+from optkit.passes import PASSES
+from optkit.passes.base import Pass
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def check_repair(names: list[str]) -> None:
 
 
 def _wrong_order(number: int, step: Pass, format: str, maker: str) -> RecipeError:
-    known = known_passes().items()
+    known = PASSES.items()
     makers = sorted(n for n, cls in known if cls.produces in step.accepts and format in cls.accepts)
     return RecipeError(
         f"Step {number}, {step.name()}, expects the format {' or '.join(sorted(step.accepts))}, "

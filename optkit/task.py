@@ -11,7 +11,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 from optkit.architectures import infer_task
 from optkit.artifact import Artifact
 from optkit.data import column
-from optkit.errors import RecipeError, did_you_mean
+from optkit.errors import RecipeError
 from optkit.examples import EncodedSet
 from optkit.session import Session
 from optkit.tasks import TASKS
@@ -277,7 +276,5 @@ def open_task(artifact: Artifact, name: str | None = None, metric: str | None = 
 
 def task_type(name: str) -> type[Task]:
     """The class of the task called `name`. Raises RecipeError."""
-    if name not in TASKS:
-        raise RecipeError(f"Unknown task {name!r}.", hint=did_you_mean(name, TASKS))
-    task: type[Task] = import_module(TASKS[name]).TASK
+    task: type[Task] = TASKS[name]
     return task

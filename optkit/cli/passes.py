@@ -7,20 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from optkit.errors import RecipeError, did_you_mean
-
 
 def passes(
     name: Annotated[str | None, typer.Argument(help="Only this pass.")] = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """List the passes with their parameters."""
-    from optkit.passes.base import known_passes
+    from optkit.passes import PASSES
 
-    known = known_passes()
-    if name is not None and name not in known:
-        raise RecipeError(f"Unknown pass {name!r}.", hint=did_you_mean(name, known))
-    chosen = {n: cls for n, cls in sorted(known.items()) if name in (None, n)}
+    chosen = {name: PASSES[name]} if name is not None else dict(PASSES)
     described = {n: _describe(cls) for n, cls in chosen.items()}
     if json:
         typer.echo(json_module.dumps(described, indent=2))

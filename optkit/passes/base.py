@@ -14,11 +14,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any, ClassVar
 
 from optkit import tokenization
@@ -26,6 +22,7 @@ from optkit.artifact import Artifact, relocated, seal
 from optkit.errors import PassError, RecipeError, did_you_mean
 from optkit.examples import EncodedSet
 from optkit.output import staged
+from optkit.passes import PASSES
 from optkit.quantities import COUNT, WEIGHT, Quantity
 from optkit.task import Labelled, Task
 
@@ -189,7 +186,7 @@ def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Ar
             hint="Check the order of the passes.",
         )
     if context.task.generates and source.format == "onnx" and not step.takes_cache:
-        able = ", ".join(sorted(n for n, cls in known_passes().items() if cls.takes_cache))
+        able = ", ".join(sorted(n for n, cls in PASSES.items() if cls.takes_cache))
         raise PassError(
             f"{step.name()} does not take the graph of a language model, which has a cache.",
             hint=f"These do: {able}.",
@@ -215,44 +212,18 @@ def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Ar
     return relocated(made, final)
 
 
-@cache
-def known_passes() -> dict[str, type[Pass]]:
-    """Pass name → class: every module beside this one, and the entry points `optkit.passes`.
-
-    An import error is not swallowed: a pass that cannot be imported is a defect to see.
-    """
-    package = import_module("optkit.passes")
-    modules = [import_module(f"optkit.passes.{m.name}") for m in iter_modules(package.__path__)]
-    found = [cls for module in modules for cls in _passes_in(module)]
-    found += [point.load() for point in entry_points(group="optkit.passes")]
-    return {cls.name(): cls for cls in found}
-
-
 def make(name: str, parameters: dict[str, Any]) -> Pass:
     """The pass called `name` with `parameters`. RecipeError names the nearest valid name.
 
     >>> make("quantize-dynamic", {"per_channel": False}).parameters()["per_channel"]
     False
     """
-    if not isinstance(name, str) or name not in known_passes():
-        raise RecipeError(f"Unknown pass {name!r}.", hint=did_you_mean(str(name), known_passes()))
-    cls = known_passes()[name]
+    cls = PASSES[name]
     fields = [f.name for f in dataclasses.fields(cls)]
     for key in parameters:
         if key not in fields:
             raise RecipeError(f"{name} has no field {key!r}.", hint=did_you_mean(key, fields))
     return cls(**parameters)
-
-
-def _passes_in(module: types.ModuleType) -> list[type[Pass]]:
-    return [
-        cls
-        for cls in vars(module).values()
-        if inspect.isclass(cls)
-        and issubclass(cls, Pass)
-        and not inspect.isabstract(cls)
-        and cls.__module__ == module.__name__
-    ]
 
 
 def _fits(value: Any, hint: Any) -> bool:

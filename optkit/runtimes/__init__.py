@@ -1,1 +1,12 @@
-"""The runtimes, one file each; the file's name is the runtime's name."""
+"""The runtimes, one file each, which has an `open_session`."""
+
+from __future__ import annotations
+
+from optkit.registry import Registry
+
+#: Only these can be named, in a manifest or by a caller.
+RUNTIMES = Registry(
+    "runtime",
+    "optkit.runtimes",
+    {name: f"optkit.runtimes.{name}" for name in ("onnxruntime", "openvino", "tensorrt", "torch")},
+)

@@ -15,7 +15,8 @@ from typing import Any
 from optkit.artifact import Artifact
 from optkit.errors import DataError, RecipeError, did_you_mean
 from optkit.files import sha256
-from optkit.passes.base import Pass, known_passes, make
+from optkit.passes import PASSES
+from optkit.passes.base import Pass, make
 from optkit.recipe import Recipe
 from optkit.tuning.space import Space, Value
 
@@ -56,7 +57,7 @@ def check_space(space: Space, own_data: bool = True) -> None:
     DataError for a pass that needs data with labels, where there is none of the model's `own_data`.
     """
     known = [LAST, *_training_passes()]
-    known += [f"{name}.{f.name}" for name, cls in known_passes().items() for f in dataclasses.fields(cls)]
+    known += [f"{name}.{f.name}" for name, cls in PASSES.items() for f in dataclasses.fields(cls)]
     space.check(known, _accept)
     passes = known_passes()
     steps = [step for name in space.dimensions if (step := name.partition(".")[0]) in passes]
@@ -146,12 +147,12 @@ def _switch(name: str) -> str:
 
 def _training_passes() -> list[str]:
     """Passes that make another checkpoint (and do not only say how one is served)."""
-    known = known_passes().items()
+    known = PASSES.items()
     return [n for n, cls in known if cls.produces == "hf" and "hf" in cls.accepts and cls.runtime is None]
 
 
 def _last_passes() -> list[str]:
-    return [n for n, cls in known_passes().items() if "onnx" in cls.accepts]
+    return [n for n, cls in PASSES.items() if "onnx" in cls.accepts]
 
 
 def _accept(name: str, value: Value) -> None:

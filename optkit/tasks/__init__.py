@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-#: Task name → the module that holds it; nothing is imported until a task is opened.
-TASKS = {
-    name: f"optkit.tasks.{name.replace('-', '_')}"
-    for name in (
-        "causal-lm",
-        "embeddings",
-        "image-classification",
-        "question-answering",
-        "text-classification",
-        "token-classification",
-    )
-}
+from optkit.registry import Registry
+
+TASKS = Registry(
+    "task",
+    "optkit.tasks",
+    {
+        "causal-lm": "optkit.tasks.causal_lm:TASK",
+        "embeddings": "optkit.tasks.embeddings:TASK",
+        "image-classification": "optkit.tasks.image_classification:TASK",
+        "question-answering": "optkit.tasks.question_answering:TASK",
+        "text-classification": "optkit.tasks.text_classification:TASK",
+        "token-classification": "optkit.tasks.token_classification:TASK",
+    },
+)

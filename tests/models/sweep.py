@@ -21,7 +21,8 @@ from optkit.architectures import infer_task
 from optkit.artifact import Artifact
 from optkit.checkpoint import fetch
 from optkit.errors import OptkitError
-from optkit.passes.base import Pass, PassContext, apply, known_passes
+from optkit.passes import PASSES
+from optkit.passes.base import Pass, PassContext, apply
 from optkit.passes.context import make_context
 from optkit.session import Session, infer_all, open_session
 from optkit.task import Labelled, Task, open_task
@@ -183,7 +184,7 @@ def _open(source: Path, task: str) -> tuple[Artifact, Task]:
 def _pass(
     row: dict[str, Any], name: str, source: Artifact, out: Path, context: Any, settings: Any = None
 ) -> Artifact | None:
-    step: Pass = known_passes()[name](**(settings or {}))
+    step: Pass = PASSES[name](**(settings or {}))
     if _refusal(row, name, lambda: step.check(source, context.task) or True) is None:
         return None
     try:

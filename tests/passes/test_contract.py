@@ -10,13 +10,14 @@ import pytest
 
 from optkit.errors import RecipeError
 from optkit.files import sha256
-from optkit.passes.base import apply, known_passes
+from optkit.passes import PASSES
+from optkit.passes.base import apply
 from optkit.session import infer_all, open_session
 from optkit.task import Columns, open_task
 from tests.gpu import install as fakes
 from tests.gpu.fake_cuda import Machine
 
-PASSES = sorted(known_passes().items())
+PASSES = sorted(PASSES.items())
 #: Passes on the way to TensorRT: they take graphs of standard operators.
 PLAIN = ("tensorrt", "quantize-tensorrt")
 

@@ -7,13 +7,14 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from optkit import runtimes
 from optkit.artifact import Artifact
 from optkit.checkpoint import fetch
 from optkit.data import Data
 from optkit.errors import OptkitError, RecipeError
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.session import infer_all, known_runtimes, open_session, runtime_settings
+from optkit.session import infer_all, open_session, runtime_settings
 from optkit.task import open_task
 from tests.gpu import install as fakes
 from tests.gpu.fake_cuda import Machine
@@ -69,7 +70,7 @@ def encoded(checkpoint):
 
 
 def test_every_runtime_has_a_case():
-    assert known_runtimes() == RUNTIMES
+    assert list(runtimes.RUNTIMES) == RUNTIMES
 
 
 def test_outputs_are_named_float_arrays_one_row_per_example(session, encoded):

@@ -1,0 +1,45 @@
+"""`Registry`: names of things that are imported when they are asked for, open to other packages.
+
+>>> passes = Registry("pass", "optkit.passes", {"prune": "optkit.passes.prune:Prune"})
+>>> list(passes), passes["prune"].name()
+(['prune'], 'prune')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from optkit.errors import RecipeError, did_you_mean
+
+
+class Registry(Mapping[str, Any]):
+    """Name → object. Listing names imports nothing; `registry[name]` imports one module.
+
+    `what` is the word for one of them in an error, `group` the entry points by which an installed package
+    adds its own (which replace none of `targets`), `targets` maps a name to "module:object".
+    """
+
+    def __init__(self, what: str, group: str, targets: Mapping[str, str]) -> None:
+        self.what, self.group, self.built_in = what, group, dict(targets)
+
+    def __getitem__(self, name: str) -> Any:
+        """The object called `name`. RecipeError names the nearest name; an import error is not swallowed."""
+        if name not in self:
+            raise RecipeError(f"Unknown {self.what} {name!r}.", hint=did_you_mean(str(name), self))
+        module, _, attribute = self._targets()[name].partition(":")
+        return getattr(import_module(module), attribute) if attribute else import_module(module)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._targets()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._targets()))
+
+    def __len__(self) -> int:
+        return len(self._targets())
+
+    def _targets(self) -> dict[str, str]:
+        return {point.name: point.value for point in entry_points(group=self.group)} | self.built_in
