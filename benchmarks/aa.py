@@ -27,7 +27,7 @@ from typing import Any
 
 from optkit.bench.environment import describe
 from optkit.bench.plan import PRECISE
-from optkit.bench.stats import Ratio
+from optkit.report.interval import Interval
 from optkit.self_check import Compared, SelfCheck, self_check
 
 FILE = Path(__file__).parent / "results" / "aa.json"
@@ -72,7 +72,7 @@ def main(artifact: str, data: str, only: str = "", most: str = "") -> None:
 
 
 def restored(stored: dict[str, Any]) -> Compared:
-    ratios = {kind: Ratio(**stored[kind]) for kind in ("same", "slowed")}
+    ratios = {kind: Interval(**stored[kind]) for kind in ("same", "slowed")}
     return Compared(**{**stored, **ratios})
 
 

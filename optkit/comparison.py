@@ -18,7 +18,8 @@ from optkit.bench.latency import UNSTABLE
 from optkit.errors import DataError, GateFailed
 from optkit.gate import Gate
 from optkit.quantities import DROP
-from optkit.report.model import Interval, Report, Row, quality
+from optkit.report.interval import Interval
+from optkit.report.model import Report, Row, quality
 
 
 @dataclass(frozen=True)

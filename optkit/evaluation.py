@@ -32,7 +32,8 @@ from optkit.latencies import ANSWERED_AT_ONCE, TOKEN_BUDGET, latencies
 from optkit.limits import token_limit
 from optkit.process import Child
 from optkit.reference.tasks import KINDS
-from optkit.report.model import Interval, Row
+from optkit.report.interval import Interval
+from optkit.report.model import Row
 from optkit.runtimes import RUNTIMES
 from optkit.task import Labelled, Outputs, Task, open_task
 

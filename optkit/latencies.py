@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import isfinite, nan
-
 import numpy as np
 
 from optkit.bench.batches import ALL_EXAMPLES, data_batches, padding_share, parts_of
@@ -11,7 +9,8 @@ from optkit.bench.latency import Measured, speedup
 from optkit.bench.plan import Shape
 from optkit.bench.stats import design_effect, percentile
 from optkit.examples import EncodedSet
-from optkit.report.model import Interval, Latency
+from optkit.report.interval import Interval
+from optkit.report.model import Latency
 
 #: Batches in which the whole split is answered: examples, and token slots.
 ANSWERED_AT_ONCE, TOKEN_BUDGET = 32, 4096
@@ -80,13 +79,11 @@ def _padding(encoded: EncodedSet, shape: Shape, offline_batch: int | None) -> fl
 
 
 def _interval(samples: np.ndarray, visits: list[list[float]], q: float) -> Interval:
-    found = percentile(samples, q, design_effect(visits, q))
-    return Interval(found.value, *(x if isfinite(x) else nan for x in (found.low, found.high)))
+    return percentile(samples, q, design_effect(visits, q))
 
 
 def _ratio(first: Measured | None, mine: Measured, shape: Shape) -> Interval | None:
     """None for the baseline itself, and where one of the two has no whole round at this shape."""
     if first is None or first.error or mine.error:
         return None
-    ratio = speedup(first, mine, shape)
-    return Interval(ratio.value, ratio.low, ratio.high)
+    return speedup(first, mine, shape)

@@ -15,10 +15,11 @@ from optkit.artifact import Artifact
 from optkit.bench.environment import thread_count
 from optkit.bench.latency import Spawn, measure, speedup
 from optkit.bench.plan import Candidate, Plan, Shape
-from optkit.bench.stats import Ratio, difference_shown
+from optkit.bench.stats import difference_shown
 from optkit.contestants import open_contestant, synthetic
 from optkit.data import Data
 from optkit.errors import WorkerError
+from optkit.report.interval import Interval
 from optkit.task import Columns, open_task
 
 Listener = Callable[[dict[str, Any]], None]
@@ -33,8 +34,8 @@ class Compared:
     """
 
     seed: int
-    same: Ratio
-    slowed: Ratio
+    same: Interval
+    slowed: Interval
     disturbed: bool
     seconds: float
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from optkit.bench.latency import Measured, Measurement
 from optkit.bench.plan import Shape
 from optkit.choice import choose, tied_in, why, winners
-from optkit.report.model import Interval, Latency, Row, quality
+from optkit.report.interval import Interval
+from optkit.report.model import Latency, Row, quality
 
 OWN = Shape(1, "data")
 

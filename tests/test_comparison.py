@@ -9,7 +9,8 @@ from optkit import comparison as module
 from optkit.bench.latency import UNSTABLE
 from optkit.comparison import compare, markdown, merge
 from optkit.errors import DataError, GateFailed, RecipeError
-from optkit.report.model import Interval, Report, Row
+from optkit.report.interval import Interval
+from optkit.report.model import Report, Row
 
 
 def report(score: float = 0.9, speed: tuple[float, float, float] = (4.0, 3.97, 4.03), **changes) -> Report:

@@ -11,7 +11,8 @@ from optkit.errors import MissingDependency, RecipeError
 from optkit.gate import Gate
 from optkit.passes.base import make
 from optkit.recipe import Recipe, template
-from optkit.report.model import Interval, Row
+from optkit.report.interval import Interval
+from optkit.report.model import Row
 from optkit.steps import AnyOf
 
 GOOD = """

@@ -20,9 +20,10 @@ import numpy as np
 
 from optkit.bench.noise import Figures, NoiseLedger, worst
 from optkit.bench.plan import Candidate, Plan, Shape
-from optkit.bench.stats import Ratio, ratio_interval
+from optkit.bench.stats import ratio_interval
 from optkit.errors import OptkitError, RecipeError, WorkerError
 from optkit.process import Child
+from optkit.report.interval import Interval
 
 Listener = Callable[[dict[str, Any]], None]
 #: Makes a worker process with this many threads: a `Child`, or a fake of one in tests.
@@ -118,7 +119,7 @@ def measure(
     return result
 
 
-def speedup(a: Measured, b: Measured, shape: Shape) -> Ratio:
+def speedup(a: Measured, b: Measured, shape: Shape) -> Interval:
     """How many times faster `b` is than the baseline `a`, with a 95% interval.
 
     Raises WorkerError where one of them has no samples at `shape`.

@@ -8,13 +8,13 @@ side, so their ratio is free of the slow drift of a shared machine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
-from math import atan, cos, exp, inf, lgamma, log, pi, sin, sqrt
+from math import atan, cos, exp, lgamma, log, nan, pi, sin, sqrt
 
 import numpy as np
 
 from optkit.errors import DataError
+from optkit.report.interval import Interval
 
 #: What one process draw of a candidate gave: per round, the samples of that visit in ms.
 Rounds = Sequence[Sequence[float]]
@@ -28,31 +28,10 @@ PROCESS_SD = 0.0275
 PROCESS_FREEDOM = 3
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """Time of the baseline over time of the candidate, with its 95% interval; above 1: faster."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Percentile:
-    """A percentile with its 95% interval, in the unit of the samples.
-
-    `low` is -inf or `high` inf where the samples are too few to bound it on that side.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-def difference_shown(ratio: Ratio) -> bool:
+def difference_shown(ratio: Interval) -> bool:
     """Whether the interval excludes 1. False is an answer: "no difference shown".
 
-    >>> difference_shown(Ratio(1.04, 0.98, 1.10)), difference_shown(Ratio(1.04, 1.01, 1.07))
+    >>> difference_shown(Interval(1.04, 0.98, 1.10)), difference_shown(Interval(1.04, 1.01, 1.07))
     (False, True)
     """
     return ratio.low > 1 or ratio.high < 1
@@ -64,7 +43,7 @@ def ratio_interval(
     centre: str = "median",
     process_sd: float = PROCESS_SD,
     seed: int = 0,
-) -> Ratio:
+) -> Interval:
     """Time of `a` over time of `b`, from paired rounds: `a[draw][round]` holds samples in ms.
 
     `centre` sums up a visit: "median" for a fixed shape, where all samples measure one thing, or
@@ -107,10 +86,10 @@ def ratio_interval(
     variance = (PROCESS_FREEDOM * expected + (len(draws) - 1) * found) / freedom
     half = student_quantile(0.5 + CONFIDENCE / 2, freedom) * sqrt(variance / len(draws))
     middle = float(centres.mean())
-    return Ratio(exp(middle), exp(middle - half), exp(middle + half))
+    return Interval(exp(middle), exp(middle - half), exp(middle + half))
 
 
-def percentile(samples: Sequence[float] | np.ndarray, q: float, effect: float = 1.0) -> Percentile:
+def percentile(samples: Sequence[float] | np.ndarray, q: float, effect: float = 1.0) -> Interval:
     """The `q`-th percentile (0 to 100) with a 95% interval whose ends are samples themselves.
 
     The number of samples below a percentile is binomial whatever their distribution, so the
@@ -118,10 +97,11 @@ def percentile(samples: Sequence[float] | np.ndarray, q: float, effect: float = 
     `effect` is how many dependent samples say as much as one independent one (`design_effect`); the
     interval is as wide as that of so many fewer samples (Woodruff 1952).
 
-    Raises DataError for no samples or a `q` outside of 0 to 100.
+    An end is NaN where the samples are too few to bound it on that side. Raises DataError for no samples or
+    a `q` outside of 0 to 100.
 
     >>> percentile(range(1, 101), 50)
-    Percentile(value=50.5, low=40.0, high=61.0)
+    Interval(value=50.5, low=40.0, high=61.0)
     """
     ordered = np.sort(np.asarray(samples, dtype=np.float64))
     n, p, tail = len(ordered), q / 100, (1 - CONFIDENCE) / 2
@@ -129,16 +109,16 @@ def percentile(samples: Sequence[float] | np.ndarray, q: float, effect: float = 
         raise DataError(f"Expected samples and a percentile of 0 to 100, received {n} samples and {q}.")
     if p in (0, 1):
         value = float(ordered[0 if p == 0 else -1])
-        return Percentile(value, -inf if p == 0 else value, inf if p == 1 else value)
+        return Interval(value, nan if p == 0 else value, nan if p == 1 else value)
     worth = max(1, round(n / effect))
     below = _binomial_cdf(worth, p)  # P(at most k of the samples are below the percentile)
     lower = int(np.searchsorted(below, tail, side="right")) - 1  # the last k with P(at most k) <= tail
     upper = int(np.searchsorted(below, 1 - tail))
     value = float(np.percentile(ordered, q))
     # Between two samples the value is interpolated, and with a handful it can pass an end.
-    low = min(float(ordered[lower * n // worth]), value) if lower >= 0 else -inf
-    high = max(float(ordered[-(-upper * n // worth)]), value) if -(-upper * n // worth) < n else inf
-    return Percentile(value, low, high)
+    low = min(float(ordered[lower * n // worth]), value) if lower >= 0 else nan
+    high = max(float(ordered[-(-upper * n // worth)]), value) if -(-upper * n // worth) < n else nan
+    return Interval(value, low, high)
 
 
 def design_effect(groups: Sequence[Sequence[float]], q: float) -> float:

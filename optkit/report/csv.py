@@ -9,7 +9,8 @@ import re
 from typing import Any
 
 from optkit.report.charts.figures import clean
-from optkit.report.model import Interval, Latency, Report, Row
+from optkit.report.interval import Interval
+from optkit.report.model import Latency, Report, Row
 
 COLUMNS = (
     *("name", "runtime", "precision", "verdict", "chosen", "metric", "score", "score_delta"),

@@ -16,21 +16,11 @@ from typing import Any, ClassVar
 
 from optkit.errors import DataError, RecipeError
 from optkit.files import read_json, write_text
+from optkit.report.interval import Interval
 
 SCHEMA = "optkit.report/1"
 #: How pydantic reads the classes here: an unknown key is an error.
 _CLOSED = {"extra": "forbid"}
-
-
-@dataclass
-class Interval:
-    """A value with its 95% interval; an end that is not known is NaN."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _CLOSED
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass
@@ -261,7 +251,7 @@ def known_formats() -> list[str]:
     return sorted(m.name for m in iter_modules(report.__path__) if m.name not in _NOT_RENDERERS)
 
 
-_NOT_RENDERERS = ("model", "charts")
+_NOT_RENDERERS = ("interval", "model", "charts")
 _HINT = "Run the command that wrote it again."
 _INTERVALS = ("speedup", "p50", "p90", "p99")
 

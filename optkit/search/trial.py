@@ -21,7 +21,8 @@ from optkit.gate import Gate
 from optkit.locks import locked
 from optkit.loop import Loop
 from optkit.passes.base import Pass
-from optkit.report.model import Interval, Row, quality
+from optkit.report.interval import Interval
+from optkit.report.model import Row, quality
 from optkit.search.models import in_use
 from optkit.targets import EAGER
 from optkit.tuning.study import Objective

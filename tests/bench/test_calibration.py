@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from optkit.bench.stats import Ratio, difference_shown, ratio_interval
+from optkit.bench.stats import difference_shown, ratio_interval
+from optkit.report.interval import Interval
 
 TRIES = 150
 
@@ -36,7 +37,7 @@ def shown(draws, rounds, process_sd, slowdown=1.0, interval=ratio_interval) -> f
     return sum(map(difference_shown, found)) / TRIES
 
 
-def plain_bootstrap(a, b) -> Ratio:
+def plain_bootstrap(a, b) -> Interval:
     """The percentile interval of a hierarchical bootstrap without any correction."""
     random = np.random.default_rng(0)
     logs = np.log(np.median(a, axis=2) / np.median(b, axis=2))
@@ -44,7 +45,7 @@ def plain_bootstrap(a, b) -> Ratio:
     picked = random.integers(0, draws, (400, draws))
     means = logs[picked[..., None], random.integers(0, rounds, (400, draws, rounds))].mean(axis=(1, 2))
     low, high = np.exp(np.percentile(means, [2.5, 97.5]))
-    return Ratio(float(np.exp(means.mean())), float(low), float(high))
+    return Interval(float(np.exp(means.mean())), float(low), float(high))
 
 
 @pytest.mark.parametrize(("draws", "rounds"), [(2, 6), (2, 20), (3, 10), (5, 6)])

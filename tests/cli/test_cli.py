@@ -10,7 +10,8 @@ import pytest
 
 from optkit import cli
 from optkit.errors import DataError, Interrupted
-from optkit.report.model import Interval, Latency, Report, Row
+from optkit.report.interval import Interval
+from optkit.report.model import Latency, Report, Row
 
 
 def example(passed: bool = True) -> Report:

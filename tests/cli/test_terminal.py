@@ -11,7 +11,8 @@ from rich.console import Console
 
 from optkit.cli.terminal import Terminal, require_passed, result_table, row_line
 from optkit.errors import GateFailed
-from optkit.report.model import Interval, Latency, Report, Row
+from optkit.report.interval import Interval
+from optkit.report.model import Latency, Report, Row
 
 
 def example(name: str = "quantize-dynamic") -> Report:

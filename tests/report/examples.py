@@ -6,7 +6,8 @@ import math
 import random
 from dataclasses import replace
 
-from optkit.report.model import Interval, Latency, Report, Row
+from optkit.report.interval import Interval
+from optkit.report.model import Latency, Report, Row
 
 SHAPES = ((1, "data"), (1, 16), (1, 32), (1, 128), (8, 128))
 #: Measured once on a 2-core EPYC for MiniLM-L6-H384 and SST-2; see DESIGN.md.

@@ -11,7 +11,8 @@ import pytest
 from optkit.bench.latency import UNSTABLE
 from optkit.report.charts import figures
 from optkit.report.html import render
-from optkit.report.model import Interval, Scenario
+from optkit.report.interval import Interval
+from optkit.report.model import Scenario
 from tests.report import examples
 
 REPORTS = [
@@ -135,7 +136,7 @@ def test_says_when_not_all_flips_are_there():
 
 def test_no_win_inside_the_noise():
     report = examples.full_report()
-    report.rows[2].speedup.low = 0.9
+    report.rows[2].speedup = replace(report.rows[2].speedup, low=0.9)
     assert "no difference in speed from torch-fp32 shown" in render(report)
 
 

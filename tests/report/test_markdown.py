@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from optkit.report.interval import Interval
 from optkit.report.markdown import escape, render
-from optkit.report.model import Interval
 from tests.report import examples
 
 

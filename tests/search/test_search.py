@@ -135,7 +135,7 @@ def test_no_trial_feasible(checkpoint, data, tmp_path):
 
 def test_a_hopeless_trial_is_stopped_before_it_is_quantized(checkpoint, data, tmp_path, monkeypatch):
     """The score that pruning leaves is replaced: far below the gate, so that no export follows."""
-    from optkit.report.model import Interval
+    from optkit.report.interval import Interval
     from optkit.search.trial import TrialLoop
 
     add = TrialLoop._add

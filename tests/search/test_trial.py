@@ -9,7 +9,8 @@ import pytest
 
 from optkit.artifact import MANIFEST
 from optkit.gate import Gate
-from optkit.report.model import Interval, Row
+from optkit.report.interval import Interval
+from optkit.report.model import Row
 from optkit.search.chain import chain_of
 from optkit.search.models import delete
 from optkit.search.run import _Study

@@ -10,12 +10,13 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from optkit import tasks
 from optkit.distillation import unlabelled
 from optkit.errors import DataError, RecipeError
 from optkit.serving import offline
-from optkit.task import Columns, Task, known_tasks, task_type
+from optkit.task import Columns, Task, task_type
 
-TASKS = sorted(known_tasks())
+TASKS = sorted(tasks.TASKS)
 TEXTS = ("text-classification", "embeddings", "causal-lm", "question-answering")
 
 

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from optkit.report.model import Interval, Latency, Report, Row, shapes_of
+from optkit.report.interval import Interval
+from optkit.report.model import Latency, Report, Row, shapes_of
 
 DASH = "–"
 #: What XML 1.0 or UTF-8 cannot carry (control characters, lone surrogates, U+FFFE, U+FFFF), and the

@@ -6,7 +6,8 @@ import json
 
 from optkit.report.charts import figures, parts
 from optkit.report.charts.figures import DASH
-from optkit.report.model import Interval, Report
+from optkit.report.interval import Interval
+from optkit.report.model import Report
 
 
 def latency(report: Report) -> str:
