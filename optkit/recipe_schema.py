@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import ConfigDict, Field, create_model
 
-from optkit.passes.base import Pass, known_passes, quantity_of
+from optkit.passes import PASSES
+from optkit.passes.base import Pass, quantity_of
 from optkit.schema import recipe as tables
 from optkit.schema.base import Checked, numbers
 
@@ -18,7 +19,7 @@ URL = "https://json-schema.org/draft/2020-12/schema"
 
 def published() -> dict[str, Any]:
     """The schema of a recipe, for editors and other tools."""
-    passes = [_of_pass(cls) for _, cls in sorted(known_passes().items())]
+    passes = [_of_pass(cls) for _, cls in sorted(PASSES.items())]
     one: Any = Annotated[Union[tuple(passes)], Field(discriminator="name")]  # noqa: UP007
     fork: Any = create_model(
         "Alternatives",

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from optkit.errors import RecipeError
-from optkit.passes.base import known_passes
+from optkit.passes import PASSES
 from optkit.recipe import Recipe, template
 from optkit.recipe_schema import published
 
@@ -90,8 +90,8 @@ def test_every_pass_and_field_is_described(validator):
         for d in published()["$defs"].values()
         if "pass" in d["properties"]
     }
-    assert set(described) >= set(known_passes())
-    for name, cls in known_passes().items():
+    assert set(described) >= set(PASSES)
+    for name, cls in PASSES.items():
         assert all(described[name]["properties"][f.name]["description"] for f in fields(cls))
 
 

@@ -59,7 +59,7 @@ def check_space(space: Space, own_data: bool = True) -> None:
     known = [LAST, *_training_passes()]
     known += [f"{name}.{f.name}" for name, cls in PASSES.items() for f in dataclasses.fields(cls)]
     space.check(known, _accept)
-    passes = known_passes()
+    passes = PASSES
     steps = [step for name in space.dimensions if (step := name.partition(".")[0]) in passes]
     needed = next((s for s in steps if passes[s].needs_own_data), None)
     if needed is not None and not own_data:
