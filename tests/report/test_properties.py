@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from optkit.report.charts.figures import clean
 from optkit.report.model import Report, render
-
-from . import examples
+from tests.report import examples
 
 _PIECES = (
     *(
