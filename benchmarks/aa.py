@@ -6,7 +6,7 @@ shared machine can be had in short windows. About 4 minutes for the default plan
 Delete the file to measure anew.
 
 The slowdown is real: after every answer the worker does extra arithmetic, of an amount that was fixed
-against the model's own time when its process began (optkit/bench/burden.py).
+against the model's own time when its process began (optkit/bench/injected_slowdown.py).
 
 A comparison during which the machine was busy to the end (optkit would call it UNSTABLE) is thrown away
 when the script is run again, and counted in `thrown_away`.
@@ -27,8 +27,8 @@ from typing import Any
 
 from optkit.bench.environment import describe
 from optkit.bench.plan import PRECISE
+from optkit.bench.self_check import Compared, SelfCheck, self_check
 from optkit.report.interval import Interval
-from optkit.self_check import Compared, SelfCheck, self_check
 
 FILE = Path(__file__).parent / "results" / "aa.json"
 SHAPE, SLOWDOWN = "1x128", 0.05

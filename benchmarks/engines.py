@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact
-from optkit.benchmarking import benchmark
-from optkit.checkpoint import fetch
-from optkit.data import Data
+from optkit.bench.benchmark import benchmark
+from optkit.data.dataset import Data
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.task import open_task
+from optkit.tasks.base import open_task
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"
@@ -94,10 +94,10 @@ def probes(made: dict[str, Artifact], data: str) -> dict[str, Any]:
     """What `optkit compress` would say of each INT8 model; each is asked in a process of its own."""
     from tempfile import TemporaryDirectory
 
+    from optkit.bench.evaluation import Evaluator
     from optkit.bench.plan import Candidate, Plan, Shape
-    from optkit.evaluation import Evaluator
-    from optkit.session import DEFAULT_RUNTIME
-    from optkit.task import Columns
+    from optkit.runtimes.base import DEFAULT_RUNTIME
+    from optkit.tasks.base import Columns
 
     task = open_task(next(iter(made.values())))
     labelled = task.read(Data(data).split("validation"), Columns())

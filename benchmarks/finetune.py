@@ -39,11 +39,11 @@ from typing import Any
 import optkit
 from optkit.artifact import Artifact
 from optkit.bench.environment import describe
-from optkit.data import Data
-from optkit.demo import encoder_folder
-from optkit.files import write_json
-from optkit.session import infer_all, open_session
-from optkit.task import Columns, Task, open_task
+from optkit.compression.demo import encoder_folder
+from optkit.core.files import write_json
+from optkit.data.dataset import Data
+from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks.base import Columns, Task, open_task
 
 HERE = Path(__file__).parent
 MODELS = HERE.parent / "models"

@@ -30,7 +30,7 @@ import numpy as np
 from scipy import stats
 
 from optkit.bench.environment import describe
-from optkit.demo import encoder_folder
+from optkit.compression.demo import encoder_folder
 
 HERE = Path(__file__).parent
 EXAMPLES, BATCH, REPEATS = 256, 32, 6
@@ -104,7 +104,7 @@ def timed_finetune(
 
 
 def optkit(data: str, out: str) -> float:
-    from optkit.trainer.settings import FinetuneSettings
+    from optkit.training.trainer.settings import FinetuneSettings
 
     return timed_finetune(encoder_folder(), data, out, FinetuneSettings(epochs=1, batch=BATCH))[0]
 

@@ -85,7 +85,7 @@ def export(size: str) -> None:
 
     from optkit.passes.base import apply, make
     from optkit.passes.context import make_context
-    from optkit.task import open_task
+    from optkit.tasks.base import open_task
 
     artifact = Artifact.open(MODELS / size)
     context = make_context(open_task(artifact))
@@ -96,9 +96,9 @@ def export(size: str) -> None:
 
 def score() -> None:
     """Perplexity of the trained model in torch, in fp32 and in INT8, over every validation context."""
-    from optkit.data import Data
-    from optkit.session import infer_all, open_session
-    from optkit.task import Columns, open_task
+    from optkit.data.dataset import Data
+    from optkit.runtimes.base import infer_all, open_session
+    from optkit.tasks.base import Columns, open_task
 
     artifacts = {k: Artifact.open(MODELS / ("small" if k == KINDS[0] else f"small-{k}")) for k in KINDS}
     task = open_task(artifacts[KINDS[0]])
@@ -166,7 +166,7 @@ def child(kind: str) -> None:
 
 def onnx_run(name: str) -> Any:
     from optkit.bench.generation import measure
-    from optkit.session import open_session
+    from optkit.runtimes.base import open_session
 
     session = open_session(Artifact.open(MODELS / name), threads=THREADS)
 
@@ -183,7 +183,7 @@ def torch_run(size: str) -> Any:
 
     import torch
 
-    from optkit.checkpoint import load_model
+    from optkit.models.checkpoint import load_model
 
     torch.set_num_threads(THREADS)
     model = load_model(MODELS / size)

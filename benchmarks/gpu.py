@@ -34,11 +34,11 @@ from optkit.bench import gpu_warmth
 from optkit.bench.environment import describe
 from optkit.bench.gpu_peaks import BLOCK, SIDE, measure_peaks, times_ms
 from optkit.bench.roofline import Peak
-from optkit.bench.stats import ratio_interval
-from optkit.cuda.probe import Gpu, probe
-from optkit.cuda.state import read_state
+from optkit.bench.statistics import ratio_interval
+from optkit.bench.targets import Chain, gpu_chains
 from optkit.errors import OptkitError
-from optkit.targets import Chain, gpu_chains
+from optkit.runtimes.cuda.probe import Gpu, probe
+from optkit.runtimes.cuda.state import read_state
 
 RESULTS = Path(__file__).parent / "results"
 SHARED = Path(__file__).parents[2] / "shared"

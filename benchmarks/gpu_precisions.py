@@ -31,13 +31,13 @@ from typing import Any
 from optkit.artifact import Artifact, library_versions
 from optkit.bench.accuracy import paired_drop
 from optkit.bench.environment import describe
-from optkit.checkpoint import fetch
-from optkit.data import Data
+from optkit.data.dataset import Data
 from optkit.errors import PassError
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.session import infer_all, open_session
-from optkit.task import Columns, open_task
+from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks.base import Columns, open_task
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact
+from optkit.bench.targets import Chain
 from optkit.passes.base import PassContext, apply, make
-from optkit.session import infer_all, open_session
-from optkit.targets import Chain
-from optkit.task import Task, open_task
+from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks.base import Task, open_task
 
 #: Sentences of the training split that calibrate and plan profiles.
 TRAINING = 256

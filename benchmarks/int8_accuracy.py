@@ -36,13 +36,13 @@ import numpy as np
 from optkit.artifact import Artifact, copy_side_files, library_versions, seal
 from optkit.bench.accuracy import Outputs, paired_drop
 from optkit.bench.environment import describe
-from optkit.checkpoint import fetch
-from optkit.data import Data
+from optkit.data.dataset import Data
+from optkit.models.checkpoint import fetch
 from optkit.passes import graph
 from optkit.passes.base import PassContext, apply, make
 from optkit.passes.context import make_context
-from optkit.session import infer_all, open_session
-from optkit.task import Columns, Labelled, Task, open_task
+from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks.base import Columns, Labelled, Task, open_task
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"

@@ -30,12 +30,12 @@ from typing import Any
 
 from optkit.artifact import Artifact, library_versions
 from optkit.bench.environment import describe
-from optkit.data import Data
-from optkit.demo import encoder_folder
-from optkit.files import write_json
+from optkit.compression.demo import encoder_folder
+from optkit.core.files import write_json
+from optkit.data.dataset import Data
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.task import open_task
+from optkit.tasks.base import open_task
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"

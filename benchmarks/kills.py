@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import library_versions
-from optkit.files import write_json
+from optkit.core.files import write_json
 
 FILE = Path(__file__).parent / "results" / "kills.json"
 WORDS = "a fine film the plot is thin and dull bright cast good bad very not one two".split()  # noqa: SIM905

@@ -25,18 +25,18 @@ from typing import Any
 
 import numpy as np
 
-from optkit import stored_answers
 from optkit.artifact import MANIFEST, Artifact
+from optkit.bench import stored_answers
 from optkit.bench.environment import describe
-from optkit.checkpoint import fetch
-from optkit.data import Data
+from optkit.core.files import read_json, write_json
+from optkit.data.dataset import Data
+from optkit.data.examples import EncodedSet
 from optkit.errors import OptkitError
-from optkit.examples import EncodedSet
-from optkit.files import read_json, write_json
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.session import infer_all, open_session, stored_runtime
-from optkit.task import Columns, open_task
+from optkit.runtimes.base import infer_all, open_session, stored_runtime
+from optkit.tasks.base import Columns, open_task
 
 FILE = Path(__file__).parent / "results" / "other_cpu.json"
 SENTENCES = 200

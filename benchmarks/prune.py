@@ -17,12 +17,12 @@ from typing import Any
 
 from optkit.artifact import Artifact, library_versions
 from optkit.bench.accuracy import paired_drop
-from optkit.checkpoint import fetch
-from optkit.data import Data
-from optkit.files import write_json
-from optkit.process import Child
-from optkit.session import infer_all, open_session
-from optkit.task import Columns, open_task
+from optkit.core.files import write_json
+from optkit.core.process import Child
+from optkit.data.dataset import Data
+from optkit.models.checkpoint import fetch
+from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks.base import Columns, open_task
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"

@@ -34,16 +34,16 @@ from prune_distill import CHECKPOINTS, HERE, ROOT, SHARED, THREADS
 from optkit.artifact import Artifact, library_versions
 from optkit.bench.batches import Item
 from optkit.bench.environment import describe
+from optkit.bench.evaluation import latencies
 from optkit.bench.latency import measure
 from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.worker import Worker
-from optkit.data import Data
-from optkit.evaluation import latencies
-from optkit.files import write_json
+from optkit.core.files import write_json
+from optkit.core.process import Child
+from optkit.data.dataset import Data
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.process import Child
-from optkit.task import Columns, open_task
+from optkit.tasks.base import Columns, open_task
 
 FILE = HERE / "results" / "prune_speed.json"
 SHAPES = ("1x128", "1xdata", "1xtext")

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from optkit.artifact import Artifact
 from optkit.bench.accuracy import paired_drop
-from optkit.data import Data
-from optkit.files import write_json
-from optkit.session import infer_all, open_session
-from optkit.task import Columns, open_task
+from optkit.core.files import write_json
+from optkit.data.dataset import Data
+from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks.base import Columns, open_task
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"

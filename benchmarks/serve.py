@@ -49,7 +49,7 @@ from pathlib import Path
 import psutil
 
 from optkit.bench.environment import describe
-from optkit.bench.stats import student_quantile
+from optkit.bench.statistics import student_quantile
 
 HERE = Path(__file__).parent
 CLIENTS, ROUNDS, SECONDS = 64, 8, 2.5

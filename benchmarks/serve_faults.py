@@ -134,7 +134,7 @@ def hot_swap(data: str, model: Path) -> dict:
 
 
 def seal(folder: Path) -> None:
-    from optkit.files import sha256
+    from optkit.core.files import sha256
 
     manifest = json.loads((folder / "optkit.json").read_text())
     manifest["files"]["config.json"] = sha256(folder / "config.json")

@@ -29,7 +29,7 @@ from pathlib import Path
 from serve import Server, ours
 
 from optkit.bench.environment import describe
-from optkit.bench.stats import student_quantile
+from optkit.bench.statistics import student_quantile
 
 HERE = Path(__file__).parent
 ROUNDS, BLOCKS, TEXTS = 6, 4, 30

@@ -29,13 +29,13 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from optkit.bench.benchmark import benchmark
 from optkit.bench.environment import describe
-from optkit.benchmarking import benchmark
-from optkit.checkpoint import fetch
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.report.model import Report
-from optkit.task import open_task
+from optkit.tasks.base import open_task
 
 HERE = Path(__file__).parent
 NAMES = ["torch", "onnxruntime-fp32", "onnxruntime-int8"]

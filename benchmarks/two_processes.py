@@ -25,10 +25,10 @@ from finetune_speed import ratio, timed_finetune
 
 from optkit.artifact import copy_side_files
 from optkit.bench.environment import describe
-from optkit.demo import encoder_folder
+from optkit.compression.demo import encoder_folder
+from optkit.core.files import read_json, write_json
 from optkit.errors import DataError
-from optkit.files import read_json, write_json
-from optkit.trainer.settings import FinetuneSettings
+from optkit.training.trainer.settings import FinetuneSettings
 
 FILE = Path(__file__).parent / "results" / "two_processes.json"
 EXAMPLES, BATCH, REPEATS = 960, 32, 2

@@ -25,11 +25,11 @@ import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.bench.environment import describe
-from optkit.checkpoint import fetch, load_model
+from optkit.models.checkpoint import fetch, load_model
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.session import open_session
-from optkit.task import open_task
+from optkit.runtimes.base import open_session
+from optkit.tasks.base import open_task
 
 FILE = Path(__file__).parent / "results" / "window.json"
 TOKENS, WINDOW, VOCABULARY = 512, 128, 8192

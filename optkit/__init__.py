@@ -18,32 +18,32 @@ from optkit._version import __version__
 
 if TYPE_CHECKING:
     from optkit.artifact import Artifact
-    from optkit.benchmarking import benchmark
-    from optkit.checkpoint import load_model
-    from optkit.compression import compress
+    from optkit.bench.benchmark import benchmark
+    from optkit.bench.gate import Gate
+    from optkit.compression.compress import compress
+    from optkit.compression.recipe import Recipe
     from optkit.errors import OptkitError
-    from optkit.gate import Gate
+    from optkit.models.checkpoint import load_model
     from optkit.passes.distill import Distill
     from optkit.passes.prune import Prune
-    from optkit.recipe import Recipe
     from optkit.report.model import Report
+    from optkit.runtimes.base import open_session
     from optkit.serving.predictor import Predictor, load
-    from optkit.session import open_session
 
 _HOME = {
     "Artifact": "optkit.artifact",
-    "Gate": "optkit.gate",
+    "Gate": "optkit.bench.gate",
     "OptkitError": "optkit.errors",
     "Predictor": "optkit.serving.predictor",
     "Distill": "optkit.passes.distill",
     "Prune": "optkit.passes.prune",
-    "Recipe": "optkit.recipe",
+    "Recipe": "optkit.compression.recipe",
     "Report": "optkit.report.model",
-    "benchmark": "optkit.benchmarking",
-    "compress": "optkit.compression",
+    "benchmark": "optkit.bench.benchmark",
+    "compress": "optkit.compression.compress",
     "load": "optkit.serving.predictor",
-    "load_model": "optkit.checkpoint",
-    "open_session": "optkit.session",
+    "load_model": "optkit.models.checkpoint",
+    "open_session": "optkit.runtimes.base",
 }
 
 __all__ = [

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from optkit._version import __version__
+from optkit.core.files import belongs, sha256, write_json
+from optkit.core.reading import check_regular, read_json
+from optkit.core.sentence_modules import SENTENCE_FILES, modules
 from optkit.errors import CheckpointError
-from optkit.files import belongs, sha256, write_json
-from optkit.reading import check_regular, read_json
-from optkit.sentence_modules import SENTENCE_FILES, modules
 
 MANIFEST = "optkit.json"
 SCHEMA = "optkit.artifact/1"
@@ -53,7 +53,7 @@ REPORTS = (
 )
 #: The same holds for what TensorBoard reads.
 EVENTS = "events.out.tfevents"
-#: The signature over the folder: see `optkit.signing`.
+#: The signature over the folder: see `optkit.models.signing`.
 SIGNATURE = "model.sig"
 _PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "nncf", "tokenizers", "numpy")
 
@@ -78,7 +78,7 @@ class Artifact:
         The manifest, the names of files and the settings files are checked as a whole; `verify` compares the
         contents. Raises CheckpointError where the folder is missing, empty, unsafe or damaged.
         """
-        from optkit.schema.folder import check_folder
+        from optkit.core.schema.folder import check_folder
 
         path = Path(path)
         if not os.path.exists(path):
@@ -121,7 +121,7 @@ class Artifact:
     @property
     def config(self) -> dict[str, Any]:
         """The model's own configuration (config.json); {} where it has none."""
-        from optkit.schema.model_files import checked
+        from optkit.core.schema.model_files import checked
 
         file = self.path / "config.json"
         config = checked(file, file.name, CheckpointError) if file.exists() else {}
@@ -211,7 +211,7 @@ def state(path: str | Path) -> tuple[tuple[str, ...], ...]:
     A write that leaves name, size and time of change alike (within one tick of the file system's clock, some
     milliseconds) is not seen.
     """
-    from optkit.schema.folder import names_in
+    from optkit.core.schema.folder import names_in
 
     folder, states = Path(path), []
     try:
@@ -282,8 +282,8 @@ def library_versions() -> dict[str, str]:
 
 
 def _read_manifest(file: Path) -> dict[str, Any]:
-    from optkit.schema.base import check
-    from optkit.schema.manifest import Manifest
+    from optkit.core.schema.base import check
+    from optkit.core.schema.manifest import Manifest
 
     value = read_json(file, CheckpointError)
     if value.get("schema") != SCHEMA:
@@ -321,7 +321,7 @@ def _refuse_what_is_no_checkpoint(path: Path) -> None:
 
 
 def _implicit_manifest(path: Path) -> dict[str, Any]:
-    from optkit.schema.model_card import stated_license
+    from optkit.core.schema.model_card import stated_license
 
     return {
         "schema": SCHEMA,

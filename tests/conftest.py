@@ -102,10 +102,10 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def context(checkpoint, data):
     """What a pass is handed for that checkpoint and data."""
-    from optkit.checkpoint import fetch
-    from optkit.data import Data
+    from optkit.data.dataset import Data
+    from optkit.models.checkpoint import fetch
     from optkit.passes.context import make_context
-    from optkit.task import open_task
+    from optkit.tasks.base import open_task
 
     return make_context(open_task(fetch(checkpoint)), Data(str(data)))
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from optkit.artifact import MANIFEST, Artifact, seal
+from optkit.core.output import staged
 from optkit.errors import CheckpointError
-from optkit.output import staged
 
 
 def test_a_plain_checkpoint_is_an_artifact_without_lineage(checkpoint):

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from optkit import cli
-from optkit.compression import compress, default_out
+from optkit.bench.gate import Gate, share
+from optkit.compression.compress import compress, default_out
+from optkit.compression.recipe import Recipe
 from optkit.errors import DataError, OutputError, RecipeError
-from optkit.gate import Gate, share
-from optkit.recipe import Recipe
 from optkit.report.model import Report, Row, render
 from tests.conftest import sentences, write_jsonl
 
@@ -27,7 +27,7 @@ LENIENT = Gate(min_agreement=0.01)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No peaks and no probes, and INT8 of a tiny model may be slower than fp32: others test that."""
-    from optkit.evaluation import Evaluator
+    from optkit.bench.evaluation import Evaluator
 
     reasons = Gate.reasons
     monkeypatch.setattr(Gate, "reasons", lambda self, row, first, tuned=None: reasons(self, row, first))
@@ -112,15 +112,15 @@ def test_int8_and_nothing_else_in_an_empty_folder(run, checkpoint, tmp_path):
 @pytest.fixture(scope="module")
 def finetuned(checkpoint, tmp_path_factory):
     """A checkpoint that `optkit finetune` made, and its data."""
-    from optkit.trainer.settings import FinetuneSettings
     from optkit.training.finetune import finetune
+    from optkit.training.trainer.settings import FinetuneSettings
 
     folder = tmp_path_factory.mktemp("tuned")
     (folder / "data").mkdir()
     for split, count in (("train", 32), ("validation", 30)):
         rows = [{"words": x["text"], "label": x["label"]} for x in sentences(count, seed=count)]
         write_jsonl(folder / "data" / f"{split}.jsonl", rows)
-    from optkit.task import Columns
+    from optkit.tasks.base import Columns
 
     settings = FinetuneSettings(epochs=1, batch=16)
     finetune(checkpoint, folder / "data", folder / "tuned", settings, Columns(text="words"))

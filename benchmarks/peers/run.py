@@ -42,15 +42,15 @@ from typing import Any
 from optkit.artifact import MANIFEST, SCHEMA, listing
 from optkit.bench.accuracy import load_outputs
 from optkit.bench.environment import describe
+from optkit.bench.evaluation import Evaluator
 from optkit.bench.latency import measure, speedup
 from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.roofline import count, graph_of
-from optkit.checkpoint import fetch
-from optkit.data import Data
-from optkit.evaluation import Evaluator
-from optkit.files import write_json
-from optkit.process import Child
-from optkit.task import Columns, open_task
+from optkit.core.files import write_json
+from optkit.core.process import Child
+from optkit.data.dataset import Data
+from optkit.models.checkpoint import fetch
+from optkit.tasks.base import Columns, open_task
 
 HERE = Path(__file__).parent
 RESULT = HERE.parent / "results" / "peers.json"

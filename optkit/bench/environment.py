@@ -10,8 +10,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from optkit import cpu
-from optkit.cpu import read
+from optkit.core import cpu
+from optkit.core.cpu import read
 from optkit.errors import RecipeError
 
 #: Instruction sets that decide how fast low precision is.

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from optkit.errors import OptkitError
-from optkit.generation import Generation, generate
-from optkit.session import Session
+from optkit.runtimes.base import Session
+from optkit.runtimes.generation import Generation, generate
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from optkit.cuda.state import process_memory_mib, read_state, settled
+from optkit.runtimes.cuda.state import process_memory_mib, read_state, settled
 
 #: Answers between two readings, and the most seconds that are waited.
 ANSWERS, MOST_SECONDS = 10, 5.0

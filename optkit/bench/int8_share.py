@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from optkit import kv_cache
 from optkit.artifact import Artifact
-from optkit.session import stored_runtime
-from optkit.vino_core import core
+from optkit.runtimes import kv_cache
+from optkit.runtimes.base import stored_runtime
+from optkit.runtimes.vino_core import core
 
 #: ONNX Runtime's kernels that multiply integers.
 INTEGER = frozenset(

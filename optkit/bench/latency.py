@@ -20,9 +20,9 @@ import numpy as np
 
 from optkit.bench.noise import Figures, NoiseLedger, worst
 from optkit.bench.plan import Candidate, Plan, Shape
-from optkit.bench.stats import ratio_interval
+from optkit.bench.statistics import ratio_interval
+from optkit.core.process import Child
 from optkit.errors import OptkitError, RecipeError, WorkerError
-from optkit.process import Child
 from optkit.report.interval import Interval
 
 Listener = Callable[[dict[str, Any]], None]

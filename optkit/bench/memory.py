@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
-from optkit.cpu import read
+from optkit.core.cpu import read
 
 
 def resident() -> int:

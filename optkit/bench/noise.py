@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from optkit.bench.environment import megahertz
-from optkit.cpu import read
+from optkit.core.cpu import read
 
 Figures = dict[str, float | None]
 

@@ -6,8 +6,18 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from optkit.core.quantities import (
+    BOUND_MS,
+    COUNT,
+    COUNT_OR_NONE,
+    FEW,
+    PAUSE,
+    SECONDS,
+    SEED,
+    TOKENS,
+    check_all,
+)
 from optkit.errors import RecipeError
-from optkit.quantities import BOUND_MS, COUNT, COUNT_OR_NONE, FEW, PAUSE, SECONDS, SEED, TOKENS, check_all
 
 #: What `tokens` may be instead of a number, and how a person reads it.
 KINDS = {

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.bench import int8_share, neighbours
+from optkit.bench import batch_invariance, int8_share
 from optkit.bench.accuracy import save_outputs
-from optkit.examples import EncodedSet
-from optkit.session import open_session
+from optkit.data.examples import EncodedSet
+from optkit.runtimes.base import open_session
 
 #: batch × tokens that the profile is taken at.
 PROFILED = (8, 128)
 
 
 class Probe:
-    """Calls arrive through `optkit.process.Child`."""
+    """Calls arrive through `optkit.core.process.Child`."""
 
     emit: Callable[..., None]
 
@@ -38,7 +38,7 @@ class Probe:
         """
         model, examples = Artifact.open(artifact), EncodedSet.load(Path(encoded))
         with open_session(model, runtime, **options) as session:
-            for name, outputs in neighbours.ask(session, examples).items():
+            for name, outputs in batch_invariance.ask(session, examples).items():
                 save_outputs(Path(out) / f"{name}.npz", outputs)
             if session.precision is not None:  # as the manifest says
                 options = {**options, "precision": session.precision}

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit import kv_cache
+from optkit.runtimes import kv_cache
 
 #: Rows × inner × columns of the probe's products: as in small and base encoders. Larger squares leave
 #: the cache and gave a third less on the machine this was tuned on.

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from typing import Any
 
 from optkit.artifact import Artifact
-from optkit.bench import roofline, work
+from optkit.bench import flops, roofline
 
 
 class RooflineWorker:
-    """Calls arrive through `optkit.process.Child`."""
+    """Calls arrive through `optkit.core.process.Child`."""
 
     emit: Callable[..., None]
 
@@ -34,8 +34,8 @@ class RooflineWorker:
     def count(
         self, artifact: str, shapes: list[tuple[int, int]], task: str | None = None
     ) -> list[dict[str, Any]] | None:
-        """`optkit.bench.work.of`, as JSON."""
-        found = work.of(Artifact.open(artifact), [(batch, tokens) for batch, tokens in shapes], task)
+        """`optkit.bench.flops.of`, as JSON."""
+        found = flops.of(Artifact.open(artifact), [(batch, tokens) for batch, tokens in shapes], task)
         return None if found is None else [asdict(x) for x in found]
 
 

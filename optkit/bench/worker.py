@@ -1,4 +1,4 @@
-"""The process that holds one model alone and times it. Spoken to through `optkit.process.Child`."""
+"""The process that holds one model alone and times it. Spoken to through `optkit.core.process.Child`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.bench import burden, gpu_warmth, memory
+from optkit.bench import gpu_warmth, injected_slowdown, memory
 from optkit.bench.accuracy import save_outputs
 from optkit.bench.batches import Item, arrivals, data_batches, parts_of
+from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, OptkitError
-from optkit.examples import EncodedSet
-from optkit.session import Session, infer_all, open_session
-from optkit.task import Task, open_task
+from optkit.runtimes.base import Session, infer_all, open_session
+from optkit.tasks.base import Task, open_task
 
 #: Batch sizes tried for the offline scenario.
 OFFLINE_BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -41,7 +41,7 @@ class Worker:
         open_session: Callable[..., Session] = open_session,
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
-        burn: Callable[[int], None] = burden.burn,
+        burn: Callable[[int], None] = injected_slowdown.burn,
         read_state: Callable[[], dict[str, Any]] = gpu_warmth.state_of_process,
     ) -> None:
         self._open, self._clock, self._sleep, self._burn = open_session, clock, sleep, burn
@@ -73,7 +73,7 @@ class Worker:
 
         `options` are those of `open_session`, `task` among them.
         `rss_bytes` is resident memory after it. With `slowdown` every timed answer is followed by
-        extra work that takes this share of it (`optkit.bench.burden`).
+        extra work that takes this share of it (`optkit.bench.injected_slowdown`).
         """
         begun = self._clock()
         self._artifact = Artifact.open(artifact)  # a damaged folder is refused before a runtime is imported
@@ -259,7 +259,7 @@ class Worker:
             return [0] * len(items)
         if len(self._extra.get(key, ())) != len(items):
             answers = [partial(self._timed, item) for item in items]
-            self._extra[key] = burden.steps_for(self._slowdown, answers, self._burn, self._clock)
+            self._extra[key] = injected_slowdown.steps_for(self._slowdown, answers, self._burn, self._clock)
         return self._extra[key]
 
     def _timed(self, item: Item, shape: str = "", extra: int = 0) -> float:

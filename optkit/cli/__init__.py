@@ -32,8 +32,8 @@ from optkit.cli import (
     tune,
 )
 from optkit.cli.parameters import Verb
+from optkit.core.files import plain
 from optkit.errors import Interrupted, MissingDependency, OptkitError, OutputError, RecipeError
-from optkit.files import plain
 
 app = typer.Typer(
     name="optkit",

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from optkit.cli.parameters import number
+from optkit.core.quantities import BOUND_MS, COUNT, COUNT_OR_NONE, FEW, SECONDS, SLOWDOWN
 from optkit.errors import RecipeError
-from optkit.quantities import BOUND_MS, COUNT, COUNT_OR_NONE, FEW, SECONDS, SLOWDOWN
 
 
 def bench(
@@ -49,11 +49,11 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout, all else on stderr.")] = False,
 ) -> None:  # fmt: skip
     """Measure models side by side: latency, accuracy, memory, scenarios."""
+    from optkit.bench.benchmark import benchmark
     from optkit.bench.plan import PRECISE
-    from optkit.benchmarking import benchmark
+    from optkit.bench.run_scenarios import Scenarios
     from optkit.cli.terminal import Terminal
-    from optkit.scenarios import Scenarios
-    from optkit.task import Columns
+    from optkit.tasks.base import Columns
 
     settings = {
         "rounds": rounds,
@@ -90,7 +90,7 @@ def bench(
             )
     with Terminal(quiet=quiet) as terminal:
         if self_check:
-            from optkit.self_check import self_check as check
+            from optkit.bench.self_check import self_check as check
 
             found = check(
                 models[0],

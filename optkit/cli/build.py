@@ -13,7 +13,7 @@ def build(
     out: Annotated[Path | None, typer.Option(help="A new folder; default: replace the artifact.")] = None,
 ) -> None:
     """Rebuild a TensorRT engine for this GPU."""
-    from optkit.rebuild import rebuild
+    from optkit.compression.rebuild import rebuild
 
     made = rebuild(path, out, lambda text, fraction: typer.echo(text, err=True))
     target = made.lineage[-1]["notes"]["built_for"]

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from optkit.cli.parameters import number
+from optkit.core.quantities import COUNT, EPOCHS, FACTOR, FEW, PART
 from optkit.errors import RecipeError
-from optkit.quantities import COUNT, EPOCHS, FACTOR, FEW, PART
 
 
 def compress(
@@ -54,16 +54,16 @@ def compress(
     json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout, all else on stderr.")] = False,
 ) -> None:  # fmt: skip
     """Compress, measure every step, keep the fastest that passes."""
+    from optkit.bench.gate import Gate, share
     from optkit.cli.terminal import Terminal, require_passed
-    from optkit.compression import compress as run
-    from optkit.compression import default_out
-    from optkit.gate import Gate, share
+    from optkit.compression.compress import compress as run
+    from optkit.compression.compress import default_out
+    from optkit.compression.recipe import Recipe
     from optkit.passes.distill import Distill
     from optkit.passes.prune import Prune
     from optkit.passes.prune_vocabulary import PruneVocabulary
     from optkit.passes.take_layers import TakeLayers
-    from optkit.recipe import Recipe
-    from optkit.task import Columns
+    from optkit.tasks.base import Columns
 
     given = {"epochs": epochs, "layers": layers, "teacher": teacher}
     if distill:
@@ -133,7 +133,7 @@ def compress(
 
 def _with_flags(plan: Any, max_drop: str | None, min_speedup: float | None) -> Any:
     """Flags win over the recipe's own gate."""
-    from optkit.gate import Gate
+    from optkit.bench.gate import Gate
 
     gate = plan.gate
     if max_drop is not None:

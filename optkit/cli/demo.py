@@ -18,7 +18,7 @@ def demo(
     Python's own docstrings are the data, all-MiniLM-L6-v2 is the encoder; no network is used.
     """
     from optkit.cli.terminal import Terminal, require_passed
-    from optkit.demo import demo as run
+    from optkit.compression.demo import demo as run
 
     with Terminal(quiet=quiet) as terminal:
         report = run(out, listener=terminal)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from optkit.cli.parameters import number
-from optkit.quantities import COUNT, EPOCHS, EPOCHS_OR_NONE, FEW, RATE, SEED, TEMPERATURE, WEIGHT
+from optkit.core.quantities import COUNT, EPOCHS, EPOCHS_OR_NONE, FEW, RATE, SEED, TEMPERATURE, WEIGHT
 
 
 def distill(
@@ -41,16 +41,16 @@ def distill(
     """
     from dataclasses import asdict
 
-    from optkit.architectures import infer_task
     from optkit.artifact import Artifact
-    from optkit.checkpoint import fetch
     from optkit.cli.terminal import Terminal
+    from optkit.core.process import Child
     from optkit.errors import OutputError
+    from optkit.models.architectures import infer_task
+    from optkit.models.checkpoint import fetch
     from optkit.passes.distill import Distill
-    from optkit.process import Child
-    from optkit.provenance import origin, required
-    from optkit.task import Columns
-    from optkit.trainer.distributed import World
+    from optkit.tasks.base import Columns
+    from optkit.training.provenance import origin, required
+    from optkit.training.trainer.distributed import World
 
     step = Distill(
         teacher=str(teacher),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from optkit.cli.parameters import number
-from optkit.quantities import COUNT, EPOCHS, FACTOR, LENGTH, RANK, RATE, RATE_OR_NONE, SEED, SHARE
+from optkit.core.quantities import COUNT, EPOCHS, FACTOR, LENGTH, RANK, RATE, RATE_OR_NONE, SEED, SHARE
 
 
 def finetune(
@@ -64,10 +64,10 @@ def finetune(
     from dataclasses import asdict
 
     from optkit.cli.terminal import Terminal
-    from optkit.process import Child
-    from optkit.task import Columns
-    from optkit.trainer.distributed import World
-    from optkit.trainer.settings import FinetuneSettings
+    from optkit.core.process import Child
+    from optkit.tasks.base import Columns
+    from optkit.training.trainer.distributed import World
+    from optkit.training.trainer.settings import FinetuneSettings
 
     settings = FinetuneSettings(
         epochs,

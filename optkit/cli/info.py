@@ -15,8 +15,8 @@ def info(
 ) -> None:  # fmt: skip
     """Show what an artifact is and came from, and verify it."""
     from optkit.artifact import SIGNATURE
-    from optkit.files import plain
-    from optkit.signing import open_signed
+    from optkit.core.files import plain
+    from optkit.models.signing import open_signed
 
     artifact = open_signed(path, verify_key)
     artifact.verify()
@@ -34,7 +34,7 @@ def info(
     versions = ", ".join(f"{k} {v}" for k, v in artifact.manifest["versions"].items())
     typer.echo(f"made with: {versions}" if count else f"here: {versions}")
     if check:
-        from optkit.stored_answers import ask, told
+        from optkit.bench.stored_answers import ask, told
 
         stored, now = ask(artifact)
         typer.echo(f"proven on: {told(stored.machine)}\nhere: {told(now.machine)}")

@@ -7,8 +7,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from optkit.core.quantities import Quantity
 from optkit.errors import RecipeError
-from optkit.quantities import Quantity
 
 
 def number(quantity: Quantity, *names: str, **more: Any) -> Any:

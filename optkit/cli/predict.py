@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from optkit.cli.parameters import number
+from optkit.core.files import lines_of
+from optkit.core.quantities import COUNT, FEW, PROBABILITY, SEED, TEMPERATURE, TOKENS
 from optkit.errors import DataError, RecipeError
-from optkit.files import lines_of
-from optkit.quantities import COUNT, FEW, PROBABILITY, SEED, TEMPERATURE, TOKENS
 
 
 def predict(
@@ -122,8 +122,8 @@ def _whole_file(force: bool, ray: bool, **fields: Any) -> None:
 
 def _refuse_rows(file: Path) -> None:
     """RecipeError for a file whose lines are no texts."""
+    from optkit.data.tables.read import ENDINGS
     from optkit.serving.inputs import KINDS
-    from optkit.tables.read import ENDINGS
 
     if file.suffix in ENDINGS:
         raise RecipeError(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from optkit.cli.parameters import number
-from optkit.quantities import COUNT_OR_NONE, FEW, SEED
+from optkit.core.quantities import COUNT_OR_NONE, FEW, SEED
 
 
 def preprocess(

@@ -16,9 +16,9 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Write a commented recipe to edit."""
-    from optkit.files import write_text
-    from optkit.output import claimed_file, writing
-    from optkit.recipe import template
+    from optkit.compression.recipe import template
+    from optkit.core.files import write_text
+    from optkit.core.output import claimed_file, writing
 
     with claimed_file(file, force), writing(file):
         write_text(file, template())
@@ -28,7 +28,7 @@ def init(
 @group.command("check")
 def check(file: Annotated[Path, typer.Argument(help="A recipe in TOML or JSON.")]) -> None:
     """Check a recipe and show its chains of passes."""
-    from optkit.recipe import Recipe
+    from optkit.compression.recipe import Recipe
 
     plan = Recipe.load(file)
     for chain in plan.chains():
@@ -41,7 +41,7 @@ def schema() -> None:
     """Print the JSON schema of recipes, for editors."""
     from json import dumps
 
-    from optkit.recipe_schema import published
+    from optkit.compression.recipe_schema import published
 
     typer.echo(dumps(published(), indent=2))
 

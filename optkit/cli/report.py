@@ -18,8 +18,8 @@ def render(
     out: Annotated[Path | None, typer.Option(help="The file to write; default: standard output.")] = None,
 ) -> None:
     """Draw a report in another format."""
-    from optkit.files import write_text
-    from optkit.output import claimed_file, writing
+    from optkit.core.files import write_text
+    from optkit.core.output import claimed_file, writing
     from optkit.report.model import Report
     from optkit.report.model import render as draw
 
@@ -43,8 +43,8 @@ def compare(
     ] = False,
 ) -> None:
     """Show what changed between two reports; judges nothing."""
-    from optkit.comparison import compare as run
-    from optkit.comparison import markdown
+    from optkit.bench.compare import compare as run
+    from optkit.bench.compare import markdown
     from optkit.report.model import Report
 
     both = Report.load(report), Report.load(baseline)
@@ -58,8 +58,8 @@ def merge(
     out: Annotated[Path, typer.Option(help="The report.json to write.")],
 ) -> None:
     """Put the rows of several reports into one."""
-    from optkit.comparison import merge as run
-    from optkit.output import claimed_file, writing
+    from optkit.bench.compare import merge as run
+    from optkit.core.output import claimed_file, writing
     from optkit.report.model import Report
 
     with claimed_file(out, force=True, reads=reports):

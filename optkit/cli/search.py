@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from optkit.cli.parameters import number
-from optkit.quantities import COUNT, FACTOR, FEW, SEED
+from optkit.core.quantities import COUNT, FACTOR, FEW, SEED
 
 
 def search(
@@ -49,11 +49,11 @@ def search(
 
     The same command resumes, joins from another process, or goes on with more --trials. In the end the best trials are measured side by side, and of those that pass the gate the one with the best objective is kept.
     """
+    from optkit.bench.gate import Gate, share
     from optkit.cli.terminal import Terminal, require_passed
-    from optkit.gate import Gate, share
-    from optkit.search.run import search as run
-    from optkit.task import Columns
-    from optkit.tuning import page
+    from optkit.compression.search.run import search as run
+    from optkit.tasks.base import Columns
+    from optkit.training.tuning import page
 
     with Terminal(quiet=quiet) as terminal:
         result, report = run(

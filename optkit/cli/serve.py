@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from optkit.cli.parameters import number
+from optkit.core.quantities import BYTES, COUNT, FEW, MILLISECONDS, PAUSE, PORT, SECONDS, TOKENS
 from optkit.errors import RecipeError
-from optkit.quantities import BYTES, COUNT, FEW, MILLISECONDS, PAUSE, PORT, SECONDS, TOKENS
 
 
 def serve(

@@ -14,7 +14,7 @@ def sign(
     force: Annotated[bool, typer.Option("--force", help="Replace the signature that is there.")] = False,
 ) -> None:  # fmt: skip
     """Sign every file of a model; others check it with --verify-key PUBLIC.pem."""
-    from optkit.signing import sign as run
+    from optkit.models.signing import sign as run
 
     typer.echo(f"signed: {run(path, key, force=force)}")
 

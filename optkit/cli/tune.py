@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from optkit.cli.parameters import number
-from optkit.quantities import COUNT, SEED
+from optkit.core.quantities import COUNT, SEED
 
 
 def tune(
@@ -45,10 +45,10 @@ def tune(
     The same command resumes, joins from another process, or goes on with more --trials. The test split is not read.
     """
     from optkit.cli.terminal import Terminal
-    from optkit.task import Columns
-    from optkit.tune import SPACE
-    from optkit.tune import tune as run
-    from optkit.tuning import page
+    from optkit.tasks.base import Columns
+    from optkit.training.tune import SPACE
+    from optkit.training.tune import tune as run
+    from optkit.training.tuning import page
 
     with Terminal(quiet=quiet) as terminal:
         result = run(

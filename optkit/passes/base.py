@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from optkit import tokenization
 from optkit.artifact import Artifact, relocated, seal
+from optkit.core.output import staged
+from optkit.core.quantities import COUNT, WEIGHT, Quantity
+from optkit.data.examples import EncodedSet
 from optkit.errors import PassError, RecipeError, did_you_mean
-from optkit.examples import EncodedSet
-from optkit.output import staged
+from optkit.models import tokenization
 from optkit.passes import PASSES
-from optkit.quantities import COUNT, WEIGHT, Quantity
-from optkit.task import Labelled, Task
+from optkit.tasks.base import Labelled, Task
 
 
 @dataclass(frozen=True)

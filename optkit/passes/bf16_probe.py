@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from optkit import cpu
+from optkit.core import cpu
+from optkit.data.examples import EncodedSet
 from optkit.errors import PassError
-from optkit.examples import EncodedSet
-from optkit.vino_core import core, has_bf16
+from optkit.runtimes.vino_core import core, has_bf16
 
 #: Rows that each product is tried with: one token, fewer than a register holds, a text.
 ROWS = (1, 7, 128)

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from optkit import kv_cache
+from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, PassError
-from optkit.examples import EncodedSet
 from optkit.passes import graph
+from optkit.runtimes import kv_cache
 
 BINS = 4096
 METHODS = ("min-max", "percentile", "entropy", "mse")

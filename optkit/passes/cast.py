@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact, copy_side_files
+from optkit.data.examples import EncodedSet
 from optkit.errors import PassError
-from optkit.examples import EncodedSet
 from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.finite_attention import make_masks_finite

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from optkit import kv_cache
+from optkit.data.examples import EncodedSet
 from optkit.errors import PassError
-from optkit.examples import EncodedSet
+from optkit.models.uneven.key import CONFIG_KEY
 from optkit.passes import torch_export
-from optkit.pruning.key import CONFIG_KEY
-from optkit.session import Session
+from optkit.runtimes import kv_cache
+from optkit.runtimes.base import Session
 
 #: Tokens of each example that the graph is compared with torch on: its logits hold a vocabulary per token.
 CHECKED_TOKENS = 128

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from optkit.data import Data, drawn
+from optkit.data.dataset import Data, drawn
+from optkit.data.examples import EncodedSet
 from optkit.errors import DataError
-from optkit.examples import EncodedSet
 from optkit.passes.base import PassContext
-from optkit.task import Columns, Task
+from optkit.tasks.base import Columns, Task
 
 
 def make_context(

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from optkit.artifact import Artifact
-from optkit.distillation.teacher import check_teacher, find_teacher
-from optkit.distillation.unlabelled import there
+from optkit.bench.unlabelled_texts import there
+from optkit.core.files import digest, sha256
+from optkit.core.quantities import COUNT, EPOCHS_OR_NONE, RATE_OR_NONE, SEED, WEIGHT
 from optkit.errors import DataError, RecipeError
-from optkit.files import digest, sha256
 from optkit.passes.base import Pass, PassContext, param
-from optkit.quantities import COUNT, EPOCHS_OR_NONE, RATE_OR_NONE, SEED, WEIGHT
-from optkit.task import Labelled, Task
+from optkit.passes.distillation.teacher import check_teacher, find_teacher
+from optkit.tasks.base import Labelled, Task
 
 #: Fewer training examples than this teach nothing that lasts.
 FEWEST = 32
@@ -88,11 +88,11 @@ class Distill(Pass):
         return found
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
-        from optkit.checkpoint import load_model, save_model
-        from optkit.distillation.goal import Goal
-        from optkit.distillation.train import distill
-        from optkit.trainer.distributed import World
-        from optkit.trainer.settings import FinetuneSettings
+        from optkit.models.checkpoint import load_model, save_model
+        from optkit.passes.distillation.goal import Goal
+        from optkit.passes.distillation.train import distill
+        from optkit.training.trainer.distributed import World
+        from optkit.training.trainer.settings import FinetuneSettings
 
         if context.threads:
             import torch
@@ -135,8 +135,8 @@ class Distill(Pass):
         """The training split and the file of `unlabelled`, encoded; the validation split."""
         import numpy as np
 
-        from optkit.distillation.train import Texts
-        from optkit.distillation.unlabelled import read
+        from optkit.bench.unlabelled_texts import read
+        from optkit.passes.distillation.train import Texts
 
         if self.labels:
             labelled = context.labelled("train")
@@ -158,8 +158,8 @@ class Distill(Pass):
         """The file of `unlabelled` alone; a tenth of it tells how often student and teacher agree."""
         import numpy as np
 
-        from optkit.distillation.train import Texts
-        from optkit.distillation.unlabelled import read
+        from optkit.bench.unlabelled_texts import read
+        from optkit.passes.distillation.train import Texts
 
         if self.unlabelled is None or self.labels:
             raise DataError(

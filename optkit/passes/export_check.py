@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from optkit import kv_cache
+from optkit.data.examples import EncodedSet
 from optkit.errors import PassError, first_line
-from optkit.examples import EncodedSet
-from optkit.limits import token_limit
+from optkit.models.limits import token_limit
 from optkit.passes import graph
+from optkit.runtimes import kv_cache
 
 #: Longer inputs are compared only where a window ends there: attention's memory grows with the square.
 LONGEST, LONGEST_WINDOW = 512, 4097

@@ -11,25 +11,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from optkit import kv_cache
-from optkit.architectures import refuse_no_graph
 from optkit.artifact import Artifact, copy_side_files
 from optkit.errors import PassError, first_line
-from optkit.passes import (
-    causal_graph,
-    export_check,
-    fused_attention,
-    graph,
-    graph_times,
-    torch_export,
-)
+from optkit.models.architectures import refuse_no_graph
+from optkit.models.text import pad_token
+from optkit.passes import causal_graph, export_check, fused_attention, graph, graph_times, torch_export
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.export_check import Check, largest_difference
 from optkit.passes.one_token import keep_first_token
 from optkit.passes.packed_projections import bypass_reshapes, pack
-from optkit.session import open_session
-from optkit.task import Task
-from optkit.text import pad_token
+from optkit.runtimes import kv_cache
+from optkit.runtimes.base import open_session
+from optkit.tasks.base import Task
 
 #: Examples on which the graph is compared with torch.
 CHECKED = 16
@@ -68,7 +61,7 @@ class ExportOnnx(Pass):
         refuse_no_graph(checkpoint.config)
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
-        from optkit.checkpoint import load_model
+        from optkit.models.checkpoint import load_model
 
         context.progress("loading the checkpoint", 0.0)
         model = load_model(source, context.task.name, context.trust_remote_code)
@@ -103,7 +96,7 @@ class _Export:
     def __init__(
         self, step: ExportOnnx, model: Any, context: PassContext, source: Artifact, out: Path
     ) -> None:
-        from optkit.checkpoint import is_per_token, model_inputs, model_outputs
+        from optkit.models.checkpoint import is_per_token, model_inputs, model_outputs
 
         self._step, self._model, self._source, self._out = step, model, source, out
         self._causal = context.task.generates

@@ -10,7 +10,7 @@ from time import perf_counter
 
 import numpy as np
 
-from optkit import kv_cache
+from optkit.runtimes import kv_cache
 
 #: Rounds in which both graphs answer, after the first, which is not counted; fewer where they take longer
 #: than so many seconds.

@@ -10,15 +10,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact, copy_side_files
-from optkit.checkpoint import is_per_token
+from optkit.data.examples import EncodedSet
 from optkit.errors import MissingDependency, PassError, RecipeError
-from optkit.examples import EncodedSet
+from optkit.models.checkpoint import is_per_token
+from optkit.models.text import pad_token
 from optkit.passes import export_check, graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.export_check import Check, largest_difference
 from optkit.passes.plain_attention import unfuse
-from optkit.text import pad_token
-from optkit.vino_core import core
+from optkit.runtimes.vino_core import core
 
 MODEL_FILE = "openvino_model.xml"
 #: Examples on which the model is compared with its source.

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact, copy_side_files
+from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, MissingDependency, PassError, RecipeError, did_you_mean
-from optkit.examples import EncodedSet
 from optkit.passes import bf16_probe
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.open_vino import convert, save

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from optkit.artifact import Artifact
+from optkit.core.quantities import SEED
 from optkit.errors import DataError, RecipeError
+from optkit.models.uneven.layout import check_kind
 from optkit.passes.base import Pass, PassContext, param
-from optkit.pruning.criteria import CRITERIA, FROM_GRADIENTS
-from optkit.pruning.latency import PRECISIONS
-from optkit.pruning.layout import check_kind
-from optkit.quantities import SEED
-from optkit.task import Task
+from optkit.passes.pruning.criteria import CRITERIA, FROM_GRADIENTS
+from optkit.passes.pruning.latency import PRECISIONS
+from optkit.tasks.base import Task
 
 #: Fewer calibration examples than this say too little about any unit.
 FEWEST = 32
@@ -79,8 +79,8 @@ class Prune(Pass):
             check_kind(kind)
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
-        from optkit.checkpoint import load_model, save_model
-        from optkit.pruning.prune import Plan, prune
+        from optkit.models.checkpoint import load_model, save_model
+        from optkit.passes.pruning.prune import Plan, prune
 
         context.progress("loading the checkpoint", 0.0)
         if context.threads:
@@ -121,7 +121,7 @@ def calibration(
     """Calibration feeds, neighbours in length together, and the number of examples."""
     import torch
 
-    from optkit.checkpoint import model_inputs
+    from optkit.models.checkpoint import model_inputs
 
     encoded = context.encoded("train", samples)
     if len(encoded) < FEWEST:

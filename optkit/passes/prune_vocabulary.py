@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from optkit import tokenization
 from optkit.artifact import Artifact
+from optkit.core.files import read_json, write_json
 from optkit.errors import CheckpointError, DataError, RecipeError
-from optkit.files import read_json, write_json
+from optkit.models import tokenization
 from optkit.passes.base import Pass, PassContext, param
-from optkit.task import Task
+from optkit.tasks.base import Task
 
 #: Settings in which ids of tokens stand.
 _SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json")
@@ -60,8 +60,8 @@ class PruneVocabulary(Pass):
         import numpy as np
         import torch
 
-        from optkit.checkpoint import load_model, save_model
-        from optkit.pruning import vocabulary
+        from optkit.models.checkpoint import load_model, save_model
+        from optkit.passes.pruning import vocabulary
 
         self.check(source, context.task)
         tokenizer = json.loads(tokenization.read(source.path).tokenizer)

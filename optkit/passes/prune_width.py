@@ -10,7 +10,7 @@ from optkit.artifact import Artifact
 from optkit.errors import RecipeError
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.prune import calibration
-from optkit.task import Task
+from optkit.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,17 @@ class PruneWidth(Pass):
             raise RecipeError(f"Expected prune-width.share between 0 and 1, received {self.share:g}.")
 
     def check(self, checkpoint: Artifact, task: Task) -> None:
-        from optkit.pruning.width import check_width_of
+        from optkit.passes.pruning.width import check_width_of
 
         if kind := checkpoint.config.get("model_type"):
             check_width_of(kind, task.name == "embeddings")
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
-        from optkit.checkpoint import load_model, save_model
-        from optkit.pruning.hidden import cut_width, width_of
-        from optkit.pruning.select import best
-        from optkit.pruning.surgery import record
-        from optkit.pruning.width import importance, readers_of
+        from optkit.models.checkpoint import load_model, save_model
+        from optkit.models.uneven.hidden import cut_width, width_of
+        from optkit.models.uneven.surgery import record
+        from optkit.passes.pruning.select import best
+        from optkit.passes.pruning.width import importance, readers_of
 
         model = load_model(source, context.task.name, context.trust_remote_code)
         width = width_of(model)

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from optkit import kv_cache
 from optkit.artifact import Artifact
+from optkit.data.examples import EncodedSet
 from optkit.errors import DataError
-from optkit.examples import EncodedSet
 from optkit.passes import graph
 from optkit.passes.calibration import Range, activation_ranges
+from optkit.runtimes import kv_cache
 
 #: Training examples that each multiply is judged on.
 EXAMPLES = 64

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit.examples import EncodedSet
+from optkit.data.examples import EncodedSet
 from optkit.passes import graph
 from optkit.passes.calibration import Probe, unpadded
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from optkit.artifact import Artifact
 from optkit.errors import RecipeError
+from optkit.models.uneven.layout import check_kind
 from optkit.passes.base import Pass, PassContext, param
-from optkit.pruning.layout import check_kind
-from optkit.task import Task
+from optkit.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class TakeLayers(Pass):
             self._kept(depth, checkpoint)
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
-        from optkit.checkpoint import load_model, save_model
-        from optkit.pruning.depth import keep_layers
+        from optkit.models.checkpoint import load_model, save_model
+        from optkit.passes.pruning.depth import keep_layers
 
         model = load_model(source, context.task.name, context.trust_remote_code)
         depth = model.config.num_hidden_layers

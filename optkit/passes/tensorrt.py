@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from optkit.artifact import Artifact, copy_files
-from optkit.cuda.probe import Gpu
+from optkit.core.files import write_text
 from optkit.errors import CheckpointError, PassError
-from optkit.files import write_text
-from optkit.limits import token_limit
+from optkit.models.limits import token_limit
 from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
-from optkit.trt import library as trt_library
-from optkit.trt.build import BuildSettings, build_engine
-from optkit.trt.inspection import inspect_engine, summarize_layers
-from optkit.trt.profiles import Profile, plan
+from optkit.runtimes.cuda.probe import Gpu
+from optkit.runtimes.trt import library as trt_library
+from optkit.runtimes.trt.build import BuildSettings, build_engine
+from optkit.runtimes.trt.inspection import inspect_engine, summarize_layers
+from optkit.runtimes.trt.profiles import Profile, plan
 
 ENGINE_FILE, INSPECTOR_FILE = "model.engine", "engine-layers.json"
 #: The longest input where the model states no limit.

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from optkit.data.examples import EncodedSet
 from optkit.errors import PassError, first_line
-from optkit.examples import EncodedSet
-from optkit.limits import token_limit
+from optkit.models.limits import token_limit
 from optkit.passes import graph
 from optkit.passes.experts import every_expert
 

@@ -10,18 +10,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from optkit.artifact import Artifact
-from optkit.data import Data
-from optkit.examples import EncodedSet
+from optkit.data.dataset import Data
+from optkit.data.examples import EncodedSet
 from optkit.passes import graph, sensitivity
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.passes.quantize_static import QuantizeStatic
-from optkit.task import Columns, open_task
-from optkit.trainer.distributed import World
+from optkit.tasks.base import Columns, open_task
+from optkit.training.trainer.distributed import World
 
 
 class PassWorker:
-    """Calls arrive through `optkit.process.Child`; `emit` sends progress back."""
+    """Calls arrive through `optkit.core.process.Child`; `emit` sends progress back."""
 
     emit: Callable[..., None]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit import entities
 from optkit.preprocessing.settings import Settings
+from optkit.tasks import bio_tags
 
 
 def flaw(row: dict[str, Any], settings: Settings) -> str | None:
@@ -45,7 +45,7 @@ def _tags(row: dict[str, Any], settings: Settings) -> str | None:
         received = len(tags) if isinstance(tags, list) else type(tags).__name__
         return f"expected {len(words)} tags in column {name!r}, one per word, received {received}"
     bio = all(isinstance(tag, str) and (tag == "O" or tag[:2] in ("B-", "I-")) for tag in tags)
-    problem = entities.fault(tags) if bio else None
+    problem = bio_tags.fault(tags) if bio else None
     return f"the tags are not valid BIO: {problem}" if problem else None
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from optkit.classes import label_name
 from optkit.errors import DataError
 from optkit.preprocessing.report import Tally
 from optkit.preprocessing.settings import Settings
+from optkit.tasks.label_mapping import label_name
 
 
 def labels_of(row: dict[str, Any], settings: Settings) -> list[str] | None:

@@ -11,16 +11,16 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from optkit.data import Data, class_names
+from optkit.core.files import sha256
+from optkit.data.dataset import Data, class_names
+from optkit.data.tables.delimited import comma_separated, tsv
+from optkit.data.tables.lines import BadRow, Row, lines
+from optkit.data.tables.numbers import reader_of
+from optkit.data.tables.objects import json_lines, json_list
+from optkit.data.tables.read import read as read_table
+from optkit.data.tables.splits import regular, split_files
 from optkit.errors import DataError
-from optkit.files import sha256
 from optkit.preprocessing.squad import questions
-from optkit.tables.delimited import comma_separated, tsv
-from optkit.tables.lines import BadRow, Row, lines
-from optkit.tables.numbers import reader_of
-from optkit.tables.objects import json_lines, json_list
-from optkit.tables.read import read as read_table
-from optkit.tables.splits import regular, split_files
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conll", ".txt")
 #: Rows of a split that are looked at for columns: in JSON not every row need have all of them.

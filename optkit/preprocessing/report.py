@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-from optkit.task import BETWEEN
+from optkit.tasks.base import BETWEEN
 
 #: Upper ends of the bins of the histogram of lengths, in words (white space between), and the rest.
 BINS = (8, 16, 32, 64, 128, 256, 512)

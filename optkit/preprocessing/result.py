@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from optkit.files import read_json, sha256
+from optkit.core.files import read_json, sha256
 
 REPORT = "preprocessing.json"
 

@@ -21,10 +21,13 @@ from typing import Any
 from unicodedata import unidata_version
 
 from optkit.artifact import Artifact
-from optkit.data import CLASSES
+from optkit.core.files import digest, sha256, write_json, write_text
+from optkit.core.output import check_free, held, named, staged, writing
+from optkit.core.process import die_with_parent
+from optkit.data.dataset import CLASSES
+from optkit.data.tables.lines import BadRow
 from optkit.errors import DataError, WorkerError
-from optkit.files import digest, sha256, write_json, write_text
-from optkit.output import check_free, held, named, staged, writing
+from optkit.models.text import TextEncoder
 from optkit.preprocessing.check import flaw, has_answers
 from optkit.preprocessing.labels import as_one, check, groups, labels_of, numbered
 from optkit.preprocessing.load import Source, columns_of, sources
@@ -35,10 +38,7 @@ from optkit.preprocessing.settings import Settings
 from optkit.preprocessing.split import position, split_of, stratified
 from optkit.preprocessing.taggers import open_tagger
 from optkit.preprocessing.transform import chunk, content
-from optkit.process import die_with_parent
-from optkit.tables.lines import BadRow
-from optkit.task import Columns
-from optkit.text import TextEncoder
+from optkit.tasks.base import Columns
 
 #: Rows per shard: what one process holds at a time, and what a kill costs.
 SHARD = 1000

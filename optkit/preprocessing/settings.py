@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from optkit.core.quantities import COUNT_OR_NONE, SEED, check_all
 from optkit.errors import DataError, did_you_mean
-from optkit.quantities import COUNT_OR_NONE, SEED, check_all
 from optkit.tasks.text_classification import TextClassification
 from optkit.tasks.token_classification import TokenClassification
 

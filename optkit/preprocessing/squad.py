@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from optkit.core.reading import parse_json, read_text
+from optkit.data.tables.lines import BadRow, Row
 from optkit.errors import DataError
-from optkit.reading import parse_json, read_text
-from optkit.tables.lines import BadRow, Row
 
 
 def questions(file: Path) -> Iterator[Row | BadRow]:

@@ -82,9 +82,9 @@ class _Checkpoint(Tagger):
     """A model fine-tuned with optkit, or another one for this task: hf, onnx or openvino."""
 
     def __init__(self, source: str) -> None:
-        from optkit.checkpoint import fetch
-        from optkit.session import open_session
-        from optkit.task import open_task
+        from optkit.models.checkpoint import fetch
+        from optkit.runtimes.base import open_session
+        from optkit.tasks.base import open_task
         from optkit.tasks.token_classification import TokenClassification
 
         if not os.path.exists(source) and "/" not in source:
@@ -103,7 +103,7 @@ class _Checkpoint(Tagger):
         self._session = open_session(artifact, threads=1)
 
     def __call__(self, items: Sequence[str | list[str]]) -> list[Tagged]:
-        from optkit.session import infer_all
+        from optkit.runtimes.base import infer_all
 
         words = [self._task.words(item) if isinstance(item, str) else item for item in items]
         full = [found for found in words if found]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from optkit.files import finite
+from optkit.core.files import finite
 from optkit.report.model import Report
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
+from optkit.core.files import read_json, write_text
 from optkit.errors import DataError, RecipeError
-from optkit.files import read_json, write_text
 from optkit.report.interval import Interval
 
 SCHEMA = "optkit.report/1"
@@ -89,7 +89,7 @@ class Row:
     data, so that two reports can be compared in pairs ("" where the metric is no share of right answers).
     `fidelity` holds how near the answers are to the first row's, as `optkit.bench.fidelity` gives it.
     `probes` of an INT8 model: `int8` (which share ran in INT8 kernels) and `neighbours` (whether an
-    answer depends on its batch), as `optkit.bench.int8_share` and `optkit.bench.neighbours` give them.
+    answer depends on its batch), as `optkit.bench.int8_share` and `optkit.bench.batch_invariance` give them.
     `gpu` of a model on a GPU: `device_ms` (median by CUDA events at each shape), the memory of its
     process, and clocks, power and temperature as read right after the last round.
     """
@@ -217,8 +217,8 @@ class Report:
     @classmethod
     def from_dict(cls, value: dict[str, Any], name: str = "report") -> Report:
         """From JSON values, checked as a whole. Raises DataError."""
-        from optkit.schema.base import check
-        from optkit.schema.report import Parts
+        from optkit.core.schema.base import check
+        from optkit.core.schema.report import Parts
 
         if value.get("schema") != SCHEMA:
             raise DataError(
@@ -267,8 +267,8 @@ def _check(kind: type, value: dict[str, Any], name: str) -> None:
     """Raise DataError unless `value` has the fields of the dataclass `kind`, with their types."""
     from pydantic import TypeAdapter
 
-    from optkit.schema.base import check_json
-    from optkit.schema.report import LARGEST
+    from optkit.core.schema.base import check_json
+    from optkit.core.schema.report import LARGEST
 
     check_json(TypeAdapter(kind), _encodable(value), name, DataError, _HINT)
     largest = max((abs(x) for x in _all_numbers(value) if math.isfinite(x)), default=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optkit.registry import Registry
+from optkit.core.registry import Registry
 
 #: Only these can be named, in a manifest or by a caller.
 RUNTIMES = Registry(

@@ -17,7 +17,7 @@ import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.errors import OptkitError, did_you_mean
-from optkit.session import Feeds, Session, TensorSpec
+from optkit.runtimes.base import Feeds, Session, TensorSpec
 
 FLAWS = ("", "nan", "error", "crash", "hang", "memory")
 

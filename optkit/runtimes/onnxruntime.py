@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from optkit import kv_cache
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, first_line
-from optkit.session import COUNTS, Decoder, Feeds, Session, TensorSpec
+from optkit.runtimes import kv_cache
+from optkit.runtimes.base import COUNTS, Decoder, Feeds, Session, TensorSpec
 
 _NUMPY = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 _LEVELS = ("disabled", "basic", "extended", "all")

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from optkit import cpu
 from optkit.artifact import Artifact
+from optkit.core import cpu
 from optkit.errors import CheckpointError, OptkitError, did_you_mean
-from optkit.session import COUNTS, Feeds, Session, TensorSpec
-from optkit.vino_core import core, why_not_bf16
+from optkit.runtimes.base import COUNTS, Feeds, Session, TensorSpec
+from optkit.runtimes.vino_core import core, why_not_bf16
 
 PRECISIONS = ("f32", "bf16", "f16")
 HINTS = ("LATENCY", "THROUGHPUT", "CUMULATIVE_THROUGHPUT")

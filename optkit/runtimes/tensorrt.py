@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.cuda.buckets import cut, fill, rounded
-from optkit.cuda.device import open_device
-from optkit.cuda.probe import Gpu
 from optkit.errors import CheckpointError, OptkitError
-from optkit.session import COUNTS, Feeds, Session, TensorSpec
-from optkit.trt.execution import Execution
-from optkit.trt.library import make_runtime, numpy_type, open_library
-from optkit.trt.profiles import Profile, choose
+from optkit.runtimes.base import COUNTS, Feeds, Session, TensorSpec
+from optkit.runtimes.cuda.buckets import cut, fill, rounded
+from optkit.runtimes.cuda.device import open_device
+from optkit.runtimes.cuda.probe import Gpu
+from optkit.runtimes.trt.execution import Execution
+from optkit.runtimes.trt.library import make_runtime, numpy_type, open_library
+from optkit.runtimes.trt.profiles import Profile, choose
 
 #: A context with its graph holds some device memory; the one unused for longest is closed.
 MOST_CONTEXTS = 64

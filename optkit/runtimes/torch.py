@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.cuda.buckets import cut, fill, rounded
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, did_you_mean, first_line
-from optkit.kv_cache import positions
-from optkit.limits import token_limit
-from optkit.pixels import PixelEncoder
-from optkit.session import COUNTS, Decoder, Feeds, Session, TensorSpec
+from optkit.models.limits import token_limit
+from optkit.models.pixels import PixelEncoder
+from optkit.runtimes.base import COUNTS, Decoder, Feeds, Session, TensorSpec
+from optkit.runtimes.cuda.buckets import cut, fill, rounded
+from optkit.runtimes.kv_cache import positions
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 ATTENTION = ("sdpa", "eager")
@@ -63,7 +63,7 @@ class TorchSession(Session):
     ) -> None:
         import torch
 
-        from optkit.checkpoint import load_model, model_inputs, model_outputs
+        from optkit.models.checkpoint import load_model, model_inputs, model_outputs
 
         _check("dtype", dtype, DTYPES)
         if attention is not None:

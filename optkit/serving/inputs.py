@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optkit.data.tables.lines import BadRow, decoded
+from optkit.data.tables.objects import parse
+from optkit.data.tables.splits import regular
 from optkit.errors import DataError, MissingDependency
-from optkit.tables.lines import BadRow, decoded
-from optkit.tables.objects import parse
-from optkit.tables.splits import regular
 
 #: The most bytes of one line.
 LONGEST_LINE = 16 * 2**20

@@ -17,15 +17,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optkit.architectures import infer_task
+from optkit.core.files import read_json, sha256, write_json
+from optkit.core.output import claimed_file, writing
 from optkit.errors import DataError, OutputError, RecipeError
-from optkit.files import read_json, sha256, write_json
-from optkit.output import claimed_file, writing
+from optkit.models.architectures import infer_task
+from optkit.models.signing import open_signed
 from optkit.serving import inputs, outputs
 from optkit.serving.inputs import Chunk
 from optkit.serving.predictor import Predictor, load
-from optkit.signing import open_signed
-from optkit.task import Columns, task_type
+from optkit.tasks.base import Columns, task_type
 
 #: Rows per chunk: enough neighbours in length, and little to do again after a kill.
 CHUNK = 8192

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact, changed, state
+from optkit.bench.stored_answers import open_checked
+from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, OptkitError
-from optkit.examples import EncodedSet
-from optkit.session import Session, infer_all
-from optkit.signing import open_signed
-from optkit.stored_answers import open_checked
-from optkit.task import Task, open_task
+from optkit.models.signing import open_signed
+from optkit.runtimes.base import Session, infer_all
+from optkit.tasks.base import Task, open_task
 
 #: Limits of one batch unless others are given: examples, and examples x longest one.
 BATCH_SIZE, MAX_TOKENS = 32, 4096
@@ -52,8 +52,8 @@ class Predictor:
 
         `inputs` is a list of texts, or of whatever else the task takes: pairs, lists of words, images. A
         batch has at most `batch_size` examples and, padding counted, `max_tokens` tokens (one example
-        always fits). `options` are fields of `optkit.generation.Generation`, for models that generate
-        text. Raises DataError for inputs that the task does not take.
+        always fits). `options` are fields of `optkit.runtimes.generation.Generation`, for models that
+        generate text. Raises DataError for inputs that the task does not take.
 
         >>> load("models/sst2-int8").predict(["a fine film"])  # doctest: +SKIP
         [Classification(label='positive', score=0.99, scores={...})]
@@ -156,9 +156,10 @@ def load(
 
     Runs in `runtime` (default: the manifest's, with the settings stored there); `options` override
     those (`threads=2`). `verify` compares every file with the manifest's sha256 first; `verify_key` is a
-    public key, whose owner has to have signed the folder (`optkit.signing`). Raises CheckpointError for a
-    damaged folder, one that changes meanwhile, and a model that answers otherwise than on the machine where
-    it was proven (`optkit.stored_answers`); MissingDependency for a runtime that is not installed.
+    public key, whose owner has to have signed the folder (`optkit.models.signing`). Raises CheckpointError
+    for a damaged folder, one that changes meanwhile, and a model that answers otherwise than on the machine
+    where it was proven (`optkit.bench.stored_answers`); MissingDependency for a runtime that is not
+    installed.
     """
     before = state(path)
     artifact = open_signed(path, verify_key)

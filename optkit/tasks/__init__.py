@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optkit.registry import Registry
+from optkit.core.registry import Registry
 
 TASKS = Registry(
     "task",

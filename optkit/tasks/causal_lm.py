@@ -14,14 +14,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.core.files import read_json
+from optkit.data.examples import EncodedSet, Windows
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
-from optkit.examples import EncodedSet, Windows
-from optkit.files import read_json
-from optkit.generation import Generation, generate
-from optkit.likelihood import NONE, OUTPUT, TARGETS
-from optkit.session import Session
-from optkit.task import Columns, Field, Labelled, Outputs, Task
-from optkit.text import TextEncoder
+from optkit.models.text import TextEncoder
+from optkit.runtimes.base import Session
+from optkit.runtimes.generation import Generation, generate
+from optkit.runtimes.token_logprobs import NONE, OUTPUT, TARGETS
+from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
 
 METRICS = ("neg_perplexity",)
 #: Longest window that texts are scored in; models whose limit is larger gain little beyond it.
@@ -139,7 +139,7 @@ class CausalLM(Task):
     def complete(
         self, session: Session, prompts: Sequence[Any], batch_size: int, **options: Any
     ) -> list[Completion]:
-        """What follows each prompt; `options` are fields of `optkit.generation.Generation`."""
+        """What follows each prompt; `options` are fields of `optkit.runtimes.generation.Generation`."""
         settings, tokens = _settings(options), self._prompts(prompts)
         completions = []
         for first in range(0, len(tokens), batch_size):

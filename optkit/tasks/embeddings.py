@@ -2,7 +2,7 @@
 
 A pair is two texts in a row: `read` flattens pairs into single texts, so that every text is encoded,
 padded and answered alone, and `answers` puts each two vectors together again. Pooling and
-normalisation are inside the model (see `optkit.pooling`); nothing is left for `decode` to compute.
+normalisation are inside the model (see `optkit.models.pooling`); nothing is left for `decode` to compute.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.classes import number
+from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, RecipeError, did_you_mean
-from optkit.examples import EncodedSet
-from optkit.pooling import OUTPUT, Pooling, read_pooling
-from optkit.task import BETWEEN, Columns, Field, Labelled, Outputs, Task
-from optkit.text import TextEncoder
+from optkit.models.pooling import OUTPUT, Pooling, read_pooling
+from optkit.models.text import TextEncoder
+from optkit.tasks.base import BETWEEN, Columns, Field, Labelled, Outputs, Task
+from optkit.tasks.label_mapping import number
 
 METRICS = ("spearman", "pearson", "recall@1", "recall@5", "recall@10")
 #: Column names looked for, in this order.

@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from optkit import images
 from optkit.artifact import Artifact
+from optkit.data import images
+from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError
-from optkit.examples import EncodedSet
-from optkit.pixels import PixelEncoder
-from optkit.task import Columns, Field, Labelled, Task
+from optkit.models.pixels import PixelEncoder
+from optkit.tasks.base import Columns, Field, Labelled, Task
 from optkit.tasks.text_classification import COLUMNS as TEXT_COLUMNS
 from optkit.tasks.text_classification import REGRESSION, TextClassification
 

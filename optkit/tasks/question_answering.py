@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.data.examples import EncodedSet, Windows
 from optkit.errors import DataError, RecipeError, did_you_mean
-from optkit.examples import EncodedSet, Windows
-from optkit.task import Columns, Field, Labelled, Outputs, Task
-from optkit.text import TextEncoder
+from optkit.models.text import TextEncoder
+from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
 
 _METRICS = ("f1", "exact_match")
 _PUNCTUATION = frozenset(string.punctuation)

@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.classes import number, places
-from optkit.data import class_names
+from optkit.data.dataset import class_names
+from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
-from optkit.examples import EncodedSet
-from optkit.sentence_folder import Scoring, read_scoring
-from optkit.task import BETWEEN, Columns, Field, Labelled, Outputs, Task
-from optkit.text import TextEncoder
+from optkit.models.sentence_folder import Scoring, read_scoring
+from optkit.models.text import TextEncoder
+from optkit.tasks.base import BETWEEN, Columns, Field, Labelled, Outputs, Task
+from optkit.tasks.label_mapping import number, places
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 _METRICS = {

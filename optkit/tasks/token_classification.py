@@ -15,14 +15,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from optkit import entities
 from optkit.artifact import Artifact
-from optkit.classes import places
-from optkit.data import class_names
+from optkit.data.dataset import class_names
+from optkit.data.examples import EncodedSet, Windows
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
-from optkit.examples import EncodedSet, Windows
-from optkit.task import Columns, Field, Labelled, Outputs, Task
-from optkit.text import TextEncoder
+from optkit.models.text import TextEncoder
+from optkit.tasks import bio_tags
+from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
+from optkit.tasks.label_mapping import places
 
 #: Column names looked for, in this order.
 COLUMNS = {
@@ -203,11 +203,11 @@ class TokenClassification(Task):
 
     def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
         if self.metric == "f1":
-            return entities.f1(map(entities.spans, answers), map(entities.spans, references))
+            return bio_tags.f1(map(bio_tags.spans, answers), map(bio_tags.spans, references))
         right = sum(a == b for x, y in zip(answers, references) for a, b in zip(x, y))
         return right / max(1, sum(len(y) for y in references))
 
-    def table(self, answers: np.ndarray, references: Sequence[Any]) -> list[entities.Line]:
+    def table(self, answers: np.ndarray, references: Sequence[Any]) -> list[bio_tags.Line]:
         """Precision, recall, F1 and support per label, and their averages.
 
         For entities: per type, as seqeval prints them, and then per tag over words, without O, as
@@ -215,9 +215,9 @@ class TokenClassification(Task):
         """
         flat = [[tag for tags in side for tag in tags] for side in (answers, references)]
         if not is_bio(self.labels):
-            return entities.tag_table(flat[0], flat[1])
-        whole = entities.table([entities.spans(a) for a in answers], [entities.spans(r) for r in references])
-        words = entities.tag_table(flat[0], flat[1], outside="O")
+            return bio_tags.tag_table(flat[0], flat[1])
+        whole = bio_tags.table([bio_tags.spans(a) for a in answers], [bio_tags.spans(r) for r in references])
+        words = bio_tags.tag_table(flat[0], flat[1], outside="O")
         averages = ("micro", "macro", "weighted")
         return [*whole, *(replace(x, label=f"{x.label}, words") if x.label in averages else x for x in words)]
 
@@ -256,7 +256,7 @@ class TokenClassification(Task):
             sure[words.astype(int)] = shifted.max(axis=-1) / shifted.sum(axis=-1)
         found = []
         if is_bio(self.labels):
-            groups = sorted(entities.spans(tags), key=lambda span: span[1])
+            groups = sorted(bio_tags.spans(tags), key=lambda span: span[1])
         else:
             groups = [(tag, i, i) for i, tag in enumerate(tags)]
         for label, first, last in groups:
@@ -285,7 +285,7 @@ def check_lengths(words: Any, tags: Any, row: int) -> None:
 
 def check_bio(tags: Sequence[str], row: int) -> None:
     """Raise DataError where the tags of a row are no valid BIO."""
-    if problem := entities.fault(tags):
+    if problem := bio_tags.fault(tags):
         raise DataError(
             f"The tags in row {row} are not valid BIO: {problem}.",
             hint="An entity begins with B-TYPE and goes on with I-TYPE of the same type.",

@@ -12,24 +12,26 @@ from typing import Any
 
 import numpy as np
 
-from optkit import tokenization
 from optkit.artifact import Artifact, copy_side_files, seal
-from optkit.checkpoint import fetch, is_per_token, model_inputs
-from optkit.data import Data
+from optkit.core.files import digest, write_text
+from optkit.core.output import claimed, staged, writing
+from optkit.data.dataset import Data
 from optkit.errors import CheckpointError, DataError, PassError, RecipeError
-from optkit.files import digest, write_text
-from optkit.output import claimed, staged, writing
-from optkit.provenance import record
-from optkit.sentence_folder import CROSS_ENCODER
-from optkit.soundness import refuse_unknown_ids
-from optkit.task import Columns, Labelled, Task
-from optkit.text import pad_token
-from optkit.tokenization_worker import change
-from optkit.trainer.adapters import adapt
-from optkit.trainer.batches import MASS, Rows, mass, places
-from optkit.trainer.distributed import World
-from optkit.trainer.settings import FinetuneSettings
-from optkit.trainer.setup import (
+from optkit.models import tokenization
+from optkit.models.checkpoint import fetch, is_per_token, model_inputs
+from optkit.models.sentence_folder import CROSS_ENCODER
+from optkit.models.soundness import refuse_unknown_ids
+from optkit.models.text import pad_token
+from optkit.models.tokenization_worker import change
+from optkit.tasks.base import Columns, Labelled, Task
+from optkit.training.kinds import Kind, open_kind
+from optkit.training.page import PAGE, render
+from optkit.training.provenance import record
+from optkit.training.trainer.adapters import adapt
+from optkit.training.trainer.batches import MASS, Rows, mass, places
+from optkit.training.trainer.distributed import World
+from optkit.training.trainer.settings import FinetuneSettings
+from optkit.training.trainer.setup import (
     Evaluated,
     Progress,
     arguments,
@@ -38,9 +40,7 @@ from optkit.trainer.setup import (
     last_checkpoint,
     trainer_class,
 )
-from optkit.trainer.sharded import whole_weights
-from optkit.training.kinds import Kind, open_kind
-from optkit.training.page import PAGE, render
+from optkit.training.trainer.sharded import whole_weights
 
 __all__ = ["FinetuneSettings", "finetune"]
 
@@ -229,7 +229,7 @@ def _loader(source: Artifact, new: set[str]) -> Any:
     import torch
     import transformers
 
-    from optkit.pruning.loading import from_pretrained
+    from optkit.models.uneven.loading import from_pretrained
 
     def load(auto_class: str, **config: Any) -> Any:
         try:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from optkit.task import Columns
+from optkit.tasks.base import Columns
 from optkit.training.finetune import FinetuneSettings, finetune
 
 
 class TrainingWorker:
-    """Calls arrive through `optkit.process.Child`; `emit` sends progress back."""
+    """Calls arrive through `optkit.core.process.Child`; `emit` sends progress back."""
 
     emit: Callable[..., None]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from optkit.bench.worker import Worker
+from optkit.data.examples import EncodedSet
 from optkit.errors import WorkerError
-from optkit.examples import EncodedSet
 from optkit.runtimes.fake import FakeSession, ManualClock
 
 

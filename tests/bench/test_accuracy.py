@@ -7,16 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from optkit.bench.accuracy import (
-    load_outputs,
-    mcnemar,
-    paired_drop,
-    paired_drop_of,
-    save_outputs,
-)
+from optkit.bench.accuracy import load_outputs, mcnemar, paired_drop, paired_drop_of, save_outputs
 from optkit.errors import DataError, PassError
+from optkit.runtimes.base import Session, TensorSpec, infer_all
 from optkit.runtimes.fake import FakeSession
-from optkit.session import Session, TensorSpec, infer_all
 from tests.bench.fakes import encoded_set
 
 LENGTHS = [3, 9, 1, 5, 9, 2, 7]

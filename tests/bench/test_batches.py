@@ -28,7 +28,7 @@ def test_a_large_data_set_is_stood_for_by_even_quantiles():
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=200), st.integers(1, 40))
 def test_padding_is_what_the_masks_of_the_batches_say(lengths, batch):
-    from optkit.examples import EncodedSet
+    from optkit.data.examples import EncodedSet
 
     encoded = EncodedSet({"attention_mask": [np.ones(n, np.int64) for n in lengths]}, {})
     parts = parts_of("all", encoded.lengths, 1, offline_batch=batch)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from optkit.bench.stats import difference_shown, ratio_interval
+from optkit.bench.statistics import difference_shown, ratio_interval
 from optkit.report.interval import Interval
 
 TRIES = 150

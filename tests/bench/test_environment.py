@@ -4,13 +4,7 @@ import json
 
 import pytest
 
-from optkit.bench.environment import (
-    cpu_limit,
-    describe,
-    standing_doubts,
-    thread_count,
-    usable_cores,
-)
+from optkit.bench.environment import cpu_limit, describe, standing_doubts, thread_count, usable_cores
 from optkit.errors import RecipeError
 
 
@@ -35,7 +29,7 @@ def test_the_description_is_plain_json():
 
 def test_a_system_without_proc_is_described_all_the_same(monkeypatch):
     monkeypatch.setattr("optkit.bench.environment.read", lambda file: "")
-    monkeypatch.setattr("optkit.cpu.read", lambda file: "")
+    monkeypatch.setattr("optkit.core.cpu.read", lambda file: "")
     found = describe()
     assert found["cpu"] is not None
     assert (found["memory_bytes"], found["mhz"], found["isa"]) == (None, None, [])

@@ -5,7 +5,7 @@ import pytest
 
 from optkit.bench.generation import measure
 from optkit.errors import OptkitError
-from optkit.session import Decoder
+from optkit.runtimes.base import Decoder
 
 
 class Model:

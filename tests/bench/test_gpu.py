@@ -8,7 +8,7 @@ import pytest
 
 from optkit.bench.gpu_peaks import measure_peaks
 from optkit.bench.worker import Worker
-from optkit.cuda.state import process_memory_mib
+from optkit.runtimes.cuda.state import process_memory_mib
 from optkit.runtimes.fake import FakeSession, ManualClock
 from tests.bench.fakes import encoded_set, write_artifact
 

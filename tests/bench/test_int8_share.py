@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from optkit.bench.int8_share import kernel_times, measure, summed
-from optkit.checkpoint import fetch
-from optkit.data import Data
+from optkit.data.dataset import Data
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.task import open_task
+from optkit.tasks.base import open_task
 
 pytestmark = pytest.mark.usefixtures("fake_runtime")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from optkit.bench.latency import UNSTABLE, Measured, measure, speedup
 from optkit.bench.plan import Candidate, Plan, Shape
-from optkit.bench.stats import difference_shown
+from optkit.bench.statistics import difference_shown
 from optkit.errors import RecipeError, WorkerError
 from tests.bench.fakes import Pool, encoded_set, write_artifact
 

@@ -5,9 +5,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from optkit.bench import roofline
+from optkit.bench.evaluation import Evaluator
 from optkit.bench.roofline import Peak, Work, as_precision, bound_ms, count
 from optkit.errors import WorkerError
-from optkit.evaluation import Evaluator
 from optkit.runtimes.fake import ManualClock
 
 

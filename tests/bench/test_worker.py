@@ -10,8 +10,8 @@ from optkit.artifact import Artifact
 from optkit.bench.accuracy import load_outputs
 from optkit.bench.batches import DATA_EXAMPLES, data_batches
 from optkit.bench.worker import Worker
+from optkit.core.process import Child
 from optkit.errors import CheckpointError, DataError, OptkitError, PassError, WorkerError
-from optkit.process import Child
 from optkit.runtimes.fake import FakeSession, ManualClock
 from tests.bench.fakes import encoded_set, write_artifact
 

@@ -47,7 +47,7 @@ def run(monkeypatch, capsys):
 @pytest.fixture
 def fake_compress(monkeypatch):
     """Replace the loop; `calls` collects what it was given, `result` is what it returns or raises."""
-    import optkit.compression as module
+    import optkit.compression.compress as module
 
     class Fake:
         def __init__(self):
@@ -322,7 +322,7 @@ def test_a_path_that_is_not_there_is_no_bug_of_ours(run, tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize(("passed", "code"), [(True, 0), (False, 3)])
 def test_the_demo_ends_as_compress_does(run, monkeypatch, tmp_path, passed, code):
-    import optkit.demo as module
+    import optkit.compression.demo as module
 
     monkeypatch.setattr(module, "demo", lambda out, listener: example(passed))
     found, out, _ = run("demo", "--out", tmp_path / "new")
@@ -380,7 +380,7 @@ def test_distill_hands_its_columns_on(run, checkpoint, monkeypatch, tmp_path):
             told.update(arguments)
             raise DataError("enough")
 
-    monkeypatch.setattr("optkit.process.Child", Child)
+    monkeypatch.setattr("optkit.core.process.Child", Child)
     columns = ("--text-column", "review", "--pair-column", "other", "--label-column", "stars")
     run("distill", checkpoint, "--teacher", checkpoint, "--data", "d", "--out", tmp_path / "o", *columns)
     assert told["columns"] == {"text": "review", "pair": "other", "label": "stars"}

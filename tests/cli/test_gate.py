@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from optkit import cli
-from tests.test_comparison import report
+from tests.bench.test_compare import report
 
 
 @pytest.fixture

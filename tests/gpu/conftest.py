@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from optkit.checkpoint import fetch
-from optkit.data import Data
+from optkit.data.dataset import Data
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.task import open_task
+from optkit.tasks.base import open_task
 from tests.gpu import install
 from tests.gpu.fake_cuda import Machine
 

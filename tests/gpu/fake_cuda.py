@@ -70,7 +70,7 @@ class Machine:
 
 
 def driver(devices: int = 1, init: int = 0, name: bytes = b"Fake H200", capability=(9, 0)):
-    """libcuda.so.1 as `optkit.cuda.probe` calls it."""
+    """libcuda.so.1 as `optkit.runtimes.cuda.probe` calls it."""
     library = types.SimpleNamespace()
 
     def put(value):
@@ -139,7 +139,7 @@ def bindings(machine: Machine) -> types.ModuleType:
 
 
 def torch(machine: Machine) -> types.ModuleType:
-    """The part of torch that `optkit.cuda.torch` calls."""
+    """The part of torch that `optkit.runtimes.cuda.torch` calls."""
     module = types.ModuleType("torch")
     module.uint8 = "uint8"
     current: list[int] = []
@@ -216,7 +216,7 @@ def torch(machine: Machine) -> types.ModuleType:
 
 
 def pycuda(machine: Machine, graphs: bool = True) -> types.ModuleType:
-    """The part of `pycuda.driver` that `optkit.cuda.pycuda` calls; a context is current."""
+    """The part of `pycuda.driver` that `optkit.runtimes.cuda.pycuda` calls; a context is current."""
     module = types.ModuleType("pycuda.driver")
 
     class Allocation(int):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from optkit.cuda.probe import probe
+from optkit.runtimes.cuda.probe import probe
 from tests.gpu import fake_cuda, fake_tensorrt
 
 
@@ -16,7 +16,9 @@ def gpu(monkeypatch, **properties) -> None:
     """A driver that shows one GPU (see `fake_cuda.driver`)."""
     library = fake_cuda.driver(**properties)
     gone = Path("/nonexistent")
-    monkeypatch.setattr("optkit.cuda.probe.probe", lambda: probe(load=lambda n: library, version_file=gone))
+    monkeypatch.setattr(
+        "optkit.runtimes.cuda.probe.probe", lambda: probe(load=lambda n: library, version_file=gone)
+    )
 
 
 def bindings(monkeypatch, machine) -> None:
@@ -24,7 +26,7 @@ def bindings(monkeypatch, machine) -> None:
     package, outer = types.ModuleType("cuda.bindings"), types.ModuleType("cuda")
     for name, value in (("cuda", outer), ("cuda.bindings", package), ("cuda.bindings.runtime", module)):
         monkeypatch.setitem(sys.modules, name, value)
-    monkeypatch.setattr("optkit.cuda.device._choose", lambda: "cuda-bindings")
+    monkeypatch.setattr("optkit.runtimes.cuda.device._choose", lambda: "cuda-bindings")
 
 
 def tensorrt(monkeypatch, folder: Path, machine, version: str):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from optkit.bench.roofline import Peak
-from optkit.cuda.probe import Gpu
 from optkit.errors import OptkitError
+from optkit.runtimes.cuda.probe import Gpu
 
 FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
 H200 = Gpu("NVIDIA H200", "9.0", 141 * 2**30, "13.1", "580.65.06")

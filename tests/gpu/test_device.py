@@ -8,8 +8,8 @@ import types
 import numpy as np
 import pytest
 
-from optkit.cuda.device import PROVIDERS, open_device
 from optkit.errors import MissingDependency, OptkitError
+from optkit.runtimes.cuda.device import PROVIDERS, open_device
 from tests.gpu import fake_cuda, install
 
 
@@ -110,6 +110,6 @@ def test_an_error_of_cuda_is_named(machine, monkeypatch):
 def test_unknown_and_missing_providers(monkeypatch):
     with pytest.raises(OptkitError, match="Unknown memory provider"):
         open_device("cupy")
-    monkeypatch.setattr("optkit.cuda.device._is_there", lambda module: False)
+    monkeypatch.setattr("optkit.runtimes.cuda.device._is_there", lambda module: False)
     with pytest.raises(MissingDependency):
         open_device("pycuda")

@@ -8,10 +8,10 @@ import types
 import numpy as np
 import pytest
 
-from optkit.checkpoint import fetch
-from optkit.cuda.state import FIELDS, read_state
 from optkit.errors import MissingDependency, OptkitError
-from optkit.session import open_session
+from optkit.models.checkpoint import fetch
+from optkit.runtimes.base import open_session
+from optkit.runtimes.cuda.state import FIELDS, read_state
 
 
 def test_torch_takes_half_precision_and_gives_fp32(checkpoint):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from optkit.artifact import Artifact
+from optkit.compression.rebuild import rebuild
+from optkit.core.files import sha256
 from optkit.errors import CheckpointError, OptkitError, PassError
-from optkit.files import sha256
 from optkit.passes.base import apply, make
-from optkit.rebuild import rebuild
-from optkit.session import open_session
+from optkit.runtimes.base import open_session
 from tests.gpu import install
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from optkit.cuda import probe as cuda_probe
 from optkit.errors import MissingDependency, OptkitError
 from optkit.passes.base import apply, make
-from optkit.session import open_session
+from optkit.runtimes.base import open_session
+from optkit.runtimes.cuda import probe as cuda_probe
 from tests.gpu import fake_cuda, install
 
 

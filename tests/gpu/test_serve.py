@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from optkit.artifact import Artifact
-from optkit.checkpoint import fetch
-from optkit.cuda.buckets import cut, fill, rounded
 from optkit.errors import MissingDependency, OptkitError
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
-from optkit.session import open_session
+from optkit.runtimes.base import open_session
+from optkit.runtimes.cuda.buckets import cut, fill, rounded
 
 
 def feeds_of(session, batch, tokens):

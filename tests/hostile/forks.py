@@ -28,10 +28,21 @@ PATIENCE_S = 20.0
 _MODULES = (
     *("typer", "pydantic", "numpy", "onnx", "onnxruntime", "torch", "transformers", "tokenizers", "optuna"),
     *("datasets", "pyarrow.parquet", "sklearn.metrics", "onnxscript", "PIL.Image", "scipy.stats", "jinja2"),
-    *("optkit.compression", "optkit.benchmarking", "optkit.search.run", "optkit.tune", "optkit.rebuild"),
-    *("optkit.preprocessing.run", "optkit.serving.package", "optkit.serving.offline", "optkit.comparison"),
+    *(
+        "optkit.compression.compress",
+        "optkit.bench.benchmark",
+        "optkit.compression.search.run",
+        "optkit.training.tune",
+        "optkit.compression.rebuild",
+    ),
+    *("optkit.preprocessing.run", "optkit.serving.package", "optkit.serving.offline", "optkit.bench.compare"),
     *("optkit.serving.http.run", "optkit.passes.worker", "optkit.bench.worker", "optkit.bench.probe"),
-    *("optkit.training.worker", "optkit.reference.worker", "optkit.tokenization_worker", "optkit.cli"),
+    *(
+        "optkit.training.worker",
+        "optkit.bench.reference.worker",
+        "optkit.models.tokenization_worker",
+        "optkit.cli",
+    ),
 )
 
 
@@ -132,7 +143,7 @@ def _ended(number: int, begun: float, said: int, until: bytes) -> int | None:
 
 def _command(request: dict[str, Any], streams: list[int]) -> None:
     """Be `optkit WORDS`; does not return."""
-    from optkit import process
+    from optkit.core import process
 
     os.setpgid(0, 0)
     for i, descriptor in enumerate(streams):
@@ -163,7 +174,7 @@ def _command(request: dict[str, Any], streams: list[int]) -> None:
 
 
 class ForkedChild:
-    """In the place of `subprocess.Popen` in `optkit.process`: a fork where another Python would start."""
+    """`subprocess.Popen` of `optkit.core.process`, as a fork where another Python would start."""
 
     def __init__(self, arguments: list[str], stderr: Any, env: dict[str, str], **_: Any) -> None:
         (theirs_in, ours_in), (ours_out, theirs_out) = os.pipe(), os.pipe()
@@ -201,7 +212,7 @@ def _worker(module: str, environment: dict[str, str]) -> None:
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     code = 1
     try:
-        from optkit.process import run
+        from optkit.core.process import run
 
         run(module)
         code = 0

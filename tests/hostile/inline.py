@@ -12,8 +12,8 @@ from unittest import mock
 
 import pytest
 
-from optkit import process
 from optkit.cli import main
+from optkit.core import process
 
 
 class Began(BaseException):
@@ -21,7 +21,7 @@ class Began(BaseException):
 
 
 class InlineChild(process.Child):
-    """`optkit.process.Child` without the process: the same service, the same JSON, the same errors."""
+    """`optkit.core.process.Child` without the process: the same service, the same JSON, the same errors."""
 
     def __init__(self, module, threads=None, timeout_s=3600.0):
         self.module, self.timeout_s, self.pid_ = module, timeout_s, 0

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from optkit import cli
 from optkit.artifact import Artifact
-from optkit.data import Data
+from optkit.compression.recipe import Recipe
+from optkit.data.dataset import Data
 from optkit.errors import OptkitError
 from optkit.preprocessing.result import up_to_date
-from optkit.recipe import Recipe
 from optkit.report.model import Report
 from optkit.serving import inputs
-from optkit.tuning.space import Space
+from optkit.training.tuning.space import Space
 from tests.conftest import sentences
 from tests.hostile.invocations import verbs
 from tests.report.examples import full_report

@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from optkit.architectures import infer_task
 from optkit.artifact import Artifact
-from optkit.checkpoint import fetch
 from optkit.errors import OptkitError
+from optkit.models.architectures import infer_task
+from optkit.models.checkpoint import fetch
 from optkit.passes import PASSES
 from optkit.passes.base import Pass, PassContext, apply
 from optkit.passes.context import make_context
-from optkit.session import Session, infer_all, open_session
-from optkit.task import Labelled, Task, open_task
+from optkit.runtimes.base import Session, infer_all, open_session
+from optkit.tasks.base import Labelled, Task, open_task
 from tests.models.build import build
 from tests.models.families import IMAGE, LM, QA, VECTOR, Family
 from tests.models.reference import NEW_TOKENS, Reference, inputs_for

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 import optkit
-from optkit.checkpoint import fetch
-from optkit.compression import compress
+from optkit.bench.gate import Gate
+from optkit.compression.compress import compress
+from optkit.compression.recipe import Recipe
 from optkit.errors import DataError
-from optkit.gate import Gate
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.recipe import Recipe
-from optkit.task import open_task
+from optkit.tasks.base import open_task
 from tests.models.build import shake
-from tests.test_tokenization import FAMILIES
+from tests.models.test_tokenization import FAMILIES
 
 pytest.importorskip("sentence_transformers")
 

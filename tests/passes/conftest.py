@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from optkit.artifact import Artifact
-from optkit.checkpoint import fetch
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 
 

@@ -13,8 +13,8 @@ from optkit.errors import PassError
 from optkit.passes import bf16_probe
 from optkit.passes.base import apply, make
 from optkit.passes.open_vino import convert
-from optkit.session import open_session
-from optkit.vino_core import core, has_bf16
+from optkit.runtimes.base import open_session
+from optkit.runtimes.vino_core import core, has_bf16
 
 pytest.importorskip("openvino")
 ZEN4, XEON = {"avx512f", "avx512_bf16", "avx512_vnni"}, {"avx512_bf16", "amx_bf16", "amx_tile"}
@@ -30,9 +30,9 @@ def machine(monkeypatch):
     """machine(flags, bf16, name) makes this CPU another one."""
 
     def be(flags, bf16=True, name="AMD EPYC 9454"):
-        monkeypatch.setattr("optkit.cpu.flags", lambda: frozenset(flags))
-        monkeypatch.setattr("optkit.cpu.model", lambda: name)
-        for module in ("optkit.passes.bf16_probe", "optkit.vino_core"):
+        monkeypatch.setattr("optkit.core.cpu.flags", lambda: frozenset(flags))
+        monkeypatch.setattr("optkit.core.cpu.model", lambda: name)
+        for module in ("optkit.passes.bf16_probe", "optkit.runtimes.vino_core"):
             monkeypatch.setattr(f"{module}.has_bf16", lambda: bf16)
 
     return be

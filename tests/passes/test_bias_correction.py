@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from optkit.examples import EncodedSet
+from optkit.data.examples import EncodedSet
 from optkit.passes import graph
 from optkit.passes.base import apply, make
 from optkit.passes.bias_correction import correct_biases

@@ -6,11 +6,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from optkit.artifact import Artifact
-from optkit.checkpoint import fetch
 from optkit.errors import PassError
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.half_precision import bf16_bits, to_half
-from optkit.session import open_session
+from optkit.runtimes.base import open_session
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from optkit.core.files import sha256
 from optkit.errors import RecipeError
-from optkit.files import sha256
 from optkit.passes import PASSES
 from optkit.passes.base import apply
-from optkit.session import infer_all, open_session
-from optkit.task import Columns, open_task
+from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks.base import Columns, open_task
 from tests.gpu import install as fakes
 from tests.gpu.fake_cuda import Machine
 

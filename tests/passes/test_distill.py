@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from optkit.artifact import Artifact, seal
-from optkit.checkpoint import fetch
-from optkit.data import Data
-from optkit.distillation import loss
+from optkit.compression.recipe import Recipe
+from optkit.data.dataset import Data
 from optkit.errors import CheckpointError, DataError, PassError, RecipeError
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply
 from optkit.passes.context import make_context
 from optkit.passes.distill import Distill
+from optkit.passes.distillation import loss
 from optkit.passes.prune import Prune
 from optkit.passes.take_layers import TakeLayers
-from optkit.recipe import Recipe
-from optkit.session import infer_all, open_session
-from optkit.task import open_task
+from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks.base import open_task
 from tests.conftest import sentences, write_jsonl
 from tests.tasks.builders import decoder, embedder
 
@@ -79,7 +79,7 @@ def test_the_student_comes_nearer_and_the_best_moment_is_kept(parts, pruned, tau
 
 @pytest.mark.parametrize("aware", [0.0, 1.5])
 def test_a_killed_run_resumes_and_ends_with_the_same_weights(aware, pruned, taught, tmp_path, monkeypatch):
-    from optkit.distillation import train
+    from optkit.passes.distillation import train
 
     step = Distill(**QUICK, quantization_aware=aware)
     whole = apply(step, pruned, tmp_path / "whole", taught)
@@ -109,7 +109,7 @@ def test_what_a_kill_left_is_not_taken_up_with_another_validation_split(
 ):
     from dataclasses import replace
 
-    from optkit.distillation import train
+    from optkit.passes.distillation import train
 
     def killed(*arguments):
         raise KeyboardInterrupt
@@ -126,7 +126,7 @@ def test_the_last_epochs_meet_the_rounding_of_int8_and_a_float_checkpoint_comes_
 ):
     from safetensors import safe_open
 
-    from optkit.distillation import train
+    from optkit.passes.distillation import train
 
     plain, answer, steps, looks = train.fake_int8, train._judged, [], []
 
@@ -186,8 +186,8 @@ def test_a_teacher_with_other_labels_is_refused(pruned, teacher, taught, tmp_pat
 
 
 def test_a_teacher_whose_vectors_are_longer_is_refused(tmp_path):
-    from optkit.checkpoint import load_model
-    from optkit.distillation.goal import Goal
+    from optkit.models.checkpoint import load_model
+    from optkit.passes.distillation.goal import Goal
 
     one = load_model(embedder(tmp_path / "one", pooling={"pooling_mode": "mean"}))
     two = load_model(embedder(tmp_path / "two", pooling={"pooling_mode": ["cls", "mean"]}))
@@ -196,7 +196,7 @@ def test_a_teacher_whose_vectors_are_longer_is_refused(tmp_path):
 
 
 def test_a_teacher_may_be_on_the_hub(teacher, pruned, tmp_path, monkeypatch):
-    monkeypatch.setattr("optkit.checkpoint._download", lambda name: teacher)
+    monkeypatch.setattr("optkit.models.checkpoint._download", lambda name: teacher)
     step = Distill(teacher="someone/their-model")
     step.check(pruned, open_task(pruned))
     assert step.reads() == {"teacher": fetch(teacher).fingerprint()}
@@ -263,9 +263,9 @@ def test_a_shallow_encoder_of_texts_learns_the_vectors_of_the_whole_one(tmp_path
 @pytest.mark.parametrize("most", [1 << 30, 0])
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_a_language_model_learns_the_teachers_distribution(kind, most, tmp_path, monkeypatch):
-    from optkit.distillation import lessons
+    from optkit.passes.distillation import teacher_cache
 
-    monkeypatch.setattr(lessons, "MOST_ANSWERS", most)
+    monkeypatch.setattr(teacher_cache, "MOST_ANSWERS", most)
     source = fetch(decoder(tmp_path / "source", kind))
     for split in ("train", "validation"):
         write_jsonl(tmp_path / f"{split}.jsonl", [{"text": row["text"]} for row in sentences(40)])

@@ -4,14 +4,14 @@ import numpy as np
 import onnx
 import pytest
 
-from optkit.checkpoint import fetch, load_model
 from optkit.errors import PassError
+from optkit.models.checkpoint import fetch, load_model
 from optkit.passes import export_onnx, fused_attention, graph
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.passes.export_check import Check, compare
-from optkit.session import open_session
-from optkit.task import open_task
+from optkit.runtimes.base import open_session
+from optkit.tasks.base import open_task
 
 #: Every architecture that we claim: all of its attention becomes fused nodes.
 FUSED = ["bert", "roberta", "distilbert", "electra"]

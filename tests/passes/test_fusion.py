@@ -8,12 +8,12 @@ import pytest
 import torch
 import transformers
 
-from optkit.checkpoint import fetch
+from optkit.models.checkpoint import fetch
 from optkit.passes import graph
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.passes.fused_attention import NAME, switch
-from optkit.task import open_task
+from optkit.tasks.base import open_task
 
 LAYERS = 2
 #: Architecture → layers whose attention becomes one node. DeBERTa's relative positions and MPNet's bias
@@ -140,7 +140,7 @@ def test_whisper_encoder_attention_is_fused(tmp_path):
 
 def test_vision_attention_is_fused_too(tmp_path):
     """ViT has no mask: one node per layer, with no mask input."""
-    from optkit.examples import EncodedSet
+    from optkit.data.examples import EncodedSet
     from optkit.passes.torch_export import export
 
     torch.manual_seed(0)
@@ -171,7 +171,7 @@ def test_vision_attention_is_fused_too(tmp_path):
 
 def test_a_bias_by_position_is_passed_to_the_operator(tmp_path):
     """T5 adds one to the scores, beside the mask of the padding, which stays two-dimensional."""
-    from optkit.examples import EncodedSet
+    from optkit.data.examples import EncodedSet
     from optkit.passes.torch_export import export
 
     torch.manual_seed(0)

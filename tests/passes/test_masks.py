@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from optkit.checkpoint import fetch, load_model
-from optkit.examples import EncodedSet
+from optkit.data.examples import EncodedSet
+from optkit.models.checkpoint import fetch, load_model
 from optkit.passes import graph
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.session import open_session
-from optkit.task import open_task
+from optkit.runtimes.base import open_session
+from optkit.tasks.base import open_task
 from tests.models.build import shake
 
 TOKENS, LONGEST = 80, 96

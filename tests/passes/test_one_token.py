@@ -7,11 +7,11 @@ import onnxruntime
 import pytest
 
 from optkit.bench.roofline import count
-from optkit.checkpoint import fetch
+from optkit.models.checkpoint import fetch
 from optkit.passes import graph
 from optkit.passes.base import apply, make
 from optkit.passes.one_token import keep_first_token
-from optkit.session import infer_all, open_session
+from optkit.runtimes.base import infer_all, open_session
 
 
 @pytest.fixture(scope="module")

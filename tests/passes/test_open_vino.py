@@ -13,7 +13,7 @@ from optkit.errors import MissingDependency, PassError, RecipeError
 from optkit.passes import graph
 from optkit.passes.base import apply, make
 from optkit.passes.plain_attention import unfuse
-from optkit.session import infer_all, open_session
+from optkit.runtimes.base import infer_all, open_session
 
 pytest.importorskip("openvino")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from optkit.checkpoint import fetch
+from optkit.models.checkpoint import fetch
 from optkit.passes import graph
 from optkit.passes.base import apply, make
-from optkit.session import infer_all, open_session
+from optkit.runtimes.base import infer_all, open_session
 
 
 @pytest.fixture(scope="module")

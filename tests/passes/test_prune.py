@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from optkit.artifact import Artifact
-from optkit.checkpoint import fetch, load_model
-from optkit.data import Data
+from optkit.data.dataset import Data
 from optkit.errors import CheckpointError, DataError, PassError, RecipeError
+from optkit.models.checkpoint import fetch, load_model
+from optkit.models.uneven.key import CONFIG_KEY
+from optkit.models.uneven.surgery import shape_of
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.passes.prune import Prune
+from optkit.passes.pruning.criteria import CRITERIA
 from optkit.passes.take_layers import TakeLayers
-from optkit.pruning.criteria import CRITERIA
-from optkit.pruning.key import CONFIG_KEY
-from optkit.pruning.surgery import shape_of
-from optkit.session import infer_all, open_session
-from optkit.task import open_task
+from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks.base import open_task
 from tests.conftest import sentences, write_jsonl
 from tests.tasks.builders import embedder
 

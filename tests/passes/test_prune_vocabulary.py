@@ -7,18 +7,18 @@ import json
 import numpy as np
 import pytest
 
-from optkit.checkpoint import fetch, load_model
-from optkit.compression import compress
-from optkit.data import Data
+from optkit.bench.gate import Gate
+from optkit.compression.compress import compress
+from optkit.compression.recipe import Recipe
+from optkit.data.dataset import Data
 from optkit.errors import RecipeError
-from optkit.gate import Gate
+from optkit.models.checkpoint import fetch, load_model
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.passes.distill import Distill
 from optkit.passes.prune_vocabulary import PruneVocabulary
-from optkit.recipe import Recipe
-from optkit.session import infer_all, open_session
-from optkit.task import open_task
+from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks.base import open_task
 from tests.conftest import WORDS, write_jsonl
 from tests.tasks.builders import decoder
 

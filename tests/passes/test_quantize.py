@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from optkit.errors import PassError, RecipeError
 from optkit.passes import calibration, graph, int8_embeddings
 from optkit.passes.base import apply, make
-from optkit.session import infer_all, open_session
+from optkit.runtimes.base import infer_all, open_session
 
 #: Per layer the packed projections, the output's and two of the feed-forward block; one more in the last
 #: layer, where the query is of one token; pooler and classifier.
@@ -196,10 +196,10 @@ def _gather_model(table: np.ndarray):
 @pytest.mark.parametrize(("name", "least"), [("quantize-dynamic", 0.866), ("quantize-static", 0.866)])
 def test_the_real_checkpoint_keeps_its_accuracy(name, least, shared_checkpoint, shared_sst2, tmp_path):
     """1% relative under fp32 (.8773) on the whole validation split, and the promised size."""
-    from optkit.checkpoint import fetch
-    from optkit.data import Data
+    from optkit.data.dataset import Data
+    from optkit.models.checkpoint import fetch
     from optkit.passes.context import make_context
-    from optkit.task import Columns, open_task
+    from optkit.tasks.base import Columns, open_task
 
     source = fetch(shared_checkpoint)
     task, data = open_task(source), Data(str(shared_sst2))

@@ -4,14 +4,14 @@ import numpy as np
 import onnx
 import pytest
 
-from optkit.checkpoint import fetch
 from optkit.errors import PassError
+from optkit.models.checkpoint import fetch
 from optkit.passes.attention_pattern import find_attention
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.passes.finite_attention import make_masks_finite
-from optkit.session import infer_all, open_session
-from optkit.task import open_task
+from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks.base import open_task
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_it_goes_on_to_fp16(made, context, tmp_path):
 
 def test_accuracy_on_sst2(shared_checkpoint, shared_sst2, tmp_path):
     """INT8 with attention and residuals, in ONNX Runtime on the CPU: 200 sentences of dev."""
-    from optkit.data import Data
+    from optkit.data.dataset import Data
 
     source = fetch(shared_checkpoint)
     task = open_task(source)

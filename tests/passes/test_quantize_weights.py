@@ -8,7 +8,7 @@ import pytest
 from optkit.errors import PassError, RecipeError
 from optkit.passes import graph
 from optkit.passes.base import apply, make
-from optkit.session import infer_all, open_session
+from optkit.runtimes.base import infer_all, open_session
 
 
 @pytest.mark.parametrize(("bits", "allowed"), [(8, 0.02), (4, 0.3)])

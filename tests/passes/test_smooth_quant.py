@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from optkit.checkpoint import fetch
+from optkit.models.checkpoint import fetch
 from optkit.passes import graph
 from optkit.passes.base import apply, make
 from optkit.passes.smooth_quant import smooth

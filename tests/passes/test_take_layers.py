@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from optkit.checkpoint import fetch, load_model
 from optkit.errors import RecipeError
+from optkit.models.checkpoint import fetch, load_model
+from optkit.models.uneven.layout import sublayers
 from optkit.passes.base import apply
 from optkit.passes.prune import Prune
+from optkit.passes.pruning.depth import keep_layers
 from optkit.passes.take_layers import TakeLayers, evenly
-from optkit.pruning.depth import keep_layers
-from optkit.pruning.layout import sublayers
-from optkit.session import infer_all, open_session
-from tests.pruning.models import TEXT, build, feeds
+from optkit.runtimes.base import infer_all, open_session
+from tests.passes.pruning.models import TEXT, build, feeds
 
 
 def test_even_distances_end_with_the_last():

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from optkit.data import Data
+from optkit.data.dataset import Data
 from optkit.errors import DataError
 from optkit.preprocessing.run import preprocess
 from optkit.preprocessing.settings import Settings
-from optkit.task import Columns
+from optkit.tasks.base import Columns
 from optkit.training.kinds.text_classification import KIND
 
 WHOLE = (1.0, 0.0, 0.0)

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from optkit.data import Data
+from optkit.core.files import sha256
+from optkit.data.dataset import Data
 from optkit.errors import DataError
-from optkit.files import sha256
 from optkit.preprocessing import run
 from optkit.preprocessing.run import preprocess
 from optkit.preprocessing.settings import Settings

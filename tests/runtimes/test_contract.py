@@ -9,13 +9,13 @@ import pytest
 
 from optkit import runtimes
 from optkit.artifact import Artifact
-from optkit.checkpoint import fetch
-from optkit.data import Data
+from optkit.data.dataset import Data
 from optkit.errors import OptkitError, RecipeError
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.session import infer_all, open_session, runtime_settings
-from optkit.task import open_task
+from optkit.runtimes.base import infer_all, open_session, runtime_settings
+from optkit.tasks.base import open_task
 from tests.gpu import install as fakes
 from tests.gpu.fake_cuda import Machine
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from optkit.artifact import Artifact
 from optkit.errors import OptkitError
+from optkit.runtimes.base import open_session
 from optkit.runtimes.fake import FakeSession, ManualClock
-from optkit.session import open_session
 from tests.bench.fakes import write_artifact
 
 pytestmark = pytest.mark.usefixtures("fake_runtime")

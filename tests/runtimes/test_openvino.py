@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from optkit.checkpoint import fetch
 from optkit.errors import CheckpointError, MissingDependency, OptkitError
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.session import open_session
-from optkit.task import open_task
+from optkit.runtimes.base import open_session
+from optkit.tasks.base import open_task
 
 pytest.importorskip("openvino")
 
@@ -93,7 +93,7 @@ def test_a_damaged_model_is_a_checkpoint_error(graphs, tmp_path):
 
 
 def test_an_absent_package_names_its_extra(graphs, monkeypatch):
-    monkeypatch.setattr("optkit.session.util.find_spec", lambda name: None)
+    monkeypatch.setattr("optkit.runtimes.base.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependency) as raised:
         open_session(graphs["ir"])
     assert "optkit[openvino]" in raised.value.hint

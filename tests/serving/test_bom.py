@@ -14,8 +14,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from optkit._version import __version__
 from optkit.artifact import Artifact
+from optkit.core.files import sha256
 from optkit.errors import MissingDependency, RecipeError
-from optkit.files import sha256
 from optkit.serving.package import FORMATS, package
 from tests.serving.artifacts import artifact
 

@@ -315,7 +315,7 @@ def test_predict_reads_the_columns_that_compress_reads(model, tmp_path, row):
     from datasets import Dataset
 
     from optkit.artifact import Artifact
-    from optkit.task import Columns, open_task
+    from optkit.tasks.base import Columns, open_task
 
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text(json.dumps(row) + "\n")

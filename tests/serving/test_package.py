@@ -324,8 +324,8 @@ def of_pairs(tmp_path):
     """of_pairs(settings) → a classifier with type ids whose tokenizer has these settings, and its package."""
     import onnx
 
-    from optkit import tokenization
     from optkit.artifact import seal
+    from optkit.models import tokenization
 
     def make(settings):
         folder = artifact(tmp_path / "pairs")

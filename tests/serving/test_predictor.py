@@ -13,13 +13,13 @@ import pytest
 
 from optkit import load
 from optkit.artifact import Artifact
-from optkit.checkpoint import fetch, load_model
 from optkit.errors import CheckpointError, DataError, OptkitError
+from optkit.models.checkpoint import fetch, load_model
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.runtimes.fake import FakeSession
 from optkit.serving.predictor import Predictor
-from optkit.task import open_task
+from optkit.tasks.base import open_task
 from tests.serving.artifacts import INPUTS, TASKS, artifact
 
 pytestmark = pytest.mark.usefixtures("fake_runtime")

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from optkit import load
-from optkit.architectures import infer_task
 from optkit.bench.roofline import count
-from optkit.checkpoint import fetch, load_model, save_model
 from optkit.errors import DataError, RecipeError
-from optkit.generation import Generation, generate
+from optkit.models.architectures import infer_task
+from optkit.models.checkpoint import fetch, load_model, save_model
+from optkit.models.uneven.layout import sublayers
+from optkit.models.uneven.surgery import cut, record
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.passes.graph import load_graph
-from optkit.pruning.layout import sublayers
-from optkit.pruning.surgery import cut, record
-from optkit.session import infer_all, open_session
-from optkit.task import Columns, open_task
+from optkit.runtimes.base import infer_all, open_session
+from optkit.runtimes.generation import Generation, generate
+from optkit.tasks.base import Columns, open_task
 from tests.tasks.builders import decoder
 
 PROMPTS = ["a fine film", "the plot", "d", "the cast is not very good and"]

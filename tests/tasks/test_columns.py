@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optkit import tasks
-from optkit.distillation import unlabelled
+from optkit.bench import unlabelled_texts as unlabelled
 from optkit.errors import DataError, RecipeError
 from optkit.serving import offline
-from optkit.task import Columns, Task, task_type
+from optkit.tasks.base import Columns, Task, task_type
 
 TASKS = sorted(tasks.TASKS)
 TEXTS = ("text-classification", "embeddings", "causal-lm", "question-answering")
@@ -62,7 +62,7 @@ class _Echo:
 
     @staticmethod
     def read(rows, columns):
-        from optkit.examples import EncodedSet
+        from optkit.data.examples import EncodedSet
         from optkit.tasks.text_classification import TextClassification
 
         task = TextClassification(["a", "b"], "single_label_classification", "accuracy", None)  # type: ignore[arg-type]

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from optkit import Gate, Recipe, benchmark, compress, load
-from optkit.data import Data
-from optkit.session import infer_all, open_session
-from optkit.task import Columns, open_task
+from optkit.data.dataset import Data
+from optkit.runtimes.base import infer_all, open_session
 from optkit.tasks import TASKS
+from optkit.tasks.base import Columns, open_task
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests.conftest import WORDS, write_jsonl
 from tests.tasks.builders import decoder, digits_data, embedder, vit

@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from optkit.architectures import infer_task
-from optkit.checkpoint import fetch
 from optkit.errors import CheckpointError
+from optkit.models.architectures import infer_task
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.session import infer_all, open_session
-from optkit.task import open_task
+from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks.base import open_task
 from tests.conftest import tiny, write_tokenizer
 
 library = pytest.importorskip("sentence_transformers")

@@ -8,18 +8,18 @@ import pytest
 
 import optkit
 from optkit.artifact import Artifact
-from optkit.bench import work
+from optkit.bench import flops
 from optkit.bench.accuracy import load_outputs
+from optkit.bench.gate import Gate
 from optkit.bench.worker import Worker
-from optkit.checkpoint import fetch, load_model
 from optkit.errors import CheckpointError, DataError, RecipeError
-from optkit.gate import Gate
+from optkit.models.checkpoint import fetch, load_model
+from optkit.models.pooling import OUTPUT
+from optkit.models.sentence_folder import MODES
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.pooling import OUTPUT
-from optkit.sentence_folder import MODES
-from optkit.session import infer_all, open_session
-from optkit.task import Columns, open_task
+from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks.base import Columns, open_task
 from tests.conftest import sentences, write_jsonl
 from tests.tasks.builders import embedder
 
@@ -314,7 +314,7 @@ def test_the_task_asked_for_reaches_torch_and_the_whole_way_from_text(architectu
     worker.evaluate(str(tmp_path / "outputs.npz"), 8, 512)
     assert [v.shape for v in load_outputs(tmp_path / "outputs.npz")[OUTPUT]] == [(32,)] * 4
     assert len(worker.time(1, "text", 1)) == 4
-    [counted] = work.of(fetch(folder), [(1, 8)], "embeddings")
+    [counted] = flops.of(fetch(folder), [(1, 8)], "embeddings")
     assert counted.operations > 0
 
 

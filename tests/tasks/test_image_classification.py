@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 import optkit
-from optkit.checkpoint import fetch
-from optkit.data import Data
+from optkit.data.dataset import Data
 from optkit.errors import CheckpointError, DataError
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.session import infer_all, open_session
-from optkit.task import Columns, open_task
+from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks.base import Columns, open_task
 from tests.tasks.builders import digits, digits_data, vit
 
 PLAN = {"rounds": 1, "processes": 1, "warmup": 0}

@@ -8,7 +8,7 @@ import pytest
 
 from optkit.artifact import Artifact
 from optkit.errors import DataError
-from optkit.task import Columns, open_task
+from optkit.tasks.base import Columns, open_task
 from optkit.tasks.question_answering import MAX_ANSWER, exact_match, f1, normalize
 from optkit.training.kinds import open_kind
 from tests.conftest import WORDS, write_tokenizer

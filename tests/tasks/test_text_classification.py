@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from optkit.artifact import Artifact
-from optkit.checkpoint import fetch
 from optkit.errors import CheckpointError, DataError, RecipeError
-from optkit.task import Columns, open_task
+from optkit.models.checkpoint import fetch
+from optkit.tasks.base import Columns, open_task
 from tests.conftest import write_tokenizer
 
 

@@ -6,11 +6,11 @@ import datasets
 import numpy as np
 import pytest
 
-from optkit import entities
 from optkit.artifact import Artifact
+from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, RecipeError
-from optkit.examples import EncodedSet
-from optkit.task import Columns, open_task
+from optkit.tasks import bio_tags
+from optkit.tasks.base import Columns, open_task
 from optkit.training.kinds import open_kind
 from tests.conftest import WORDS, write_tokenizer
 
@@ -172,7 +172,7 @@ def test_a_word_without_a_token_is_outside(make_task):
 
 
 def test_an_i_that_continues_nothing_begins_an_entity():
-    assert entities.spans(("I-a", "I-b", "B-b")) == {("a", 0, 0), ("b", 1, 1), ("b", 2, 2)}
+    assert bio_tags.spans(("I-a", "I-b", "B-b")) == {("a", 0, 0), ("b", 1, 1), ("b", 2, 2)}
 
 
 #: Words that some tokenizers drop, some split, and some join to what stands before.
@@ -185,7 +185,7 @@ TOKENIZERS = ["bert", "bert-cased", "roberta", "roberta-prefix", "xlm-roberta", 
 
 def folder_of(tmp_path, name):
     """A token classifier's folder with the tokenizer `name`; nobody reads its weights."""
-    from tests.test_tokenization import write
+    from tests.models.test_tokenization import write
 
     folder = write(tmp_path / name, name)
     (folder / "model.safetensors").write_bytes(b"")

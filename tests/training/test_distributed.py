@@ -11,9 +11,9 @@ import pytest
 
 from optkit.artifact import Artifact
 from optkit.errors import RecipeError
-from optkit.trainer.distributed import World
-from optkit.trainer.settings import FinetuneSettings
 from optkit.training.finetune import finetune
+from optkit.training.trainer.distributed import World
+from optkit.training.trainer.settings import FinetuneSettings
 from tests.conftest import sentences, write_jsonl
 from tests.training.conftest import learnable_sentences
 

@@ -6,8 +6,8 @@ import pytest
 
 from optkit import load
 from optkit.artifact import Artifact
+from optkit.core.output import check_free
 from optkit.errors import DataError, OutputError, PassError, RecipeError
-from optkit.output import check_free
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests.conftest import write_jsonl
 from tests.training.conftest import interrupted, learnable_sentences

@@ -11,7 +11,7 @@ from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.task import Columns, open_task
+from optkit.tasks.base import Columns, open_task
 from optkit.training.finetune import FinetuneSettings, finetune
 from optkit.training.kinds import open_kind
 from tests.conftest import WORDS, write_jsonl
@@ -205,7 +205,7 @@ def test_a_tokenizer_without_a_space_before_words_gets_one_as_transformers_sets_
 
     from transformers import AutoTokenizer
 
-    from tests.reference.models import model
+    from tests.bench.reference.models import model
 
     source = model(tmp_path / "roberta", "roberta", "roberta", "token-classification")
     write_jsonl(tmp_path / "train.jsonl", tagged(40, 1))

@@ -12,12 +12,12 @@ from safetensors.numpy import save_file
 
 from optkit import load
 from optkit.artifact import Artifact
-from optkit.checkpoint import fetch
 from optkit.errors import DataError, PassError
+from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.session import infer_all, open_session
-from optkit.task import Columns, open_task
+from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks.base import Columns, open_task
 from optkit.training.finetune import FinetuneSettings, finetune
 from optkit.training.kinds import embeddings, open_kind
 from tests.conftest import WORDS, write_jsonl
@@ -26,7 +26,7 @@ from tests.training.conftest import interrupted
 
 
 def score_of(artifact, data, split):
-    from optkit.data import Data
+    from optkit.data.dataset import Data
 
     task = open_task(artifact)
     read = task.read(Data(str(data)).split(split), Columns())

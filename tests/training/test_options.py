@@ -11,9 +11,9 @@ from safetensors.numpy import load_file
 from optkit import load
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError
-from optkit.trainer.distributed import World
-from optkit.trainer.setup import class_loss, speed_up
 from optkit.training.finetune import FinetuneSettings, finetune
+from optkit.training.trainer.distributed import World
+from optkit.training.trainer.setup import class_loss, speed_up
 from tests.conftest import write_jsonl, write_tokenizer
 from tests.training.conftest import interrupted
 

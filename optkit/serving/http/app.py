@@ -18,13 +18,13 @@ from starlette.responses import Response
 from optkit._version import __version__
 from optkit.artifact import state
 from optkit.serving.http import completions, embeddings, infer, page, predict
+from optkit.serving.http.admission import Gate
 from optkit.serving.http.body import Body
 from optkit.serving.http.errors import HANDLED, handle
-from optkit.serving.http.gate import Gate
 from optkit.serving.http.hotswap import Watcher
 from optkit.serving.http.logs import log, set_up
 from optkit.serving.http.metrics import Metrics
-from optkit.serving.http.served import Served, check_options
+from optkit.serving.http.model_slot import Served, check_options
 from optkit.serving.http.settings import SETTINGS, ServeSettings
 from optkit.serving.http.shadow import Shadow, open_shadow
 from optkit.serving.http.workers import end_with_parent, is_worker

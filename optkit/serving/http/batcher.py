@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from optkit.serving.http.batch_queue import BatchQueue, Item, Job
 from optkit.serving.http.metrics import ModelMetrics
-from optkit.serving.http.queue import Item, Job, WaitingLine
 from optkit.serving.predictor import Predictor
 
 
@@ -17,7 +17,7 @@ class Batcher:
     def __init__(
         self,
         predictor: Predictor,
-        line: WaitingLine,
+        line: BatchQueue,
         streams: int,
         deliver: Callable[[list[Job]], None],
         metrics: ModelMetrics,

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from optkit.serving.http.settings import ServeSettings
-from optkit.task import Task
+from optkit.tasks.base import Task
 
 #: Where FastAPI keeps the schemas that others refer to.
 REFERENCES = "#/components/schemas/{model}"

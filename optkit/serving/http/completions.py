@@ -23,8 +23,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from optkit.serving.http.body import Body, record, timeout_of
 from optkit.serving.http.errors import answer_to
 from optkit.serving.http.generation import new_tokens
+from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
-from optkit.serving.http.served import Served
 from optkit.serving.http.settings import ServeSettings
 
 PATH = "/v1/completions"

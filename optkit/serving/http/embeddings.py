@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from optkit.serving.http.body import Body, record, timeout_of
+from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
-from optkit.serving.http.served import Served
 from optkit.serving.http.settings import ServeSettings
 from optkit.serving.http.tensors import b64
 

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from optkit.errors import DataError, OptkitError, RecipeError
+from optkit.serving.http.batch_queue import Late, QueueFull
 from optkit.serving.http.logs import log
-from optkit.serving.http.queue import Late, QueueFull
 
 #: The body of every 429.
 BUSY = json.dumps({"error": "The server is busy.", "hint": "Try again later."}).encode()

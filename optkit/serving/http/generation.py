@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from starlette.exceptions import HTTPException
 
-from optkit.generation import Generation
+from optkit.runtimes.generation import Generation
 from optkit.serving.http.body import first_complaint
 from optkit.serving.http.settings import ServeSettings
 

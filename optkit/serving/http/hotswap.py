@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from optkit.artifact import state
 from optkit.serving.http.logs import log
 from optkit.serving.http.metrics import Metrics
-from optkit.serving.http.served import Served
+from optkit.serving.http.model_slot import Served
 
 
 class Watcher:

@@ -16,8 +16,8 @@ from optkit._version import __version__
 from optkit.errors import DataError
 from optkit.serving.http.body import Body, answers_of, check_type, record, timeout_of
 from optkit.serving.http.generation import options_among, parameters
+from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
-from optkit.serving.http.served import Served
 from optkit.serving.http.settings import ServeSettings
 from optkit.serving.http.tensors import Tensor, examples, flat, from_raw, inputs_of, outputs_of, tensors
 

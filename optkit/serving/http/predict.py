@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 
 from optkit.serving.http.body import Body, answers_of, one_input, record, timeout_of
 from optkit.serving.http.generation import parameters
+from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
-from optkit.serving.http.served import Served
 from optkit.serving.http.settings import ServeSettings
 
 

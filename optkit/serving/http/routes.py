@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from optkit.serving.http.body import MODEL_REFUSALS, Body
-from optkit.serving.http.served import Served
+from optkit.serving.http.model_slot import Served
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -122,7 +122,7 @@ def _check_host(host: str) -> None:
 
 def _check(settings: ServeSettings) -> None:
     """What can be wrong is said here, before any process starts."""
-    from optkit.serving.http.served import check_options, open_predictor
+    from optkit.serving.http.model_slot import check_options, open_predictor
     from optkit.serving.http.shadow import open_shadow
 
     _ = settings.api_key

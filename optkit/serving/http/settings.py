@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from optkit.bench.environment import usable, usable_cores
+from optkit.core.quantities import BYTES, COUNT, FEW, MILLISECONDS, PAUSE, PORT, SECONDS, TOKENS, check_all
 from optkit.errors import RecipeError
-from optkit.quantities import BYTES, COUNT, FEW, MILLISECONDS, PAUSE, PORT, SECONDS, TOKENS, check_all
 from optkit.serving.http.hosts import Hosts
 
 #: The environment variables that hold the settings of a worker process, and the API key.

@@ -21,10 +21,10 @@ import numpy as np
 from optkit.errors import RecipeError
 from optkit.serving.http.logs import log
 from optkit.serving.http.metrics import ModelMetrics
-from optkit.serving.http.served import open_predictor
+from optkit.serving.http.model_slot import open_predictor
 from optkit.serving.http.settings import ServeSettings
 from optkit.serving.predictor import Predictor
-from optkit.task import Task
+from optkit.tasks.base import Task
 
 #: Requests that may wait for the shadow.
 LAG = 256

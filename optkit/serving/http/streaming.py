@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import closing
 from typing import Any
 
-from optkit.serving.http.queue import Late
+from optkit.serving.http.batch_queue import Late
 
 _END = object()
 

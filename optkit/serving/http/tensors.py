@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from optkit.errors import DataError
-from optkit.task import Field, Task
+from optkit.tasks.base import Field, Task
 
 _NUMPY = {"FP32": "<f4", "INT32": "<i4"}
 

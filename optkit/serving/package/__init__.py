@@ -13,11 +13,11 @@ from importlib import import_module
 from pathlib import Path
 
 from optkit.artifact import MANIFEST, SIGNATURE, Artifact, copy_files
+from optkit.core.output import claimed, staged
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
-from optkit.output import claimed, staged
+from optkit.models.signing import open_signed, signed_files
+from optkit.runtimes.base import stored_runtime
 from optkit.serving.package.bom import NAME as BOM
-from optkit.session import stored_runtime
-from optkit.signing import open_signed, signed_files
 
 FORMATS = ("docker", "triton", "wheel", "zip")
 

@@ -17,8 +17,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 from optkit._version import __version__
 from optkit.artifact import MANIFEST, Artifact
+from optkit.core.files import sha256
 from optkit.errors import MissingDependency, RecipeError
-from optkit.files import sha256
 
 #: The file's name, of the kind that CycloneDX recommends.
 NAME = "bom.cdx.json"

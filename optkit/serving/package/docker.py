@@ -6,11 +6,11 @@ from pathlib import Path
 
 from optkit._version import __version__
 from optkit.artifact import Artifact
+from optkit.runtimes.base import chosen_runtime
 from optkit.serving.package import copy_artifact, is_signed
 from optkit.serving.package.bom import NAME, OPTKIT, write_bom
 from optkit.serving.package.requirements import extras_of, own_files, pinned
 from optkit.serving.package.wheel import write_wheel
-from optkit.session import chosen_runtime
 
 _DOCKERFILE = """\
 # {name} {version}: {task}, {precision}, on {runtime}. Build: docker build -t {name}:{version} .

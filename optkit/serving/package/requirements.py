@@ -8,8 +8,8 @@ from pathlib import Path
 
 from optkit.artifact import Artifact
 from optkit.errors import OptkitError
-from optkit.session import chosen_runtime
-from optkit.task import open_task
+from optkit.runtimes.base import chosen_runtime
+from optkit.tasks.base import open_task
 
 #: Runtime → the extra that brings it.
 _EXTRAS = {"openvino": "openvino", "tensorrt": "tensorrt", "torch": "compress"}

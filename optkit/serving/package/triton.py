@@ -14,12 +14,12 @@ import shutil
 from pathlib import Path
 
 from optkit.artifact import Artifact
+from optkit.core.files import write_json
 from optkit.errors import CheckpointError, RecipeError
-from optkit.files import write_json
+from optkit.runtimes.base import TensorSpec, open_session
 from optkit.serving.package.bom import NAME, write_bom
 from optkit.serving.package.requirements import pinned
-from optkit.session import TensorSpec, open_session
-from optkit.task import Field, Task, open_task
+from optkit.tasks.base import Field, Task, open_task
 from optkit.tasks.embeddings import Embeddings
 from optkit.tasks.text_classification import SINGLE, TextClassification
 

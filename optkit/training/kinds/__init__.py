@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.checkpoint import model_outputs
+from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, RecipeError, did_you_mean
-from optkit.examples import EncodedSet
-from optkit.task import Columns, Labelled, Task
+from optkit.models.checkpoint import model_outputs
+from optkit.tasks.base import Columns, Labelled, Task
 
 
 class Kind(ABC):

@@ -8,8 +8,8 @@ import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError
-from optkit.likelihood import NONE, OUTPUT, TARGETS
-from optkit.task import Columns, Labelled, Task
+from optkit.runtimes.token_logprobs import NONE, OUTPUT, TARGETS
+from optkit.tasks.base import Columns, Labelled, Task
 from optkit.tasks.causal_lm import CausalLM
 from optkit.training.kinds import Kind
 

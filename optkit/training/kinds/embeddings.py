@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.checkpoint import model_inputs
-from optkit.classes import number
+from optkit.data.examples import EncodedSet
 from optkit.errors import DataError
-from optkit.examples import EncodedSet
-from optkit.pooling import OUTPUT, pooled, read_pooling, save_layers
-from optkit.task import Columns, Labelled, Task
+from optkit.models.checkpoint import model_inputs
+from optkit.models.pooling import OUTPUT, pooled, read_pooling, save_layers
+from optkit.tasks.base import Columns, Labelled, Task
 from optkit.tasks.embeddings import Embeddings
+from optkit.tasks.label_mapping import number
 from optkit.training.kinds import Kind
 
 #: Ending of the names of the second text's inputs.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit import images
 from optkit.artifact import Artifact
+from optkit.data import images
 from optkit.errors import DataError
-from optkit.pixels import PixelEncoder
-from optkit.task import Columns, Task
+from optkit.models.pixels import PixelEncoder
+from optkit.tasks.base import Columns, Task
 from optkit.tasks.image_classification import ImageClassification
 from optkit.tasks.text_classification import REGRESSION
 from optkit.training.kinds.text_classification import TextClassificationKind

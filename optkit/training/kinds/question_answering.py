@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.task import Columns, Labelled, Task
+from optkit.models.text import TextEncoder
+from optkit.tasks.base import Columns, Labelled, Task
 from optkit.tasks.question_answering import QuestionAnswering
-from optkit.text import TextEncoder
 from optkit.training.kinds import Kind
 
 

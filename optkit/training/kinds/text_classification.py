@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.classes import label_name, number
-from optkit.data import class_names
+from optkit.data.dataset import class_names
 from optkit.errors import DataError
-from optkit.task import Columns, Labelled, Task
+from optkit.models.text import TextEncoder
+from optkit.tasks.base import Columns, Labelled, Task
+from optkit.tasks.label_mapping import label_name, number
 from optkit.tasks.text_classification import MULTI, REGRESSION, SINGLE, TextClassification
-from optkit.text import TextEncoder
 from optkit.training.kinds import Kind, labels_config
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from optkit import tokenization
 from optkit.artifact import Artifact
-from optkit.classes import label_name
-from optkit.data import class_names
+from optkit.data.dataset import class_names
 from optkit.errors import DataError
-from optkit.task import Columns, Labelled, Task
+from optkit.models import tokenization
+from optkit.models.text import TextEncoder
+from optkit.models.tokenization_worker import resolve
+from optkit.tasks.base import Columns, Labelled, Task
+from optkit.tasks.label_mapping import label_name
 from optkit.tasks.token_classification import TokenClassification, check_lengths, is_bio
-from optkit.text import TextEncoder
-from optkit.tokenization_worker import resolve
 from optkit.training.kinds import Kind, labels_config
 
 

@@ -11,10 +11,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from optkit.artifact import state
-from optkit.serving.http.served import Served
-from optkit.signing import sign
+from optkit.models.signing import sign
+from optkit.serving.http.model_slot import Served
+from tests.models.test_signing import write_pair
 from tests.serving.artifacts import artifact
-from tests.test_signing import write_pair
 
 pytestmark = pytest.mark.usefixtures("fake_runtime")
 

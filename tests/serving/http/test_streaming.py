@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from optkit.serving.http.queue import Late
+from optkit.serving.http.batch_queue import Late
 from optkit.serving.http.streaming import Writing
 
 SOON = 10.0

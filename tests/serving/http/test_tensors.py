@@ -12,8 +12,8 @@ from optkit.errors import DataError
 from optkit.serving.http.body import Body, one_input
 from optkit.serving.http.settings import ServeSettings
 from optkit.serving.http.tensors import examples, inputs_of, outputs_of, tensors
-from optkit.task import Field
 from optkit.tasks import TASKS
+from optkit.tasks.base import Field
 from optkit.tasks.text_classification import TextClassification
 
 

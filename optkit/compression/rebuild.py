@@ -1,0 +1,62 @@
+"""Build a TensorRT artifact's engine anew, on this machine, from the ONNX graph beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from optkit.artifact import REPORTS, Artifact, copy_files, relocated, seal
+from optkit.core.output import claimed, staged
+from optkit.data.dataset import Data
+from optkit.errors import CheckpointError, RecipeError
+from optkit.passes.base import make
+from optkit.passes.context import make_context
+from optkit.passes.tensorrt import ENGINE_FILE, INSPECTOR_FILE, TensorRT, last_build
+from optkit.runtimes.trt.profiles import Profile, from_record
+from optkit.tasks.base import open_task
+
+
+def rebuild(
+    path: str | Path,
+    out: str | Path | None = None,
+    progress: Callable[[str, float | None], None] = lambda text, fraction: None,
+    data: Data | None = None,
+) -> Artifact:
+    """The same pass with the same fields and profiles, for this GPU and this TensorRT.
+
+    `out` None replaces the folder, once the new one is whole; reports stay.
+    Raises CheckpointError where `path` is no TensorRT artifact or its graph was changed.
+    """
+    artifact = Artifact.open(path)
+    step = last_build(artifact)
+    kept = {n: s for n, s in artifact.manifest["files"].items() if n not in (ENGINE_FILE, INSPECTOR_FILE)}
+    replace(artifact, manifest={**artifact.manifest, "files": kept}).verify()
+    tensorrt, profiles = _as_before(step, path)
+    final, begun = Path(out or path), time.monotonic()
+    with claimed(final, out is None, () if out is None else [path]), staged(final, out is None) as folder:
+        reports = [name for name in REPORTS if (artifact.path / name).is_file()]
+        copy_files(artifact.path, [*kept, *reports], folder)
+        context = make_context(open_task(artifact), data, progress=progress)
+        notes = tensorrt.build(folder, profiles, context)
+        parent = replace(artifact, manifest={**artifact.manifest, "lineage": artifact.lineage[:-1]})
+        seconds = round(time.monotonic() - begun, 3)
+        made = seal(folder, parent, {**step, "notes": notes, "seconds": seconds})
+    return relocated(made, final)
+
+
+def _as_before(step: dict[str, Any], path: str | Path) -> tuple[TensorRT, list[Profile]]:
+    """The pass and the profiles that a manifest records, without its folder of the timing cache."""
+    try:
+        tensorrt = make(step["pass"], {**step["parameters"], "timing_cache": ""})
+        profiles = from_record(step["notes"]["profiles"])
+    except (RecipeError, KeyError, TypeError, ValueError) as reason:
+        raise CheckpointError(
+            f"Expected the fields and optimization profiles of a build in the manifest of {str(path)!r}: "
+            f"{type(reason).__name__}: {reason}.",
+            hint="Build it from the checkpoint again.",
+        ) from reason
+    assert isinstance(tensorrt, TensorRT)
+    return tensorrt, profiles

@@ -1,0 +1,120 @@
+"""What all schemas share: strict models, types for names and texts, and one translation of errors.
+
+A file is checked as a whole when it is opened; afterwards nothing meets a value of a wrong type, a number
+that is not finite, or a name that could leave its folder or its line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from optkit.core.files import CONTROL
+from optkit.core.quantities import Quantity
+
+_PART = re.compile(r"[\w.+=@ -]{1,255}")
+_SHOWN = 80
+
+
+def _line(text: str) -> str:
+    if CONTROL.search(text):
+        raise ValueError("a text without control characters")
+    return text
+
+
+def _relative(name: str) -> str:
+    parts = name.split("/")
+    if any(not _PART.fullmatch(part) or part.strip(" ") in ("", ".", "..") for part in parts):
+        raise ValueError("a plain relative name such as model.onnx or 1_Pooling/config.json")
+    return name
+
+
+#: One line of text that a terminal, a log or a file can bear.
+Line = Annotated[str, Field(max_length=10_000), AfterValidator(_line)]
+#: A name that optkit itself gives: a pass, a precision, a runtime.
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}$")]
+#: The path of a file inside of its folder.
+FileName = Annotated[str, Field(max_length=1000), AfterValidator(_relative)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+#: How many of anything: tokens, layers, bytes.
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def numbers(quantity: Quantity) -> Any:
+    """The type of a key that holds one of `quantity`."""
+    bounds: dict[str, Any] = {
+        "gt" if quantity.above else "ge": quantity.low,
+        "lt" if quantity.below else "le": quantity.high,
+    }
+    return Annotated[int if quantity.whole else float, Field(**bounds, allow_inf_nan=False)]
+
+
+class Checked(BaseModel):
+    """A file or a part of one, of which every key is known."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Known(BaseModel):
+    """A file of another library's, of which optkit reads these keys."""
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True, hide_input_in_errors=True)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def check(model: type[M], value: Any, file: Any, error: type[Exception], hint: str | None = None) -> M:
+    """`value`, read from `file`, as a `model`. Raises `error`: what was expected where, and received."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as reason:
+        raise translated(reason, file, error, hint) from reason
+
+
+def check_json(adapter: TypeAdapter[Any], text: str, file: Any, error: type[Exception], hint: str) -> Any:
+    """The same for JSON text, which dataclasses are read from."""
+    try:
+        return adapter.validate_json(text, strict=True)
+    except ValidationError as reason:
+        raise translated(reason, file, error, hint) from reason
+
+
+def translated(
+    reason: ValidationError, file: Any, error: type[Exception], hint: str | None = None
+) -> Exception:
+    """The first of the errors in one line, and how many more there are."""
+    errors = reason.errors(include_url=False, include_context=False)
+    first, more = errors[0], len(errors) - 1
+    place, said = _place(first["loc"]), first["msg"]
+    received = repr(first["input"])
+    if len(received) > _SHOWN:
+        received = f"{received[:_SHOWN]}... ({type(first['input']).__name__})"
+    at = f" at {place}" if place else ""
+    if first["type"] == "missing":
+        text = f"Expected the key {place} in {str(file)!r}; it is missing"
+    elif first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        text = f"Unknown key {place} in {str(file)!r}"
+    else:
+        said = re.sub(r"^(Value error, |Assertion failed, )", "", said)
+        said = re.sub(r"^Input should be ", "", said)
+        said = said[0].lower() + said[1:]
+        text = f"Expected {said}{at} in {str(file)!r}, received {received}"
+    text += f" (and {more} more)." if more else "."
+    return error(text, hint) if hint else error(text)
+
+
+def _place(location: Iterable[int | str]) -> str:
+    """The way to a value, as in lineage[0].notes. What a stranger named is shown as `repr` shows it."""
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            plain = part if re.fullmatch(r"[\w-]+", part) and len(part) < _SHOWN else repr(part[:_SHOWN])
+            text += f".{plain}" if text else plain
+    return text

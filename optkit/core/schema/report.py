@@ -1,0 +1,95 @@
+"""report.json: the parts that are objects without a class of their own, as the renderers read them.
+
+The rest is checked against the dataclasses in `optkit.report.model`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from optkit.core.schema.base import Known
+
+#: Above any byte count or time; figures beyond it would overflow a chart.
+LARGEST = 1e18
+Value = Annotated[float, Field(ge=-LARGEST, le=LARGEST)] | None
+Whole = Annotated[int, Field(ge=0, le=10**18)]
+
+
+class Int8(Known):
+    """What `optkit.bench.int8_share` gives."""
+
+    int8_multiplies: Whole
+    multiplies: Whole
+    time_share: Value
+    provider: str
+
+
+class Neighbours(Known):
+    """What `optkit.bench.batch_invariance` gives."""
+
+    padded: Value
+    batched: Value
+    largest_output: Value
+    largest_difference: Value = None
+    flipped: Whole
+    examples: Whole
+    invariant: bool = True
+
+
+class Probes(Known):
+    int8: Int8 | None = None
+    neighbours: Neighbours | None = None
+
+
+class Flip(Known):
+    reference: Any
+    baseline: Any
+    candidate: Any
+    text: str | None = None
+    baseline_confidence: Value = None
+    candidate_confidence: Value = None
+
+
+class Gpu(Known):
+    process_memory_mib: Value = None
+
+
+class RowParts(Known):
+    outcomes: Annotated[str, Field(pattern="^[01]*$")] = ""
+    flips: list[Flip] = Field([], max_length=100_000)
+    probes: Probes = Probes()
+    gpu: Gpu = Gpu()
+
+
+class Winner(Known):
+    shape: str
+    row: str
+    runtime: str
+    p50_ms: Value
+
+
+class Padding(Known):
+    by_length: Value = None
+    as_it_comes: Value = None
+
+
+class DataSet(Known):
+    name: str | None = None
+    split: str | None = None
+    examples: Whole | str | None = None
+    sha256: str | None = None
+    padding: Padding | None = None
+
+
+class GateParts(Known):
+    conditions: str | None = None
+    passed: bool | None = None
+
+
+class Parts(Known):
+    rows: list[RowParts] = Field(min_length=1, max_length=10_000)
+    data: DataSet = DataSet()
+    gate: GateParts = GateParts()
+    winners: list[Winner] = Field([], max_length=10_000)

@@ -1,0 +1,154 @@
+"""modules.json of a sentence-transformers folder and the settings of its Transformer, read without torch.
+
+Every module and setting that optkit takes does here what sentence-transformers does; any other is refused by
+its name. Nothing that is named there is imported, and nothing outside of the folder is read.
+Source: sentence-transformers 6.2, `base/model.py` and `base/modules/transformer.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optkit.core.reading import json_list, read_json
+from optkit.errors import CheckpointError
+
+#: The settings of the Transformer module, in the order in which sentence-transformers looks for them.
+SENTENCE_FILES = tuple(
+    f"sentence_{family}_config.json"
+    for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+#: Modules that may follow the pooling, and how modules.json names classes, before and since version 6.
+BEHIND = ("Dense", "LayerNorm", "Normalize", "Dropout")
+_TYPES = r"sentence_transformers\.(models|base\.modules|sentence_transformer\.modules)\.(\w+\.)?\w+"
+#: Settings of the Transformer module that change its answers in a way that optkit does not follow.
+_REFUSED = ("processing_kwargs", "config_kwargs", "config_args", "tokenizer_name_or_path")
+#: What may stand in its arguments for the model and the tokenizer: nothing that changes an fp32 answer.
+_HARMLESS = {
+    "model_kwargs": ("attn_implementation", "dtype", "torch_dtype", "low_cpu_mem_usage", "use_safetensors"),
+    "processor_kwargs": ("padding_side", "use_fast", "clean_up_tokenization_spaces"),
+}
+#: What a Transformer module is loaded for → the output of the model that it hands on.
+_OUTPUTS = {"feature-extraction": "last_hidden_state", "sequence-classification": "logits"}
+_MODULE_OUTPUTS = {"feature-extraction": "token_embeddings", "sequence-classification": "scores"}
+
+
+@dataclass(frozen=True)
+class Module:
+    """A line of modules.json: the class's name without its package, and the folder of its settings."""
+
+    kind: str
+    path: str
+
+
+def modules(folder: Path) -> list[Module]:
+    """modules.json of `folder`; [] where there is none. What it names is not imported.
+
+    Raises CheckpointError for a module that optkit does not follow, or one in a place where none is.
+    """
+    file = folder / "modules.json"
+    listed = json_list(file, CheckpointError) if file.exists() else []
+    found = [
+        Module(str(one.get("type", "")).rpartition(".")[2], str(one.get("path") or "")) for one in listed
+    ]
+    if len({str(one.get("name", place)) for place, one in enumerate(listed)}) < len(listed):
+        raise CheckpointError(
+            f"Expected a name of its own for each module in {str(file)!r}, received one twice."
+        )
+    for place, module in enumerate(found):
+        known = ("Transformer",) if place == 0 else ("Pooling",) if place == 1 else BEHIND
+        if not re.fullmatch(_TYPES, str(listed[place].get("type", ""))) or module.kind not in known:
+            raise CheckpointError(
+                f"Expected {' or '.join(known)} at place {place} of {str(file)!r}, received "
+                f"{str(listed[place].get('type'))[:80]!r}.",
+                hint=f"optkit follows Transformer, Pooling, then {', '.join(BEHIND)}: save it without, "
+                "or serve it with sentence-transformers.",
+            )
+        if place == 0 and module.path:
+            raise CheckpointError(
+                f"Expected the Transformer of {str(file)!r} in the folder itself, received {module.path!r}.",
+                hint="SentenceTransformer(FOLDER).save_pretrained(NEW) writes it there.",
+            )
+        if place and not re.fullmatch(r"\d+_\w+", module.path):
+            raise CheckpointError(
+                f"Expected the folder of a module, such as 1_Pooling, in {str(file)!r}, received "
+                f"{module.path!r}."
+            )
+    return found
+
+
+def text_settings(folder: Path, task: str) -> tuple[int | None, bool]:
+    """The Transformer module's own limit in tokens (None: the tokenizer's), and whether it lowers case.
+
+    `task` is sentence-transformers' name of what it is loaded for. Raises CheckpointError for settings that
+    optkit does not follow.
+    """
+    output = _OUTPUTS[task]
+    file = next((folder / name for name in SENTENCE_FILES if (folder / name).exists()), None)
+    settings = optional(file) if file else {}
+    for old, new in (("model_args", "model_kwargs"), ("tokenizer_args", "processor_kwargs")):
+        settings.setdefault(new, settings.get(old))
+    wrong = {key: settings[key] for key in _REFUSED if settings.get(key)}
+    for key, harmless in _HARMLESS.items():
+        wrong |= {name: x for name, x in (settings.get(key) or {}).items() if name not in harmless}
+    for key, expected in (("transformer_task", task), ("module_output_name", _MODULE_OUTPUTS[task])):
+        if settings.get(key, expected) != expected:
+            wrong[key] = settings[key]
+    modality = settings.get("modality_config")
+    if modality is not None:
+        text = modality.get("text") or {}
+        if set(modality) != {"text"} or (text.get("method"), text.get("method_output_name")) != (
+            "forward",
+            output,
+        ):
+            wrong["modality_config"] = modality
+    if wrong:
+        name, value = next(iter(wrong.items()))
+        raise CheckpointError(
+            f"{str(file)!r} sets {name} to {str(value)[:80]!r}, which optkit does not follow.",
+            hint="Apply it and save the folder without it; answers would differ otherwise.",
+        )
+    return settings.get("max_seq_length"), bool(settings.get("do_lower_case", False))
+
+
+def settings_of(folder: Path, kind: str) -> dict[str, Any]:
+    """config_sentence_transformers.json of a model of class `kind`: SentenceTransformer unless it says so."""
+    settings = optional(folder / "config_sentence_transformers.json")
+    if settings.get("model_type", "SentenceTransformer") != kind:
+        raise CheckpointError(
+            f"Expected a {kind} in {str(folder)!r}, received a {settings['model_type']} (model_type in "
+            "config_sentence_transformers.json).",
+            hint="optkit follows SentenceTransformer and CrossEncoder; serve it with sentence-transformers.",
+        )
+    return settings
+
+
+def refuse_chat_template(folder: Path) -> None:
+    """Raise CheckpointError where sentence-transformers would write texts into a chat template."""
+    stated = optional(folder / "tokenizer_config.json").get("chat_template")
+    files = [
+        folder / name for name in ("chat_template.jinja", "chat_template.json") if (folder / name).exists()
+    ]
+    if stated or files:
+        raise CheckpointError(
+            f"The tokenizer in {str(folder)!r} has a chat template, into which sentence-transformers writes "
+            "every text of a folder that it did not save; optkit does not.",
+            hint="Delete chat_template.jinja, or chat_template in tokenizer_config.json.",
+        )
+
+
+def prompt_of(settings: dict[str, Any], folder: Path) -> str:
+    """The prompt that `encode` puts before every text."""
+    name, prompts = settings.get("default_prompt_name"), settings.get("prompts") or {}
+    if name is not None and name not in prompts and name not in ("query", "document"):
+        raise CheckpointError(
+            f"Expected default_prompt_name among the prompts in {str(folder)!r} "
+            f"({', '.join(prompts) or 'none'}), received {name!r}."
+        )
+    return (prompts.get(name) or "") if name is not None else ""
+
+
+def optional(file: Path) -> dict[str, Any]:
+    return read_json(file, CheckpointError) if file.exists() else {}

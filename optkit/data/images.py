@@ -1,0 +1,156 @@
+"""Image data sets: idx files (MNIST's format) and folders with one subfolder per class.
+
+Both become rows of `image` and `label`. An image of an idx file is the bytes of a PGM file, one in a folder
+is its path, so that a data set of any size costs no more memory than its files.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optkit.core.files import sha256
+from optkit.data.tables.splits import regular, split_named
+from optkit.errors import DataError
+
+#: Endings of files that are read as images.
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+#: Column names that may hold an image: a path, bytes, or what the `datasets` library decodes.
+COLUMNS = ("image", "img", "file_name", "image_path", "path", "file", "pixel_values")
+_IDX_SPLITS = {"train": "train", "t10k": "test", "test": "test", "validation": "validation"}
+
+
+def find(folder: Path) -> dict[str, list[Path]]:
+    """Split → idx files (images, labels) or one folder of class folders; {} where there is neither.
+
+    A folder that holds the class folders itself is the split `all`.
+    """
+    found: dict[str, list[Path]] = {}
+    for prefix, split in _IDX_SPLITS.items():
+        files = [sorted(folder.glob(f"{prefix}-{kind}-idx*-ubyte*")) for kind in ("images", "labels")]
+        if all(files):
+            found[split] = [files[0][0], files[1][0]]
+    if found:
+        return found
+    for path in sorted(folder.iterdir()):
+        name = split_named(path.name)
+        if name and _holds_classes(path):
+            if name in found:
+                raise DataError(
+                    f"Two folders hold the split {name!r}: {str(found[name][0])!r}, {str(path)!r}."
+                )
+            found[name] = [path]
+    return found or ({"all": [folder]} if _holds_classes(folder) else {})
+
+
+def read(files: list[Path]) -> Any:
+    """The `datasets.Dataset` of one split that `find` found. Raises DataError."""
+    import datasets
+
+    if files[0].is_dir():
+        classes = _classes(files[0])
+        pairs = [(str(p), c.name) for c in classes for p in _images_in(c)]
+        return datasets.Dataset.from_dict({"image": [p for p, _ in pairs], "label": [c for _, c in pairs]})
+    images, labels = read_idx(files[0]), read_idx(files[1])
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+        raise DataError(
+            f"Expected images (count, height, width) and as many labels, received {images.shape} in "
+            f"{str(files[0])!r} and {labels.shape} in {str(files[1])!r}."
+        )
+    head = f"P5 {images.shape[2]} {images.shape[1]} 255\n".encode()
+    return datasets.Dataset.from_dict(
+        {"image": [head + image.tobytes() for image in images], "label": labels.astype(np.int64)}
+    )
+
+
+def read_idx(file: Path) -> np.ndarray:
+    """An idx file of bytes, gzipped or not. Raises DataError where it is none, or cut off.
+
+    Source: Y. LeCun, "The MNIST database": a magic number 0, 0, type, dimensions; sizes; values.
+    """
+    try:
+        regular(file)
+        raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (OSError, EOFError) as reason:
+        raise DataError(f"{str(file)!r} is no whole gzip file: {reason}.") from reason
+    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or len(raw) < 4 + 4 * raw[3]:
+        raise DataError(
+            f"Expected an idx file of bytes in {str(file)!r}, received another header: {raw[:4]!r}."
+        )
+    shape = struct.unpack(f">{raw[3]}I", raw[4 : 4 + 4 * raw[3]])
+    values = np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * raw[3])
+    if values.size != int(np.prod(shape)):
+        raise DataError(
+            f"{str(file)!r} is cut off: expected {int(np.prod(shape))} bytes, received {values.size}."
+        )
+    return values.reshape(shape)
+
+
+def stored(item: Any, folder: Path, number: int) -> str:
+    """The path of an image: a path, bytes, both by name, a Pillow image, an array of bytes.
+
+    What is no file yet becomes one in `folder`, called `number`, without loss.
+    """
+    if isinstance(item, dict):
+        item = item.get("bytes") or item.get("path")
+    if isinstance(item, str | Path):
+        return str(item)
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{number}.image"
+    if isinstance(item, bytes):
+        file.write_bytes(item)
+        return str(file)
+    from PIL import Image
+
+    image = item if isinstance(item, Image.Image) else Image.fromarray(np.squeeze(item))
+    image.save(file, "PNG")
+    return str(file)
+
+
+def located(rows: Any, folder: Path) -> Any:
+    """`rows` with relative image paths made absolute, where they name files in `folder`."""
+    for name in COLUMNS:
+        if name not in rows.column_names or not isinstance(rows[0][name], str):
+            continue
+        if not Path(rows[0][name]).is_absolute() and (folder / rows[0][name]).is_file():
+            paths = [str(folder / str(path)) for path in rows[name]]
+            rows = rows.remove_columns(name).add_column(name, paths)
+    return rows
+
+
+def fingerprint(folder: Path) -> str:
+    """What stands for the contents of a folder of class folders: every image's name and sha256."""
+    import hashlib
+
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS)
+    lines = (f"{p.relative_to(folder).as_posix()} {sha256(p)}\n" for p in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _classes(folder: Path) -> list[Path]:
+    """The folders of the classes; what begins with a dot is a tool's own.
+
+    Raises DataError for images that lie beside or below them, which no class would take.
+    """
+    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    deeper = (p for c in classes for inner in c.iterdir() if inner.is_dir() for p in _images_in(inner))
+    if stray := next((p for p in (*_images_in(folder), *deeper)), None):
+        raise DataError(
+            f"{str(stray)!r} would be left out: it lies in no folder of a class.",
+            hint=f"Images lie in {str(folder)!r}/CLASS/.",
+        )
+    return classes
+
+
+def _holds_classes(folder: Path) -> bool:
+    return folder.is_dir() and any(
+        p.is_dir() and not p.name.startswith(".") and any(_images_in(p)) for p in folder.iterdir()
+    )
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))

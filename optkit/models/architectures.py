@@ -1,0 +1,179 @@
+"""What config.json says that a model is for: a task, or the words why none fits. No weight is read for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optkit.artifact import Artifact
+from optkit.errors import CheckpointError
+from optkit.models.sentence_folder import read_scoring
+
+#: Architecture name endings (config.json: `architectures`) → task.
+BY_ENDING = {
+    "ForCausalLM": "causal-lm",
+    "LMHeadModel": "causal-lm",
+    "ForSequenceClassification": "text-classification",
+    "ForImageClassification": "image-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForQuestionAnsweringSimple": "question-answering",
+    "EncoderModel": "embeddings",
+    "Model": "embeddings",
+}
+#: Names that end as a plain model does, and are none.
+_HEADS = ("HeadModel", "HeadsModel", "DecoderModel")
+#: Families whose encoder is a model of its own (`AutoModelForTextEncoding`, as sentence-transformers has it).
+TEXT_ENCODERS = ("mt5", "t5", "umt5")
+#: Families without positions for each patch: images are of the size that the processor gives them.
+ANY_SIZE = (
+    *("bit", "convnext", "convnextv2", "cvt", "efficientnet", "focalnet", "mobilenet_v1", "mobilenet_v2"),
+    *(
+        "mobilevit",
+        "mobilevitv2",
+        "pvt_v2",
+        "swin",
+        "swinv2",
+        "poolformer",
+        "regnet",
+        "resnet",
+        "segformer",
+        "dinov2",
+        "dinov2_with_registers",
+    ),
+)
+#: Keys of config.json that say that a model reads something else than text.
+_OTHER_INPUTS = {
+    "images": ("image_size", "num_channels", "patch_size"),
+    "sound": ("conv_dim", "feat_extract_norm", "num_mel_bins", "sampling_rate", "audio_channels"),
+    "time series": ("prediction_length", "context_length"),
+}
+#: Keys of config.json that hold the configuration of a part: a tower, a backbone.
+_PARTS = tuple(
+    f"{part}_config"
+    for part in (
+        "text",
+        "vision",
+        "image",
+        "audio",
+        "video",
+        "speech",
+        "qformer",
+        "backbone",
+        "thinker",
+        "llm",
+    )
+)
+_BLOCKS = "its attention is cut into blocks by the length of the text"
+_STATE = "it reads a text step by step (a state-space model)"
+#: model_type → why no graph of it takes texts of any length.
+NOT_A_GRAPH = {
+    **dict.fromkeys(("longformer", "led", "longt5", "big_bird", "bigbird_pegasus"), _BLOCKS),
+    "reformer": "it sorts tokens into buckets by random hashes",
+    "yoso": "it compares tokens by random hashes",
+    "funnel": "it pools a text to lengths that its own length decides",
+    "nystromformer": "it reads texts of one length only",
+    "xlnet": "it reads the last place of a text padded on the left",
+    **dict.fromkeys(
+        (
+            "mamba",
+            "mamba2",
+            "falcon_mamba",
+            "jamba",
+            "zamba",
+            "zamba2",
+            "bamba",
+            "falcon_h1",
+            "rwkv",
+            "xlstm",
+        ),
+        _STATE,
+    ),
+    **dict.fromkeys(
+        ("recurrent_gemma", "nemotron_h", "lfm2", "lfm2_moe", "granitemoehybrid", "qwen3_next", "minimax"),
+        _STATE,
+    ),
+}
+_EXPORT = "Save the part that reads text as a folder of its own"
+
+
+def task_of(config: dict[str, Any], names_a_pooling: bool = False) -> str | None:
+    """The task of a model with this config.json; None where its architecture names none.
+
+    `names_a_pooling`: the folder is one of sentence-transformers, which takes a model for its vectors,
+    whatever it was saved as. Raises CheckpointError for a kind of model that no task here is for.
+    """
+    architectures = config.get("architectures") or []
+    for architecture in [] if names_a_pooling else architectures:
+        for ending, task in BY_ENDING.items():
+            if architecture.endswith(ending):
+                if task == "embeddings":
+                    refuse_no_encoder(config, architecture)
+                return task
+    if names_a_pooling:
+        refuse_no_encoder(config, architectures[0] if architectures else str(config.get("model_type")))
+        return "embeddings"
+    return None
+
+
+def infer_task(artifact: Artifact) -> str:
+    """The task of a checkpoint by its architecture. Raises CheckpointError when none fits."""
+    if artifact.task:
+        return artifact.task
+    # A sentence-transformers folder gives vectors, unless it is a cross-encoder's.
+    pools = (artifact.path / "modules.json").exists() and read_scoring(artifact.path) is None
+    config = artifact.config
+    if task := task_of(config, pools):
+        return task
+    architectures = config.get("architectures") or []
+    raise CheckpointError(
+        f"Cannot tell the task from the architectures {architectures or 'none'} in config.json. "
+        f"Known endings: {', '.join(BY_ENDING)}.",
+        hint=f"Name it with --task; known: {', '.join(sorted(set(BY_ENDING.values())))}.",
+    )
+
+
+def refuse_no_graph(config: dict[str, Any]) -> None:
+    """Raise CheckpointError where no graph of the model answers as it does at every length."""
+    kind = str(config.get("model_type"))
+    whole = kind == "big_bird" and config.get("attention_type") == "original_full"
+    if kind in NOT_A_GRAPH and not whole:
+        raise CheckpointError(
+            f"A model of the kind {kind!r} cannot become an ONNX graph: {NOT_A_GRAPH[kind]}.",
+            hint="Serve it in torch (serve-torch), or take another architecture.",
+        )
+
+
+def vision_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of config.json that describes what reads images: of SigLIP and CLIP one of two towers."""
+    tower = config.get("vision_config")
+    return tower if isinstance(tower, dict) else config
+
+
+def refuse_other_library(config: dict[str, Any]) -> None:
+    """Raise CheckpointError for a folder of timm, with or without transformers' wrapper around it."""
+    if "pretrained_cfg" in config or config.get("model_type") == "timm_wrapper":
+        name = config.get("architecture") or "a timm model"
+        raise CheckpointError(
+            f"Expected a model of transformers, received one of timm ({name}): no task here fits.",
+            hint="Take the same architecture as a checkpoint of transformers, such as a ViT or a Swin.",
+        )
+
+
+def refuse_no_encoder(config: dict[str, Any], architecture: str) -> None:
+    """Raise CheckpointError where the model named `architecture` does not turn a text into token vectors."""
+    is_encoder = architecture.endswith("EncoderModel") or config.get("model_type") in TEXT_ENCODERS
+    parts = [name for name in _PARTS if isinstance(config.get(name), dict)]
+    other = next((what for what, keys in _OTHER_INPUTS.items() if any(k in config for k in keys)), None)
+    if {"encoder", "decoder"} <= config.keys() or (config.get("is_encoder_decoder") and not is_encoder):
+        what = "an encoder with a decoder, which writes one text from another"
+        hint = f"{_EXPORT}, or fine-tune it as ...ForSequenceClassification where transformers has that."
+    elif parts:
+        what, hint = f"a model of several parts ({', '.join(parts)})", f"{_EXPORT}, such as CLIPTextModel."
+    elif other is not None:
+        what = f"a model that reads {other} and has no head"
+        hint = "Fine-tune it for a task first; of images: ...ForImageClassification."
+    elif architecture.endswith(_HEADS):
+        what, hint = "a model with heads for training", "Save the plain ...Model, or the one ...LMHeadModel."
+    else:
+        return
+    raise CheckpointError(f"{architecture} is {what}: no task here fits.", hint=hint)

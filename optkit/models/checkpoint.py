@@ -1,0 +1,262 @@
+"""Hugging Face checkpoints in torch: checked before they are trusted.
+
+`fetch` turns a folder or a hub name into an `hf` artifact, `load_model` gives the torch module.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from optkit.artifact import Artifact, copy_side_files
+from optkit.core.reading import read_json
+from optkit.core.schema.graph_files import check_graphs
+from optkit.core.schema.model_files import needs_code
+from optkit.errors import CheckpointError, OptkitError, RecipeError, did_you_mean, first_line
+from optkit.models import tokenization
+from optkit.models.architectures import TEXT_ENCODERS, refuse_no_encoder, refuse_other_library
+from optkit.models.pooling import OUTPUT, pooled, read_pooling, save_layers
+from optkit.models.signing import open_signed
+from optkit.models.soundness import check_model, refuse_nan
+
+_HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+
+#: Task → the transformers class that loads its models.
+_AUTO_CLASS = {
+    "causal-lm": "AutoModelForCausalLM",
+    "embeddings": "AutoModel",
+    "image-classification": "AutoModelForImageClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+}
+
+
+def fetch(
+    source: str | Path, trust_remote_code: bool = False, verify_key: str | Path | None = None
+) -> Artifact:
+    """The checkpoint at a local folder, or, when no such folder exists, on the hub.
+
+    Reads nothing but JSON, text and safetensors. What optkit made is compared with its manifest: results
+    that are kept go by the sums there; with a public `verify_key` also with the folder's signature. Raises
+    CheckpointError with what to do next.
+    """
+    path = locate(source)
+    artifact = open_signed(path, verify_key)
+    artifact.verify()
+    if artifact.format == "hf":
+        _check_weights(path)
+        _refuse_code(artifact, trust_remote_code)
+        _ensure_tokenizer(path)
+    check_graphs(artifact.model_files)
+    return artifact
+
+
+def locate(source: str | Path) -> Path:
+    """`source`; where no such folder exists and it is a hub name, the folder that it was downloaded into."""
+    path = Path(source)
+    if not os.path.exists(path) and isinstance(source, str) and _HUB_NAME.match(source) and "/" in source:
+        return _download(source)
+    return path
+
+
+def load_model(path: str | Path | Artifact, task: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The torch module in fp32 and evaluation mode, from an `hf` artifact or checkpoint folder.
+
+    Raises CheckpointError for unknown architectures, missing or unexpected weights, and NaN.
+
+    >>> model = load_model("../shared/checkpoints/minilm-l6-sst2")  # doctest: +SKIP
+    """
+    import torch
+    import transformers
+
+    from optkit.models.architectures import infer_task
+    from optkit.models.uneven.loading import from_pretrained
+
+    artifact = path if isinstance(path, Artifact) else Artifact.open(path)
+    if artifact.format != "hf":
+        raise CheckpointError(f"Expected a checkpoint (format hf), received format {artifact.format!r}.")
+    _refuse_code(artifact, trust_remote_code)
+    task = task or infer_task(artifact)
+    auto = _auto_class(artifact, task)
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model, info = from_pretrained(
+            auto,
+            str(artifact.path),
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    except OptkitError:
+        raise
+    except Exception as reason:
+        kind = artifact.config.get("model_type")
+        raise CheckpointError(
+            f"transformers cannot load {str(artifact.path)!r} (model_type {kind!r}) as {auto.__name__}: "
+            f"{first_line(reason)}",
+            hint="Check model_type and architectures in config.json, and the transformers version.",
+        ) from reason
+    # A checkpoint without BERT's own pooler, which this task does not use, is whole.
+    missing = sorted(k for k in info["missing_keys"] if task != "embeddings" or "pooler" not in k.split("."))
+    if missing:
+        raise CheckpointError(
+            f"{len(missing)} weights that {type(model).__name__} needs are not in the checkpoint, "
+            f"for example {missing[0]!r}; they would be random.",
+            hint="Fine-tune the model for this task first, or name the right --task.",
+        )
+    check_model(model, artifact, task, model_inputs(model))
+    if task == "embeddings":
+        model = pooled(model, read_pooling(artifact.path), artifact.path)
+        refuse_nan(model.layers)
+    return model.eval()
+
+
+def _auto_class(artifact: Artifact, task: str) -> Any:
+    """The Auto class of transformers that loads `artifact` for `task`; RecipeError for an unknown task."""
+    import transformers
+
+    if task not in _AUTO_CLASS:
+        raise RecipeError(f"Unknown task {task!r}.", hint=did_you_mean(task, _AUTO_CLASS))
+    if task == "embeddings":
+        config = artifact.config
+        refuse_no_encoder(config, *(config.get("architectures") or ["This model"])[:1])
+        if config.get("model_type") in TEXT_ENCODERS:
+            return transformers.AutoModelForTextEncoding
+    return getattr(transformers, _AUTO_CLASS[task])
+
+
+def save_model(model: Any, source: Artifact, out: Path) -> None:
+    """Write a torch module made of the checkpoint `source` into `out`, with the tokenizer and settings.
+
+    config.json is the module's own; of a pooled encoder the encoder is written.
+    """
+    network = model.transformer if hasattr(model, "pooling") else model
+    network.save_pretrained(str(out))
+    copy_side_files(source.path, out, but=("config.json",))
+    if hasattr(model, "pooling"):
+        save_layers(model, out)
+
+
+def model_inputs(model: Any) -> list[str]:
+    """The encoded inputs this model takes, in the order of its forward method.
+
+    `token_type_ids` counts only where there is more than one type to tell apart (RoBERTa has one, and GPT-2,
+    which names none, would add the embedding of token 0 to every other).
+    """
+    import inspect
+
+    if isinstance(own := getattr(model, "inputs", None), list):  # a pair of texts
+        return own
+    model = getattr(model, "transformer", model) if hasattr(model, "pooling") else model
+    accepted = inspect.signature(model.forward).parameters
+    if "pixel_values" in accepted:  # an image is never padded, so its optional mask is left out
+        return ["pixel_values"]
+    names = [n for n in ("input_ids", "attention_mask", "token_type_ids") if n in accepted]
+    if getattr(model.config, "type_vocab_size", 0) < 2 and "token_type_ids" in names:
+        names.remove("token_type_ids")
+    return names
+
+
+def model_outputs(model: Any) -> dict[str, tuple[int | str, ...]]:
+    """The outputs that optkit reads from this model, with their shapes."""
+    if hasattr(model, "pooling"):
+        return {OUTPUT: ("batch", model.pooling.width(model.config.hidden_size))}
+    kind = type(model).__name__
+    if kind.endswith("ForQuestionAnswering"):
+        return {"start_logits": ("batch", "sequence"), "end_logits": ("batch", "sequence")}
+    if kind.endswith(("ForCausalLM", "LMHeadModel")):
+        return {"logits": ("batch", "sequence", model.config.vocab_size)}
+    if kind.endswith("ForTokenClassification"):
+        return {"logits": ("batch", "sequence", model.config.num_labels)}
+    return {"logits": ("batch", model.config.num_labels)}
+
+
+def is_per_token(shape: Sequence[int | str]) -> bool:
+    """Whether an output of this shape has values for every token, and padding where there is none.
+
+    >>> is_per_token(("batch", "sequence", 9)), is_per_token(("batch", 2))
+    (True, False)
+    """
+    return "sequence" in shape
+
+
+def _refuse_code(artifact: Artifact, trust_remote_code: bool) -> None:
+    """Refuse what transformers would import, fetch or take from elsewhere for this checkpoint."""
+    config, path = artifact.config, str(artifact.path)
+    refuse_other_library(config)
+    if needs_code(config) and not trust_remote_code:
+        raise CheckpointError(
+            f"{path!r} needs code of its own (auto_map in config.json), which optkit does not run.",
+            hint="Read that code, and if you trust it give --trust-remote-code.",
+        )
+    if config.get("quantization_config"):
+        raise CheckpointError(
+            f"Expected a checkpoint in full or half precision, received a quantized one in {path!r} "
+            "(quantization_config in config.json).",
+            hint="Take the checkpoint that it was made from: optkit quantizes it itself.",
+        )
+    if (artifact.path / "adapter_config.json").exists():  # transformers would load the base it names
+        raise CheckpointError(
+            f"Expected a whole checkpoint, received a LoRA adapter in {path!r} (adapter_config.json).",
+            hint="Merge it first: PeftModel.from_pretrained(base, adapter).merge_and_unload().",
+        )
+
+
+def _check_weights(path: Path) -> None:
+    """Open each safetensors file's header: a truncated, corrupt or missing file fails here, at once."""
+    from safetensors import SafetensorError, safe_open
+
+    if (path / "model.safetensors.index.json").exists():
+        index = read_json(path / "model.safetensors.index.json", CheckpointError)
+        shards = {str(name) for name in (index.get("weight_map") or {}).values()}
+        if absent := sorted(name for name in shards if not (path / name).exists()):
+            raise CheckpointError(
+                f"{len(absent)} of {len(shards)} files of weights are missing in {str(path)!r}, for example "
+                f"{absent[0]!r}.",
+                hint="Copy or download the folder again, with all that model.safetensors.index.json names.",
+            )
+    elif not (path / "model.safetensors").exists():
+        others = sorted(file.name for file in path.glob("*.safetensors"))
+        raise CheckpointError(
+            f"Expected model.safetensors or model.safetensors.index.json in {str(path)!r}, received "
+            f"{', '.join(others[:4])}.",
+            hint="transformers reads these two names: rename the file, or add the index of the parts.",
+        )
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            with safe_open(str(file), framework="np") as weights:
+                weights.keys()
+        except (SafetensorError, OSError) as reason:
+            raise CheckpointError(
+                f"{str(file)!r} is truncated or corrupt: {first_line(reason)}",
+                hint="Copy or download the file again.",
+            ) from reason
+
+
+def _ensure_tokenizer(path: Path) -> None:
+    if tokenization.is_there(path) or (path / "preprocessor_config.json").exists():
+        return
+    raise CheckpointError(
+        f"Expected tokenizer.json in {str(path)!r}; it is missing.",
+        hint="Save it beside the model: AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER).",
+    )
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except Exception as reason:
+        raise CheckpointError(
+            f"{name!r} is no local folder, and could not be had from the hub: {first_line(reason)}",
+            hint="Check the spelling and the network, or give a local folder.",
+        ) from reason

@@ -1,0 +1,175 @@
+"""How transformers reads texts in a folder: asked of transformers once, written down, followed without it.
+
+A checkpoint says it in several files (tokenizer.json, tokenizer_config.json, special_tokens_map.json) and by
+its tokenizer's class, and they may disagree: only transformers knows which wins. What it builds is one
+`tokenizers.Tokenizer` and a few facts. An artifact holds both, as tokenizer.json and `FILE`; of a plain
+checkpoint they are asked for when it is opened, in a process of its own unless transformers is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from hashlib import sha256
+from importlib import import_module, util
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from optkit.core.files import write_json, write_text
+from optkit.core.process import Child
+from optkit.core.reading import read_bytes
+from optkit.core.schema.model_files import checked
+from optkit.errors import CheckpointError, MissingDependency
+
+#: The facts beside tokenizer.json in an artifact.
+FILE = "encoding.json"
+#: What a tokenizer is read from; any change of them is another tokenizer.
+SOURCES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("config.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model"),
+    *("sentencepiece.bpe.model", "spm.model", "tekken.json"),
+)
+#: Of these, what holds no tokens of its own, or (vocab.json) may hold those of speech.
+_SETTINGS = SOURCES[1:4]
+_NO_TOKENIZER = (*_SETTINGS, "config.json", "vocab.json")
+
+
+@dataclass(frozen=True)
+class Tokenization:
+    """`tokenizer` is the tokenizers library's JSON, the rest what it does not hold.
+
+    `inputs` are the names that the tokenizer gives a model; `max_length` its limit in tokens (None: none
+    stated); `truncation_side` and `padding_side` left or right; `pad_id` None where it has no such token;
+    `kind` the class in transformers `version`. `notes` say where the checkpoint's files disagree,
+    `pair_notes` where they do for pairs of texts only.
+    """
+
+    tokenizer: str = field(repr=False)
+    inputs: tuple[str, ...]
+    max_length: int | None
+    truncation_side: str
+    padding_side: str
+    pad_id: int | None
+    split_special_tokens: bool
+    kind: str
+    version: str
+    notes: tuple[str, ...] = ()
+    pair_notes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Equal for folders that read every text alike."""
+        facts = {name: value for name, value in self.facts().items() if name not in _ABOUT}
+        return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def facts(self) -> dict[str, Any]:
+        """All but the tokenizer, of which the hash, as JSON values."""
+        values = {name: value for name, value in asdict(self).items() if name != "tokenizer"}
+        return {"tokenizer_sha256": sha256(self.tokenizer.encode()).hexdigest(), **values}
+
+
+#: Facts that change no id.
+_ABOUT = ("kind", "version", "notes", "pair_notes")
+
+
+def read(folder: Path) -> Tokenization:
+    """How transformers reads texts with the files in `folder`.
+
+    Raises CheckpointError where transformers cannot read them, or reads them by code that the tokenizers
+    library does not have; MissingDependency where it must be asked and is not installed.
+    """
+    stamps = [(name, (folder / name).stat()) for name in (FILE, *SOURCES) if (folder / name).is_file()]
+    key = tuple((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stamps)
+    return _read(folder, key)
+
+
+def record(folder: Path, source: Path) -> None:
+    """Write down in `folder`, made from `source`, how transformers reads texts there, unless it is already.
+
+    Nothing is written for a model that reads no texts.
+    """
+    own = is_there(folder)
+    if not own and not is_there(source):
+        return
+    if own and _recorded(folder) is not None:
+        return
+    found = read(folder if own else source)
+    if not own:  # its settings belong to it
+        for name in _SETTINGS:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
+    write(found, folder)
+    if (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
+        _read.cache_clear()
+        if (again := _ask(folder)).digest != found.digest:  # a checkpoint is read by transformers, too
+            (folder / FILE).unlink()
+            raise CheckpointError(
+                f"transformers reads texts otherwise once its {found.kind} is saved (now as {again.kind}).",
+                hint="Save the tokenizer with this version of transformers, and give that folder.",
+            )
+
+
+def write(found: Tokenization, folder: Path) -> None:
+    """tokenizer.json and `FILE` in `folder`."""
+    write_text(folder / "tokenizer.json", found.tokenizer)
+    write_json(folder / FILE, found.facts())
+
+
+def is_there(folder: Path) -> bool:
+    """Whether `folder` has a tokenizer of any kind."""
+    return any((folder / name).is_file() for name in SOURCES if name not in _NO_TOKENIZER)
+
+
+def reader(folder: Path) -> str | None:
+    """A hash of what turns raw inputs, texts or images, into the model's; None where nothing does."""
+    if is_there(folder):
+        return read(folder).digest
+    file = folder / "preprocessor_config.json"
+    return sha256(file.read_bytes()).hexdigest() if file.exists() else None
+
+
+@lru_cache(maxsize=16)
+def _read(folder: Path, key: Any) -> Tokenization:
+    if (found := _recorded(folder)) is not None:
+        return found
+    if not is_there(folder):
+        raise CheckpointError(
+            f"Expected tokenizer.json in {str(folder)!r}; it is missing.",
+            hint="Save it beside the model: AutoTokenizer.from_pretrained(...).save_pretrained(folder).",
+        )
+    if util.find_spec("transformers") is None:
+        raise MissingDependency(
+            f"{str(folder)!r} does not say how transformers reads its texts, and transformers, which could "
+            "tell, is not installed.",
+            hint='Run optkit compress again, whose result says it, or: pip install "optkit[compress]"',
+        )
+    return _ask(folder)
+
+
+def _ask(folder: Path) -> Tokenization:
+    """Ask transformers: here where it is loaded, else in a process of its own."""
+    if "transformers" in sys.modules:
+        return import_module("optkit.models.tokenization_worker").resolve(folder)
+    with TemporaryDirectory(prefix="optkit-tokenizer-") as scratch:
+        with Child("optkit.models.tokenization_worker") as child:
+            child.call("resolve", folder=str(folder.resolve()), out=scratch)
+        found = _recorded(Path(scratch))
+    assert found is not None
+    return found
+
+
+def _recorded(folder: Path) -> Tokenization | None:
+    """What an artifact says; None where it says nothing, or of another tokenizer.json."""
+    file, tokenizer = folder / FILE, folder / "tokenizer.json"
+    if not file.is_file() or not tokenizer.is_file():
+        return None
+    facts, text = checked(file, FILE, CheckpointError), read_bytes(tokenizer, CheckpointError)
+    if facts["tokenizer_sha256"] != sha256(text).hexdigest():
+        return None
+    names = set(Tokenization.__dataclass_fields__) & set(facts)
+    values: dict[str, Any] = {name: tuple(x) if isinstance(x := facts[name], list) else x for name in names}
+    return Tokenization(text.decode(), **values)

@@ -1,0 +1,192 @@
+"""Asks transformers how it reads texts; the answer is proven on provoking texts before it is given.
+
+Runs where transformers is loaded, or as a process of its own (`optkit.core.process.Child`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from optkit.core.files import read_json, write_json, write_text
+from optkit.core.schema.tokenizer import while_encoding
+from optkit.data import provoking
+from optkit.errors import CheckpointError
+from optkit.models.tokenization import Tokenization, write
+
+#: transformers writes this and more where a tokenizer has no stated limit.
+_NO_LIMIT = 1_000_000
+#: Settings in tokenizer_config.json that decide about ids.
+_SETTINGS = (
+    *("do_lower_case", "strip_accents", "keep_accents", "tokenize_chinese_chars", "add_prefix_space"),
+    *(
+        "add_bos_token",
+        "add_eos_token",
+        "legacy",
+        "split_special_tokens",
+        "fix_mistral_regex",
+        "split_by_punct",
+    ),
+    *(
+        "tokenizer_class",
+        "model_input_names",
+        "bos_token",
+        "eos_token",
+        "cls_token",
+        "sep_token",
+        "unk_token",
+    ),
+)
+
+
+class Service:
+    emit: Callable[..., None]
+
+    def resolve(self, folder: str, out: str) -> None:
+        """Write tokenizer.json and its facts into the folder `out`."""
+        write(resolve(Path(folder)), Path(out))
+
+
+def serve() -> Service:
+    return Service()
+
+
+def resolve(folder: Path, **settings: Any) -> Tokenization:
+    """How transformers' own tokenizer of `folder`, opened with `settings`, reads texts.
+
+    Raises CheckpointError.
+    """
+    import transformers
+    from transformers import AutoTokenizer
+
+    transformers.logging.set_verbosity_error()
+    try:
+        theirs = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False, **settings
+        )
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as reason:  # Rust's PanicException is no Exception
+        first = (str(reason).strip() or type(reason).__name__).splitlines()[0][:300]
+        raise CheckpointError(
+            f"transformers cannot read the tokenizer in {str(folder)!r}: {first}",
+            hint="AutoTokenizer.from_pretrained(folder) must work; a slow tokenizer may need sentencepiece.",
+        ) from reason
+    kind = type(theirs).__name__
+    if not getattr(theirs, "is_fast", False) or getattr(theirs, "backend_tokenizer", None) is None:
+        raise CheckpointError(
+            f"Expected a tokenizer of the tokenizers library in {str(folder)!r}, received {kind}, which "
+            "transformers runs in Python and cannot convert.",
+            hint="Take a checkpoint with a fast tokenizer (tokenizer.json), or convert it and save it there.",
+        )
+    limit = theirs.model_max_length
+    found = Tokenization(
+        tokenizer=_bare(theirs.backend_tokenizer),
+        inputs=tuple(theirs.model_input_names),
+        max_length=int(limit) if limit is not None and 0 < limit < _NO_LIMIT else None,
+        truncation_side=theirs.truncation_side,
+        padding_side=theirs.padding_side,
+        pad_id=theirs.pad_token_id,
+        split_special_tokens=bool(theirs.split_special_tokens),
+        kind=kind,
+        version=transformers.__version__,
+    )
+    with while_encoding(folder):
+        _prove(found, theirs, folder)
+        notes, pair_notes = _disagreements(found, folder)
+    return Tokenization(**{**vars(found), "notes": notes, "pair_notes": pair_notes})
+
+
+def change(folder: Path, settings: dict[str, Any]) -> None:
+    """Write `settings` into tokenizer_config.json of `folder`, and the tokenizer that they make.
+
+    Raises CheckpointError where transformers then reads texts otherwise than with the settings alone.
+    """
+    wanted = resolve(folder, **settings)
+    file = folder / "tokenizer_config.json"
+    stated = read_json(file, CheckpointError) if file.exists() else {}
+    write_json(file, {**stated, **settings})
+    write_text(folder / "tokenizer.json", wanted.tokenizer)
+    if resolve(folder).digest != wanted.digest:
+        raise CheckpointError(
+            f"transformers reads texts otherwise once its {wanted.kind} is saved with {settings}.",
+            hint=f"Give a checkpoint whose tokenizer_config.json has {settings}.",
+        )
+
+
+def _bare(backend: Any) -> str:
+    """The tokenizer's JSON without padding and truncation, which every call of transformers sets anew."""
+    from tokenizers import Tokenizer
+
+    copy = Tokenizer.from_str(backend.to_str())
+    copy.no_padding()
+    copy.no_truncation()
+    return copy.to_str()
+
+
+def _prove(found: Tokenization, theirs: Any, folder: Path) -> None:
+    """CheckpointError where the class does in Python what the tokenizers library does not know of."""
+    from tokenizers import Tokenizer
+
+    ours = Tokenizer.from_str(found.tokenizer)
+    ours.encode_special_tokens = found.split_special_tokens
+    for texts in (provoking.TEXTS, provoking.PAIRS):
+        rows = theirs([x if isinstance(x, str) else x[0] for x in texts], *_seconds(texts), padding=False)
+        for text, encoding, ids in zip(texts, ours.encode_batch_fast(list(texts)), rows["input_ids"]):
+            if encoding.ids != ids:
+                raise CheckpointError(
+                    f"The tokenizer in {str(folder)!r} ({found.kind}) does more than its tokenizers backend: "
+                    f"{text!r} is {ids[:20]} in transformers and {encoding.ids[:20]} without it.",
+                    hint="optkit cannot serve this tokenizer without transformers.",
+                )
+
+
+def _seconds(texts: Any) -> tuple[list[str], ...]:
+    return () if isinstance(texts[0], str) else ([second for _, second in texts],)
+
+
+def _disagreements(found: Tokenization, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Where tokenizer.json alone says otherwise: sentences for the report, of texts and of pairs."""
+    from tokenizers import Tokenizer
+
+    file, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    if not file.is_file():
+        return (), ()
+    plain, ours = Tokenizer.from_file(str(file)), Tokenizer.from_str(found.tokenizer)
+    plain.no_padding()
+    plain.no_truncation()
+    stated = read_json(settings, CheckpointError) if settings.is_file() else {}
+    told = ", ".join(f"{name} = {json.dumps(stated[name])}" for name in _SETTINGS if name in stated)
+    follows = f"transformers {found.version} ({found.kind}) follows tokenizer_config.json"
+    notes = []
+    for text in provoking.TEXTS:
+        alone, resolved = plain.encode(text), ours.encode(text)
+        if alone.ids != resolved.ids:
+            parts = _parts(plain.to_str(), found.tokenizer)
+            notes.append(
+                f"The tokenizer's files disagree: by tokenizer.json alone {text[:60]!r} is "
+                f"{' '.join(alone.tokens[:8])!r}, as transformers reads it "
+                f"{' '.join(resolved.tokens[:8])!r}. {follows} and its class, not tokenizer.json, in: "
+                + ", ".join(parts)
+                + (f" ({told})." if told else ".")
+            )
+            break
+    pair = plain.encode("one", "two").type_ids
+    pairs = []
+    if "token_type_ids" not in found.inputs and any(pair):
+        reason = "tokenizer_config.json's model_input_names" if "model_input_names" in stated else found.kind
+        pairs.append(
+            "The tokenizer's files disagree on pairs: tokenizer.json gives second texts the type 1, and "
+            f"transformers {found.version} passes no token_type_ids ({reason}), so that the model sees "
+            "zeros. optkit follows transformers."
+        )
+    return tuple(notes), tuple(pairs)
+
+
+def _parts(plain: str, resolved: str) -> list[str]:
+    """Which parts of two tokenizers differ."""
+    a, b = json.loads(plain), json.loads(resolved)
+    names = ("normalizer", "pre_tokenizer", "post_processor", "added_tokens", "model")
+    return [name for name in names if a.get(name) != b.get(name)] or ["special tokens"]

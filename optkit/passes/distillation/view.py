@@ -1,0 +1,81 @@
+"""`View`: run a model and look at what a student is compared by, its answers and its inner states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from optkit.errors import RecipeError
+from optkit.models.checkpoint import model_outputs
+from optkit.models.uneven.layout import LAYOUTS, Sublayer, sublayers
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One batch: `outputs` by name, `states` (batch, tokens, width) each, and the queries, keys and
+    values of one layer (batch, tokens, all heads) in `attention`, empty where they were not asked for."""
+
+    outputs: dict[str, Any]
+    states: list[Any]
+    attention: list[Any]
+
+
+@dataclass(frozen=True)
+class View:
+    """`states` are numbers of hidden states (0: after the embeddings), `attention` one sublayer's heads."""
+
+    model: Any
+    states: Sequence[int] = ()
+    attention: Sublayer | None = None
+
+    def __call__(self, feeds: dict[str, Any], names: Sequence[str] = ()) -> Seen:
+        """Run the model; `names` are its outputs, where it does not say so itself."""
+        caught: list[Any] = []
+        with _caught(self.attention, caught):
+            wanted = {"output_hidden_states": True} if self.states else {}
+            answer = self.model(**feeds, return_dict=True, **wanted)
+        outputs = {name: answer[name] for name in names or model_outputs(self.model)}
+        return Seen(outputs, [answer["hidden_states"][i] for i in self.states], caught)
+
+
+def attention_of(model: Any, layer: int | None = None) -> Sublayer:
+    """The heads of layer number `layer`; without a number those of the last layer that has any left."""
+    if model.config.model_type not in LAYOUTS:
+        raise RecipeError(
+            f"Cannot compare attention in the architecture {model.config.model_type!r}.",
+            hint=f"Use relations = 0. Known: {', '.join(sorted(LAYOUTS))}.",
+        )
+    heads = [place for place in sublayers(model) if place.kind == "heads" and place.units]
+    if heads and heads[-1].stacked > 1:
+        raise RecipeError(
+            f"{model.config.model_type} projects queries, keys and values in one; relations need them apart.",
+            hint="Use relations = 0.",
+        )
+    found = [place for place in heads if layer is None or place.index == layer]
+    if not found:
+        raise RecipeError("Expected a layer with attention left, received none.", hint="Use relations = 0.")
+    return found[-1]
+
+
+@contextmanager
+def _caught(place: Sublayer | None, caught: list[Any]) -> Iterator[None]:
+    """Behind the block `caught` holds the outputs of the first three projections of `place`.
+
+    Those of their first call: with share_att_key, as in DeBERTa-v3, relative positions go through them after
+    the tokens have.
+    """
+    modules = place.inputs[:3] if place else []
+    found: dict[Any, Any] = {}
+
+    def keep(module: Any, inputs: Any, output: Any) -> None:  # what a hook returns would replace the output
+        found.setdefault(module, output)
+
+    handles = [module.register_forward_hook(keep) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    caught += [found[module] for module in modules]

@@ -1,0 +1,263 @@
+"""`Session`: a loaded model that answers.
+
+One file per runtime lies under `runtimes/`; importing one does not import the others.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module, util
+from typing import Any, ClassVar, get_type_hints
+
+import numpy as np
+
+from optkit.artifact import Artifact
+from optkit.data.examples import EncodedSet
+from optkit.errors import CheckpointError, MissingDependency, OptkitError, RecipeError, did_you_mean
+from optkit.models.limits import token_limit
+from optkit.runtimes import RUNTIMES, token_logprobs
+
+Feeds = dict[str, np.ndarray]
+
+#: Threads, streams, tokens: as many as a manifest may ask for.
+COUNTS = range(1, 4097)
+
+#: The runtime that serves each artifact format unless another one is named.
+DEFAULT_RUNTIME = {"hf": "torch", "onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
+#: The package each runtime needs, and the extra that brings it.
+_NEEDS = {
+    "torch": ("torch", "compress"),
+    "onnxruntime": ("onnxruntime", "serve"),
+    "openvino": ("openvino", "openvino"),
+    "tensorrt": ("tensorrt", "tensorrt"),
+}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output: `shape` holds sizes, or names for dynamic dimensions."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Decoder(ABC):
+    """A causal language model in the middle of a batch of texts; its cache holds what it has read."""
+
+    @abstractmethod
+    def step(self, tokens: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+        """Read `tokens` (batch, new), and give the logits (batch, vocabulary) behind the last of them.
+
+        `attention_mask` (batch, all tokens so far and new ones) is 0 at padding, which lies on the left.
+        """
+
+
+class Session(ABC):
+    """A model in memory. A context manager; results are ready when `infer` returns.
+
+    A session never times itself: the harness owns the clock.
+    """
+
+    #: Whether several threads may call `infer` at once.
+    thread_safe: ClassVar[bool] = True
+    #: The options that a manifest may set, with their values: what changes speed, and nothing else. A
+    #: manifest is data from a stranger: paths, and whose code may run, come from the caller alone.
+    stored: ClassVar[Mapping[str, Sequence[Any] | type]] = {}
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    #: Where it computes: cpu or cuda.
+    device: str = "cpu"
+    #: What its floating-point operators compute in, where that is a setting.
+    precision: str | None = None
+
+    @classmethod
+    def on_this_machine(cls, artifact: Artifact, stored: dict[str, Any]) -> dict[str, Any]:
+        """The options `stored` in the manifest, as far as they are right on this machine."""
+        return stored
+
+    @abstractmethod
+    def infer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        """Run the model once.
+
+        `feeds` maps input names to arrays, batch first; names the model does not know are
+        ignored, so that one encoded batch feeds every runtime. Returns outputs by name.
+        Raises OptkitError when an input is missing.
+        """
+
+    def decoder(self) -> Decoder:
+        """A fresh decoder, for one batch of texts. Raises OptkitError where the model does not generate."""
+        raise OptkitError(
+            f"{type(self).__name__} does not generate text.",
+            hint="Causal language models generate in torch and in ONNX Runtime.",
+        )
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was asked. Nothing to wait for on a CPU."""
+        return
+
+    def mark(self) -> Any:
+        """An event at this point of the device's work; None where there is none to be had."""
+        return None
+
+    def elapsed_ms(self, begin: Any, end: Any) -> float:
+        """Milliseconds of the device between two marks, after waiting for the second."""
+        raise NotImplementedError(f"{type(self).__name__} gives no marks.")
+
+    def close(self) -> None:
+        """Free the model. Calling it twice is fine."""
+        return
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def per_token(self) -> list[str]:
+        """Outputs with a value for every token: their second dimension is dynamic."""
+        return [s.name for s in self.outputs if len(s.shape) > 1 and isinstance(s.shape[1], str)]
+
+    def select(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        """The feeds this model takes, in its own order; an error names the ones that are missing."""
+        missing = [spec.name for spec in self.inputs if spec.name not in feeds]
+        if missing:
+            raise OptkitError(
+                f"Expected the inputs {[s.name for s in self.inputs]}, received {sorted(feeds)}: "
+                f"{missing} missing."
+            )
+        return {spec.name: feeds[spec.name] for spec in self.inputs}
+
+
+def chosen_runtime(artifact: Artifact, runtime: str | None = None) -> str:
+    """`runtime`, else the manifest's, else the format's own. Raises RecipeError for an unknown one."""
+    name = runtime or stored_runtime(artifact)[0] or DEFAULT_RUNTIME[artifact.format]
+    if name not in RUNTIMES:
+        raise RecipeError(f"Unknown runtime {name!r}.", hint=did_you_mean(name, RUNTIMES))
+    return name
+
+
+def stored_runtime(artifact: Artifact) -> tuple[str | None, dict[str, Any]]:
+    """The runtime in the manifest (None: it names none), and the options for it there.
+
+    Raises CheckpointError for an unknown runtime, and for an option or a value that a manifest may not set.
+    """
+    stored = artifact.manifest.get("runtime")
+    if not stored:
+        return None, {}
+    name, options = stored["name"], stored.get("options") or {}
+    where = f"the manifest of {str(artifact.path)!r}"
+    if name not in RUNTIMES:
+        raise CheckpointError(f"Unknown runtime {name!r} in {where}.", hint=did_you_mean(name, RUNTIMES))
+    allowed: dict[str, Sequence[Any] | type] = {"bucket": COUNTS, **_session_class(name).stored}
+    for option, value in options.items():
+        if option not in allowed:
+            raise CheckpointError(
+                f"Expected of {where} no settings but {', '.join(sorted(allowed))}, received {option!r}.",
+                hint="Other settings come from the caller alone: optkit serve --option, optkit.load(...).",
+            )
+        if value is not None and not _fits(value, allowed[option]):
+            raise CheckpointError(
+                f"Expected {option} in {where} to be {_shown(allowed[option])}, received {value!r}."
+            )
+    return name, {option: value for option, value in options.items() if value is not None}
+
+
+def runtime_settings(runtime: str) -> frozenset[str]:
+    """The names of the options that a known runtime takes."""
+    return frozenset(inspect.signature(_session_class(runtime)).parameters) - {"artifact"} | {"bucket"}
+
+
+def _session_class(runtime: str) -> type[Session]:
+    return get_type_hints(RUNTIMES[runtime].open_session)["return"]
+
+
+def _fits(value: Any, allowed: Sequence[Any] | type) -> bool:
+    if isinstance(allowed, type):
+        return isinstance(value, (int, float) if allowed is float else allowed)
+    if isinstance(allowed, range):
+        return type(value) is int and value in allowed
+    return any(type(value) is type(one) and value == one for one in allowed)
+
+
+def _shown(values: Sequence[Any] | type) -> str:
+    if isinstance(values, type):
+        return f"a {values.__name__}"
+    if isinstance(values, range):
+        return f"{values[0]} to {values[-1]}"
+    return f"one of {', '.join(map(repr, values))}"
+
+
+def open_session(
+    artifact: Artifact, runtime: str | None = None, task: str | None = None, **options: Any
+) -> Session:
+    """Load `artifact` in `runtime` (default: the manifest's, else the format's own).
+
+    `task` names what it is for where its architecture tells another or none (torch loads it as that).
+    `options` override the runtime options stored in the manifest (for example `threads`). Every runtime
+    takes `bucket`: batches are padded to a multiple of so many tokens (`optkit.runtimes.bucketed`).
+    Raises RecipeError for an unknown runtime or option, CheckpointError for one that a manifest may not set,
+    and MissingDependency for an absent package.
+    """
+    from optkit.core.schema.graph_files import check_graphs
+
+    stored, settings = stored_runtime(artifact)
+    name = chosen_runtime(artifact, runtime)
+    if name in _NEEDS and util.find_spec(_NEEDS[name][0]) is None:
+        raise MissingDependency.of(*_NEEDS[name])
+    if name == stored:
+        options = {**_session_class(name).on_this_machine(artifact, settings), **options}
+    known = runtime_settings(name)
+    for option in options:
+        if option not in known:
+            raise RecipeError(
+                f"The runtime {name} has no setting {option!r}.", hint=did_you_mean(option, known)
+            )
+    if task is not None and "task" in known:  # what a graph computes is settled
+        options["task"] = task
+    bucket = options.pop("bucket", None)
+    check_graphs(artifact.model_files)
+    session = RUNTIMES[name].open_session(artifact, **options)
+    if bucket in (None, 1):
+        return session
+    return import_module("optkit.runtimes.bucketed").Bucketed(session, bucket, token_limit(artifact.config))
+
+
+def infer_all(
+    session: Session,
+    encoded: EncodedSet,
+    batch_size: int,
+    max_tokens: int,
+    progress: Callable[[int], None] = lambda answered: None,
+) -> dict[str, list[np.ndarray]]:
+    """Every example's outputs by name, in the order of `encoded`; windows come back as examples.
+
+    Batches hold neighbours in length, so that little work is padding. An output with a value per
+    token is cut back to the example's own length. It is known by its second dimension, which
+    equals the padded length in every batch: in one batch a number of labels may equal it by chance.
+    `progress` is told how many examples are answered, after each batch.
+    """
+    lengths = encoded.lengths
+    batches = list(encoded.batches(batch_size, max_tokens))
+    padded = [int(lengths[indices].max()) for indices in batches]
+    results, answered = [], 0
+    for indices in batches:
+        feeds = encoded.batch(indices)
+        results.append(token_logprobs.reduced(feeds, session.infer(feeds)))
+        answered += len(indices)
+        progress(answered)
+    fixed = {s.name for s in session.outputs if len(s.shape) > 1 and isinstance(s.shape[1], int)}
+    outputs: dict[str, list[np.ndarray]] = {}
+    for name in results[0] if results else ():
+        values = [result[name] for result in results]
+        per_token = name not in fixed and all(
+            value.ndim > 1 and value.shape[1] == length for value, length in zip(values, padded)
+        )
+        rows = outputs[name] = [np.empty(0)] * len(encoded)
+        for indices, value in zip(batches, values):
+            for i, row in zip(indices, value):
+                rows[i] = row[: lengths[i]] if per_token else row
+    return encoded.windows.gather(outputs) if encoded.windows else outputs

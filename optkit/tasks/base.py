@@ -1,0 +1,280 @@
+"""`Task`: what a model is for. One file per task kind lies under `tasks/`.
+
+A task turns examples into tensors, the model's outputs into predictions, and predictions into a
+score. It needs numpy and tokenizers only, so that the same code serves without torch; metrics
+load scikit-learn when they are asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from optkit.artifact import Artifact
+from optkit.data.dataset import column
+from optkit.data.examples import EncodedSet
+from optkit.errors import RecipeError
+from optkit.models.architectures import infer_task
+from optkit.runtimes.base import Session
+from optkit.tasks import TASKS
+
+#: Raw outputs: name → one array per example.
+Outputs = Mapping[str, Sequence[np.ndarray]]
+
+#: What stands between the two texts of a pair in `Labelled.sources`.
+BETWEEN = " ⟂ "
+#: Inputs that show a graph all it must stand where no data was given; never for calibration or training.
+_SAMPLES = (
+    "A short text.",
+    "A text that is a little longer, with a number: 42.",
+    "Yes",
+    "déjà vu, 你好 " * 8,
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of the data hold what; None: detected by name and type."""
+
+    text: str | None = None
+    pair: str | None = None
+    label: str | None = None
+
+    def __str__(self) -> str:
+        """As in "text in 'sentence', label in 'label'"."""
+        return ", ".join(f"{part} in {name!r}" for part, name in vars(self).items() if name is not None)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A named part of every input or answer, as requests and files hold it: a tensor, a column.
+
+    `datatype` as the Open Inference Protocol calls it: BYTES (a text, unless `binary`), FP32 or INT32.
+    `shape` is that of one value, -1 where it varies. Inputs may lack what is not `required`.
+    """
+
+    name: str
+    datatype: str = "BYTES"
+    shape: tuple[int, ...] = ()
+    required: bool = True
+    binary: bool = False
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Examples ready for a model: `encoded` inputs, `references` (one per example), `sources`, `inputs`.
+
+    `sources` keeps the text of each example for reports, `inputs` what `Task.encode` takes for it.
+    `skipped` counts the rows that hold nothing to learn from or to score. `columns` are those that were read.
+    """
+
+    encoded: EncodedSet
+    references: list[Any]
+    sources: list[str] = field(default_factory=list)
+    inputs: list[Any] = field(default_factory=list)
+    skipped: int = 0
+    columns: Columns = field(default_factory=Columns)
+
+    def described(self, data: str, split: str = "") -> str:
+        """Which rows and columns these are, in a line of progress."""
+        rows = f"read {len(self.references)} rows of {f'the split {split} of ' if split else ''}{data}"
+        return f"{rows}: {self.columns}" if str(self.columns) else rows
+
+    @property
+    def empty(self) -> int:
+        """Examples without any text: answered all the same, from what the tokenizer puts around it."""
+        return sum(not source.replace(BETWEEN, "").strip() for source in self.sources)
+
+
+class Task(ABC):
+    """What the model is for. Built from the artifact's folder by `from_artifact`."""
+
+    name: ClassVar[str]
+    #: The metric's name in reports; larger is better.
+    metric: str
+    #: Whether `predict` continues prompts (`complete`) in place of answering inputs.
+    generates: ClassVar[bool] = False
+    #: Whether an answer is a vector, so that servers offer it to clients of embeddings.
+    embeds: ClassVar[bool] = False
+    #: What one input consists of where its parts have names; `from_fields` puts them together.
+    takes: ClassVar[tuple[Field, ...]] = (Field("text"),)
+    #: Names of the columns of a row, looked for in this order by every command: "text" (words, an image),
+    #: "pair", "label"; "plain" are other names of a text where no label is needed.
+    columns: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: What messages call these parts of a row.
+    parts: ClassVar[Mapping[str, str]] = {"text": "text", "pair": "second text", "label": "label"}
+    #: The extras of optkit that its inputs need where it is served.
+    needs: ClassVar[tuple[str, ...]] = ()
+    #: Latency shapes unless others are asked for, batch x tokens; "data" is the data's own lengths.
+    shapes: ClassVar[tuple[str, ...]] = ("1xdata", "1x16", "1x32", "1x128", "8x128")
+
+    @property
+    def reference(self) -> str:
+        """The name in `optkit.bench.reference` of how the users of the libraries run this model."""
+        return self.name
+
+    @classmethod
+    @abstractmethod
+    def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> Task:
+        """Read labels, limits and tokenizer from the folder. Raises CheckpointError."""
+
+    @abstractmethod
+    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+        """Tensors for the model, from raw inputs as a caller of `predict` gives them."""
+
+    @abstractmethod
+    def read(self, rows: Sequence[Mapping[str, Any]], columns: Columns) -> Labelled:
+        """Rows of a data set, encoded, with their references. Raises DataError."""
+
+    @abstractmethod
+    def decode(self, outputs: Outputs) -> list[Any]:
+        """One typed prediction per example."""
+
+    @abstractmethod
+    def answers(self, outputs: Outputs) -> np.ndarray:
+        """What `score` and agreement compare: labels, values. First dimension: examples."""
+
+    @abstractmethod
+    def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
+        """The metric over these examples."""
+
+    def complete(
+        self, session: Session, prompts: Sequence[Any], batch_size: int, **options: Any
+    ) -> list[Any]:
+        """What the model writes after each prompt, where the task generates text. Raises RecipeError."""
+        raise _generates_nothing(self.name, options)
+
+    def generate(self, session: Session, prompt: Any, **options: Any) -> Generator[str, None, Any]:
+        """What the model writes after one prompt, piece by piece; returns all of it. Raises RecipeError."""
+        raise _generates_nothing(self.name, options)
+
+    def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray | None:
+        """Right or wrong per example where the metric is their mean; None where it is not."""
+        return None
+
+    #: When two answers count as the same, as `same` decides it.
+    sameness: ClassVar[str] = "the same answer"
+
+    def same(self, outputs: Outputs, others: Outputs) -> np.ndarray:
+        """Per example, whether two models answer the same. Shape (examples,), bool."""
+        equal = self.answers(outputs) == self.answers(others)
+        return equal.reshape(len(equal), -1).all(axis=1)
+
+    def probes(self, texts: Sequence[str]) -> list[Any]:
+        """Inputs for `encode`, made of built-in `texts`, to compare two models on where there is no data."""
+        return list(texts)
+
+    def samples(self) -> Sequence[Any]:
+        """A few inputs for `encode`, to check a graph with where there is no data."""
+        return _SAMPLES
+
+    def json_type(self, text: Any) -> Any:
+        """The type of one input in a request's JSON, made of `text`, the server's type of a text.
+
+        A mapping of names to types stands for an object with these keys, a list of texts for one's words.
+        """
+        return text
+
+    def from_json(self, value: Any) -> Any:
+        """An input for `encode` from a JSON value of a request. Never a path: DataError instead."""
+        return value
+
+    def to_json(self, item: Any) -> Any:
+        """An input for `encode` as a value that `from_json` takes back."""
+        return list(item) if isinstance(item, tuple) else item
+
+    def from_fields(self, values: Sequence[Any]) -> Any:
+        """An input for `encode` from its parts, in the order of `takes`; the last ones may lack."""
+        return values[0] if len(values) == 1 else tuple(values)
+
+    @classmethod
+    def column(cls, names: Sequence[str], part: str, wanted: Columns = Columns()) -> str:
+        """Which of the columns `names` holds a `part` of a row ("text", "pair", "label"): the one that is
+        wanted, else the first of the task's own. Raises DataError where none does, RecipeError for columns
+        that the task has no use for."""
+        cls._refuse_others(wanted)
+        return column(names, getattr(wanted, part), cls.columns[part], cls.parts[part], f"--{part}-column")
+
+    @classmethod
+    def pair_column(cls, names: Sequence[str], text: str) -> str | None:
+        """Which of a row's columns holds the second text beside the column `text`; None for no pair."""
+        return None
+
+    @classmethod
+    def input_columns(cls, names: Sequence[str], wanted: Columns = Columns()) -> tuple[str, ...]:
+        """Which of the columns `names` make one input where no label is needed: a text, or both of a pair.
+
+        Raises as `column` does.
+        """
+        cls._refuse_others(wanted)
+        known = (*cls.columns["text"], *cls.columns.get("plain", ()))
+        text = column(names, wanted.text, known, cls.parts["text"], "--text-column")
+        if wanted.pair is not None:
+            return text, cls.column(names, "pair", wanted)
+        pair = cls.pair_column(names, text)
+        return (text,) if pair is None else (text, pair)
+
+    @classmethod
+    def _refuse_others(cls, wanted: Columns) -> None:
+        for part, name in vars(wanted).items():
+            if name is not None and part not in cls.columns:
+                raise RecipeError(f"{cls.name} reads no {cls.parts[part]}: leave --{part}-column {name} out.")
+
+    @classmethod
+    def from_line(cls, line: str) -> Any:
+        """An input for `encode` from a line of text, as `optkit predict` reads it."""
+        return line
+
+    def describe(self, answer: Any) -> dict[str, Any]:
+        """A prediction as JSON values."""
+        return asdict(answer)
+
+    def gives(self) -> tuple[Field, ...]:
+        """What one answer consists of where its parts have names; `fields` takes it apart."""
+        return (Field("answer"),)
+
+    def fields(self, answer: Any) -> tuple[Any, ...]:
+        """The parts of one answer, as `gives` names them."""
+        return (json.dumps(self.describe(answer), ensure_ascii=False),)
+
+    def alike(self, answer: Any, other: Any) -> float:
+        """How far two models agree on one input, from 0 to 1: here on the first part of their answers."""
+        return float(self.fields(answer)[0] == self.fields(other)[0])
+
+    def line(self, answer: Any) -> str:
+        """A prediction as a person reads it, in one line."""
+        return f"{answer.label}\t{answer.score:.4f}"
+
+    def name_of(self, reference: Any) -> Any:
+        """A reference as a person reads it."""
+        return reference
+
+    def table(self, answers: np.ndarray, references: Sequence[Any]) -> list[Any]:
+        """Lines of precision, recall, F1 and support per label, where the task has them."""
+        return []
+
+    def agreement(self, answers: np.ndarray, others: np.ndarray) -> float:
+        """Share of examples on which two models answer the same."""
+        same = answers == others
+        return float(same.reshape(len(same), -1).all(axis=1).mean()) if len(same) else 1.0
+
+
+def _generates_nothing(name: str, options: Mapping[str, Any]) -> RecipeError:
+    given = f", received the options {', '.join(options)}" if options else ""
+    return RecipeError(f"Expected a model that generates text, this one is for {name}{given}.")
+
+
+def open_task(artifact: Artifact, name: str | None = None, metric: str | None = None) -> Task:
+    """The task called `name` (default: inferred), set up from the artifact's folder."""
+    return task_type(name or infer_task(artifact)).from_artifact(artifact, metric)
+
+
+def task_type(name: str) -> type[Task]:
+    """The class of the task called `name`. Raises RecipeError."""
+    task: type[Task] = TASKS[name]
+    return task

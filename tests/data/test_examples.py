@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optkit.data.examples import EncodedSet
+
+LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60)
+
+
+def encoded(lengths: list[int]) -> EncodedSet:
+    rows = [np.arange(1, n + 1, dtype=np.int64) + 100 * i for i, n in enumerate(lengths)]
+    return EncodedSet(
+        {"input_ids": rows, "attention_mask": [np.ones_like(r) for r in rows]}, {"input_ids": 7}
+    )
+
+
+@given(LENGTHS, st.integers(1, 16), st.integers(1, 200))
+def test_batches_hold_every_example_once_within_the_budget(lengths, size, budget):
+    batches = list(encoded(lengths).batches(size, budget))
+    assert sorted(int(i) for b in batches for i in b) == list(range(len(lengths)))
+    for batch in batches:
+        longest = max(lengths[i] for i in batch)
+        assert len(batch) == 1 or (len(batch) <= size and len(batch) * longest <= budget)
+
+
+@given(LENGTHS)
+def test_padding_is_marked_and_has_the_pad_value(lengths):
+    batch = encoded(lengths).batch(range(len(lengths)))
+    for i, n in enumerate(lengths):
+        assert batch["attention_mask"][i].sum() == n
+        assert (batch["input_ids"][i, n:] == 7).all()
+
+
+@given(LENGTHS, st.integers(1, 5), st.integers(1, 90))
+def test_a_fixed_shape_has_no_padding(lengths, batch, tokens):
+    feeds = encoded(lengths).of_shape(batch, tokens)
+    assert feeds["input_ids"].shape == (batch, tokens)
+    assert feeds["attention_mask"].all()
+
+
+def test_saving_and_loading_gives_the_same(tmp_path):
+    before = encoded([3, 1, 5])
+    before.save(tmp_path / "x.npz")
+    after = EncodedSet.load(tmp_path / "x.npz")
+    assert after.pad["input_ids"] == 7
+    for name, rows in before.arrays.items():
+        for a, b in zip(rows, after.arrays[name]):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_images_keep_their_size():
+    images = EncodedSet({"pixel_values": [np.zeros((3, 8, 8), np.float32)] * 2}, {})
+    assert images.of_shape(4, 128)["pixel_values"].shape == (4, 3, 8, 8)
