@@ -15,6 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from optkit._version import __version__
+from optkit.core.telemetry import switch_off
+
+switch_off()
 
 if TYPE_CHECKING:
     from optkit.artifact import Artifact

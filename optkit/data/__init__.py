@@ -1,0 +1,1 @@
+"""Data sets, columns, encoded examples, tables, images, built-in texts."""
