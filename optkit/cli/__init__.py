@@ -85,7 +85,10 @@ for group in (app, *(x.typer_instance for x in app.registered_groups)):
 
 def main() -> None:
     """The entry point: every error ends in one line on stderr and its own exit code."""
+    _ended_by.clear()
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # ignored under nohup
+        signal.signal(signal.SIGINT, _interrupt)
     interrupted = Interrupted()
     try:
         _check_words(sys.argv[1:])
@@ -95,7 +98,7 @@ def main() -> None:
             fail(interrupted)
         sys.stdout.flush()
     except (OptkitError, Interrupted) as error:
-        code = fail(error)
+        code = fail(_ended_by.get("signal", error))
     except KeyboardInterrupt:
         code = fail(interrupted)
     except OSError as error:
@@ -103,7 +106,7 @@ def main() -> None:
     except SystemExit:  # so Typer ends where nobody reads on
         code = _unwritten(BrokenPipeError(errno.EPIPE, "nobody reads it any more"))
     except Exception as error:
-        code = _other(error)
+        code = fail(_ended_by["signal"]) if _ended_by else _other(error)
     sys.exit(code)
 
 
@@ -156,7 +159,18 @@ def _other(error: Exception) -> int:
     return 1
 
 
+#: "signal" → what ended the command: libraries that call back into Python turn an exception into an error of theirs.
+_ended_by: dict[str, Interrupted] = {}
+
+
 def _terminate(*_: Any) -> None:
     """SIGTERM becomes an exception, so that children end and temporary folders go."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the clean-up short
-    raise Interrupted("Ended by SIGTERM.", exit_code=143)
+    _ended_by["signal"] = Interrupted("Ended by SIGTERM.", exit_code=143)
+    raise _ended_by["signal"]
+
+
+def _interrupt(*_: Any) -> None:
+    """Ctrl-C: KeyboardInterrupt, as Python raises it, and noted."""
+    _ended_by["signal"] = Interrupted()
+    raise KeyboardInterrupt

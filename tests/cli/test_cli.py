@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 
@@ -331,14 +333,31 @@ def test_the_demo_ends_as_compress_does(run, monkeypatch, tmp_path, passed, code
 
 
 def test_sigterm_is_heard_once(monkeypatch):
-    import signal
-
     heard = []
     monkeypatch.setattr(signal, "signal", lambda number, action: heard.append((number, action)))
     with pytest.raises(Interrupted) as raised:
         cli._terminate()
     assert raised.value.exit_code == 143
     assert heard == [(signal.SIGTERM, signal.SIG_IGN)]
+
+
+@pytest.mark.parametrize(("end", "code"), [(cli._terminate, 143), (cli._interrupt, 130)])
+@pytest.mark.parametrize("error", [DataError("no such pattern"), ValueError("no such pattern")])
+def test_a_signal_that_a_library_took_for_an_error_of_its_own_ends_the_command(
+    run, monkeypatch, tmp_path, end, code, error
+):
+    import optkit.compression.demo as module
+
+    def demo(out, listener):
+        with contextlib.suppress(BaseException):
+            end()
+        raise error
+
+    monkeypatch.setattr(signal, "signal", lambda number, action: None)
+    monkeypatch.setattr(module, "demo", demo)
+    ended, _, err = run("demo", "--out", tmp_path / "new")
+    assert ended == code
+    assert "pattern" not in err
 
 
 @pytest.mark.parametrize(
