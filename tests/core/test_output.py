@@ -156,7 +156,7 @@ def test_force_works_where_names_can_not_be_exchanged_too(exchange, tmp_path, mo
 
 HOLDER = """
 import sys, time
-from optkit.output import claimed
+from optkit.core.output import claimed
 with claimed(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

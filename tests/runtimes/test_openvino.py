@@ -116,7 +116,7 @@ def test_a_signal_is_safe_whoever_closes_a_model(way, graphs):
     script = f"""
         import gc, os, signal, threading
         from optkit.artifact import Artifact
-        from optkit.session import open_session
+        from optkit.runtimes.base import open_session
 
         one, two = (open_session(Artifact.open({str(graphs["ir"].path)!r})) for _ in range(2))
 

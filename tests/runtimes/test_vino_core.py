@@ -14,7 +14,7 @@ CODE = """
     import os
     import numpy as np, openvino, psutil
     from openvino import opset13 as ops
-    from optkit import vino_core
+    from optkit.runtimes import vino_core
 
     vino_core.KERNELS = 10  # few, so that the limit is soon met
     given = ops.parameter([-1, -1, 64], np.float32)

@@ -15,7 +15,7 @@ import time
 from contextlib import nullcontext
 from datetime import timedelta
 import torch.distributed
-from optkit.trainer.distributed import World
+from optkit.training.trainer.distributed import World
 
 torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=3))
 world = World.current()
