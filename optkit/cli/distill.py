@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,7 @@ def distill(
     from optkit.checkpoint import fetch
     from optkit.cli.terminal import Terminal
     from optkit.errors import OutputError
+    from optkit.output import named
     from optkit.passes.distill import Distill
     from optkit.process import Child
     from optkit.provenance import origin, required
@@ -66,7 +68,7 @@ def distill(
         seed=seed,
     )
     first = World.current().is_first
-    if first and out.exists():
+    if first and os.path.exists(named(out)):
         raise OutputError(f"The output folder {str(out)!r} exists.", hint="Give another --out.")
     source = fetch(student)
     columns = Columns(text_column, pair_column, label_column)
