@@ -53,9 +53,11 @@ def main() -> int:
                 print(f"{trial.name}: {'; '.join(found)}\n    {ended.err.strip()[-400:]!r}", flush=True)
     seconds = round(time.monotonic() - begun)
     print(f"{count} invocations, {len(wrong)} wrong, {seconds} s, slowest {slowest:.1f} s")
-    if not given.verbs and given.every == 1:
+    if not given.verbs:
         result = {
             "invocations": count,
+            "of": len(tried),
+            "every": given.every,
             "seconds": seconds,
             "slowest_s": round(slowest, 1),
             "wrong": wrong,

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -35,6 +36,8 @@ from optkit.cli.parameters import Verb
 from optkit.core.files import plain
 from optkit.errors import Interrupted, MissingDependency, OptkitError, OutputError, RecipeError
 
+#: Characters of an error.
+LONGEST = 1500
 app = typer.Typer(
     name="optkit",
     help="Makes a fine-tuned transformer checkpoint cheap to serve, and proves what it cost.",
@@ -89,6 +92,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # ignored under nohup
         signal.signal(signal.SIGINT, _interrupt)
+    if not sys.warnoptions:  # other libraries' notes to programmers
+        warnings.filterwarnings("ignore")
     interrupted = Interrupted()
     try:
         _check_words(sys.argv[1:])
@@ -123,10 +128,15 @@ def _check_words(words: list[str]) -> None:
 def fail(error: OptkitError | Interrupted) -> int:
     """Print `error` and its hint on stderr; gives its exit code."""
     with suppress(OSError):  # the exit code says it where standard error cannot
-        print(f"error: {plain(error)}", file=sys.stderr)
+        print(f"error: {_short(plain(error))}", file=sys.stderr)
         if error.hint:
-            print(f"hint: {plain(error.hint)}", file=sys.stderr)
+            print(f"hint: {_short(plain(error.hint))}", file=sys.stderr)
     return error.exit_code
+
+
+def _short(text: str) -> str:
+    """`text`, whose middle goes where it is longer than anybody reads: what was received stands in it."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
 
 
 def _unwritten(error: OSError) -> int:

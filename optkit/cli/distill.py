@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,7 @@ def distill(
 
     from optkit.artifact import Artifact
     from optkit.cli.terminal import Terminal
+    from optkit.core.output import named
     from optkit.core.process import Child
     from optkit.errors import OutputError
     from optkit.models.architectures import infer_task
@@ -67,7 +69,7 @@ def distill(
         seed=seed,
     )
     first = World.current().is_first
-    if first and out.exists():
+    if first and os.path.exists(named(out)):
         raise OutputError(f"The output folder {str(out)!r} exists.", hint="Give another --out.")
     source = fetch(student)
     columns = Columns(text_column, pair_column, label_column)

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from optkit.errors import GateFailed
+from optkit.files import plain
 
 if TYPE_CHECKING:
     from optkit.report.model import Report, Row
@@ -154,7 +155,7 @@ class Terminal:
     def _line(self, text: str) -> None:
         with self._lock:
             self._printed = now = self._clock()
-            self._console.print(f"{now - self._begun:6.1f} s  {text}", soft_wrap=True, markup=False)
+            self._console.print(f"{now - self._begun:6.1f} s  {plain(text)}", soft_wrap=True, markup=False)
 
 
 def require_passed(report: Report, out: Path) -> None:

@@ -16,7 +16,7 @@ from optkit.compression.compress import compress
 from optkit.compression.demo_data import is_docstrings, write_docstrings
 from optkit.compression.recipe import Recipe
 from optkit.core.files import read_json
-from optkit.core.output import staged
+from optkit.core.output import named, staged
 from optkit.core.process import Child
 from optkit.errors import MissingDependency, OutputError
 from optkit.report.model import Report
@@ -38,7 +38,7 @@ def demo(
     package is not installed, OutputError where one of the three holds anything but a demo's own.
     """
     listen = listener or (lambda event: None)
-    out = Path(out)
+    out = named(out)
     data, checkpoint = out.with_name(f"{out.name}-data"), out.with_name(f"{out.name}-fp32")
     for folder, ours in ((out, _is_result), (data, is_docstrings), (checkpoint, _is_checkpoint)):
         _refuse_what_is_no_demo(folder, ours)

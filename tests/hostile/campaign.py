@@ -99,7 +99,7 @@ class Campaign:
 
 def _said(text: str) -> list[str]:
     """What is wrong with the words of a refusal: an error in one line and at most a hint, beside progress."""
-    lines = [x for x in text.splitlines() if not re.match(r" +\d+\.\d s  |\{", x)]
+    lines = [x for x in text.splitlines() if not re.match(r" +\d+\.\d s  |\{|reading '", x)]
     found = []
     if [x.partition(":")[0] for x in lines] not in (["error"], ["error", "hint"]):
         found.append(f"says {len(lines)} lines")

@@ -163,7 +163,7 @@ WORDS = {
         "--option",
     ),
     *("--min-agreement", "--shares", "--split", "--text-column", "--pair-column", "--label-column", "--row"),
-    *("--tag", "--keep", "--allowed-host", "--host"),
+    *("--tag", "--keep", "--host"),
 }
 REFUSALS = (2, 4, 5, 6, 7)
 #: Verbs that work for seconds where they accept a value: fewer texts that may be right are tried with them.
@@ -263,7 +263,7 @@ def _values(verb: str, name: str, option: Option) -> Iterator[tuple[str, tuple[i
         return
     if name in WRITTEN:
         for value in OUTPUTS:
-            yield value, (2, 6)
+            yield value, REFUSALS if verb == "build" else (2, 6)  # which looks at its input first
         return
     for value in TEXTS:
         if name in WORDS:
@@ -284,7 +284,8 @@ def _positional(verb: Verb) -> Iterator[Case]:
         elif words[place].startswith("OUT"):
             values, codes = OUTPUTS, (2, 6)
         else:
-            values, codes = INPUTS, REFUSALS
+            taken = "S/data" if verb.name == "preprocess" else ""
+            values, codes = [x for x in INPUTS if x != taken], REFUSALS
         for value in values:
             yield Case(verb.name, "positional", (*words[:place], value, *words[place + 1 :]), codes)
 

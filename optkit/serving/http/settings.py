@@ -12,6 +12,7 @@ from typing import Any
 
 from optkit.bench.environment import usable, usable_cores
 from optkit.core.quantities import BYTES, COUNT, FEW, MILLISECONDS, PAUSE, PORT, SECONDS, TOKENS, check_all
+from optkit.core.reading import read_text
 from optkit.errors import RecipeError
 from optkit.serving.http.hosts import Hosts
 
@@ -100,10 +101,7 @@ class ServeSettings:
         """From the file, else from the environment; never from the command line, which others can read."""
         if self.api_key_file is None:
             return os.environ.get(API_KEY) or None
-        try:
-            key = Path(self.api_key_file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as reason:
-            raise RecipeError(f"Cannot read the API key from {self.api_key_file!r}: {reason}.") from reason
+        key = read_text(Path(self.api_key_file), RecipeError, most=2**16).strip()
         if not key:
             raise RecipeError(f"Expected an API key in {self.api_key_file!r}; the file is empty.")
         return key

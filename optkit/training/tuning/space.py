@@ -43,7 +43,7 @@ class Dimension:
             if not self.choices or len(set(map(repr, self.choices))) < len(self.choices):
                 raise RecipeError(f"Expected different choices, received {self}.")
             return
-        bounds = (self.low, self.high, self.step or 1.0)
+        bounds = (self.low, self.high, 1.0 if self.step is None else self.step)
         if not all(map(math.isfinite, bounds)) or not self.low < self.high or bounds[2] <= 0:
             raise RecipeError(f"Expected a range from a lower to a higher number, received {self}.")
         steps = (self.high - self.low) / bounds[2]

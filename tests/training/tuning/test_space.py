@@ -87,3 +87,9 @@ def test_a_file(tmp_path):
 def test_ranges_of_more_values_than_can_be_tried(form):
     with pytest.raises(RecipeError, match="at most 100,000 values"):
         Dimension.parse(form)
+
+
+@pytest.mark.parametrize("form", ["int(1,2,0)", "uniform(0,1,0)", "uniform(0,1,-1)"])
+def test_a_step_that_leads_nowhere(form):
+    with pytest.raises(RecipeError, match="from a lower to a higher"):
+        Dimension.parse(form)
