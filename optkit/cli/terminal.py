@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from optkit.core.files import plain
 from optkit.errors import GateFailed
-from optkit.files import plain
 
 if TYPE_CHECKING:
     from optkit.report.model import Report, Row
