@@ -391,7 +391,7 @@ def test_the_command_prints_a_table_and_scenarios(exported, data):
     [
         ("--cores 9999", "Expected cores"),
         ("--cores a", "Expected cores"),
-        ("--self-check --slowdown x", "Expected a slowdown"),
+        ("--self-check --slowdown x", "Expected --slowdown"),
         ("--scenario nothing", "Unknown scenario"),
         ("--shapes 1x", "Expected a shape"),
     ],
