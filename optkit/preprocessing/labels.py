@@ -12,6 +12,7 @@ from optkit.errors import DataError
 from optkit.preprocessing.report import Tally
 from optkit.preprocessing.settings import Settings
 from optkit.tasks.label_mapping import label_name
+from optkit.tasks.text_classification import TextClassification
 
 
 def labels_of(row: dict[str, Any], settings: Settings) -> list[str] | None:
@@ -84,7 +85,9 @@ def check(tally: Tally, settings: Settings) -> None:
         raise DataError(
             "No row is left for the train split.", hint="Give data with texts that are not empty."
         )
-    if settings.label not in (None, Settings.label) and not any(tally.labels.values()):
+    # "label" also stands for: no column was named, and the data has none of those looked for.
+    unnamed = (None, TextClassification.columns["label"][0])
+    if settings.label not in unnamed and not any(tally.labels.values()):
         raise DataError(
             f"Expected labels in column {settings.label!r} (--label-column), received none in any row.",
             hint="Correct the name, or give --no-label.",

@@ -14,7 +14,7 @@ from optkit.compression.recipe_schema import published
 from optkit.errors import RecipeError
 from optkit.passes import PASSES
 
-FILE = Path(__file__).parents[1] / "docs" / "recipe.schema.json"
+FILE = Path(__file__).parents[2] / "docs" / "recipe.schema.json"
 EXPORT = {"pass": "export-onnx"}
 
 

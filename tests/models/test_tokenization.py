@@ -7,12 +7,12 @@ import shutil
 import string
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from optkit.data import provoking
-from optkit.errors import CheckpointError
+from optkit.errors import CheckpointError, DataError
 from optkit.models import tokenization
 from optkit.models.text import TextEncoder
 
@@ -164,10 +164,13 @@ def expected(theirs, text):
 def test_ids_and_types_are_those_of_transformers(name, opened):
     ours, theirs, _ = opened(name)
     for text in (*provoking.TEXTS, provoking.LONG, *provoking.PAIRS):
+        ids, types = expected(theirs, text)
+        if not ids:  # nothing that a model could answer
+            with pytest.raises(DataError, match="at least one token"):
+                ours.encode([text])
+            continue
         found = ours.encode([text]).arrays
-        assert (found["input_ids"][0].tolist(), found["token_type_ids"][0].tolist()) == expected(
-            theirs, text
-        ), text
+        assert (found["input_ids"][0].tolist(), found["token_type_ids"][0].tolist()) == (ids, types), text
 
 
 @pytest.mark.parametrize("name", ["bert-says-cased", "roberta", "albert", "xlm-roberta", "qwen2"])
@@ -184,6 +187,7 @@ def test_any_text_pair_and_length(name, opened, text, second, most):
     second = None if second is None else second.encode("utf-8", "ignore").decode()
     given_ = (text,) if second is None else (text, second)
     found = theirs(*[[part] for part in given_], truncation=True, max_length=most)
+    assume(found["input_ids"][0])
     encoded = ours.encode([text if second is None else (text, second)]).arrays
     assert encoded["input_ids"][0].tolist() == found["input_ids"][0]
 
@@ -214,7 +218,7 @@ def test_what_is_recorded_needs_no_transformers(name, opened, tmp_path, monkeypa
     asked = tokenization.reader(folder)
     monkeypatch.setattr(tokenization, "_ask", None)
     again = TextEncoder(tmp_path)
-    for text in (*provoking.TEXTS, *provoking.PAIRS):
+    for text in (t for t in (*provoking.TEXTS, *provoking.PAIRS) if any(t)):  # of "" some make no token
         for key in ("input_ids", "token_type_ids"):
             assert again.encode([text]).arrays[key][0].tolist() == ours.encode([text]).arrays[key][0].tolist()
     assert tokenization.reader(tmp_path) == asked

@@ -23,9 +23,12 @@ WORDS = [["\u200bthe", "plot", "\u00a0is", "caf\u0065\u0301"], ["fine"] * 90, ["
 QUESTIONS = [("the plot", "the film is fine and thin"), ("is", "the film is fine " * 30)]
 
 #: What the baseline may be made of. `optkit.passes.pruning` names a key of config.json.
-OWN = {"optkit", "optkit._version", "optkit.bench.reference", "optkit.bench.reference.base",
-"optkit.bench.reference.tasks",
-       "optkit.passes.pruning"}  # fmt: skip
+#: Packages that hold a docstring alone, the switch of telemetry, the key of pruned models, and the baseline.
+OWN = {
+    *("optkit", "optkit._version", "optkit.bench", "optkit.core", "optkit.models", "optkit.models.uneven"),
+    *("optkit.core.telemetry", "optkit.models.uneven.key"),
+    *(f"optkit.bench.reference{name}" for name in ("", ".base", ".tasks")),
+}
 
 
 def test_a_plain_checkpoint_is_answered_by_no_code_that_is_to_be_proven(tmp_path):
