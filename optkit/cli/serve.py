@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from optkit.cli.parameters import number
 from optkit.errors import RecipeError
 from optkit.quantities import BYTES, COUNT, FEW, MILLISECONDS, PAUSE, PORT, SECONDS, TOKENS
+from optkit.reading import json_value
 
 
 def serve(
@@ -88,8 +88,8 @@ def _options(pairs: list[str]) -> dict[str, Any]:
         if not equals or not key.isidentifier():
             raise RecipeError(f"Expected --option KEY=VALUE, received {pair!r}.")
         try:
-            found[key] = json.loads(value)
-        except json.JSONDecodeError:
+            found[key] = json_value(value)
+        except ValueError:
             found[key] = value
     return found
 
