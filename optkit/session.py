@@ -200,7 +200,7 @@ def _fits(value: Any, allowed: Sequence[Any] | type) -> bool:
 
 
 def _check_values(runtime: str, options: dict[str, Any]) -> None:
-    """Raise RecipeError for a number or a type that a setting does not have; a runtime knows its own words."""
+    """Raise RecipeError for a number or a type that a setting cannot have; a runtime knows its words."""
     table = {"bucket": COUNTS, **_session_class(runtime).stored}
     for option, value in options.items():
         allowed = table.get(option)
