@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from optkit.cli.parameters import number
 from optkit.core.quantities import BYTES, COUNT, FEW, MILLISECONDS, PAUSE, PORT, SECONDS, TOKENS
+from optkit.core.reading import json_value
 from optkit.errors import RecipeError
 
 
@@ -88,8 +88,8 @@ def _options(pairs: list[str]) -> dict[str, Any]:
         if not equals or not key.isidentifier():
             raise RecipeError(f"Expected --option KEY=VALUE, received {pair!r}.")
         try:
-            found[key] = json.loads(value)
-        except json.JSONDecodeError:
+            found[key] = json_value(value)
+        except ValueError:
             found[key] = value
     return found
 

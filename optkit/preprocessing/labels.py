@@ -10,9 +10,8 @@ from typing import Any
 
 from optkit.errors import DataError
 from optkit.preprocessing.report import Tally
-from optkit.preprocessing.settings import Settings
+from optkit.preprocessing.settings import BY_NAME, Settings
 from optkit.tasks.label_mapping import label_name
-from optkit.tasks.text_classification import TextClassification
 
 
 def labels_of(row: dict[str, Any], settings: Settings) -> list[str] | None:
@@ -78,19 +77,20 @@ def numbered(shards: Iterable[Path], settings: Settings) -> dict[str, int]:
     return {label: i for i, label in enumerate(sorted(found, key=int if by_size else None))}
 
 
-def check(tally: Tally, settings: Settings) -> None:
-    """Raises DataError where nothing can be learnt from train, other splits do not fit it, or a column of
-    labels was named and no row has it."""
+def check_named(tally: Tally, label: str | None) -> None:
+    """Raises DataError where a column of labels was named and no row has it."""
+    if label not in (None, BY_NAME) and not any(tally.labels.values()):
+        raise DataError(
+            f"Expected labels in column {label!r} (--label-column), received none in any row.",
+            hint="Correct the name, or give --no-label.",
+        )
+
+
+def check(tally: Tally) -> None:
+    """Raises DataError where nothing can be learnt from train, or other splits do not fit it."""
     if not tally.rows["train"]:
         raise DataError(
             "No row is left for the train split.", hint="Give data with texts that are not empty."
-        )
-    # "label" also stands for: no column was named, and the data has none of those looked for.
-    unnamed = (None, TextClassification.columns["label"][0])
-    if settings.label not in unnamed and not any(tally.labels.values()):
-        raise DataError(
-            f"Expected labels in column {settings.label!r} (--label-column), received none in any row.",
-            hint="Correct the name, or give --no-label.",
         )
     train = set(tally.labels["train"])
     train |= {f"I-{tag[2:]}" for tag in train if tag.startswith("B-")}  # fine-tuning knows both

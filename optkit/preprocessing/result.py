@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from optkit.core.files import read_json, sha256
+from optkit.core.schema.base import check
+from optkit.core.schema.notes import Prepared
 
 REPORT = "preprocessing.json"
 
@@ -19,7 +21,8 @@ def up_to_date(folder: Path, key: str) -> dict[str, Any] | None:
     """The report in `folder`, where it was written with `key` and no file has changed since; else None."""
     try:
         report = read_json(folder / REPORT, ValueError)
-        same = report["key"] == key and report["files"] == checksums(folder)
-    except (OSError, ValueError, KeyError, TypeError):
+        known = check(Prepared, report, folder / REPORT, ValueError)
+        same = known.key == key and known.files == checksums(folder)
+    except (OSError, ValueError):
         return None
     return report if same else None

@@ -29,7 +29,7 @@ from optkit.data.tables.lines import BadRow
 from optkit.errors import DataError, WorkerError
 from optkit.models.text import TextEncoder
 from optkit.preprocessing.check import flaw, has_answers
-from optkit.preprocessing.labels import as_one, check, groups, labels_of, numbered
+from optkit.preprocessing.labels import as_one, check, check_named, groups, labels_of, numbered
 from optkit.preprocessing.load import Source, columns_of, sources
 from optkit.preprocessing.report import Tally, fingerprint, markdown
 from optkit.preprocessing.result import REPORT, checksums, up_to_date
@@ -80,7 +80,7 @@ def _preprocessed(
 ) -> dict[str, Any]:
     found = sources(source)
     names = columns_of(found)
-    settings = settings.of(names)
+    asked, settings = settings.label, settings.of(names)
     made_of = digest(
         *(VERSION, SHARD, unidata_version, asdict(settings), _tools(settings)),
         *((name, split.digest) for name, split in sorted(found.items())),
@@ -107,6 +107,7 @@ def _preprocessed(
     listener({"event": "step", "name": "writing the splits"})
     with staged(out, force) as folder:
         _write(shards, folder, settings, tally, encoder)
+        check_named(tally, asked)
         report = {"source": str(source), "settings": asdict(settings), **tally.to_dict()}
         report |= {"key": key, "files": checksums(folder)}
         write_json(folder / REPORT, report)
@@ -232,7 +233,7 @@ def _write(
                 streams[split].write(json.dumps(row, ensure_ascii=False) + "\n")
     if settings.encode_labels:
         write_json(folder / CLASSES, {settings.label: list(numbers)})
-    check(tally, settings)
+    check(tally)
 
 
 def _tools(settings: Settings) -> list[str]:

@@ -183,6 +183,20 @@ def _fits(value: Any, allowed: Sequence[Any] | type) -> bool:
     return any(type(value) is type(one) and value == one for one in allowed)
 
 
+def _check_values(runtime: str, options: dict[str, Any]) -> None:
+    """Raise RecipeError for a number or a type that a setting cannot have; a runtime knows its words."""
+    table = {"bucket": COUNTS, **_session_class(runtime).stored}
+    for option, value in options.items():
+        allowed = table.get(option)
+        words = isinstance(allowed, tuple) and any(isinstance(one, str) for one in allowed)
+        if value is None or allowed is None or _fits(value, allowed) or (words and isinstance(value, str)):
+            continue
+        raise RecipeError(
+            f"Expected {option} of the runtime {runtime} to be {_shown(allowed)}, received "
+            f"{str(value)[:80]!r}."
+        )
+
+
 def _shown(values: Sequence[Any] | type) -> str:
     if isinstance(values, type):
         return f"a {values.__name__}"
@@ -216,6 +230,7 @@ def open_session(
             raise RecipeError(
                 f"The runtime {name} has no setting {option!r}.", hint=did_you_mean(option, known)
             )
+    _check_values(name, options)
     if task is not None and "task" in known:  # what a graph computes is settled
         options["task"] = task
     bucket = options.pop("bucket", None)

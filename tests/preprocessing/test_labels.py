@@ -150,3 +150,13 @@ def test_minus_one_and_none_are_no_label_on_the_hub(tmp_path, monkeypatch):
     report = preprocess("owner/name", tmp_path / "out")
     assert report["rows_without_label"] == {"test": 2}
     assert report["labels"]["test"] == {"B-x": 1, "O": 1}
+
+
+def test_a_column_of_labels_that_is_named_and_absent(tmp_path):
+    from optkit.preprocessing.run import preprocess
+
+    (tmp_path / "a.jsonl").write_text('{"text": "a b"}\n{"text": "c d"}\n' * 20)
+    with pytest.raises(DataError, match="column 'mood' .--label-column., received none"):
+        preprocess(tmp_path / "a.jsonl", tmp_path / "out", Settings(label="mood"))
+    assert not (tmp_path / "out").exists()
+    assert preprocess(tmp_path / "a.jsonl", tmp_path / "out", Settings())["rows"]

@@ -38,6 +38,16 @@ class PeakMemory(Known):
     peak_rss_bytes: Count
 
 
+class Prepared(Known):
+    """preprocessing.json, as far as the next run and the command line read it."""
+
+    key: str
+    files: dict[str, str]
+    rows: dict[str, Count]
+    rows_without_label: dict[str, Count]
+    questions_without_answer: dict[str, Count]
+
+
 def left_by_a_run(model: type[M], file: Path) -> M:
     """What an earlier run wrote into `file`. Raises OutputError where it is damaged."""
     return check(model, read_json(file, OutputError), file, OutputError, _HINT)

@@ -104,6 +104,8 @@ class ServeSettings:
         key = read_text(Path(self.api_key_file), RecipeError, most=2**16).strip()
         if not key:
             raise RecipeError(f"Expected an API key in {self.api_key_file!r}; the file is empty.")
+        if not key.isprintable() or not key.isascii():
+            raise RecipeError(f"Expected one line of ASCII as the API key in {self.api_key_file!r}.")
         return key
 
     def to_json(self) -> str:
