@@ -143,9 +143,9 @@ def test_bad_data_and_names_stop_before_any_trial(checkpoint, learnable, tmp_pat
         tune(checkpoint, tmp_path, tmp_path / "out", FAST)
     with pytest.raises(RecipeError, match="Unknown name 'learning_rat'"):
         tune(checkpoint, learnable, tmp_path / "out", ["learning_rat=1"])
-    with pytest.raises(RecipeError, match="batch=choice\\(0,8\\): Expected batch above 0"):
+    with pytest.raises(RecipeError, match="batch=choice\\(0,8\\): Expected batch as a whole number from 1"):
         tune(checkpoint, learnable, tmp_path / "out", ["batch=0,8"])
-    with pytest.raises(RecipeError, match="epochs cannot be 'many'"):
+    with pytest.raises(RecipeError, match="Expected epochs as a number of epochs above 0, .*'many'"):
         tune(checkpoint, learnable, tmp_path / "out", ["epochs=many"])
     assert [p.name for p in tmp_path.iterdir()] == ["train.jsonl"]
 
