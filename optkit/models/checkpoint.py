@@ -18,7 +18,7 @@ from optkit.core.schema.model_files import needs_code
 from optkit.errors import CheckpointError, OptkitError, RecipeError, did_you_mean, first_line
 from optkit.models import tokenization
 from optkit.models.architectures import TEXT_ENCODERS, refuse_no_encoder, refuse_other_library
-from optkit.models.pooling import OUTPUT, pooled, read_pooling, save_layers
+from optkit.models.pooling import OUTPUT, encoder_of, is_pooled, pooled, read_pooling, save_layers
 from optkit.models.signing import open_signed
 from optkit.models.soundness import check_model, refuse_nan
 
@@ -138,10 +138,9 @@ def save_model(model: Any, source: Artifact, out: Path) -> None:
 
     config.json is the module's own; of a pooled encoder the encoder is written.
     """
-    network = model.transformer if hasattr(model, "pooling") else model
-    network.save_pretrained(str(out))
+    encoder_of(model).save_pretrained(str(out))
     copy_side_files(source.path, out, but=("config.json",))
-    if hasattr(model, "pooling"):
+    if is_pooled(model):
         save_layers(model, out)
 
 
@@ -155,7 +154,7 @@ def model_inputs(model: Any) -> list[str]:
 
     if isinstance(own := getattr(model, "inputs", None), list):  # a pair of texts
         return own
-    model = getattr(model, "transformer", model) if hasattr(model, "pooling") else model
+    model = encoder_of(model)
     accepted = inspect.signature(model.forward).parameters
     if "pixel_values" in accepted:  # an image is never padded, so its optional mask is left out
         return ["pixel_values"]
@@ -167,7 +166,7 @@ def model_inputs(model: Any) -> list[str]:
 
 def model_outputs(model: Any) -> dict[str, tuple[int | str, ...]]:
     """The outputs that optkit reads from this model, with their shapes."""
-    if hasattr(model, "pooling"):
+    if is_pooled(model):
         return {OUTPUT: ("batch", model.pooling.width(model.config.hidden_size))}
     kind = type(model).__name__
     if kind.endswith("ForQuestionAnswering"):

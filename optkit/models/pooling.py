@@ -12,7 +12,7 @@ from typing import Any
 from optkit.errors import CheckpointError
 from optkit.models.sentence_folder import Layer, Pooling, read_pooling
 
-__all__ = ["OUTPUT", "Pooling", "pooled", "read_pooling", "save_layers"]
+__all__ = ["OUTPUT", "Pooling", "encoder_of", "is_pooled", "pooled", "read_pooling", "save_layers"]
 #: The name of the vector among a model's outputs, as sentence-transformers calls it.
 OUTPUT = "sentence_embedding"
 
@@ -26,6 +26,8 @@ def pooled(encoder: Any, pooling: Pooling, folder: Path) -> Any:
     import torch
 
     class Pooled(torch.nn.Module):
+        is_pooled = True
+
         def __init__(self) -> None:
             super().__init__()
             self.transformer, self.pooling, self.config = encoder, pooling, encoder.config
@@ -52,6 +54,16 @@ def pooled(encoder: Any, pooling: Pooling, folder: Path) -> Any:
             return {OUTPUT: vector}
 
     return Pooled()
+
+
+def encoder_of(model: Any) -> Any:
+    """The transformers model of `model`: what `pooled` was given, or `model` itself, from elsewhere."""
+    return model.transformer if is_pooled(model) else model
+
+
+def is_pooled(model: Any) -> bool:
+    """Whether `model` was returned by `pooled`."""
+    return getattr(model, "is_pooled", False)
 
 
 def save_layers(model: Any, out: Path) -> None:

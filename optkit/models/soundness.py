@@ -10,6 +10,7 @@ from optkit.artifact import Artifact
 from optkit.core.reading import read_json
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, first_line
+from optkit.models.pooling import encoder_of
 
 #: Tokens of the text that is tried.
 _TOKENS = 5
@@ -121,8 +122,7 @@ def refuse_unknown_ids(model: Any, *texts: EncodedSet) -> None:
     ids = [row for encoded in texts for row in encoded.arrays.get("input_ids", ())]
     if not ids:
         return
-    network = model.transformer if hasattr(model, "pooling") else model
-    known = getattr(network.get_input_embeddings(), "num_embeddings", None)
+    known = getattr(encoder_of(model).get_input_embeddings(), "num_embeddings", None)
     largest = max((int(row.max()) for row in ids if len(row)), default=0)
     if known is not None and largest >= known:
         raise CheckpointError(

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from optkit.models.pooling import encoder_of
+
 NAME = "optkit_every_expert"
 
 
 @contextmanager
 def every_expert(model: Any) -> Iterator[None]:
     """Inside of it the experts of `model`, if it has any, are computed as above."""
-    model = model.transformer if hasattr(model, "pooling") else model
+    model = encoder_of(model)
     able = getattr(model, "_can_set_experts_implementation", None)
     if able is None or not able():
         yield

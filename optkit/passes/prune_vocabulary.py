@@ -11,6 +11,7 @@ from optkit.artifact import Artifact
 from optkit.core.files import read_json, write_json
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.models import tokenization
+from optkit.models.pooling import encoder_of
 from optkit.passes.base import Pass, PassContext, param
 from optkit.tasks.base import Task
 
@@ -70,7 +71,7 @@ class PruneVocabulary(Pass):
         keep = vocabulary.kept(tokenizer, {*np.concatenate(used).tolist()}, before[: self.common])
         context.progress("loading the checkpoint", 0.2)
         model = load_model(source, context.task.name, context.trust_remote_code)
-        network = model.transformer if hasattr(model, "pooling") else model
+        network = encoder_of(model)
         old = network.get_input_embeddings()
         if len(keep) == old.weight.shape[0]:
             raise RecipeError("Nothing to prune: the training data uses every token of the vocabulary.")

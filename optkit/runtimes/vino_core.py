@@ -54,7 +54,7 @@ def core() -> Any:
             import openvino
 
             if _PRIMITIVES not in os.environ:
-                os.putenv(_PRIMITIVES, "0")  # not os.environ, which goes on to child processes
+                os.putenv(_PRIMITIVES, "0")  # not os.environ, which is what our child processes are given
             made = openvino.Core()
             made.set_property({"ENABLE_MMAP": False})
             made.set_property("CPU", {"CPU_RUNTIME_CACHE_CAPACITY": KERNELS})

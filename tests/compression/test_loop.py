@@ -199,7 +199,10 @@ def judged_loop(evaluator, *names, errors=()):
     loop.rows, loop.leaves, loop._tuned, loop._hopeless = rows, list(names), "ort-fp32", set()
     loop.candidates = [SimpleNamespace(name=row.name) for row in rows]
     loop.listen, loop.evaluator = lambda event: None, evaluator
-    found = {row.name: Measured(row.name, error="killed" if row.name in errors else None) for row in rows}
+    found = {
+        row.name: Measured(row.name, failure=WorkerError("killed") if row.name in errors else None)
+        for row in rows
+    }
     evaluator.time = lambda rows, candidates: Measurement(found)
     return loop
 

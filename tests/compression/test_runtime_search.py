@@ -10,6 +10,7 @@ from optkit.bench.evaluation import failed_row
 from optkit.bench.latency import Measured, Measurement
 from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.compression.runtime_search import SETTINGS, may_pad, search
+from optkit.errors import WorkerError
 from optkit.runtimes.onnxruntime import OnnxRuntimeSession
 from optkit.runtimes.openvino import OpenVinoSession
 
@@ -25,8 +26,8 @@ def timer(cost, broken=()):
         for i, candidate in enumerate(candidates):
             rounds = [[cost(candidate.options) * (1 + 0.001 * ((j + i) % 3))] * 3 for j in range(6)]
             failed = any(candidate.options.get(k) == v for k, v in broken)
-            error = "it crashed" if failed else None
-            found[candidate.name] = Measured(candidate.name, {SHAPE: [rounds, rounds]}, error=error)
+            failure = WorkerError("it crashed") if failed else None
+            found[candidate.name] = Measured(candidate.name, {SHAPE: [rounds, rounds]}, failure=failure)
         return Measurement(found)
 
     return measure

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from optkit.errors import CheckpointError
+from optkit.models.pooling import encoder_of
 
 Kind = Literal["heads", "ffn"]
 
@@ -187,7 +188,7 @@ class Sublayer:
 
 def base_of(model: Any) -> Any:
     """The transformers model without its head; of an encoder with a pooling after it, that encoder."""
-    network = model.transformer if hasattr(model, "pooling") else model
+    network = encoder_of(model)
     return getattr(network, network.base_model_prefix, network)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from optkit.errors import CheckpointError
+from optkit.models.pooling import is_pooled
 from optkit.models.uneven.hidden import width_of
 from optkit.models.uneven.layout import sublayers
 from optkit.passes.pruning.gradients import gradients_of
@@ -24,7 +25,7 @@ def readers_of(model: Any, feeds: dict[str, Any]) -> list[str]:
     """
     import torch
 
-    check_width_of(model.config.model_type, hasattr(model, "pooling"))
+    check_width_of(model.config.model_type, is_pooled(model))
     base = getattr(model, model.base_model_prefix, model)
     layers = {id(m) for place in sublayers(model) for m in place.layer.modules()}
     seen: dict[str, Any] = {}

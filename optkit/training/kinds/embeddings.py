@@ -66,10 +66,10 @@ class EmbeddingsKind(Kind):
         return _pair(pooled(load(self.auto_class), read_pooling(source.path), source.path), config["scale"])
 
     def backbone(self, network: Any) -> Any:
-        return network.model.transformer
+        return network.transformer
 
     def save(self, network: Any, folder: Path) -> None:
-        network.model.transformer.save_pretrained(str(folder), safe_serialization=True)
+        network.transformer.save_pretrained(str(folder), safe_serialization=True)
         save_layers(network.model, folder)
 
 
@@ -78,6 +78,7 @@ def _pair(model: Any, scale: float) -> Any:
     import torch
 
     class Pair(torch.nn.Module):
+        is_pooled = True
         accepts_loss_kwargs = False  # or the Trainer leaves the mean over accumulated batches to us
 
         def __init__(self) -> None:
@@ -85,6 +86,10 @@ def _pair(model: Any, scale: float) -> Any:
             self.model, self.config, self.pooling = model, model.config, model.pooling
             one = model_inputs(model)
             self.inputs = [*one, *(f"{name}{SECOND}" for name in one)]
+
+        @property
+        def transformer(self) -> Any:
+            return self.model.transformer
 
         def forward(self, labels: torch.Tensor | None = None, **inputs: Any) -> dict[str, torch.Tensor]:
             inputs.pop("return_dict", None)
