@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=[*PARTS, "soak"], metavar="PART")
     parser.add_argument("--requests", type=int, default=200_000)
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--soak-key", default="soak", help="its key, where more than one model is tried")
     a = parser.parse_args()
     file = HERE / "results" / "serve_crowd.json"
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -206,7 +207,8 @@ def main() -> None:
                 server = Server(a.model, free_port(), *arguments, files=files)
                 part = asyncio.run(beside(server, texts, crowd, size, seconds))
             found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-            found |= {"environment": describe(2), name: part}
+            key = a.soak_key if name == "soak" else name
+            found |= {"environment": describe(2), key: part}
             print(name, json.dumps(part), flush=True)
             file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -90,7 +90,7 @@ def main() -> None:
     """The entry point: every error ends in one line on stderr and its own exit code."""
     _ended_by.clear()
     signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # ignored under nohup
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGINT, _interrupt)
     if not sys.warnoptions:  # other libraries' notes to programmers
         warnings.filterwarnings("ignore")

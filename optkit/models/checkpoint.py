@@ -45,7 +45,7 @@ def fetch(
     that are kept go by the sums there; with a public `verify_key` also with the folder's signature. Raises
     CheckpointError with what to do next.
     """
-    path = locate(source)
+    path = locate(source, everything=verify_key is not None)
     artifact = open_signed(path, verify_key)
     artifact.verify()
     if artifact.format == "hf":
@@ -56,11 +56,14 @@ def fetch(
     return artifact
 
 
-def locate(source: str | Path) -> Path:
-    """`source`; where no such folder exists and it is a hub name, the folder that it was downloaded into."""
+def locate(source: str | Path, everything: bool = False) -> Path:
+    """`source`; where no such folder exists and it is a hub name, the folder that it was downloaded into.
+
+    A signature speaks of `everything` in it; else nothing is downloaded that is not read.
+    """
     path = Path(source)
     if not os.path.exists(path) and isinstance(source, str) and _HUB_NAME.match(source) and "/" in source:
-        return _download(source)
+        return _download(source, **({"patterns": None} if everything else {}))
     return path
 
 
@@ -249,11 +252,11 @@ def _ensure_tokenizer(path: Path) -> None:
     )
 
 
-def _download(name: str) -> Path:
+def _download(name: str, patterns: list[str] | None = _HUB_FILES) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as reason:
         raise CheckpointError(
             f"{name!r} is no local folder, and could not be had from the hub: {first_line(reason)}",

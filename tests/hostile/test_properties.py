@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import email
 import io
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from optkit.errors import OptkitError
 from optkit.preprocessing.result import up_to_date
 from optkit.report.model import Report
 from optkit.serving import inputs
+from optkit.serving.package import package
 from optkit.training.tuning.space import Space
 from tests.conftest import sentences
 from tests.hostile.invocations import verbs
@@ -245,3 +248,40 @@ def _command(arguments: list[str], folder: Path) -> tuple[int, str]:
         with pytest.raises(SystemExit) as ended:
             cli.main()
     return int(ended.value.code or 0), err.getvalue()
+
+
+DOCKERFILE = "FROM ENV RUN WORKDIR COPY COPY RUN COPY USER EXPOSE HEALTHCHECK ENTRYPOINT"
+#: What of a manifest is written into what is packaged.
+NAMES = st.text(alphabet=st.characters(codec="utf-8"), max_size=12) | st.from_regex(r"[\w.+-]+[\s\S]?")
+
+
+@settings(quick, max_examples=15)
+@given(NAMES, NAMES, NAMES, st.sampled_from(["docker", "wheel"]))
+def test_packages(folder, tmp_path_factory, precision, license, version, format):
+    """Whatever a manifest that opens says, no file for other tools has a line that it wrote."""
+    file, out = folder / "optkit.json", tmp_path_factory.mktemp("packages") / "out"
+    whole = file.read_text(encoding="utf-8")
+    changed = {"precision": precision, "license": license, "versions": {"onnx": version}}
+    try:
+        file.write_text(json.dumps({**json.loads(whole), **changed}), encoding="utf-8")
+        with ours():
+            package(folder, format, out, name="model", version=version if version.isdigit() else "1")
+    finally:
+        file.write_text(whole, encoding="utf-8")
+    for dockerfile in out.glob("Dockerfile"):
+        lines = dockerfile.read_text(encoding="utf-8").split("\n")
+        first = [line.split()[0] for line in lines if line and line[0] not in "# "]
+        assert " ".join(first) == DOCKERFILE
+    for wheel in out.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            (metadata,) = [name for name in archive.namelist() if name.endswith("/METADATA")]
+            message = email.message_from_bytes(archive.read(metadata))
+        assert message.keys() == [
+            "Metadata-Version",
+            "Name",
+            "Version",
+            "Summary",
+            "Requires-Python",
+            "Requires-Dist",
+        ]
+        assert message.get_payload() == ""

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from optkit.artifact import SIGNATURE, Artifact
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, OutputError, RecipeError
+from optkit.models.checkpoint import fetch
 from optkit.models.signing import PASSWORD, open_signed, sign
 from optkit.serving.package import package
 from optkit.serving.predictor import load
@@ -186,6 +187,25 @@ def test_a_signed_folder_in_the_hub_cache_is_opened(signed, tmp_path, keys):
         shutil.copy(file, blobs / str(i))
         (folder / file.name).symlink_to(f"../../blobs/{i}")
     open_signed(folder, keys[1])
+
+
+def test_of_a_signed_model_all_is_downloaded(checkpoint, tmp_path, keys, monkeypatch):
+    """What the signature lists must be there, also what is never read: a page, a picture."""
+    remote = shutil.copytree(checkpoint, tmp_path / "remote")
+    (remote / "README.md").write_text("about it")
+    sign(remote, keys[0])
+
+    def snapshot(name, allow_patterns=None):
+        target = tmp_path / f"cache-{bool(allow_patterns)}"
+        for file in remote.iterdir():
+            if not allow_patterns or any(file.match(pattern) for pattern in allow_patterns):
+                target.mkdir(exist_ok=True)
+                shutil.copy(file, target)
+        return str(target)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert (fetch("owner/model", verify_key=keys[1]).path / "README.md").exists()
+    assert not (fetch("owner/model").path / "README.md").exists()
 
 
 def test_signing_again_needs_force(signed, keys, other_keys):

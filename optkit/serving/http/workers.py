@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -70,6 +71,8 @@ def _wait() -> None:
         return
     parent.join()  # a pipe whose other end the parent alone holds: it ends with it, on every system
     log("warning", "the parent process is gone, exiting", seconds=ORPHAN_S)
+    if counted := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):  # by all workers together; its owner is gone
+        shutil.rmtree(counted, ignore_errors=True)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(ORPHAN_S)
     os._exit(1)

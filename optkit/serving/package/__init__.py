@@ -54,7 +54,7 @@ def package(
     name = name or re.sub(r"[^a-z0-9]+", "-", artifact.path.resolve().name.lower()).strip("-")
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         raise RecipeError(f"Expected a name of a-z, 0-9 and -, received {name!r}.", hint="Give --name.")
-    if not re.fullmatch(r"\d+(\.\d+)*", version):
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)*", version):
         raise RecipeError(f"Expected a version such as 1 or 1.2.0, received {version!r}.")
     with claimed(out, force, [path], is_package), staged(Path(out), force, is_package) as folder:
         use = import_module(f"optkit.serving.package.{format}").write(artifact, folder, name, version)

@@ -46,7 +46,7 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     runtime = chosen_runtime(artifact)
     (folder / "wheels").mkdir()
     files, metadata = own_files()
-    points = "[console_scripts]\noptkit = optkit.cli:main\n"
+    points = "[console_scripts]\noptkit = optkit.__main__:main\n"
     write_wheel(folder / "wheels", "optkit", __version__, files, metadata, points)
     copy_artifact(artifact, folder / "model")
     extras = {"serve", *extras_of(artifact), *(["sign"] if is_signed(artifact) else [])}

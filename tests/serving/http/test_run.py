@@ -12,6 +12,7 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -193,6 +194,9 @@ def test_workers_end_with_a_parent_that_is_killed(model):
     with running(model, "--workers", "2", "--drain", "0.1") as server:
         until(lambda: server.log().count('"event": "ready"') == 2)
         alone = [psutil.Process(pid) for pid in workers(server.process.pid)]
+        counted = Path(alone[0].environ()["PROMETHEUS_MULTIPROC_DIR"])
+        assert any(counted.iterdir())
         server.process.kill()
         gone, alive = psutil.wait_procs(alone, timeout=20)
         assert (len(gone), alive) == (2, [])
+        assert not counted.exists()
