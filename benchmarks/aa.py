@@ -28,6 +28,7 @@ from typing import Any
 from optkit.bench.environment import describe
 from optkit.bench.plan import PRECISE
 from optkit.bench.self_check import Compared, SelfCheck, self_check
+from optkit.events import Event, Note
 from optkit.report.interval import Interval
 
 FILE = Path(__file__).parent / "results" / "aa.json"
@@ -64,7 +65,7 @@ def main(artifact: str, data: str, only: str = "", most: str = "") -> None:
             data=data,
             shape=SHAPE,
             plan=plan,
-            listener=tell,
+            events=tell,
             done=done,
             keep=keep,
         )
@@ -76,9 +77,9 @@ def restored(stored: dict[str, Any]) -> Compared:
     return Compared(**{**stored, **ratios})
 
 
-def tell(event: dict[str, Any]) -> None:
-    if event["event"] == "note":
-        print(event["text"], file=sys.stderr)
+def tell(event: Event) -> None:
+    if isinstance(event, Note):
+        print(event.text, file=sys.stderr)
 
 
 if __name__ == "__main__":

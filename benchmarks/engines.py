@@ -18,6 +18,7 @@ from typing import Any
 from optkit.artifact import Artifact
 from optkit.bench.benchmark import benchmark
 from optkit.data.dataset import Data
+from optkit.events import Event, Note
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
@@ -47,7 +48,7 @@ def main(
         names=["torch-fp32", *made],
         data=data,
         shapes=SHAPES,
-        listener=tell,
+        events=tell,
     )
     result = report.to_dict()
     for row in result["rows"]:
@@ -113,9 +114,9 @@ def probes(made: dict[str, Artifact], data: str) -> dict[str, Any]:
         }
 
 
-def tell(event: dict[str, Any]) -> None:
-    if event["event"] == "note":
-        print(event["text"], file=sys.stderr)
+def tell(event: Event) -> None:
+    if isinstance(event, Note):
+        print(event.text, file=sys.stderr)
 
 
 if __name__ == "__main__":

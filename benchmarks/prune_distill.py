@@ -33,6 +33,7 @@ from optkit.bench.accuracy import paired_drop, paired_drop_of
 from optkit.core.files import write_json
 from optkit.core.process import Child
 from optkit.data.dataset import Data
+from optkit.events import Event, Progress
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import make
 from optkit.runtimes.base import infer_all, open_session
@@ -175,6 +176,11 @@ class Measured:
         return rows
 
 
+def tell(event: Event) -> None:
+    if isinstance(event, Progress):
+        print(event.text, file=sys.stderr, flush=True)
+
+
 def run(
     step: str, parameters: dict[str, Any], source: Path, folder: Path, measured: Measured, origin: Path
 ) -> int:
@@ -183,7 +189,7 @@ def run(
     with Child("optkit.passes.worker", THREADS) as child:
         done = child.call(
             "run",
-            listener=lambda event: print(event["text"], file=sys.stderr, flush=True),
+            events=tell,
             step=step,
             parameters=make(step, parameters).parameters(),
             source=str(source),

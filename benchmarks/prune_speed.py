@@ -41,6 +41,7 @@ from optkit.bench.worker import Worker
 from optkit.core.files import write_json
 from optkit.core.process import Child
 from optkit.data.dataset import Data
+from optkit.events import Event, Note
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.tasks.base import Columns, open_task
@@ -157,9 +158,9 @@ def step(source: Artifact, target: Path, what: str, context: Any) -> Artifact:
     return Artifact.open(target) if target.exists() else apply(make(what, {}), source, target, context)
 
 
-def tell(event: dict[str, Any]) -> None:
-    if event["event"] == "note":
-        print(event["text"], file=sys.stderr)
+def tell(event: Event) -> None:
+    if isinstance(event, Note):
+        print(event.text, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import optkit
+from optkit.events import Event, Note
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"
@@ -27,7 +28,7 @@ def main(
     shutil.rmtree(out, ignore_errors=True)
     begun = time.monotonic()
     with TreeMemory() as memory:
-        report = optkit.compress(checkpoint, optkit.Recipe.int8(), data=data, out=out, listener=tell)
+        report = optkit.compress(checkpoint, optkit.Recipe.int8(), data=data, out=out, events=tell)
     result = report.to_dict()
     for row in result["rows"]:
         row["flips"] = len(row["flips"])
@@ -97,9 +98,9 @@ def _pss(pid: int) -> int:
     return 0
 
 
-def tell(event: dict) -> None:
-    if event["event"] == "note":
-        print(event["text"], file=sys.stderr)
+def tell(event: Event) -> None:
+    if isinstance(event, Note):
+        print(event.text, file=sys.stderr)
 
 
 if __name__ == "__main__":

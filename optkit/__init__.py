@@ -14,8 +14,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from optkit._version import __version__
 from optkit.core.telemetry import switch_off
+from optkit.core.version import __version__
 
 switch_off()
 

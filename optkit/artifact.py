@@ -20,10 +20,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from optkit._version import __version__
 from optkit.core.files import belongs, sha256, write_json
 from optkit.core.reading import check_regular, read_json
 from optkit.core.sentence_modules import SENTENCE_FILES, modules
+from optkit.core.version import __version__
 from optkit.errors import CheckpointError
 
 MANIFEST = "optkit.json"

@@ -17,6 +17,7 @@ from optkit.bench.gate import Gate, share
 from optkit.compression.compress import compress, default_out
 from optkit.compression.recipe import Recipe
 from optkit.errors import DataError, OutputError, RecipeError
+from optkit.events import Event, Note
 from optkit.report.model import Report, Row, render
 from tests.conftest import sentences, write_jsonl
 
@@ -148,15 +149,15 @@ def test_data_that_changed_or_is_gone_is_said_and_fidelity_measured(finetuned, t
         else:
             with (data / "train.jsonl").open("a") as file:
                 file.write('{"words": "one more", "label": "positive"}\n')
-        events: list[dict] = []
+        events: list[Event] = []
         recipe = Recipe.int8(LENIENT, "onnxruntime")
         report = compress(
-            finetuned / "tuned", recipe, out=tmp_path / "x", limit=20, listener=events.append, **QUICK
+            finetuned / "tuned", recipe, out=tmp_path / "x", limit=20, events=events.append, **QUICK
         )
     finally:
         shutil.rmtree(data, ignore_errors=True)
         shutil.copytree(aside, data)
-    notes = [e["text"] for e in events if e["event"] == "note"]
+    notes = [e.text for e in events if isinstance(e, Note)]
     assert any(("has changed (train)" if how == "changed" else "is gone") in note for note in notes)
     assert report.fidelity.startswith("fidelity was measured, accuracy was not")
 

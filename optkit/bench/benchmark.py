@@ -28,10 +28,10 @@ from optkit.core.output import claimed, staged
 from optkit.data.dataset import Data
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError, OptkitError, PassError, RecipeError, WorkerError
+from optkit.events import Events, Note, RowDone, Step, silent
 from optkit.report.model import Report, Row
 from optkit.tasks.base import Columns, Labelled, open_task
 
-Listener = Callable[[dict[str, Any]], None]
 #: Shapes where there is no data: lengths that most texts lie between.
 FIXED_SHAPES = ("1x16", "1x32", "1x128", "8x128")
 #: The first two lines of a report with data: the model alone, and the whole way from text to answer.
@@ -57,7 +57,7 @@ def benchmark(
     verify_key: str | Path | None = None,
     out: str | Path | None = None,
     force: bool = False,
-    listener: Listener | None = None,
+    events: Events = silent,
     command: str = "",
 ) -> Report:
     """Measure `models` side by side; the first is the baseline of every ratio.
@@ -81,7 +81,6 @@ def benchmark(
     Interval(value=2.0, low=1.8, high=2.2)
     """
     begun = time.monotonic()
-    listen = listener or (lambda event: None)
     _refuse_contradictions(models, data, unlabelled, metric)
     reads = (*models, *(text.rpartition("@")[0] for text in models), data, unlabelled)
     with (
@@ -110,7 +109,7 @@ def benchmark(
                 "threads": threads,
             }
         )
-        run = _Benchmark(found, settings, folder, listen)
+        run = _Benchmark(found, settings, folder, events)
         if data is not None:
             run.read(Data(str(data)), split, columns, task, metric, limit)
         else:
@@ -148,12 +147,12 @@ def benchmark(
 class _Benchmark:
     """One run: first `read` or `read_unlabelled`, then `measure`."""
 
-    def __init__(self, found: list[OpenedModel], plan: Plan, folder: Path, listen: Listener) -> None:
+    def __init__(self, found: list[OpenedModel], plan: Plan, folder: Path, events: Events) -> None:
         self.task: Any = None
         self.doubts: list[str] = []
         self.noise: dict[str, float | None] = {}
         self.peaks: Peak | None = None
-        self._found, self._plan, self._folder, self._listen = found, plan, folder, listen
+        self._found, self._plan, self._folder, self._events = found, plan, folder, events
         self._labelled = Labelled(EncodedSet({}, {}), [])
         self._file = folder / "examples.npz"
         self._data: Data | Unlabelled | None = None
@@ -176,7 +175,7 @@ class _Benchmark:
         rows = data.split(split, limit)
         self._encode(lambda one: one.read(rows, columns), task, metric)
         self._data = data
-        self._listen({"event": "note", "text": self._labelled.described(data.name, split)})
+        self._events(Note(self._labelled.described(data.name, split)))
 
     def read_unlabelled(
         self, file: str | None, columns: Columns, task: str | None, limit: int | None
@@ -199,7 +198,7 @@ class _Benchmark:
             self._read_nothing()
             return
         self._data = found
-        self._listen({"event": "note", "text": self._labelled.described(found.name)})
+        self._events(Note(self._labelled.described(found.name)))
 
     @property
     def fidelity(self) -> str:
@@ -251,7 +250,7 @@ class _Benchmark:
 
     def measure(self, scenarios: Scenarios) -> list[Row]:
         """A row per model; `doubts`, `noise` and `peaks` are known after it."""
-        evaluator = Evaluator(self.task, self._labelled, self._file, self._plan, self._listen, self.target)
+        evaluator = Evaluator(self.task, self._labelled, self._file, self._plan, self._events, self.target)
         rows: list[Row] = []
         candidates, before = [], None
         failures: list[OptkitError] = []
@@ -270,7 +269,7 @@ class _Benchmark:
             except (WorkerError, PassError, CheckpointError) as error:
                 rows.append(failed_row(model.name, error))
                 failures.append(error)
-                self._listen({"event": "note", "text": f"{model.name}: {error}"})
+                self._events(Note(f"{model.name}: {error}"))
         if candidates:
             self._step("latency, all side by side", 0)
             rows, doubts = first_sound(rows)
@@ -295,7 +294,7 @@ class _Benchmark:
                 self._plan,
                 self._file,
                 len(self._labelled.encoded),
-                self._listen,
+                self._events,
             )
         if all(row.verdict == "error" for row in rows):
             reasons = " ".join(reason for row in rows for reason in row.reasons)
@@ -303,7 +302,7 @@ class _Benchmark:
             kind = kinds.pop() if len(kinds) == 1 else WorkerError  # what all of them are refused for
             raise kind(f"No model could be measured. {reasons}")
         for row in rows:
-            self._listen({"event": "row", "row": row})
+            self._events(RowDone(row))
         self.doubts += standing_doubts(describe()) + self._of_cores() + self._of_data()
         return rows
 
@@ -324,7 +323,7 @@ class _Benchmark:
 
     def _step(self, name: str, index: int) -> None:
         total = len(self._found) if index else 0
-        self._listen({"event": "step", "name": name, "index": index, "total": total})
+        self._events(Step(name, index, total))
 
     def _of_cores(self) -> list[str]:
         nodes = nodes_of(set(self._plan.cores or usable()))

@@ -5,8 +5,8 @@ Every model answers in a process that holds it alone; the harness under `bench/`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from math import nan
@@ -31,6 +31,7 @@ from optkit.core.files import digest, write_json
 from optkit.core.process import Child
 from optkit.data import images
 from optkit.errors import OptkitError
+from optkit.events import Events, Progress, silent
 from optkit.models import tokenization
 from optkit.models.limits import token_limit
 from optkit.report.interval import Interval
@@ -42,8 +43,6 @@ from optkit.tasks.base import Labelled, Outputs, Task, open_task
 HEADLINE = Shape(1, "data")
 #: Flips kept per row, the most confident first.
 MAX_FLIPS = 200
-
-Listener = Callable[[dict[str, Any]], None]
 
 
 @dataclass
@@ -58,7 +57,7 @@ class Evaluator:
     labelled: Labelled
     encoded_file: Path
     plan: Plan
-    listener: Listener = field(default=lambda event: None)
+    events: Events = silent
     target: str = "cpu"
     asks_agreement: bool = False
 
@@ -114,7 +113,7 @@ class Evaluator:
         with Child("optkit.bench.reference.worker", self.plan.threads, self.plan.timeout_s) as child:
             done = child.call(
                 "run",
-                listener=self.listener,
+                events=self.events,
                 artifact=candidate.artifact,
                 task=self.task.name,
                 metric=self.task.metric,
@@ -147,7 +146,7 @@ class Evaluator:
         row) a checkpoint is answered by transformers from end to end (`optkit.bench.reference`), and ours
         compared with it: CheckpointError or PassError where they differ, doubts in `row.notes["reference"]`.
         """
-        self.listener({"event": "progress", "text": "answering every example", "fraction": None})
+        self.events(Progress("answering every example"))
         notes = _attention(Artifact.open(candidate.artifact))
         if (baseline is None if plain is None else plain) and is_plain(candidate):
             peak, notes["reference"] = self.reference(candidate, file)
@@ -180,7 +179,7 @@ class Evaluator:
         drift between the first pass and the last, which on a shared machine can be twofold. Where the
         first candidate fails there are no ratios: no other takes its place.
         """
-        measured = measure(candidates, self.encoded_file, self.plan, listener=self.listener)
+        measured = measure(candidates, self.encoded_file, self.plan, events=self.events)
         first = measured[candidates[0].name]
         for row in rows:
             mine = measured[row.name]

@@ -23,9 +23,9 @@ from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.statistics import ratio_interval
 from optkit.core.process import Child
 from optkit.errors import OptkitError, RecipeError, WorkerError
+from optkit.events import Events, Note, Progress, silent
 from optkit.report.interval import Interval
 
-Listener = Callable[[dict[str, Any]], None]
 #: Makes a worker process with this many threads: a `Child`, or a fake of one in tests.
 Spawn = Callable[[int | None], Any]
 #: Rounds that visit the whole data set: one visit is many batches already.
@@ -81,15 +81,15 @@ def measure(
     candidates: Sequence[Candidate],
     encoded: Path,
     plan: Plan,
-    listener: Listener | None = None,
+    events: Events = silent,
     spawn: Spawn | None = None,
     clock: Callable[[], float] | None = None,
     ledger: Callable[[], Any] | None = None,
 ) -> Measurement:
     """Time all `candidates` side by side.
 
-    A candidate whose process crashes or hangs gets an `error`, and the others finish. `listener`
-    receives progress events; their `seconds` are read from `clock`. `spawn` makes a worker process,
+    A candidate whose process crashes or hangs gets an `error`, and the others finish. `events` hears
+    of progress; its `seconds` are read from `clock`. `spawn` makes a worker process,
     `ledger` what watches the machine during a draw.
 
     Raises RecipeError where two candidates have the same name.
@@ -98,7 +98,7 @@ def measure(
     if not names or len(set(names)) < len(names):
         raise RecipeError(f"Expected candidates, each with a name of its own, received {names}.")
     make = spawn or (lambda n: Child("optkit.bench.worker", threads=n, timeout_s=plan.timeout_s))
-    run = _Run(candidates, encoded, plan, make, listener or (lambda event: None), clock or time.monotonic)
+    run = _Run(candidates, encoded, plan, make, events, clock or time.monotonic)
     result = Measurement(run.found)
     left = plan.processes if plan.redraws is None else plan.redraws
     for draw in range(plan.processes):
@@ -110,7 +110,7 @@ def measure(
                 break
             run.forget()
             result.redrawn += 1
-            run.listener({"event": "note", "text": f"{' '.join(doubts)} Drawing these processes again."})
+            run.events(Note(f"{' '.join(doubts)} Drawing these processes again."))
         result.noise = worst([result.noise, watch.figures()])
         result.doubts += [doubt for doubt in doubts if doubt not in result.doubts]
     if result.doubts:
@@ -140,11 +140,11 @@ class _Run:
         encoded: Path,
         plan: Plan,
         spawn: Spawn,
-        listener: Listener,
+        events: Events,
         clock: Callable[[], float],
     ) -> None:
         self.found = {c.name: Measured(c.name, {shape: [] for shape in plan.shapes}) for c in candidates}
-        self.listener = listener
+        self.events = events
         self._candidates, self._encoded, self._plan = candidates, encoded, plan
         self._spawn, self._clock = spawn, clock
         self._random = np.random.default_rng(plan.seed)
@@ -276,4 +276,4 @@ class _Run:
 
     def tell(self, fraction: float, text: str) -> None:
         seconds = self._clock() - self._begun
-        self.listener({"event": "progress", "text": text, "fraction": fraction, "seconds": seconds})
+        self.events(Progress(text, fraction, seconds))

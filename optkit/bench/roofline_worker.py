@@ -5,18 +5,18 @@ Each alone: two libraries' idle threads spoil each other's times, and a model's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from optkit.artifact import Artifact
 from optkit.bench import flops, roofline
+from optkit.events import Events
 
 
 class RooflineWorker:
     """Calls arrive through `optkit.core.process.Child`."""
 
-    emit: Callable[..., None]
+    emit: Events
 
     def probe(self, threads: int) -> dict[str, float]:
         return roofline.probe(threads).to_dict()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,9 +15,9 @@ from optkit.bench.plan import Candidate, Plan
 from optkit.core.process import Child
 from optkit.core.quantities import BOUND_MS
 from optkit.errors import OptkitError, RecipeError, did_you_mean
+from optkit.events import Events, Progress, Step
 from optkit.report.model import Row, Scenario
 
-Listener = Callable[[dict[str, Any]], None]
 #: Queries answered at once by the server scenario's system under test, at most.
 MAX_BATCH = 8
 #: Length of one trial of the short server scenario, in seconds.
@@ -57,7 +56,7 @@ def fill_in(
     plan: Plan,
     encoded: Path,
     examples: int,
-    listener: Listener,
+    events: Events,
     spawn: Spawn | None = None,
 ) -> None:
     """Add the asked scenarios' results to each row that was measured."""
@@ -67,8 +66,8 @@ def fill_in(
             continue
         for name in asked.names:
             if name == "server":
-                listener({"event": "step", "name": f"server scenario: {row.name}", "index": 0, "total": 0})
-                row.scenarios.append(_server(candidate, asked, plan, encoded, make, listener))
+                events(Step(f"server scenario: {row.name}"))
+                row.scenarios.append(_server(candidate, asked, plan, encoded, make, events))
             else:
                 row.scenarios.append(_of_samples(name, measured[row.name], asked.full, examples))
 
@@ -106,7 +105,7 @@ def _of_samples(name: str, measured: Measured, full: bool, examples: int) -> Sce
 
 
 def _server(
-    candidate: Candidate, asked: Scenarios, plan: Plan, encoded: Path, spawn: Spawn, listener: Listener
+    candidate: Candidate, asked: Scenarios, plan: Plan, encoded: Path, spawn: Spawn, events: Events
 ) -> Scenario:
     """The highest rate of Poisson arrivals whose p99 stays under the bound, in one fresh process."""
     metric = f"queries per second at p99 of at most {asked.p99_ms:g} ms"
@@ -128,7 +127,7 @@ def _server(
 
             def run(rate: float, seconds: float) -> rules.Trial:
                 seconds = rules.trial_seconds(rate, seconds, asked.full)
-                listener({"event": "progress", "text": f"{rate:.0f} queries per second", "fraction": None})
+                events(Progress(f"{rate:.0f} queries per second"))
                 reply = child.call(
                     "serve",
                     rate=rate,

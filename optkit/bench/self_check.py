@@ -19,10 +19,10 @@ from optkit.bench.plan import Candidate, Plan, Shape
 from optkit.bench.statistics import difference_shown
 from optkit.data.dataset import Data
 from optkit.errors import WorkerError
+from optkit.events import Events, Note, Step, silent
 from optkit.report.interval import Interval
 from optkit.tasks.base import Columns, open_task
 
-Listener = Callable[[dict[str, Any]], None]
 SAME, SLOWED = "the same model again", "slowed down"
 
 
@@ -116,7 +116,7 @@ def self_check(
     columns: Columns = Columns(),
     shape: str | None = None,
     plan: dict[str, Any] | None = None,
-    listener: Listener | None = None,
+    events: Events = silent,
     spawn: Spawn | None = None,
     done: Sequence[Compared] = (),
     keep: Callable[[SelfCheck], None] | None = None,
@@ -128,7 +128,6 @@ def self_check(
     comparison; those `done` by an earlier call count, and are not measured again.
     Raises WorkerError where the model fails.
     """
-    listen = listener or (lambda event: None)
     measured_at = Shape.parse(shape or "1x32")
     given = plan or {}
     threads = thread_count(given.get("threads"), given.get("cores"))
@@ -145,9 +144,9 @@ def self_check(
         encoded.save(file)
         first = contestant.candidate()
         for seed in range(len(done), comparisons):
-            listen({"event": "step", "name": "self-check", "index": seed + 1, "total": comparisons})
-            compared = _compare(first, slowdown, file, replace(settings, seed=seed), listen, spawn)
-            listen({"event": "note", "text": _line(compared)})
+            events(Step("self-check", seed + 1, comparisons))
+            compared = _compare(first, slowdown, file, replace(settings, seed=seed), events, spawn)
+            events(Note(_line(compared)))
             result = replace(result, compared=(*result.compared, compared))
             if keep is not None:
                 keep(result)
@@ -155,12 +154,12 @@ def self_check(
 
 
 def _compare(
-    first: Candidate, slowdown: float, encoded: Path, plan: Plan, listen: Listener, spawn: Spawn | None
+    first: Candidate, slowdown: float, encoded: Path, plan: Plan, events: Events, spawn: Spawn | None
 ) -> Compared:
     """One comparison, at the only shape of `plan`."""
     begun = time.monotonic()
     candidates = [first, replace(first, name=SAME), replace(first, name=SLOWED, slowdown=slowdown)]
-    found = measure(candidates, encoded, plan, listen, spawn)
+    found = measure(candidates, encoded, plan, events, spawn)
     for candidate in candidates:
         if (reason := found[candidate.name].error) is not None:
             raise WorkerError(f"{candidate.name} could not be measured: {reason}")

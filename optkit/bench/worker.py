@@ -20,6 +20,7 @@ from optkit.bench.accuracy import save_outputs
 from optkit.bench.batches import Item, arrivals, data_batches, parts_of
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, OptkitError
+from optkit.events import Events, Progress, silent
 from optkit.runtimes.base import Session, infer_all, open_session
 from optkit.tasks.base import Task, open_task
 
@@ -34,7 +35,7 @@ class Worker:
     and results are plain JSON values.
     """
 
-    emit: Callable[..., None] = staticmethod(lambda **event: None)
+    emit: Events = staticmethod(silent)
 
     def __init__(
         self,
@@ -107,7 +108,7 @@ class Worker:
         session, encoded = self._ready()
         begun = self._clock()
         outputs = infer_all(
-            session, encoded, batch_size, max_tokens, lambda n: self.emit(text=f"{n} answered", fraction=None)
+            session, encoded, batch_size, max_tokens, lambda n: self.emit(Progress(f"{n} answered"))
         )
         seconds = self._clock() - begun
         save_outputs(Path(out), outputs)
@@ -193,7 +194,7 @@ class Worker:
                 now = self._clock() - begun
                 if now < times[first]:
                     if now > told + 1:  # a sign of life, while nobody waits
-                        self.emit(text=f"{first} of {len(times)} queries", fraction=None)
+                        self.emit(Progress(f"{first} of {len(times)} queries"))
                         told = now
                     self._sleep(times[first] - now)
                     continue

@@ -53,7 +53,7 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _root(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
     if version:
-        from optkit._version import __version__
+        from optkit.core.version import __version__
 
         typer.echo(__version__)
         raise typer.Exit

@@ -100,7 +100,7 @@ def bench(
                 columns=columns,
                 shape=shapes,
                 plan=plan,
-                listener=terminal,
+                events=terminal,
             )
         else:
             report = benchmark(
@@ -120,7 +120,7 @@ def bench(
                 verify_key=verify_key,
                 out=out,
                 force=force,
-                listener=terminal,
+                events=terminal,
                 command=shlex.join(["optkit", *sys.argv[1:]]),
             )
     if self_check:

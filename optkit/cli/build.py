@@ -13,9 +13,13 @@ def build(
     out: Annotated[Path | None, typer.Option(help="A new folder; default: replace the artifact.")] = None,
 ) -> None:
     """Rebuild a TensorRT engine for this GPU."""
+    from optkit.cli.terminal import Terminal
     from optkit.compression.rebuild import rebuild
+    from optkit.events import Step
 
-    made = rebuild(path, out, lambda text, fraction: typer.echo(text, err=True))
+    with Terminal() as terminal:
+        terminal(Step(f"building {path}"))
+        made = rebuild(path, out, events=terminal)
     target = made.lineage[-1]["notes"]["built_for"]
     typer.echo(f"{made.path}: built for {target['gpu']}, TensorRT {target['tensorrt']}")
 

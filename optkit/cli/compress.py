@@ -124,7 +124,7 @@ def compress(
             keep_steps=keep_steps,
             tune_runtime=tune_runtime,
             trust_remote_code=trust_remote_code,
-            listener=terminal,
+            events=terminal,
             command=shlex.join(["optkit", *sys.argv[1:]]),
         )
     terminal.result(report, out, json=json)

@@ -21,7 +21,7 @@ def demo(
     from optkit.compression.demo import demo as run
 
     with Terminal(quiet=quiet) as terminal:
-        report = run(out, listener=terminal)
+        report = run(out, events=terminal)
     terminal.result(report, out, json=json)
     require_passed(report, out)
 

@@ -10,6 +10,7 @@ import typer
 
 from optkit.cli.parameters import number
 from optkit.core.quantities import COUNT, EPOCHS, EPOCHS_OR_NONE, FEW, RATE, SEED, TEMPERATURE, WEIGHT
+from optkit.events import Note, Step
 
 
 def distill(
@@ -80,15 +81,15 @@ def distill(
         Terminal(quiet=quiet or not first) as terminal,
         Child("optkit.passes.worker", threads, timeout_s=7 * 86400) as child,
     ):
-        terminal({"event": "step", "name": f"distilling {student.name}"})
+        terminal(Step(f"distilling {student.name}"))
         if data is None:
             text = (
                 f"accuracy is not measured: {known.said}; the teacher's answers to {unlabelled} are learned"
             )
-            terminal({"event": "note", "text": text})
+            terminal(Note(text))
         child.call(
             "run",
-            listener=terminal,
+            events=terminal,
             step="distill",
             parameters=step.parameters(),
             source=str(student),

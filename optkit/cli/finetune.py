@@ -10,6 +10,7 @@ import typer
 
 from optkit.cli.parameters import number
 from optkit.core.quantities import COUNT, EPOCHS, FACTOR, LENGTH, RANK, RATE, RATE_OR_NONE, SEED, SHARE
+from optkit.events import Step
 
 
 def finetune(
@@ -94,12 +95,10 @@ def finetune(
         Terminal(quiet=quiet or not first) as terminal,
         Child("optkit.training.worker", timeout_s=7 * 86400) as child,
     ):
-        terminal(
-            {"event": "step", "name": f"fine-tuning {Path(model).name if os.path.exists(model) else model}"}
-        )
+        terminal(Step(f"fine-tuning {Path(model).name if os.path.exists(model) else model}"))
         notes = child.call(
             "finetune",
-            listener=terminal,
+            events=terminal,
             model=model,
             data=data,
             out=str(out),

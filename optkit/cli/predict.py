@@ -13,6 +13,7 @@ from optkit.cli.parameters import number
 from optkit.core.files import lines_of
 from optkit.core.quantities import COUNT, FEW, PROBABILITY, SEED, TEMPERATURE, TOKENS
 from optkit.errors import DataError, RecipeError
+from optkit.events import Answered, Event, Note
 
 
 def predict(
@@ -102,21 +103,22 @@ def _whole_file(force: bool, ray: bool, **fields: Any) -> None:
     begun: list[int] = []
     told = 0.0
 
-    def tell(done: int, total: int, seconds: float) -> None:
+    def tell(event: Event) -> None:
         nonlocal told
+        if isinstance(event, Note):
+            typer.echo(event.text, err=True)
+        if not isinstance(event, Answered):
+            return
         if not begun:
-            begun.append(done)
-            if done:
-                typer.echo(f"going on after {done:,} of {total:,} rows", err=True)
-        elif seconds - told >= 1 or done == total:
-            told = seconds
-            rate = (done - begun[0]) / max(seconds, 1e-9)
-            typer.echo(f"{done:,} of {total:,} rows, {rate:,.0f} a second", err=True)
+            begun.append(event.rows)
+            if event.rows:
+                typer.echo(f"going on after {event.rows:,} of {event.total:,} rows", err=True)
+        elif event.seconds - told >= 1 or event.rows == event.total:
+            told = event.seconds
+            rate = (event.rows - begun[0]) / max(event.seconds, 1e-9)
+            typer.echo(f"{event.rows:,} of {event.total:,} rows, {rate:,.0f} a second", err=True)
 
-    def say(text: str) -> None:
-        typer.echo(text, err=True)
-
-    done = predict_file(Job(**fields), force=force, ray=ray, progress=tell, listener=say)
+    done = predict_file(Job(**fields), force=force, ray=ray, events=tell)
     typer.echo(f"{fields['output']}: {done.rows:,} rows in {done.seconds:.1f} s")
 
 

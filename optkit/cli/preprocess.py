@@ -69,7 +69,7 @@ def preprocess(
         segment, tag, tag_features, encode_labels, (train, validation, test), stratify, seed, skip_bad, pair_column,
     )  # fmt: skip
     with Terminal(quiet=quiet) as terminal:
-        report = run(source, out, settings, processes=processes, model=model, force=force, listener=terminal)
+        report = run(source, out, settings, processes=processes, model=model, force=force, events=terminal)
     for split, count in report["rows"].items():
         typer.echo(f"{split}: {count} rows")
         for what, found in (

@@ -83,7 +83,7 @@ def search(
             rounds=rounds,
             processes=processes,
             force=force,
-            listener=terminal,
+            events=terminal,
             command=shlex.join(["optkit", *sys.argv[1:]]),
         )
     if not json:

@@ -10,13 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import progress
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from optkit.core.files import plain
 from optkit.errors import GateFailed
+from optkit.events import Event, Note, Progress, RowDone, Step
 
 if TYPE_CHECKING:
     from optkit.report.model import Report, Row
@@ -27,7 +29,7 @@ SILENCE_S = 30.0
 
 
 class Terminal:
-    """A listener for `compress`: draws its events. A context manager around the work.
+    """Draws the events of a verb. A context manager around the work.
 
     On a terminal one live line; elsewhere plain lines, without colour; nothing when `quiet`. Where nothing was
     printed for `SILENCE_S`, a line says what is done, for how long, and how far it is: a CI log stays alive,
@@ -43,14 +45,14 @@ class Terminal:
         self._seen: tuple[str, float | None] = ("", None)
         self._share_begun: tuple[float, float] | None = None
         self._console = Console(stderr=True, highlight=False)
-        self._progress: Progress | None = None
+        self._progress: progress.Progress | None = None
         self._task: Any = None
         self._step = ""
         self._begun = clock()
 
     def __enter__(self) -> Terminal:
         if self._console.is_terminal and not self._quiet:
-            self._progress = Progress(
+            self._progress = progress.Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=20),
@@ -69,24 +71,23 @@ class Terminal:
         if self._progress:
             self._progress.stop()
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         if self._quiet:
             return
-        kind = event["event"]
-        if kind == "step":
-            count = f" [{event['index']}/{event['total']}]" if event.get("total") else ""
-            self._step, self._step_begun = f"{event['name']}{count}", self._clock()
-            self._seen, self._share_begun = ("", None), None
-            self._show("", None)
-            if not self._progress:
-                self._line(self._step)
-        elif kind == "progress":
-            self._note(event.get("text") or "", event.get("fraction"))
-            self._show(event.get("text") or "", event.get("fraction"))
-        elif kind == "row":
-            self._line(row_line(event["row"]))
-        elif kind == "note":
-            self._line(event["text"])
+        match event:
+            case Step(name, index, total):
+                self._step, self._step_begun = f"{name} [{index}/{total}]" if total else name, self._clock()
+                self._seen, self._share_begun = ("", None), None
+                self._show("", None)
+                if not self._progress:
+                    self._line(self._step)
+            case Progress(text, fraction):
+                self._note(text, fraction)
+                self._show(text, fraction)
+            case RowDone(row):
+                self._line(row_line(row))
+            case Note(text):
+                self._line(text)
 
     def result(self, report: Report, out: Path | None, json: bool = False) -> None:
         """The tables and where the report is; with `json` the report itself on stdout instead."""

@@ -65,7 +65,7 @@ def tune(
             task=task,
             columns=Columns(text_column, pair_column, label_column),
             force=force,
-            listener=terminal,
+            events=terminal,
             command=shlex.join(["optkit", *sys.argv[1:]]),
         )
     for line in page.lines(result):

@@ -13,6 +13,7 @@ from optkit.compression.mixed_precision import Ranked, search
 from optkit.compression.resume_cache import step_folder
 from optkit.compression.sensitivity_ranking import ranked
 from optkit.data.dataset import Data
+from optkit.events import Note
 from optkit.passes.base import Pass
 
 
@@ -43,7 +44,7 @@ class AccuracyAwareLoop(Loop):
         best = max(self.leaves, key=self._score_of)
         self._hopeless = {x for x in self.leaves[tried:] if x != best and self._score_of(x) < needed}
         for line in self.trace:
-            self.listen({"event": "note", "text": line})
+            self.events(Note(line))
 
     def _score_of(self, name: str) -> float:
         """The score of the row `name`; below all others where it has none."""
@@ -69,5 +70,5 @@ class AccuracyAwareLoop(Loop):
             self.columns,
             self.evaluator.task.name,
             self.evaluator.plan.threads,
-            self.listen,
+            self.events,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,12 +30,11 @@ from optkit.core.cpu import has_vnni
 from optkit.core.files import read_json, write_json
 from optkit.core.output import claimed, staged, writing
 from optkit.errors import OutputError
+from optkit.events import Events, Note, Step, silent
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import Pass
 from optkit.report.model import Report, Row
 from optkit.tasks.base import Columns, open_task
-
-Listener = Callable[[dict[str, Any]], None]
 
 
 def compress(
@@ -59,7 +58,7 @@ def compress(
     keep_steps: bool = False,
     tune_runtime: bool = False,
     trust_remote_code: bool = False,
-    listener: Listener | None = None,
+    events: Events = silent,
     command: str = "",
 ) -> Report:
     """Compress the checkpoint at `source` by `recipe`, measure every step, keep the best that passes.
@@ -85,15 +84,14 @@ def compress(
     if not isinstance(recipe, Recipe):
         recipe = Recipe.of(recipe)
     refuse_both(data, unlabelled)
-    listen = listener or (lambda event: None)
     require(recipe.target)
     with claimed(
         default_out(source, recipe) if out is None else out, force, (source, data, unlabelled)
     ) as out:
-        listen({"event": "note", "text": f"reading {source}"})
+        events(Note(f"reading {source}"))
         checkpoint = fetch(source, trust_remote_code)
         model_task = open_task(checkpoint, task, metric)
-        given = examples_of(checkpoint, data, unlabelled, model_task, columns, split, limit, metric, listen)
+        given = examples_of(checkpoint, data, unlabelled, model_task, columns, split, limit, metric, events)
         examples, labelled, ranges = given.source, given.labelled, given.ranges
         if ranges is not None:
             recipe = replace(recipe, gate=recipe.gate.of_fidelity())
@@ -111,7 +109,7 @@ def compress(
             checkpoint=checkpoint,
             recipe=recipe,
             evaluator=Evaluator(
-                *(model_task, labelled, encoded_file, plan, listen, recipe.target),
+                *(model_task, labelled, encoded_file, plan, events, recipe.target),
                 asks_agreement=recipe.gate.min_agreement is not None,
             ),
             calibration=work / "calibration.npz" if ranges is not None else None,
@@ -120,7 +118,7 @@ def compress(
             split=split,
             work=work,
             trust_remote_code=trust_remote_code,
-            listen=listen,
+            events=events,
         )
         run.check(recipe.chains())
         with writing(work):
@@ -158,7 +156,7 @@ def conclude(
     passed = chosen is not None and chosen.verdict == "passed"
     options: dict[str, Any] = {}
     if tune_runtime and chosen is not None:
-        run.listen({"event": "step", "name": "runtime settings", "index": 0, "total": 0})
+        run.events(Step("runtime settings"))
         one = next(c for c in run.candidates if c.name == chosen.name)
         tuned = search(one, run.evaluator.encoded_file, run.evaluator.plan, bucket=may_pad(chosen))
         options = tuned.options

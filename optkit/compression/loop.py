@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,12 +38,12 @@ from optkit.errors import (
     RecipeError,
     WorkerError,
 )
+from optkit.events import Events, Note, Progress, RowDone, Step
 from optkit.passes.base import Pass, make
 from optkit.report.model import Row, quality, row_from_dict
 from optkit.runtimes.base import DEFAULT_RUNTIME
 from optkit.tasks.base import Columns, Outputs
 
-Listener = Callable[[dict[str, Any]], None]
 #: What one step may raise while others are well: it does not suit the model or the data, or it broke. A full
 #: disk or a package that is not installed is everyone's.
 FAILURES = (PassError, WorkerError, RecipeError, CheckpointError, DataError)
@@ -67,7 +66,7 @@ class Loop:
     split: str
     work: Path
     trust_remote_code: bool
-    listen: Listener
+    events: Events
     calibration: Path | None = None
     rows: list[Row] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
@@ -139,7 +138,7 @@ class Loop:
         self.measuring_seconds = time.monotonic() - begun
         for row in self.rows:
             self._judge(row)
-            self.listen({"event": "row", "row": row})
+            self.events(RowDone(row))
 
     def choose(self, shapes: tuple[str, ...]) -> Row | None:
         """The candidate that `optkit.compression.choice.choose` takes, after `conclude`."""
@@ -179,7 +178,7 @@ class Loop:
                     self._failed[key] = error
                     if leaf:  # a baseline's failure ends the run
                         self.rows.append(failed_row(title, error))
-                        self.listen({"event": "note", "text": f"{title}: {error}"})
+                        self.events(Note(f"{title}: {error}"))
                     raise
                 self._named[key] = title
             artifact, parent = Artifact.open(step_folder(self.work, step, key)), self._named[key]
@@ -202,12 +201,12 @@ class Loop:
         """The result of `step`, made in a process of its own unless an earlier run left it."""
         folder = step_folder(self.work, step, key)
         if folder.exists():
-            self.listen({"event": "note", "text": f"{step.name()}: done before, not run again"})
+            self.events(Note(f"{step.name()}: done before, not run again"))
             return Artifact.open(folder)
         with Child("optkit.passes.worker", threads=self.evaluator.plan.threads) as child:
             done = child.call(
                 "run",
-                listener=self.listen,
+                events=self.events,
                 step=step.name(),
                 parameters=step.parameters(),
                 source=str(source.path),
@@ -246,7 +245,7 @@ class Loop:
             row = row_from_dict(read_json(file, OutputError))
             # The recipe it was scored in may have named it otherwise.
             row.name, row.artifact, row.parent = candidate.name, candidate.artifact, parent
-            self.listen({"event": "note", "text": f"{candidate.name}: scored before, not scored again"})
+            self.events(Note(f"{candidate.name}: scored before, not scored again"))
         else:
             row = self.evaluator.row(candidate, outputs, self._baseline)
             row.parent = parent
@@ -264,11 +263,11 @@ class Loop:
         self.candidates.append(candidate)
         what = "agreement" if math.isnan(row.score) else self.evaluator.task.metric
         score = f"{row.name}: {what} {quality(row):.4f}, {row.size_bytes / 1e6:.1f} MB"
-        self.listen({"event": "note", "text": score})
+        self.events(Note(score))
 
     def _time(self) -> None:
         """All latencies, in one interleaved measurement."""
-        self.listen({"event": "step", "name": "latency, all side by side", "index": 0, "total": 0})
+        self.events(Step("latency, all side by side"))
         whole = [row for row in self.rows if row.verdict != "error" and row.name not in self._hopeless]
         names = {row.name for row in whole}
         measured = self.measured = self.evaluator.time(whole, [c for c in self.candidates if c.name in names])
@@ -295,12 +294,12 @@ class Loop:
         for row in self.rows:
             asked = row.name in self.leaves and row.name not in self._hopeless
             if asked and row.precision == "int8" and row.verdict != "error":
-                self.listen({"event": "progress", "text": f"probing {row.name}", "fraction": None})
+                self.events(Progress(f"probing {row.name}"))
                 try:
                     row.probes = self.evaluator.probe(by_name[row.name])
                 except OptkitError as error:
                     row.verdict, row.reasons = "error", [f"It failed while probed: {error.whole}"]
-                    self.listen({"event": "note", "text": f"{row.name}: {error}"})
+                    self.events(Note(f"{row.name}: {error}"))
 
     def _judge(self, row: Row) -> None:
         if row.verdict == "error":
@@ -313,14 +312,7 @@ class Loop:
         row.verdict = "failed" if row.reasons else "passed"
 
     def _begin(self, name: str) -> None:
-        self.listen(
-            {
-                "event": "step",
-                "name": name,
-                "index": len(self.rows) + 1,
-                "total": max(self._total, len(self.rows) + 1),
-            }
-        )
+        self.events(Step(name, len(self.rows) + 1, max(self._total, len(self.rows) + 1)))
 
     def _unique(self, name: str) -> str:
         taken = {row.name for row in self.rows}

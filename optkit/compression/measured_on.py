@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from optkit.artifact import Artifact
 from optkit.bench.unlabelled import MEASURED, OWN, Unlabelled, built_in_for, read
 from optkit.data.dataset import Data
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, RecipeError
+from optkit.events import Events, Note
 from optkit.tasks.base import Columns, Labelled, Task
 from optkit.training.provenance import origin
-
-Listener = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ def examples_of(
     split: str,
     limit: int | None,
     metric: str | None,
-    listen: Listener,
+    events: Events,
 ) -> Examples:
     """The split of `data`, else of the data that the checkpoint names, else inputs without labels.
 
@@ -57,12 +54,12 @@ def examples_of(
     source = None if data is None else Data(str(data))
     if data is None and unlabelled is None:
         known = origin(checkpoint)
-        listen({"event": "note", "text": known.said})
+        events(Note(known.said))
         if known.name is not None:
             source, columns = Data(known.name), columns if columns != Columns() else known.columns
     if source is not None:
         labelled = task.read(source.split(split, limit), columns)
-        listen({"event": "note", "text": labelled.described(source.name, split)})
+        events(Note(labelled.described(source.name, split)))
         return Examples(task, source, labelled)
     if metric is not None:
         raise DataError(
@@ -70,8 +67,8 @@ def examples_of(
             hint="Give --data, or leave --metric out: answers are compared with the model's own.",
         )
     found = built_in_for(task, limit) if unlabelled is None else read(str(unlabelled), task, columns, limit)
-    listen({"event": "note", "text": MEASURED.format(OWN, found.name)})
+    events(Note(MEASURED.format(OWN, found.name)))
     labelled = found.labelled(task)
     if unlabelled is not None:
-        listen({"event": "note", "text": labelled.described(found.name)})
+        events(Note(labelled.described(found.name)))
     return Examples(task, found, labelled, found.ranges(task))

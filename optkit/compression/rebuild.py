@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from optkit.artifact import REPORTS, Artifact, copy_files, relocated, seal
 from optkit.core.output import claimed, staged
 from optkit.data.dataset import Data
 from optkit.errors import CheckpointError, RecipeError
+from optkit.events import Events, Progress, silent
 from optkit.passes.base import make
 from optkit.passes.context import make_context
 from optkit.passes.tensorrt import ENGINE_FILE, INSPECTOR_FILE, TensorRT, last_build
@@ -22,8 +22,8 @@ from optkit.tasks.base import open_task
 def rebuild(
     path: str | Path,
     out: str | Path | None = None,
-    progress: Callable[[str, float | None], None] = lambda text, fraction: None,
     data: Data | None = None,
+    events: Events = silent,
 ) -> Artifact:
     """The same pass with the same fields and profiles, for this GPU and this TensorRT.
 
@@ -39,7 +39,9 @@ def rebuild(
     with claimed(final, out is None, () if out is None else [path]), staged(final, out is None) as folder:
         reports = [name for name in REPORTS if (artifact.path / name).is_file()]
         copy_files(artifact.path, [*kept, *reports], folder)
-        context = make_context(open_task(artifact), data, progress=progress)
+        context = make_context(
+            open_task(artifact), data, progress=lambda text, fraction: events(Progress(text, fraction))
+        )
         notes = tensorrt.build(folder, profiles, context)
         parent = replace(artifact, manifest={**artifact.manifest, "lineage": artifact.lineage[:-1]})
         seconds = round(time.monotonic() - begun, 3)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from optkit.artifact import Artifact
 from optkit.compression.mixed_precision import Ranked
@@ -13,6 +11,7 @@ from optkit.core.files import write_json
 from optkit.core.process import Child
 from optkit.core.schema.notes import Ranking, left_by_a_run
 from optkit.data.dataset import Data
+from optkit.events import Events
 from optkit.passes.base import Pass
 from optkit.tasks.base import Columns
 
@@ -27,7 +26,7 @@ def ranked(
     columns: Columns,
     task: str,
     threads: int | None,
-    listen: Callable[[dict[str, Any]], None],
+    events: Events,
 ) -> list[Ranked]:
     """How far each multiply that `step` rounds moves the outputs, by a scan of `source`, and the time that
     INT8 saves it in `made` (None: unknown), on the `encoded` examples.
@@ -38,7 +37,7 @@ def ranked(
         with Child("optkit.passes.worker", threads=threads) as child:
             distances = child.call(
                 "scan",
-                listener=listen,
+                events=events,
                 parameters=step.parameters(),
                 source=str(source.path),
                 task=task,

@@ -5,7 +5,7 @@ times), and a pass runs in one so that its memory goes back when it ends. The ch
 function `serve()` that returns an object; its public methods are the calls.
 
     parent → child   {"call": "load", "arguments": {...}}
-    child → parent   {"event": "progress", ...}*  then  {"result": ...} or {"error": ...}
+    child → parent   {"event": "Progress", ...}*  then  {"result": ...} or {"error": ...}
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 from optkit.errors import MissingDependency, OptkitError, WorkerError, by_name
+from optkit.events import Events, from_json, silent, to_json
 
 _BOOT = "import sys; from optkit.core.process import run; run(sys.argv[1])"
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
-Listener = Callable[[dict[str, Any]], None]
 
 
 class Child:
@@ -63,7 +62,7 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    def call(self, name: str, listener: Listener | None = None, **arguments: Any) -> Any:
+    def call(self, name: str, events: Events = silent, **arguments: Any) -> Any:
         """Call method `name` in the child and return its result (plain JSON values).
 
         An OptkitError raised there is raised here as the same class. Raises WorkerError when the
@@ -83,8 +82,7 @@ class Child:
             reply = json.loads(line)
             if "event" in reply:
                 deadline = time.monotonic() + self.timeout_s
-                if listener:
-                    listener(reply)
+                events(from_json(reply))
                 continue
             if "error" in reply:
                 raise _rebuilt(reply["error"])
@@ -169,7 +167,7 @@ def run(module: str) -> None:
         sys.stdin.readline()
         send({"error": _described(error)})  # the answer to the first call
         return
-    service.emit = lambda **event: send({"event": "progress", **event})
+    service.emit = lambda event: send(to_json(event))
     for line in sys.stdin:
         request = json.loads(line)
         try:

@@ -6,7 +6,6 @@ Runs where transformers is loaded, or as a process of its own (`optkit.core.proc
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from optkit.core.files import read_json, write_json, write_text
 from optkit.core.schema.tokenizer import while_encoding
 from optkit.data import provoking
 from optkit.errors import CheckpointError
+from optkit.events import Events
 from optkit.models.tokenization import Tokenization, write
 
 #: transformers writes this and more where a tokenizer has no stated limit.
@@ -42,7 +42,7 @@ _SETTINGS = (
 
 
 class Service:
-    emit: Callable[..., None]
+    emit: Events
 
     def resolve(self, folder: str, out: str) -> None:
         """Write tokenizer.json and its facts into the folder `out`."""

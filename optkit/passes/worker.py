@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from optkit.artifact import Artifact
 from optkit.data.dataset import Data
 from optkit.data.examples import EncodedSet
+from optkit.events import Events, Progress
 from optkit.passes import graph, sensitivity
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
@@ -23,7 +23,7 @@ from optkit.training.trainer.distributed import World
 class PassWorker:
     """Calls arrive through `optkit.core.process.Child`; `emit` sends progress back."""
 
-    emit: Callable[..., None]
+    emit: Events
 
     def run(
         self,
@@ -52,7 +52,7 @@ class PassWorker:
             open_task(artifact, task, metric),
             Data(data) if data else None,
             Columns(**columns),
-            lambda text, fraction: self.emit(text=text, fraction=fraction),
+            lambda text, fraction: self.emit(Progress(text, fraction)),
             threads,
             trust_remote_code,
             origin,
@@ -88,7 +88,7 @@ class PassWorker:
             artifact,
             samples,
             names,
-            lambda text, fraction: self.emit(text=text, fraction=fraction),
+            lambda text, fraction: self.emit(Progress(text, fraction)),
             threads,
             step.calibration,
             step.percentile,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -27,6 +27,7 @@ from optkit.core.process import die_with_parent
 from optkit.data.dataset import CLASSES
 from optkit.data.tables.lines import BadRow
 from optkit.errors import DataError, WorkerError
+from optkit.events import Events, Step, silent
 from optkit.models.text import TextEncoder
 from optkit.preprocessing.check import flaw, has_answers
 from optkit.preprocessing.labels import as_one, check, check_named, groups, labels_of, numbered
@@ -53,7 +54,7 @@ def preprocess(
     processes: int = 1,
     model: str | Path | None = None,
     force: bool = False,
-    listener: Callable[[dict[str, Any]], None] = lambda event: None,
+    events: Events = silent,
 ) -> dict[str, Any]:
     """Write JSONL splits and a report to the folder `out`; the report.
 
@@ -65,7 +66,7 @@ def preprocess(
     with held(named(out)):
         if not (out / REPORT).exists():
             check_free(out, force, (source, model))
-        return _preprocessed(source, out, settings, processes, model, encoder, force, listener)
+        return _preprocessed(source, out, settings, processes, model, encoder, force, events)
 
 
 def _preprocessed(
@@ -76,7 +77,7 @@ def _preprocessed(
     model: str | Path | None,
     encoder: TextEncoder | None,
     force: bool,
-    listener: Callable[[dict[str, Any]], None],
+    events: Events,
 ) -> dict[str, Any]:
     found = sources(source)
     names = columns_of(found)
@@ -88,7 +89,7 @@ def _preprocessed(
     limit = (sha256(Path(model) / "tokenizer.json"), encoder.max_length) if model and encoder else ()
     key = digest(made_of, *limit)
     if not force and (report := up_to_date(out, key)):
-        listener({"event": "step", "name": f"{out} is up to date"})
+        events(Step(f"{out} is up to date"))
         return report
     check_free(out, force, (source, model))
     work = out.parent / f".{out.name}.work"
@@ -102,9 +103,9 @@ def _preprocessed(
         for name, split in found.items():
             parts = (settings.text, settings.pair, settings.label)
             columns = Columns(*(name if name in names else None for name in parts))
-            listener({"event": "step", "name": f"reading {split.name}: {columns}".removesuffix(": ")})
+            events(Step(f"reading {split.name}: {columns}".removesuffix(": ")))
             shards[name] = _shards(name, split, settings, work / made_of, processes, tally)
-    listener({"event": "step", "name": "writing the splits"})
+    events(Step("writing the splits"))
     with staged(out, force) as folder:
         _write(shards, folder, settings, tally, encoder)
         check_named(tally, asked)

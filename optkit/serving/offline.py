@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 from optkit.core.files import read_json, sha256, write_json
 from optkit.core.output import claimed_file, writing
 from optkit.errors import DataError, OutputError, RecipeError
+from optkit.events import Answered, Events, Note, silent
 from optkit.models.architectures import infer_task
 from optkit.models.signing import open_signed
 from optkit.serving import inputs, outputs
@@ -31,7 +32,6 @@ from optkit.tasks.base import Columns, task_type
 CHUNK = 8192
 #: Of the first rows, so many are looked at for columns: some may be blank.
 LOOKED_AT = 100
-Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,11 @@ def predict_file(
     *,
     force: bool = False,
     ray: bool = False,
-    progress: Progress = lambda done, total, seconds: None,
-    listener: Callable[[str], None] = lambda text: None,
+    events: Events = silent,
 ) -> Done:
     """Answer every row of `job.input` and write `job.output`, in the order of the input.
 
-    `progress` is told rows done, rows in all and seconds, `listener` once which columns are read.
+    `events` hears how many rows are answered (`Answered`), and once which columns are read.
 
     Interrupted, the same call goes on where it was. `ray` spreads the chunks over a Ray cluster (extra
     `ray`); its machines must see the same files. Raises DataError for a row that cannot be read or
@@ -110,15 +109,15 @@ def predict_file(
         chunks = inputs.plan(Path(job.input), job.chunk)
         job = _with_columns(job, chunks)
         if job.columns:
-            listener(f"reading {_shown(job.columns)} of {job.input}")
+            events(Note(f"reading {_shown(job.columns)} of {job.input}"))
         _prepare(job)
         missing = [chunk for chunk in chunks if not job.part(chunk).exists()]
         total, done = sum(c.rows for c in chunks), 0
         before = total - sum(c.rows for c in missing)
-        progress(before, total, 0.0)
+        events(Answered(before, total, 0.0))
         for rows in _with_ray(job, missing) if ray else _here(job, missing):
             done += rows
-            progress(before + done, total, time.monotonic() - begun)
+            events(Answered(before + done, total, time.monotonic() - begun))
         outputs.merge([job.part(chunk) for chunk in chunks], output)
         shutil.rmtree(job.folder)
     return Done(total, done, time.monotonic() - begun)

@@ -17,6 +17,7 @@ from optkit.core.files import digest, write_text
 from optkit.core.output import claimed, staged, writing
 from optkit.data.dataset import Data
 from optkit.errors import CheckpointError, DataError, PassError, RecipeError
+from optkit.events import Events, Note, silent
 from optkit.models import tokenization
 from optkit.models.checkpoint import fetch, is_per_token, model_inputs
 from optkit.models.sentence_folder import CROSS_ENCODER
@@ -32,8 +33,6 @@ from optkit.training.trainer.batches import MASS, Rows, mass, places
 from optkit.training.trainer.distributed import World
 from optkit.training.trainer.settings import FinetuneSettings
 from optkit.training.trainer.setup import (
-    Evaluated,
-    Progress,
     arguments,
     callbacks,
     class_loss,
@@ -57,10 +56,8 @@ def finetune(
     settings: FinetuneSettings = FinetuneSettings(),
     columns: Columns = Columns(),
     force: bool = False,
-    progress: Progress = lambda text, fraction: None,
+    events: Events = silent,
     task: str | None = None,
-    evaluated: Evaluated = lambda epoch, score: None,
-    noted: Callable[[str], None] = lambda text: None,
 ) -> Artifact:
     """Train `model` with a new head on the training split of `data`; the checkpoint lies at `out`.
 
@@ -68,7 +65,7 @@ def finetune(
     columns the data has. Labels are those of the training split, in sorted order. After each epoch the
     validation split is scored with the task's default metric, and the best epoch is kept; its score and
     the history are the notes of the artifact's last step, and training.html beside the weights draws
-    them. `evaluated(epoch, score)` is told of each, `noted(text)` once which columns and rows are read.
+    them. `events` hears of each (`Scored`), and once which columns and rows are read.
     The same call resumes after the last whole epoch. Under torchrun every process trains its share of
     each batch, and only rank 0 writes. Raises DataError for data with a single class, PassError when
     the loss or an answer is no number, RecipeError for settings that do not fit the task or the machine.
@@ -78,9 +75,7 @@ def finetune(
     world = World.current()
     world.check(settings)
     with claimed(out, force, (model, data)) if world.is_first else nullcontext():
-        return _trained(
-            world, model, data, Path(out), settings, columns, force, progress, task, evaluated, noted
-        )
+        return _trained(world, model, data, Path(out), settings, columns, force, events, task)
 
 
 def _trained(
@@ -91,10 +86,8 @@ def _trained(
     settings: FinetuneSettings,
     columns: Columns,
     force: bool,
-    progress: Progress,
+    events: Events,
     task: str | None,
-    evaluated: Evaluated,
-    noted: Callable[[str], None],
 ) -> Artifact:
     import transformers
 
@@ -109,7 +102,7 @@ def _trained(
     name, kind = open_kind(task, rows, columns)
     config = kind.config(rows, columns)
     goal = kind.task(source, config, settings.max_length)
-    train, validation = _read(goal, examples, rows, columns, noted)
+    train, validation = _read(goal, examples, rows, columns, events)
     train, validation = kind.prepared(train), kind.prepared(validation)
     new: set[str] = set()
 
@@ -139,7 +132,7 @@ def _trained(
             preprocess_logits_for_metrics=kind.reduced,
             compute_metrics=lambda p: {"score": goal.score(answered(p[0]), validation.references)},
             compute_loss_func=loss,
-            callbacks=callbacks(settings, progress, evaluated, work / BOARD),
+            callbacks=callbacks(settings, events, work / BOARD),
             new=new,
             new_rate=1.0 if settings.lora else settings.head_rate,
         )
@@ -191,7 +184,7 @@ def _trained(
 
 
 def _read(
-    goal: Task, examples: Data, rows: Any, columns: Columns, noted: Callable[[str], None]
+    goal: Task, examples: Data, rows: Any, columns: Columns, events: Events
 ) -> tuple[Labelled, Labelled]:
     """The train and the validation split. Raises DataError where they are read by different columns."""
     train = goal.read(rows, columns)
@@ -202,7 +195,7 @@ def _read(
             f"{validation.columns} in validation.",
             hint="Name them with --text-column, --pair-column and --label-column.",
         )
-    noted(f"{train.described(examples.name, 'train')}; {len(validation.references)} of validation")
+    events(Note(f"{train.described(examples.name, 'train')}; {len(validation.references)} of validation"))
     return train, validation
 
 

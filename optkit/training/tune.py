@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from glob import escape
 from pathlib import Path
@@ -19,6 +19,7 @@ from optkit.core.process import Child
 from optkit.core.quantities import COUNT, SEED
 from optkit.data.dataset import Data
 from optkit.errors import RecipeError, WorkerError
+from optkit.events import Event, Events, Note, Scored, silent
 from optkit.models.checkpoint import fetch
 from optkit.tasks.base import Columns
 from optkit.training.trainer.settings import FinetuneSettings
@@ -36,7 +37,6 @@ SPACE = (
     "warmup=uniform(0,0.2)",
     "weight_decay=uniform(0,0.1)",
 )
-Listener = Callable[[dict[str, Any]], None]
 
 
 def tune(
@@ -54,7 +54,7 @@ def tune(
     task: str | None = None,
     columns: Columns = Columns(),
     force: bool = False,
-    listener: Listener | None = None,
+    events: Events = silent,
     command: str = "",
 ) -> StudyResult:
     """Search `space` over the fields of `FinetuneSettings`; the best trial's checkpoint lies at `out`.
@@ -91,12 +91,11 @@ def tune(
             folder.mkdir(parents=True, exist_ok=True)
         opened = open_study(url, name, wanted, objectives, facts, sampler, pruner, math.ceil(most), seed)
         key = digest(place_of(url, folder), name, facts)
-        listen = listener or (lambda event: None)
-        run = _Trials(opened, str(source.path), str(data), task, columns, folder, key, listen)
+        run = _Trials(opened, str(source.path), str(data), task, columns, folder, key, events)
 
         from optkit.training.tuning.worker import Worker
 
-        Worker(opened, wanted, run.one, trials, run.listen).work()
+        Worker(opened, wanted, run.one, trials, run.events).work()
         run.sweep()
         result = collect(
             opened, url, sampler, pruner, objectives, wanted, {**facts, "data": str(data)}, command
@@ -120,7 +119,7 @@ class _Trials:
     columns: Columns
     folder: Path
     key: str
-    listen: Listener
+    events: Events
 
     def one(self, trial: Any, parameters: dict[str, Any]) -> Sequence[float]:
         """Fine-tune with `parameters`; the best epoch's score. Raises TrialPruned where it is hopeless."""
@@ -131,7 +130,7 @@ class _Trials:
         with Child("optkit.training.worker", timeout_s=7 * 86400) as child:
             notes = child.call(
                 "finetune",
-                listener=lambda event: self._hear(trial, settings, event),
+                events=lambda event: self._hear(trial, settings, event),
                 model=self.model,
                 data=self.data,
                 out=str(out),
@@ -142,19 +141,19 @@ class _Trials:
             )
         return [notes["score"]]
 
-    def _hear(self, trial: Any, settings: FinetuneSettings, event: dict[str, Any]) -> None:
+    def _hear(self, trial: Any, settings: FinetuneSettings, event: Event) -> None:
         """Pass progress on; after an epoch ask the pruner. Leaving by an exception ends the child."""
-        if "score" not in event:
-            return self.listen(event)
+        if not isinstance(event, Scored):
+            return self.events(event)
         from optuna import TrialPruned
 
-        step = math.ceil(event["epoch"] - 1e-6)
-        self.listen({"event": "note", "text": f"trial {trial.number}, epoch {step}: {event['score']:.4f}"})
+        step = math.ceil(event.epoch - 1e-6)
+        self.events(Note(f"trial {trial.number}, epoch {step}: {event.score:.4f}"))
         with warnings.catch_warnings():  # an epoch that is run again after a kill was reported before
             warnings.simplefilter("ignore")
-            trial.report(event["score"], step)
+            trial.report(event.score, step)
         if step < settings.epochs and trial.should_prune():
-            raise TrialPruned(f"{event['score']:.4f} at epoch {step}")
+            raise TrialPruned(f"{event.score:.4f} at epoch {step}")
 
     def sweep(self) -> None:
         """Delete what finished trials left, but for the best one's checkpoint."""
@@ -207,7 +206,7 @@ def _finish(result: StudyResult, run: _Trials, out: Path, force: bool) -> None:
     place = run.place(run.study.trials[best.number])
     if not place.exists():
         text = f"the best trial, {best.number}, ran elsewhere ({best.where}): its checkpoint is there"
-        return run.listen({"event": "note", "text": text})
+        return run.events(Note(text))
     with staged(out, force) as final:
         shutil.copytree(place, final, dirs_exist_ok=True, copy_function=shutil.copyfile)
         page.save(result, final, sentence)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from optkit.events import Events
 from optkit.tasks.base import Columns
 from optkit.training.finetune import FinetuneSettings, finetune
 
@@ -12,7 +12,7 @@ from optkit.training.finetune import FinetuneSettings, finetune
 class TrainingWorker:
     """Calls arrive through `optkit.core.process.Child`; `emit` sends progress back."""
 
-    emit: Callable[..., None]
+    emit: Events
 
     def finetune(
         self,
@@ -24,7 +24,7 @@ class TrainingWorker:
         force: bool,
         task: str | None = None,
     ) -> dict[str, Any]:
-        """Train, and give the notes of the step: score, metric, history. Each epoch's score is an event."""
+        """Train, and give the notes of the step: score, metric, history. Events say how far it is."""
         made = finetune(
             model,
             data,
@@ -32,10 +32,8 @@ class TrainingWorker:
             FinetuneSettings(**settings),
             Columns(**columns),
             force,
-            lambda text, fraction: self.emit(text=text, fraction=fraction),
+            self.emit,
             task,
-            lambda epoch, score: self.emit(epoch=epoch, score=score),
-            lambda text: self.emit(event="note", text=text),
         )
         return made.lineage[-1]["notes"]
 

@@ -43,7 +43,7 @@ class FakeChild:
     def _open(self, artifact, runtime, **options):
         return FakeSession(clock=self._pool.clock, **options)
 
-    def call(self, name, listener=None, **arguments):
+    def call(self, name, events=None, **arguments):
         awake = [c.number for c in self._pool.children if c.awake and not c.closed]
         self._pool.log.append((self.number, name, arguments, awake))
         limit = self._pool.fail_at.get((self.number, name))

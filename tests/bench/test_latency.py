@@ -146,9 +146,9 @@ def test_progress_is_told(candidate, encoded):
     events, pool = [], Pool()
     plan = Plan((Shape(1, 8),), rounds=2, processes=2)
     measure([candidate("a", delay_ms=1)], encoded, plan, events.append, spawn=pool, clock=pool.clock)
-    assert [e["fraction"] for e in events] == [0, 0.25, 0.5, 0.75, 1]
-    assert events == sorted(events, key=lambda e: e["seconds"])
-    assert events[3]["text"] == "timing side by side: round 2 of 2, process 2 of 2"
+    assert [e.fraction for e in events] == [0, 0.25, 0.5, 0.75, 1]
+    assert events == sorted(events, key=lambda e: e.seconds)
+    assert events[3].text == "timing side by side: round 2 of 2, process 2 of 2"
 
 
 def test_speedup_uses_totals_for_data_and_medians_for_fixed_shapes():

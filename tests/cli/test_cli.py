@@ -12,6 +12,7 @@ import pytest
 
 from optkit import cli
 from optkit.errors import DataError, Interrupted
+from optkit.events import Note
 from optkit.report.interval import Interval
 from optkit.report.model import Latency, Report, Row
 
@@ -59,7 +60,7 @@ def fake_compress(monkeypatch):
 
     def compress(source, recipe, **options):
         fake.calls = [(source, recipe, options)]
-        options["listener"]({"event": "note", "text": "working"})
+        options["events"](Note("working"))
         if isinstance(fake.result, BaseException):
             raise fake.result
         return fake.result
@@ -326,7 +327,7 @@ def test_a_path_that_is_not_there_is_no_bug_of_ours(run, tmp_path, monkeypatch, 
 def test_the_demo_ends_as_compress_does(run, monkeypatch, tmp_path, passed, code):
     import optkit.compression.demo as module
 
-    monkeypatch.setattr(module, "demo", lambda out, listener: example(passed))
+    monkeypatch.setattr(module, "demo", lambda out, events: example(passed))
     found, out, _ = run("demo", "--out", tmp_path / "new")
     assert found == code
     assert "quantize-static" in out
@@ -348,7 +349,7 @@ def test_a_signal_that_a_library_took_for_an_error_of_its_own_ends_the_command(
 ):
     import optkit.compression.demo as module
 
-    def demo(out, listener):
+    def demo(out, events):
         with contextlib.suppress(BaseException):
             end()
         raise error

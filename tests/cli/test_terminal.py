@@ -11,6 +11,7 @@ from rich.console import Console
 
 from optkit.cli.terminal import Terminal, require_passed, result_table, row_line
 from optkit.errors import GateFailed
+from optkit.events import Note, Progress, RowDone, Step
 from optkit.report.interval import Interval
 from optkit.report.model import Latency, Report, Row
 
@@ -87,10 +88,10 @@ def test_brackets_are_text_and_not_markup(name, capsys, tmp_path):
 
 def test_without_a_terminal_events_are_plain_lines_on_stderr(capsys):
     with Terminal() as terminal:
-        terminal({"event": "step", "name": "export-onnx", "index": 1, "total": 4})
-        terminal({"event": "progress", "text": "tracing [/x]", "fraction": 0.5})
-        terminal({"event": "note", "text": "a [/note]"})
-        terminal({"event": "row", "row": example().rows[1]})
+        terminal(Step("export-onnx", 1, 4))
+        terminal(Progress("tracing [/x]", 0.5))
+        terminal(Note("a [/note]"))
+        terminal(RowDone(example().rows[1]))
     out, err = capsys.readouterr()
     assert out == ""
     lines = [line.split(" s  ", 1)[1] for line in err.splitlines()]
@@ -103,8 +104,8 @@ def test_without_a_terminal_events_are_plain_lines_on_stderr(capsys):
 
 def test_quiet_says_nothing(capsys):
     with Terminal(quiet=True) as terminal:
-        terminal({"event": "note", "text": "x"})
-        terminal({"event": "row", "row": example().rows[1]})
+        terminal(Note("x"))
+        terminal(RowDone(example().rows[1]))
     assert capsys.readouterr() == ("", "")
 
 
@@ -113,9 +114,9 @@ def test_on_a_terminal_progress_is_live_and_takes_any_text(monkeypatch):
     terminal = Terminal()
     terminal._console = Console(file=screen, force_terminal=True, width=80)
     with terminal:
-        terminal({"event": "step", "name": "calibrate", "index": 2, "total": 4})
-        terminal({"event": "progress", "text": "layer [/0]", "fraction": 0.5})
-        terminal({"event": "progress", "text": "no share known", "fraction": None})
+        terminal(Step("calibrate", 2, 4))
+        terminal(Progress("layer [/0]", 0.5))
+        terminal(Progress("no share known"))
         terminal._progress.refresh()
     assert "calibrate [2/4]  no share known" in screen.getvalue()
 
@@ -140,7 +141,7 @@ def test_silence_is_broken_every_thirty_seconds(capsys):
     """A fake clock; the heartbeat's thread is not needed for it."""
     now = [0.0]
     terminal = Terminal(clock=lambda: now[0])
-    terminal({"event": "step", "name": "fine-tuning x"})
+    terminal(Step("fine-tuning x"))
     for second in range(1, 95):
         now[0] = float(second)
         terminal.tick()
@@ -151,11 +152,11 @@ def test_silence_is_broken_every_thirty_seconds(capsys):
 def test_a_line_of_progress_says_how_far_the_rate_and_the_time_left(capsys):
     now = [0.0]
     terminal = Terminal(clock=lambda: now[0])
-    terminal({"event": "step", "name": "fine-tuning x"})
+    terminal(Step("fine-tuning x"))
     for second in range(0, 61, 5):
         now[0] = float(second)
         text = f"step {second}, loss 0.5"
-        terminal({"event": "progress", "text": text, "fraction": second / 600})
+        terminal(Progress(text, second / 600))
     lines = [line.split(" s  ", 1)[1] for line in capsys.readouterr().err.splitlines()]
     assert lines == [
         "fine-tuning x",
@@ -168,7 +169,7 @@ def test_the_heartbeat_ends_with_the_work_and_is_silent_when_quiet(capsys):
     now = [0.0]
     with Terminal(quiet=True, clock=lambda: now[0]) as quiet:
         now[0] = 100.0
-        quiet({"event": "progress", "text": "x", "fraction": 0.5})
+        quiet(Progress("x", 0.5))
     with Terminal() as terminal:
         pass
     assert terminal._ended.is_set()

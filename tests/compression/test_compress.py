@@ -23,6 +23,7 @@ from optkit.compression.recipe import Recipe
 from optkit.compression.runtime_search import Found
 from optkit.core.output import check_free
 from optkit.errors import OutputError
+from optkit.events import Note, Progress, Step
 from optkit.passes.base import make
 from optkit.report.model import Report, render
 
@@ -36,7 +37,7 @@ def finished(checkpoint, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("models") / "tiny"
 
     def stop_at_static(event):
-        if event["event"] == "step" and event["name"] == "quantize-static":
+        if isinstance(event, Step) and event.name == "quantize-static":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -45,13 +46,13 @@ def finished(checkpoint, data, tmp_path_factory):
             Recipe.int8(LENIENT, "onnxruntime"),
             data=data,
             out=out,
-            listener=stop_at_static,
+            events=stop_at_static,
             **QUICK,
         )
     left = sorted(p.name for p in out.parent.iterdir())
     events = []
     report = compress(
-        checkpoint, Recipe.int8(LENIENT, "onnxruntime"), data=data, out=out, listener=events.append, **QUICK
+        checkpoint, Recipe.int8(LENIENT, "onnxruntime"), data=data, out=out, events=events.append, **QUICK
     )
     return out, report, left, events
 
@@ -68,7 +69,7 @@ def test_an_interruption_leaves_nothing_under_the_final_name(finished):
 
 
 def test_the_same_command_resumes_after_the_last_finished_pass(finished):
-    notes = [e["text"] for e in finished[3] if e["event"] == "note"]
+    notes = [e.text for e in finished[3] if isinstance(e, Note)]
     for name in ("torch-fp32", "onnxruntime-fp32", "quantize-dynamic"):
         assert any(name in note and "not scored again" in note for note in notes)
     assert sum("not run again" in note for note in notes) == 2
@@ -329,12 +330,12 @@ def test_a_pass_that_dies_is_an_error_and_leaves_no_output(checkpoint, data, tmp
     out = tmp_path / "out"
 
     def kill_the_pass(event):
-        if event.get("text", "").startswith("tracing"):
+        if isinstance(event, Progress) and event.text.startswith("tracing"):
             for pid in _children_of(os.getpid()):
                 os.kill(pid, signal.SIGKILL)
 
     with pytest.raises(WorkerError, match="ended with code -9") as raised:
-        compress(checkpoint, Recipe.int8(), data=data, out=out, listener=kill_the_pass, **QUICK)
+        compress(checkpoint, Recipe.int8(), data=data, out=out, events=kill_the_pass, **QUICK)
     assert "memory" in raised.value.hint
     assert not out.exists()
 
@@ -346,15 +347,16 @@ def test_a_candidate_that_fails_has_an_error_row_and_the_others_finish(
     running = []
 
     def kill_dynamic(event):
-        if event["event"] == "step":
-            running[:] = [event["name"]]
-        if running == ["quantize-dynamic"] and event.get("text", "").startswith("quantizing"):
+        if isinstance(event, Step):
+            running[:] = [event.name]
+        working = isinstance(event, Progress) and event.text.startswith("quantizing")
+        if running == ["quantize-dynamic"] and working:
             for pid in _children_of(os.getpid()):
                 os.kill(pid, signal.SIGKILL)
 
     out = tmp_path / "out"
     report = compress(
-        checkpoint, Recipe.int8(LENIENT, "onnxruntime"), data=data, out=out, listener=kill_dynamic, **QUICK
+        checkpoint, Recipe.int8(LENIENT, "onnxruntime"), data=data, out=out, events=kill_dynamic, **QUICK
     )
     failed = report.row("quantize-dynamic")
     assert failed.verdict == "error"

@@ -18,6 +18,7 @@ from optkit.compression.loop import Loop
 from optkit.compression.recipe import Recipe
 from optkit.compression.steps import AnyOf
 from optkit.errors import CheckpointError, DataError, OutputError, PassError, RecipeError, WorkerError
+from optkit.events import Note, Step
 from optkit.passes.distill import Distill
 from optkit.passes.prune import Prune
 from optkit.passes.prune_width import PruneWidth
@@ -32,15 +33,15 @@ def scored(checkpoint, data, out, *steps, **options):
     """Run a chain until it would be timed; the notes."""
     notes = []
 
-    def listen(event):
-        if event["event"] == "note":
-            notes.append(event["text"])
-        if event["event"] == "step" and event["name"].startswith("latency"):
+    def events(event):
+        if isinstance(event, Note):
+            notes.append(event.text)
+        if isinstance(event, Step) and event.name.startswith("latency"):
             raise KeyboardInterrupt
 
     recipe = Recipe.of(steps, Gate(max_drop=None))
     with pytest.raises(KeyboardInterrupt):
-        compress(checkpoint, recipe, data=data, out=out, listener=listen, **QUICK, **options)
+        compress(checkpoint, recipe, data=data, out=out, events=events, **QUICK, **options)
     return notes
 
 
@@ -102,10 +103,10 @@ def test_a_teacher_that_cannot_teach_is_refused_before_any_work(checkpoint, make
                 Recipe.of([PRUNE, wrong]),
                 data=data,
                 out=tmp_path / "x",
-                listener=lambda e, steps=steps: steps.append(e["event"]),
+                events=lambda e, steps=steps: steps.append(type(e)),
                 **QUICK,
             )
-        assert "step" not in steps
+        assert Step not in steps
         assert not (tmp_path / "x").exists()
         assert not (tmp_path / ".x.work").exists()
 
@@ -127,10 +128,10 @@ def test_a_cut_that_the_checkpoint_cannot_bear_is_refused_before_any_work(
                 *(source, Recipe.of([wrong])),
                 data=data,
                 out=tmp_path / "x",
-                listener=lambda e, steps=steps: steps.append(e["event"]),
+                events=lambda e, steps=steps: steps.append(type(e)),
                 **QUICK,
             )
-        assert "step" not in steps
+        assert Step not in steps
         assert not (tmp_path / ".x.work").exists()
 
 
@@ -173,9 +174,9 @@ def test_a_shared_step_that_fails_fails_once(checkpoint, data, tmp_path, monkeyp
     monkeypatch.setattr(Loop, "_apply", fails)
     rows = []
 
-    def listen(event):
-        if event["event"] == "note" and event["text"].startswith("prune"):
-            rows.append(event["text"])
+    def events(event):
+        if isinstance(event, Note) and event.text.startswith("prune"):
+            rows.append(event.text)
 
     with pytest.raises(PassError, match="loss is nan"):
         compress(
@@ -183,7 +184,7 @@ def test_a_shared_step_that_fails_fails_once(checkpoint, data, tmp_path, monkeyp
             Recipe.of([PRUNE, "int8"], runtime="onnxruntime"),
             data=data,
             out=tmp_path / "x",
-            listener=listen,
+            events=events,
             **QUICK,
         )
     assert len(tried) == 1
@@ -198,7 +199,7 @@ def judged_loop(evaluator, *names, errors=()):
     loop = object.__new__(Loop)
     loop.rows, loop.leaves, loop._tuned, loop._hopeless = rows, list(names), "ort-fp32", set()
     loop.candidates = [SimpleNamespace(name=row.name) for row in rows]
-    loop.listen, loop.evaluator = lambda event: None, evaluator
+    loop.events, loop.evaluator = lambda event: None, evaluator
     found = {
         row.name: Measured(row.name, failure=WorkerError("killed") if row.name in errors else None)
         for row in rows

@@ -11,6 +11,7 @@ import pytest
 
 from optkit.core.process import Child
 from optkit.errors import DataError, MissingDependency, OutputError, WorkerError
+from optkit.events import Progress
 
 
 class Service:
@@ -21,7 +22,7 @@ class Service:
     def steps(self, count, pause=0.0):
         for i in range(count):
             time.sleep(pause)
-            self.emit(text=f"step {i}")
+            self.emit(Progress(f"step {i}"))
         return count
 
     def refuse(self):
@@ -75,8 +76,8 @@ def test_calls_return_values_though_libraries_print(child):
 
 def test_events_arrive_before_the_result(child):
     events = []
-    assert child.call("steps", listener=events.append, count=3) == 3
-    assert [e["text"] for e in events] == ["step 0", "step 1", "step 2"]
+    assert child.call("steps", events=events.append, count=3) == 3
+    assert events == [Progress("step 0"), Progress("step 1"), Progress("step 2")]
 
 
 def test_an_error_keeps_its_class_and_hint(child):

@@ -14,6 +14,7 @@ import pytest
 
 from optkit.cli import main
 from optkit.core import process
+from optkit.events import from_json, silent, to_json
 
 
 class Began(BaseException):
@@ -29,12 +30,8 @@ class InlineChild(process.Child):
 
     pid = property(lambda self: 0)
 
-    def call(self, name, listener=None, **arguments):
-        def emit(**event):
-            if listener:
-                listener({"event": "progress", **event})
-
-        self._service.emit = emit
+    def call(self, name, events=silent, **arguments):
+        self._service.emit = lambda event: events(from_json(json.loads(json.dumps(to_json(event)))))
         try:
             result = getattr(self._service, name)(**json.loads(json.dumps(arguments)))
             return json.loads(json.dumps(result))

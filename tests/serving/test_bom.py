@@ -12,9 +12,9 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from optkit._version import __version__
 from optkit.artifact import Artifact
 from optkit.core.files import sha256
+from optkit.core.version import __version__
 from optkit.errors import MissingDependency, RecipeError
 from optkit.serving.package import FORMATS, package
 from tests.serving.artifacts import artifact

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optkit.errors import DataError, OutputError, RecipeError
+from optkit.events import Note
 from optkit.serving import inputs, offline
 from optkit.serving.offline import Job, predict_file
 from optkit.serving.predictor import load
@@ -334,6 +335,6 @@ def test_every_row_is_read_by_the_columns_of_the_first(model, tmp_path):
     with pytest.raises(DataError, match="read by 'sentence', as the first, received 'text' in row 2"):
         predict_file(job(model, source, out))
     assert not out.exists()
-    predict_file(job(model, source, out, text_column="sentence"), listener=said.append)
-    assert said == [f"reading 'sentence' of {source}"]
+    predict_file(job(model, source, out, text_column="sentence"), events=said.append)
+    assert [e.text for e in said if isinstance(e, Note)] == [f"reading 'sentence' of {source}"]
     assert [row["sentence"] for row in lines(out)] == ["a film", "dull"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from optkit.events import Progress
 from optkit.training.finetune import finetune
 from tests.conftest import sentences, write_jsonl
 
@@ -28,10 +29,10 @@ def learnable_sentences(count: int) -> list[dict]:
 def interrupted(*arguments, after: float, before_it_ends=lambda: None, **settings) -> None:
     """Fine-tune until more than `after` of the steps are done, then as Ctrl-C ends it."""
 
-    def stop(text, fraction):
-        if fraction and fraction > after:
+    def stop(event):
+        if isinstance(event, Progress) and event.fraction and event.fraction > after:
             before_it_ends()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        finetune(*arguments, progress=stop, **settings)
+        finetune(*arguments, events=stop, **settings)

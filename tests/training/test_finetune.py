@@ -8,6 +8,7 @@ from optkit import load
 from optkit.artifact import Artifact
 from optkit.core.output import check_free
 from optkit.errors import DataError, OutputError, PassError, RecipeError
+from optkit.events import Progress, Scored
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests.conftest import write_jsonl
 from tests.training.conftest import interrupted, learnable_sentences
@@ -52,15 +53,16 @@ def test_an_interrupted_run_resumes_to_the_same_weights(trained, checkpoint, lea
     (work,) = tmp_path.iterdir()
     (work / "checkpoint-999").mkdir()  # a kill in the middle of writing leaves such a folder
     (work / "checkpoint-999" / "model.safetensors").write_bytes(b"half")
-    fractions, heard = [], []
+    events = []
     again = finetune(
         checkpoint,
         learnable,
         tmp_path / "out",
         FAST,
-        progress=lambda text, share: fractions.append(share),
-        evaluated=lambda *epoch_and_score: heard.append(epoch_and_score),
+        events=events.append,
     )
+    fractions = [e.fraction for e in events if isinstance(e, Progress)]
+    heard = [(e.epoch, e.score) for e in events if isinstance(e, Scored)]
     assert fractions[0] > 1 / 3, "it did not begin again"
     history = trained.lineage[-1]["notes"]["history"]
     assert heard == [(e["epoch"], e["score"]) for e in history[-len(heard) :]], "each new epoch is told"

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from optkit import load
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError
+from optkit.events import Scored
 from optkit.training.finetune import FinetuneSettings, finetune
 from optkit.training.trainer.distributed import World
 from optkit.training.trainer.setup import class_loss, speed_up
@@ -127,11 +128,11 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(checkpoint, tmp_path,
     whole = finetune(checkpoint, tmp_path, tmp_path / "whole", settings(**asked))
     looks = len(whole.lineage[-1]["notes"]["history"])
 
-    def killed(epoch, *_):
-        if moment == "when it is saved" or epoch > looks - 1:
+    def killed(event, *_):
+        if moment == "when it is saved" or (isinstance(event, Scored) and event.epoch > looks - 1):
             raise KeyboardInterrupt
 
-    hears = {"evaluated": killed} if moment != "when it is saved" else {}
+    hears = {"events": killed} if moment != "when it is saved" else {}
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         if not hears:
             patched.setattr("optkit.training.finetune.staged", killed)

@@ -18,6 +18,7 @@ from optkit import load
 from optkit.artifact import Artifact
 from optkit.cli import app
 from optkit.errors import DataError, OutputError, RecipeError
+from optkit.events import Step
 from optkit.training.tune import tune
 from tests.conftest import sentences, write_jsonl
 
@@ -42,7 +43,7 @@ def tuned(checkpoint, learnable, tmp_path_factory):
     """Two trials, after which the same call with three goes on."""
     out, events = tmp_path_factory.mktemp("models") / "best", []
     first = tune(checkpoint, learnable, out, FAST, trials=2, sampler="random")
-    result = tune(checkpoint, learnable, out, FAST, trials=3, sampler="random", listener=events.append)
+    result = tune(checkpoint, learnable, out, FAST, trials=3, sampler="random", events=events.append)
     return out, first, result, events
 
 
@@ -71,7 +72,7 @@ def test_more_trials_went_on_with_the_study(tuned):
     _, first, result, events = tuned
     assert [t.parameters for t in result.trials[:2]] == [t.parameters for t in first.trials]
     assert len(result.trials) == 3
-    begun = [e["name"] for e in events if e["event"] == "step"]
+    begun = [e.name for e in events if isinstance(e, Step)]
     assert [name.split(":")[0] for name in begun] == ["trial 2"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from optkit.bench.reference.base import Outputs, Reference
 from optkit.bench.reference.tasks import KINDS
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, OptkitError, first_line
+from optkit.events import Events, Progress, silent
 from optkit.models import tokenization
 from optkit.runtimes.base import infer_all, open_session
 from optkit.tasks.base import Task, open_task
@@ -27,7 +27,7 @@ _CHUNK = 256
 class ReferenceWorker:
     """Calls arrive through `optkit.core.process.Child`; `emit` sends progress back."""
 
-    emit: Callable[..., None] = staticmethod(lambda **event: None)
+    emit: Events = staticmethod(silent)
 
     def run(
         self,
@@ -60,7 +60,7 @@ class ReferenceWorker:
         ]
         ours = EncodedSet.load(Path(encoded))
         theirs = self._open(opened, model_task, options, threads)
-        self.emit(text="comparing our reading with transformers'", fraction=None)
+        self.emit(Progress("comparing our reading with transformers'"))
         try:
             compare.provoked(theirs, model_task)
             outputs = self._answer(theirs, given, ours)
@@ -73,7 +73,7 @@ class ReferenceWorker:
         compare.answers(theirs, model_task, outputs, given)
         peak = memory.peak()
         again = compare.again(theirs, given)
-        self.emit(text="answering the same examples with optkit's session", fraction=None)
+        self.emit(Progress("answering the same examples with optkit's session"))
         with open_session(opened, "torch", task=task, threads=threads, **options) as session:
             own = infer_all(session, ours, batch_size, max_tokens, self._told)
         doubts = compare.outputs(outputs, own, again)
@@ -126,7 +126,7 @@ class ReferenceWorker:
         return [*notes, *found.notes, *(found.pair_notes if pairs else ())]
 
     def _told(self, answered: int) -> None:
-        self.emit(text=f"{answered} answered", fraction=None)
+        self.emit(Progress(f"{answered} answered"))
 
 
 def serve() -> ReferenceWorker:

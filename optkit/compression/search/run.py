@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from optkit.core.output import claimed, named, writing
 from optkit.core.quantities import COUNT, SEED
 from optkit.data.examples import EncodedSet
 from optkit.errors import GateFailed, RecipeError, did_you_mean
+from optkit.events import Event, Events, Note, Progress, silent
 from optkit.models.checkpoint import fetch
 from optkit.passes.take_layers import layer_count
 from optkit.report.model import Report, Row, quality
@@ -46,7 +47,6 @@ from optkit.training.tuning.storage import shown
 from optkit.training.tuning.study import Objective, open_study
 from optkit.training.tuning.worker import Worker, is_finished
 
-Listener = Callable[[dict[str, Any]], None]
 #: How the names of models begin that stay, so that more trials need not train them again.
 DEAR = "distill-"
 
@@ -75,7 +75,7 @@ def search(
     rounds: int | None = None,
     processes: int | None = None,
     force: bool = False,
-    listener: Listener | None = None,
+    events: Events = silent,
     command: str = "",
 ) -> tuple[StudyResult, Report]:
     """Search a recipe for the checkpoint `source`: the score against `objective`, within the gate.
@@ -96,7 +96,7 @@ def search(
     >>> search("ckpt", data="sst2", out="models/best", trials=30)  # doctest: +SKIP
     """
     begun, begun_at = time.monotonic(), time.time()
-    out, listen = named(out), listener or (lambda event: None)
+    out = named(out)
     if objective not in COSTS:
         raise RecipeError(f"Unknown objective {objective!r}.", hint=did_you_mean(objective, COSTS))
     COUNT.check(trials, "trials")
@@ -107,14 +107,14 @@ def search(
     with claimed(out, force or ours, (source, data, unlabelled), shared=True, leaves=[folder]):
         checkpoint = fetch(source)
         model_task = open_task(checkpoint, task, metric)
-        found = examples_of(checkpoint, data, unlabelled, model_task, columns, split, limit, metric, listen)
+        found = examples_of(checkpoint, data, unlabelled, model_task, columns, split, limit, metric, events)
         examples, blind = found.source, found.ranges is not None
         gate = gate.of_fidelity() if blind else gate
         if space is None:
             space = default_space(_prunable(checkpoint) and not blind, layer_count(checkpoint.config))
         wanted = Space.parse(space)
         check_space(wanted, own_data=not blind)
-        evaluator, ranges = _evaluator(found, folder, gate, shapes, threads, rounds, processes, listen)
+        evaluator, ranges = _evaluator(found, folder, gate, shapes, threads, rounds, processes, events)
         facts = {
             "task": evaluator.task.name,
             "model": checkpoint.fingerprint()[:12],
@@ -140,11 +140,11 @@ def search(
             "work": folder,
             "calibration": ranges,
             "trust_remote_code": False,
-            "listen": listen,
+            "events": events,
         }
         run = _Study(opened, evaluator, gate, objective, objectives, shared)
         with writing(folder):
-            Worker(opened, wanted, run.one, trials, listen, lambda trial: ask_chain(wanted, trial)).work()
+            Worker(opened, wanted, run.one, trials, events, lambda trial: ask_chain(wanted, trial)).work()
         result = collect(
             *(opened, url, sampler, "gate", objectives, wanted, {**facts, "data": examples.name}, command)
         )
@@ -184,7 +184,7 @@ class _Study:
             recipe=Recipe(chain, self.gate),
             evaluator=replace(self.evaluator, plan=plan),
             objective=self.objective,
-            **{**self.shared, "listen": self._less},
+            **{**self.shared, "events": self._less},
         ) as loop:
             return run_chain(loop, chain, trial)
 
@@ -208,7 +208,7 @@ class _Study:
                     break
                 if finalists is not rounds[-1]:
                     text = "none of these passed the gate; the next best are measured"
-                    self.shared["listen"]({"event": "note", "text": text})
+                    self.shared["events"](Note(text))
             else:  # nothing passed: the best score is better than none
                 loop, finalists = max(measured, key=lambda pair: _best_score(pair[0].choose(shapes)))
                 chosen = loop.choose(shapes)
@@ -262,10 +262,10 @@ class _Study:
         for name in gone:
             delete(self.folder / name)
 
-    def _less(self, event: dict[str, Any]) -> None:
+    def _less(self, event: Event) -> None:
         """Trials speak through the worker; of their steps only progress is passed on."""
-        if event["event"] == "progress":
-            self.shared["listen"](event)
+        if isinstance(event, Progress):
+            self.shared["events"](event)
 
 
 def _best_score(chosen: Row | None) -> float:
@@ -286,7 +286,7 @@ def _evaluator(
     threads: int | None,
     rounds: int | None,
     processes: int | None,
-    listen: Listener,
+    events: Events,
 ) -> tuple[Evaluator, Path | None]:
     """What measures every model of the study, and a file to take ranges from where there is no data.
 
@@ -310,4 +310,4 @@ def _evaluator(
         file = saved("examples", labelled.encoded)
         ranges = None if found.ranges is None else saved("calibration", found.ranges)
     asks = gate.min_agreement is not None
-    return Evaluator(task, labelled, file, plan, listen, asks_agreement=asks), ranges
+    return Evaluator(task, labelled, file, plan, events, asks_agreement=asks), ranges

@@ -14,6 +14,7 @@ import numpy as np
 from optkit.core.output import writing
 from optkit.data.examples import EncodedSet
 from optkit.errors import PassError
+from optkit.events import Event, Progress
 from optkit.models.checkpoint import model_inputs, model_outputs
 from optkit.models.soundness import refuse_unknown_ids
 from optkit.passes.distillation.fake_int8 import fake_int8
@@ -25,7 +26,7 @@ from optkit.tasks.base import Labelled, Task
 from optkit.training.trainer.batches import MASS, SHARE, Rows, mass, places, shared
 from optkit.training.trainer.distributed import World
 from optkit.training.trainer.settings import FinetuneSettings
-from optkit.training.trainer.setup import Progress, arguments, callbacks, last_checkpoint, trainer_class
+from optkit.training.trainer.setup import arguments, callbacks, last_checkpoint, trainer_class
 
 #: At most this many steps between two looks at the validation split, and two checkpoints.
 STEPS = 500
@@ -50,7 +51,7 @@ def distill(
     task: Task,
     settings: FinetuneSettings,
     work: Path,
-    progress: Progress = lambda text, fraction: None,
+    progress: Callable[[str, float | None], None] = lambda text, fraction: None,
     int8_epochs: float = 0.0,
 ) -> dict[str, Any]:
     """Train `goal.student` in place towards `goal.teacher`; its best moment is what stays.
@@ -74,6 +75,11 @@ def distill(
     for model in (student, teacher):
         refuse_unknown_ids(model, train.encoded, validation.encoded)
     wanted = answers(teacher, validation.encoded)
+
+    def training(event: Event) -> None:
+        if isinstance(event, Progress):
+            progress(event.text, 0.3 + 0.7 * (event.fraction or 0.0))
+
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
         set_up = arguments(settings, work, world)
@@ -97,7 +103,7 @@ def distill(
             train_dataset=Rows(train.encoded.lengths.tolist()),
             eval_dataset=Rows(validation.encoded.lengths.tolist(), 1),
             data_collator=_collate(train, names, lessons),
-            callbacks=callbacks(settings, lambda text, done: progress(text, 0.3 + 0.7 * (done or 0.0))),
+            callbacks=callbacks(settings, training),
         )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.goal = goal

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from optkit.events import Events, Progress
 
 #: Passes over all graphs: what disturbs the machine for a moment spoils one visit of a few graphs.
 PASSES = 4
@@ -19,7 +20,7 @@ WARMUP, FEWEST, SECONDS = 3, 8, 0.03
 class LatencyWorker:
     """Each graph is loaded, timed and closed again: idle thread pools of others would spin beside it."""
 
-    emit: Callable[..., None]
+    emit: Events
 
     def time(
         self, blocks: list[list[Any]], tokens: int, precision: str = "fp32", threads: int | None = None
@@ -33,7 +34,7 @@ class LatencyWorker:
             for number in range(PASSES):
                 for i, (file, (block, _)) in enumerate(zip(files, blocks)):
                     best[i] = min(best[i], _visit(file, tokens, block["hidden"], threads))
-                self.emit(text="timing sublayers", fraction=(number + 1) / PASSES)
+                self.emit(Progress("timing sublayers", (number + 1) / PASSES))
         return [float(seconds * 1000) for seconds in best]
 
 

@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import Response
 
-from optkit._version import __version__
 from optkit.artifact import state
+from optkit.core.version import __version__
 from optkit.serving.http import completions, embeddings, infer, page, predict
 from optkit.serving.http.admission import Gate
 from optkit.serving.http.body import Body

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from optkit._version import __version__
+from optkit.core.version import __version__
 from optkit.errors import DataError
 from optkit.serving.http.body import Body, answers_of, check_type, record, timeout_of
 from optkit.serving.http.generation import options_among, parameters

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optkit._version import __version__
 from optkit.artifact import Artifact
+from optkit.core.version import __version__
 from optkit.runtimes.base import chosen_runtime
 from optkit.serving.package import copy_artifact, is_signed
 from optkit.serving.package.bom import NAME, OPTKIT, write_bom

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from optkit._version import __version__
 from optkit.artifact import Artifact
+from optkit.core.version import __version__
 from optkit.errors import CheckpointError, RecipeError
 from optkit.serving.package import carried
 from optkit.serving.package.bom import NAME, OPTKIT, write_bom

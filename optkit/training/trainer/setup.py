@@ -12,14 +12,11 @@ import numpy as np
 
 from optkit.core.files import read_json
 from optkit.errors import PassError
+from optkit.events import Events, Progress, Scored
 from optkit.training.trainer.batches import MASS, SHARE, grouped, shared
 from optkit.training.trainer.distributed import World
 from optkit.training.trainer.patience import early_stopping
 from optkit.training.trainer.settings import OPTIMIZERS, FinetuneSettings
-
-Progress = Callable[[str, float | None], None]
-#: Told the epoch and its validation score, as soon as there is one.
-Evaluated = Callable[[float, float], None]
 
 
 def trainer_class() -> Any:
@@ -178,8 +175,7 @@ def last_checkpoint(folder: Path) -> str | None:
 
 def callbacks(
     settings: FinetuneSettings,
-    progress: Progress,
-    evaluated: Evaluated = lambda epoch, score: None,
+    events: Events,
     board: Path | None = None,
 ) -> list[Any]:
     """The watch over loss and score; early stopping with `patience`; with `board`, a folder, TensorBoard's
@@ -197,13 +193,13 @@ def callbacks(
                     f"The loss is {loss} at step {state.global_step}, epoch {state.epoch:.2f}.",
                     hint="Lower the learning rate; the same command resumes from the last whole epoch.",
                 )
-            progress(f"loss {float(loss):.3f}", state.global_step / max(1, state.max_steps))
+            events(Progress(f"loss {float(loss):.3f}", state.global_step / max(1, state.max_steps)))
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             control.should_log = True  # so that every step's loss is looked at before a checkpoint is kept
 
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
-            evaluated(float(state.epoch), float(metrics["eval_score"]))
+            events(Scored(float(state.epoch), float(metrics["eval_score"])))
 
     found: list[Any] = [Watch()]
     if settings.patience is not None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from optkit.errors import MissingDependency, PassError, RecipeError, WorkerError
+from optkit.events import Events, Note, Step, silent
 from optkit.training.tuning.lease import ATTEMPTS, BEAT, OWNER, Lease, heartbeat, is_alive
 from optkit.training.tuning.space import Space
 
@@ -33,7 +34,6 @@ POLL_S = 2.0
 
 #: Runs a trial with its parameters; gives the objectives' values. Raises TrialPruned to stop it early.
 Run = Callable[[Any, dict[str, Any]], Sequence[float]]
-Listener = Callable[[dict[str, Any]], None]
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Worker:
     space: Space
     run: Run
     total: int
-    listen: Listener = field(default=lambda event: None)
+    events: Events = silent
     draw: Callable[[Any], dict[str, Any]] | None = None
     sleep: Callable[[float], None] = time.sleep
     _repeats: int = 0
@@ -69,7 +69,7 @@ class Worker:
             if enough and not running:
                 if exhausted:
                     text = f"{MOST_REPEATS} proposals in a row had been tried before: nothing new is left"
-                    self.listen({"event": "note", "text": text})
+                    self.events(Note(text))
                 return
             if enough or len(done) + len(running) >= self.total:
                 self._wait_for(running)
@@ -90,7 +90,7 @@ class Worker:
             self._repeats += 1
             return self._skip(trial, f"the same as trial {same}")
         self._repeats = 0
-        self.listen({"event": "step", "name": f"trial {trial.number}: {in_words(trial.params)}"})
+        self.events(Step(f"trial {trial.number}: {in_words(trial.params)}"))
         try:
             with heartbeat(trial):
                 values = list(self.run(trial, parameters))
@@ -112,7 +112,7 @@ class Worker:
             said = "another process took this trial over"  # this one was held dead
         else:
             self.study.tell(trial, values, state=state)
-        self.listen({"event": "note", "text": f"trial {trial.number}: {said}"})
+        self.events(Note(f"trial {trial.number}: {said}"))
 
     def _skip(self, trial: Any, why: str) -> None:
         trial.set_user_attr(SKIPPED, why)
@@ -147,7 +147,7 @@ class Worker:
                 continue
             whose = Lease(**trial.user_attrs[OWNER]) if OWNER in trial.user_attrs else "its process"
             text = f"trial {trial.number}: {whose} is gone; going on with it"
-            self.listen({"event": "note", "text": text})
+            self.events(Note(text))
             self._put_back(trial)
 
     def _put_back(self, trial: Any) -> None:
@@ -162,7 +162,7 @@ class Worker:
             whose = ", ".join(
                 f"trial {t.number} ({Lease(**t.user_attrs[OWNER])})" for t in running if OWNER in t.user_attrs
             )
-            self.listen({"event": "note", "text": f"waiting for {whose}"})
+            self.events(Note(f"waiting for {whose}"))
             self._waits = True
         self.sleep(POLL_S)
 

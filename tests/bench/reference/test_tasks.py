@@ -25,8 +25,15 @@ QUESTIONS = [("the plot", "the film is fine and thin"), ("is", "the film is fine
 #: What the baseline may be made of. `optkit.passes.pruning` names a key of config.json.
 #: Packages that hold a docstring alone, the switch of telemetry, the key of pruned models, and the baseline.
 OWN = {
-    *("optkit", "optkit._version", "optkit.bench", "optkit.core", "optkit.models", "optkit.models.uneven"),
-    *("optkit.core.telemetry", "optkit.models.uneven.key"),
+    *(
+        "optkit",
+        "optkit.core.version",
+        "optkit.bench",
+        "optkit.core",
+        "optkit.models",
+        "optkit.models.uneven",
+    ),
+    *("optkit.core.telemetry", "optkit.models.uneven", "optkit.models.uneven.key"),
     *(f"optkit.bench.reference{name}" for name in ("", ".base", ".tasks")),
 }
 

@@ -20,6 +20,7 @@ from optkit.compression.search import finalists
 from optkit.compression.search.run import search
 from optkit.core.output import check_free
 from optkit.errors import CheckpointError, DataError, OutputError, RecipeError
+from optkit.events import Step
 from optkit.training.tuning.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,7 +54,7 @@ def searched(checkpoint, data, tmp_path_factory):
     """The whole grid of four, by time."""
     out, events = tmp_path_factory.mktemp("models") / "best", []
     result, report = search(
-        checkpoint, data=data, out=out, space=SPACE, gate=LENIENT, trials=4, listener=events.append, **QUICK
+        checkpoint, data=data, out=out, space=SPACE, gate=LENIENT, trials=4, events=events.append, **QUICK
     )
     return out, result, report, events
 
@@ -104,16 +105,16 @@ def test_again_it_only_confirms(searched, checkpoint, data):
     out, result, report, _ = searched
     events = []
     again, second = search(
-        checkpoint, data=data, out=out, space=SPACE, gate=LENIENT, trials=4, listener=events.append, **QUICK
+        checkpoint, data=data, out=out, space=SPACE, gate=LENIENT, trials=4, events=events.append, **QUICK
     )
     assert again.trials == result.trials
     assert [r.name for r in second.rows] == [r.name for r in report.rows]
-    assert not any(e["event"] == "step" and "prune" in e["name"] for e in events)
+    assert not any(isinstance(e, Step) and "prune" in e.name for e in events)
 
 
 def test_what_trials_have_in_common_is_made_once(searched):
     """Four chains: one pruning and two exports load a checkpoint, the baseline's export among them."""
-    loaded = [e for e in searched[3] if e.get("text") == "loading the checkpoint"]
+    loaded = [e for e in searched[3] if getattr(e, "text", "") == "loading the checkpoint"]
     assert len(loaded) == 3
 
 
@@ -155,7 +156,7 @@ def test_a_hopeless_trial_is_stopped_before_it_is_quantized(checkpoint, data, tm
         gate=Gate(0.1, relative=False),
         trials=2,
         objective="memory",
-        listener=lambda e: notes.append(e.get("text", "")),
+        events=lambda e: notes.append(getattr(e, "text", "")),
         **QUICK,
     )
     ended = {t.parameters["prune.share"]: t.state for t in result.trials}
@@ -209,7 +210,7 @@ def test_where_the_front_misses_the_gate_the_next_best_is_measured(checkpoint, d
     monkeypatch.setattr(Gate, "reasons", never_int8)
     monkeypatch.setattr(finalists, "FINALISTS", 1)
     out = tmp_path / "out"
-    listener = lambda e: notes.append(e.get("text", ""))  # noqa: E731
+    events = lambda e: notes.append(getattr(e, "text", ""))  # noqa: E731
     result, report = search(
         checkpoint,
         data=data,
@@ -218,7 +219,7 @@ def test_where_the_front_misses_the_gate_the_next_best_is_measured(checkpoint, d
         gate=LENIENT,
         trials=2,
         objective="size",
-        listener=listener,
+        events=events,
         **QUICK,
     )
     by_scheme = {t.parameters["quantize"]: t.number for t in result.trials}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from optkit.errors import DataError, PassError, WorkerError
+from optkit.events import Note
 from optkit.training.tuning import lease
 from optkit.training.tuning.space import Space
 from optkit.training.tuning.worker import MOST_ATTEMPTS, Worker, is_finished
@@ -104,9 +105,9 @@ def test_it_waits_for_the_trials_of_others(study):
     def sleep(seconds):
         study.tell(trial, 0.5)
 
-    Worker(study, SPACE, score, 1, listen=heard.append, sleep=sleep).work()
+    Worker(study, SPACE, score, 1, events=heard.append, sleep=sleep).work()
     assert numbers(study, "COMPLETE") == [0]
-    assert heard == [{"event": "note", "text": "waiting for trial 0 (process 7 on elsewhere)"}]
+    assert heard == [Note("waiting for trial 0 (process 7 on elsewhere)")]
 
 
 def test_a_failed_trial_counts_and_the_others_go_on(study):
@@ -149,9 +150,9 @@ def test_nothing_runs_twice_and_a_space_that_is_exhausted_ends(study):
         ran.append(parameters["x"])
         return [float(parameters["x"])]
 
-    Worker(study, space, run, 10, listen=heard.append).work()
+    Worker(study, space, run, 10, events=heard.append).work()
     assert sorted(ran) == [1, 2, 3]
-    assert "nothing new is left" in heard[-1]["text"]
+    assert "nothing new is left" in heard[-1].text
 
 
 def test_more_trials_go_on(study):
