@@ -66,8 +66,8 @@ def parts_of(
 def padding_share(lengths: np.ndarray, parts: Iterable[np.ndarray]) -> float:
     """The share of token slots that hold padding where each part is padded to its own longest example.
 
-    >>> padding_share(np.array([2, 4, 6]), [np.array([0, 1]), np.array([2])])
-    0.14285714285714285
+    >>> round(padding_share(np.array([2, 4, 6]), [np.array([0, 1]), np.array([2])]), 3)
+    0.143
     """
     parts = [part for part in parts if len(part)]
     slots = sum(len(part) * int(lengths[part].max()) for part in parts)

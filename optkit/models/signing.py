@@ -37,7 +37,7 @@ def sign(path: str | Path, key: str | Path, *, force: bool = False) -> Path:
     Every file is compared with the manifest first. Raises CheckpointError for a damaged folder, RecipeError
     for another kind of key, OutputError where there is a signature and `force` is false.
 
-    >>> sign("models/sst2-int8", "private.pem")  # doctest: +SKIP
+    >>> sign("models/sst2-int8", "private.pem")
     PosixPath('models/sst2-int8/model.sig')
     """
     _need_library()

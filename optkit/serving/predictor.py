@@ -55,8 +55,8 @@ class Predictor:
         always fits). `options` are fields of `optkit.runtimes.generation.Generation`, for models that
         generate text. Raises DataError for inputs that the task does not take.
 
-        >>> load("models/sst2-int8").predict(["a fine film"])  # doctest: +SKIP
-        [Classification(label='positive', score=0.99, scores={...})]
+        >>> load("models/sst2-int8").predict(["a fine film"])
+        [Classification(label='positive', score=..., scores={...})]
         """
         if isinstance(inputs, (str, bytes)):
             raise DataError(
@@ -73,7 +73,7 @@ class Predictor:
         The generator returns what `predict_one` would: the text, and how it ended. `options` as for
         `predict`. Raises RecipeError for a task that generates no text.
 
-        >>> print(*load("models/lm-int8").generate("Once upon"), sep="")  # doctest: +SKIP
+        >>> pieces = list(load("models/lm-int8").generate("Once upon"))
         """
         with self._call(), self._one_at_a_time:
             return (yield from self.task.generate(self._session, prompt, **options))
@@ -81,7 +81,7 @@ class Predictor:
     def predict_one(self, item: Any, **options: Any) -> Any:
         """The answer to one input; `options` as for `predict`.
 
-        >>> load("models/sst2-int8").predict_one("a fine film").label  # doctest: +SKIP
+        >>> load("models/sst2-int8").predict_one("a fine film").label
         'positive'
         """
         return self.predict([item], **options)[0]
@@ -97,8 +97,10 @@ class Predictor:
 
         `ahead` inputs are read before the first answer comes. Raises as `predict` does.
 
-        >>> for answer in load("models/sst2-int8").stream(open("reviews.txt")):  # doctest: +SKIP
+        >>> for answer in load("models/sst2-int8").stream(["a fine film", "dull"]):
         ...     print(answer.label)
+        positive
+        negative
         """
         if isinstance(inputs, (str, bytes)):
             raise DataError("Expected an iterable of inputs, received one string.", hint="Use predict_one.")

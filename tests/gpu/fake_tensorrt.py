@@ -1,8 +1,9 @@
 """A strict fake of the `tensorrt` package.
 
-The surface (every public name and member of a real version's bindings) is read from the shared
-listing; what is here is behaviour for the few classes that optkit uses. A name that the real version
-lacks is an AttributeError here too; one that it has, and that is not modelled, a NotImplementedError.
+The surface (every public name of a real version's bindings; the members of its enumerations and of the classes
+modelled here) is read from `tensorrt_api/`; what is here is behaviour for the few classes that optkit uses. A
+name that the real version lacks is an AttributeError here too; one that it has, and that is not modelled, a
+NotImplementedError.
 Engines are computed by ONNX Runtime on the CPU.
 """
 
@@ -21,7 +22,7 @@ from typing import ClassVar
 import numpy as np
 
 VERSIONS = {"10": "10.16.1.11", "11": "11.4.0.106"}
-API = Path(__file__).resolve().parents[3] / "shared" / "tensorrt-api"
+API = Path(__file__).with_name("tensorrt_api")
 
 
 class Value:
@@ -405,7 +406,7 @@ class FakeTensorRT(types.ModuleType):
 
 
 def surface(version: str) -> dict:
-    """Every public name of the real bindings and its members; FileNotFoundError without the listing."""
+    """Every public name of the real bindings, with the members that the listing holds."""
     return json.loads((API / f"{VERSIONS[version]}.json").read_text(encoding="utf-8"))
 
 
@@ -417,7 +418,7 @@ def make(version: str, machine) -> FakeTensorRT:
     module._surface, module._machine = surface(version), machine
     module._calls, module._builds, module._fail_build = Counter(), [], False
     for name, members in module._surface.items():
-        if isinstance(members, list) and {"name", "value"} <= set(members):
+        if {"name", "value"} <= set(members):
             values = [m for m in members if m.isupper() or (m.replace("_", "").isalnum() and m[0].isupper())]
             enumeration = types.SimpleNamespace(
                 **{m: Value(name, m, i) for i, m in enumerate(sorted(values))}

@@ -38,8 +38,8 @@ def package(
     compared with the manifest first. Raises CheckpointError for a checkpoint that was not compressed,
     RecipeError for a name or version that the format cannot bear.
 
-    >>> package("models/sst2-int8", "triton", "triton-models")  # doctest: +SKIP
-    'tritonserver --model-repository triton-models'
+    >>> package("models/sst2-int8", "triton", "triton-models")
+    'tritonserver --model-repository triton-models...'
     """
     if format not in FORMATS:
         raise RecipeError(f"Unknown format {format!r}.", hint=did_you_mean(format, FORMATS))
