@@ -1,7 +1,7 @@
 """A strict fake of the `tensorrt` package.
 
-The surface (every public name of a real version's bindings; the members of its enumerations and of the classes
-modelled here) is read from `tensorrt_api/`; what is here is behaviour for the few classes that optkit uses. A
+The surface (every public name of the bindings of a real version; the members of its enumerations and of the
+classes modelled here) is read from `tensorrt_api/`; what is here is behaviour for the few that optkit uses. A
 name that the real version lacks is an AttributeError here too; one that it has, and that is not modelled, a
 NotImplementedError.
 Engines are computed by ONNX Runtime on the CPU.
