@@ -6,7 +6,7 @@ shared machine can be had in short windows. About 4 minutes for the default plan
 Delete the file to measure anew.
 
 The slowdown is real: after every answer the worker does extra arithmetic, of an amount that was fixed
-against the model's own time when its process began (optkit/bench/injected_slowdown.py).
+against the model's own time when its process began (optkit/benchmarking/injected_slowdown.py).
 
 A comparison during which the machine was busy to the end (optkit would call it UNSTABLE) is thrown away
 when the script is run again, and counted in `thrown_away`.
@@ -25,9 +25,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from optkit.bench.environment import describe
-from optkit.bench.plan import PRECISE
-from optkit.bench.self_check import Compared, SelfCheck, self_check
+from optkit.benchmarking.environment import describe
+from optkit.benchmarking.plan import PRECISE
+from optkit.benchmarking.self_check import Compared, SelfCheck, self_check
 from optkit.events import Event, Note
 from optkit.report.interval import Interval
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact
-from optkit.bench.benchmark import benchmark
+from optkit.benchmarking.benchmark import benchmark
 from optkit.data.dataset import Data
 from optkit.events import Event, Note
 from optkit.models.checkpoint import fetch
@@ -95,8 +95,8 @@ def probes(made: dict[str, Artifact], data: str) -> dict[str, Any]:
     """What `optkit compress` would say of each INT8 model; each is asked in a process of its own."""
     from tempfile import TemporaryDirectory
 
-    from optkit.bench.evaluation import Evaluator
-    from optkit.bench.plan import Candidate, Plan, Shape
+    from optkit.benchmarking.evaluation import Evaluator
+    from optkit.benchmarking.plan import Candidate, Plan, Shape
     from optkit.runtimes.base import DEFAULT_RUNTIME
     from optkit.tasks.base import Columns
 

@@ -38,7 +38,7 @@ from typing import Any
 
 import optkit
 from optkit.artifact import Artifact
-from optkit.bench.environment import describe
+from optkit.benchmarking.environment import describe
 from optkit.compression.demo import encoder_folder
 from optkit.core.files import write_json
 from optkit.data.dataset import Data

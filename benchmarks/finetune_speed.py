@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from optkit.bench.environment import describe
+from optkit.benchmarking.environment import describe
 from optkit.compression.demo import encoder_folder
 
 HERE = Path(__file__).parent

@@ -26,8 +26,8 @@ import numpy as np
 from scipy import stats
 
 from optkit.artifact import Artifact, library_versions
-from optkit.bench.accuracy import paired_drop_of
-from optkit.bench.environment import describe
+from optkit.benchmarking.accuracy import paired_drop_of
+from optkit.benchmarking.environment import describe
 
 HERE = Path(__file__).parent
 MODELS = HERE.parent / "models" / "generation"
@@ -165,7 +165,7 @@ def child(kind: str) -> None:
 
 
 def onnx_run(name: str) -> Any:
-    from optkit.bench.generation import measure
+    from optkit.benchmarking.generation import measure
     from optkit.runtimes.base import open_session
 
     session = open_session(Artifact.open(MODELS / name), threads=THREADS)

@@ -30,12 +30,12 @@ from typing import Any
 import numpy as np
 from gpu_served import served_rows
 
-from optkit.bench import gpu_warmth
-from optkit.bench.environment import describe
-from optkit.bench.gpu_peaks import BLOCK, SIDE, measure_peaks, times_ms
-from optkit.bench.roofline import Peak
-from optkit.bench.statistics import ratio_interval
-from optkit.bench.targets import Chain, gpu_chains
+from optkit.benchmarking import gpu_warmth
+from optkit.benchmarking.environment import describe
+from optkit.benchmarking.gpu_peaks import BLOCK, SIDE, measure_peaks, times_ms
+from optkit.benchmarking.roofline import Peak
+from optkit.benchmarking.statistics import ratio_interval
+from optkit.benchmarking.targets import Chain, gpu_chains
 from optkit.errors import OptkitError
 from optkit.runtimes.cuda.probe import Gpu, probe
 from optkit.runtimes.cuda.state import read_state

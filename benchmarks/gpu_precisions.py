@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact, library_versions
-from optkit.bench.accuracy import paired_drop
-from optkit.bench.environment import describe
+from optkit.benchmarking.accuracy import paired_drop
+from optkit.benchmarking.environment import describe
 from optkit.data.dataset import Data
 from optkit.errors import PassError
 from optkit.models.checkpoint import fetch

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact
-from optkit.bench.targets import Chain
+from optkit.benchmarking.targets import Chain
 from optkit.passes.base import PassContext, apply, make
 from optkit.runtimes.base import infer_all, open_session
 from optkit.tasks.base import Task, open_task

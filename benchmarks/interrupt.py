@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact, library_versions
-from optkit.bench.environment import describe
+from optkit.benchmarking.environment import describe
 from optkit.compression.demo import encoder_folder
 from optkit.core.files import write_json
 from optkit.data.dataset import Data

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from optkit.artifact import MANIFEST, Artifact
-from optkit.bench import stored_answers
-from optkit.bench.environment import describe
+from optkit.benchmarking import stored_answers
+from optkit.benchmarking.environment import describe
 from optkit.core.files import read_json, write_json
 from optkit.data.dataset import Data
 from optkit.data.examples import EncodedSet

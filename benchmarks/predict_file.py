@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import library_versions
-from optkit.bench.environment import describe
+from optkit.benchmarking.environment import describe
 
 HERE = Path(__file__).parent
 PHRASES = HERE.parent.parent / "shared" / "data" / "sst2" / "train_glue_phrases.jsonl"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact, library_versions
-from optkit.bench.accuracy import paired_drop
+from optkit.benchmarking.accuracy import paired_drop
 from optkit.core.files import write_json
 from optkit.core.process import Child
 from optkit.data.dataset import Data

@@ -32,12 +32,12 @@ from typing import Any
 from prune_distill import CHECKPOINTS, HERE, ROOT, SHARED, THREADS
 
 from optkit.artifact import Artifact, library_versions
-from optkit.bench.batches import Item
-from optkit.bench.environment import describe
-from optkit.bench.evaluation import latencies
-from optkit.bench.latency import measure
-from optkit.bench.plan import Candidate, Plan, Shape
-from optkit.bench.worker import Worker
+from optkit.benchmarking.batches import Item
+from optkit.benchmarking.environment import describe
+from optkit.benchmarking.evaluation import latencies
+from optkit.benchmarking.latency import measure
+from optkit.benchmarking.plan import Candidate, Plan, Shape
+from optkit.benchmarking.worker import Worker
 from optkit.core.files import write_json
 from optkit.core.process import Child
 from optkit.data.dataset import Data

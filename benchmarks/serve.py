@@ -48,8 +48,8 @@ from pathlib import Path
 
 import psutil
 
-from optkit.bench.environment import describe
-from optkit.bench.statistics import student_quantile
+from optkit.benchmarking.environment import describe
+from optkit.benchmarking.statistics import student_quantile
 
 HERE = Path(__file__).parent
 CLIENTS, ROUNDS, SECONDS = 64, 8, 2.5

@@ -31,7 +31,7 @@ import psutil
 from serve_ends import free_port
 from serve_faults import HERE, PATH, Server
 
-from optkit.bench.environment import describe
+from optkit.benchmarking.environment import describe
 
 GOOD, SLOW, IDLE = 8, 600, 5000
 GET = b"GET %s HTTP/1.1\r\nhost: localhost\r\n\r\n"

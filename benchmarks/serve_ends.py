@@ -30,7 +30,7 @@ from pathlib import Path
 import psutil
 from serve_faults import HERE, Server, result
 
-from optkit.bench.environment import describe
+from optkit.benchmarking.environment import describe
 
 ORPHAN_S = 5.0
 

@@ -32,7 +32,7 @@ from pathlib import Path
 
 import psutil
 
-from optkit.bench.environment import describe
+from optkit.benchmarking.environment import describe
 
 HERE = Path(__file__).parent
 PATH = "/v1/models/m:predict"

@@ -28,8 +28,8 @@ from pathlib import Path
 
 from serve import Server, ours
 
-from optkit.bench.environment import describe
-from optkit.bench.statistics import student_quantile
+from optkit.benchmarking.environment import describe
+from optkit.benchmarking.statistics import student_quantile
 
 HERE = Path(__file__).parent
 ROUNDS, BLOCKS, TEXTS = 6, 4, 30

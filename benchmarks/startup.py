@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from optkit.bench.environment import describe
+from optkit.benchmarking.environment import describe
 
 HERE = Path(__file__).parent
 TIMES = 15

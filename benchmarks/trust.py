@@ -29,8 +29,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from optkit.bench.benchmark import benchmark
-from optkit.bench.environment import describe
+from optkit.benchmarking.benchmark import benchmark
+from optkit.benchmarking.environment import describe
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context

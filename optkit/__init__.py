@@ -21,8 +21,8 @@ switch_off()
 
 if TYPE_CHECKING:
     from optkit.artifact import Artifact
-    from optkit.bench.benchmark import benchmark
-    from optkit.bench.gate import Gate
+    from optkit.benchmarking.benchmark import benchmark
+    from optkit.benchmarking.gate import Gate
     from optkit.compression.compress import compress
     from optkit.compression.recipe import Recipe
     from optkit.errors import OptkitError
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Artifact": "optkit.artifact",
-    "Gate": "optkit.bench.gate",
+    "Gate": "optkit.benchmarking.gate",
     "OptkitError": "optkit.errors",
     "Predictor": "optkit.serving.predictor",
     "Distill": "optkit.passes.distill",
     "Prune": "optkit.passes.prune",
     "Recipe": "optkit.compression.recipe",
     "Report": "optkit.report.model",
-    "benchmark": "optkit.bench.benchmark",
+    "benchmark": "optkit.benchmarking.benchmark",
     "compress": "optkit.compression.compress",
     "load": "optkit.serving.predictor",
     "load_model": "optkit.models.checkpoint",

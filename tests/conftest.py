@@ -32,7 +32,7 @@ class QuietMachine:
 @pytest.fixture(autouse=True)
 def quiet_machine(monkeypatch):
     """Other work on the machine that runs the tests makes no test measure twice."""
-    monkeypatch.setattr("optkit.bench.latency.NoiseLedger", QuietMachine)
+    monkeypatch.setattr("optkit.benchmarking.latency.NoiseLedger", QuietMachine)
 
 
 @pytest.fixture

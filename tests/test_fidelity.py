@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from optkit import cli
-from optkit.bench.gate import Gate, share
+from optkit.benchmarking.gate import Gate, share
 from optkit.compression.compress import compress, default_out
 from optkit.compression.recipe import Recipe
 from optkit.errors import DataError, OutputError, RecipeError
@@ -28,7 +28,7 @@ LENIENT = Gate(min_agreement=0.01)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No peaks and no probes, and INT8 of a tiny model may be slower than fp32: others test that."""
-    from optkit.bench.evaluation import Evaluator
+    from optkit.benchmarking.evaluation import Evaluator
 
     reasons = Gate.reasons
     monkeypatch.setattr(Gate, "reasons", lambda self, row, first, tuned=None: reasons(self, row, first))

@@ -40,12 +40,12 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import MANIFEST, SCHEMA, listing
-from optkit.bench.accuracy import load_outputs
-from optkit.bench.environment import describe
-from optkit.bench.evaluation import Evaluator
-from optkit.bench.latency import measure, speedup
-from optkit.bench.plan import Candidate, Plan, Shape
-from optkit.bench.roofline import count, graph_of
+from optkit.benchmarking.accuracy import load_outputs
+from optkit.benchmarking.environment import describe
+from optkit.benchmarking.evaluation import Evaluator
+from optkit.benchmarking.latency import measure, speedup
+from optkit.benchmarking.plan import Candidate, Plan, Shape
+from optkit.benchmarking.roofline import count, graph_of
 from optkit.core.files import write_json
 from optkit.core.process import Child
 from optkit.data.dataset import Data
@@ -225,7 +225,7 @@ def race(candidates: list[Candidate], checkpoint: str, data: str, work: Path) ->
     evaluator = evaluator_of(open_task(fetch(checkpoint)), data, "validation", work)
     plan = Plan(SHAPES, rounds=5, processes=2, budget_ms_per_round=40, threads=THREADS, redraws=0)
     measured = measure(candidates, evaluator.encoded_file, plan)
-    with Child("optkit.bench.roofline_worker", threads=THREADS) as child:
+    with Child("optkit.benchmarking.roofline_worker", threads=THREADS) as child:
         peak = child.call("probe", threads=THREADS)
     ours, rows = measured["optkit"], {}
     for candidate in candidates:

@@ -49,9 +49,9 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout, all else on stderr.")] = False,
 ) -> None:  # fmt: skip
     """Measure models side by side: latency, accuracy, memory, scenarios."""
-    from optkit.bench.benchmark import benchmark
-    from optkit.bench.plan import PRECISE
-    from optkit.bench.run_scenarios import Scenarios
+    from optkit.benchmarking.benchmark import benchmark
+    from optkit.benchmarking.plan import PRECISE
+    from optkit.benchmarking.run_scenarios import Scenarios
     from optkit.cli.terminal import Terminal
     from optkit.tasks.base import Columns
 
@@ -90,7 +90,7 @@ def bench(
             )
     with Terminal(quiet=quiet) as terminal:
         if self_check:
-            from optkit.bench.self_check import self_check as check
+            from optkit.benchmarking.self_check import self_check as check
 
             found = check(
                 models[0],
@@ -131,7 +131,7 @@ def bench(
 
 def _cores(text: str | None) -> tuple[int, ...] | None:
     """'0,2-3' → (0, 2, 3). Raises RecipeError."""
-    from optkit.bench.environment import core_numbers, usable
+    from optkit.benchmarking.environment import core_numbers, usable
 
     if text is None:
         return None

@@ -54,7 +54,7 @@ def compress(
     json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout, all else on stderr.")] = False,
 ) -> None:  # fmt: skip
     """Compress, measure every step, keep the fastest that passes."""
-    from optkit.bench.gate import Gate, share
+    from optkit.benchmarking.gate import Gate, share
     from optkit.cli.terminal import Terminal, require_passed
     from optkit.compression.compress import compress as run
     from optkit.compression.compress import default_out
@@ -133,7 +133,7 @@ def compress(
 
 def _with_flags(plan: Any, max_drop: str | None, min_speedup: float | None) -> Any:
     """Flags win over the recipe's own gate."""
-    from optkit.bench.gate import Gate
+    from optkit.benchmarking.gate import Gate
 
     gate = plan.gate
     if max_drop is not None:

@@ -23,7 +23,7 @@ def gate(
 
     Only a slowdown that the intervals show counts. Writes to $GITHUB_STEP_SUMMARY when it is set.
     """
-    from optkit.bench.compare import compare, markdown, require_passed
+    from optkit.benchmarking.compare import compare, markdown, require_passed
     from optkit.report.model import Report
 
     found = compare(Report.load(report), Report.load(baseline), max_drop, max_slowdown, row, allow_other_data)

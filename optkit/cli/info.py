@@ -34,7 +34,7 @@ def info(
     versions = ", ".join(f"{k} {v}" for k, v in artifact.manifest["versions"].items())
     typer.echo(f"made with: {versions}" if count else f"here: {versions}")
     if check:
-        from optkit.bench.stored_answers import ask, told
+        from optkit.benchmarking.stored_answers import ask, told
 
         stored, now = ask(artifact)
         typer.echo(f"proven on: {told(stored.machine)}\nhere: {told(now.machine)}")

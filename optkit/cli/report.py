@@ -43,8 +43,8 @@ def compare(
     ] = False,
 ) -> None:
     """Show what changed between two reports; judges nothing."""
-    from optkit.bench.compare import compare as run
-    from optkit.bench.compare import markdown
+    from optkit.benchmarking.compare import compare as run
+    from optkit.benchmarking.compare import markdown
     from optkit.report.model import Report
 
     both = Report.load(report), Report.load(baseline)
@@ -58,7 +58,7 @@ def merge(
     out: Annotated[Path, typer.Option(help="The report.json to write.")],
 ) -> None:
     """Put the rows of several reports into one."""
-    from optkit.bench.compare import merge as run
+    from optkit.benchmarking.compare import merge as run
     from optkit.core.output import claimed_file, writing
     from optkit.report.model import Report
 

@@ -49,7 +49,7 @@ def search(
 
     The same command resumes, joins from another process, or goes on with more --trials. In the end the best trials are measured side by side, and of those that pass the gate the one with the best objective is kept.
     """
-    from optkit.bench.gate import Gate, share
+    from optkit.benchmarking.gate import Gate, share
     from optkit.cli.terminal import Terminal, require_passed
     from optkit.compression.search.run import search as run
     from optkit.tasks.base import Columns

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import MANIFEST, REPORTS, library_versions
-from optkit.bench import stored_answers
-from optkit.bench.environment import describe, standing_doubts, thread_count, usable_cores
-from optkit.bench.evaluation import Evaluator, doubts_of
-from optkit.bench.plan import PRECISE, Plan, Shape
-from optkit.bench.summaries import padding
-from optkit.bench.targets import require
-from optkit.bench.unlabelled import MEASURED, OWN, Unlabelled, unlike_others
+from optkit.benchmarking import stored_answers
+from optkit.benchmarking.environment import describe, standing_doubts, thread_count, usable_cores
+from optkit.benchmarking.evaluation import Evaluator, doubts_of
+from optkit.benchmarking.plan import PRECISE, Plan, Shape
+from optkit.benchmarking.summaries import padding
+from optkit.benchmarking.targets import require
+from optkit.benchmarking.unlabelled import MEASURED, OWN, Unlabelled, unlike_others
 from optkit.compression.accuracy_aware import AccuracyAwareLoop
 from optkit.compression.choice import winners
 from optkit.compression.loop import Loop

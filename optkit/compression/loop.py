@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact, library_versions
-from optkit.bench.accuracy import load_outputs
-from optkit.bench.evaluation import Evaluator, failed_row
-from optkit.bench.latency import Measurement
-from optkit.bench.plan import Candidate
-from optkit.bench.roofline import Peak
-from optkit.bench.targets import EAGER, eager_options, tuned
-from optkit.bench.unlabelled import Unlabelled
+from optkit.benchmarking.accuracy import load_outputs
+from optkit.benchmarking.evaluation import Evaluator, failed_row
+from optkit.benchmarking.latency import Measurement
+from optkit.benchmarking.plan import Candidate
+from optkit.benchmarking.roofline import Peak
+from optkit.benchmarking.targets import EAGER, eager_options, tuned
+from optkit.benchmarking.unlabelled import Unlabelled
 from optkit.compression.choice import choose, tied_in, why
 from optkit.compression.recipe import Recipe
 from optkit.compression.resume_cache import key_after, peak_file, spec, step_folder

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optkit.artifact import Artifact
-from optkit.bench.unlabelled import MEASURED, OWN, Unlabelled, built_in_for, read
+from optkit.benchmarking.unlabelled import MEASURED, OWN, Unlabelled, built_in_for, read
 from optkit.data.dataset import Data
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, RecipeError

@@ -17,8 +17,8 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from optkit.bench.gate import Gate, share
-from optkit.bench.targets import TARGETS, gpu_chains, require
+from optkit.benchmarking.gate import Gate, share
+from optkit.benchmarking.targets import TARGETS, gpu_chains, require
 from optkit.compression.steps import AnyOf, check_order, check_repair, options_of
 from optkit.core.cpu import has_vnni
 from optkit.core.reading import parse_json, read_text

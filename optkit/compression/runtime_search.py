@@ -14,8 +14,8 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
-from optkit.bench.latency import Measurement, measure, speedup
-from optkit.bench.plan import Candidate, Plan
+from optkit.benchmarking.latency import Measurement, measure, speedup
+from optkit.benchmarking.plan import Candidate, Plan
 from optkit.report.model import Row
 
 #: Tokens to whose multiples lengths are rounded up (`optkit.runtimes.bucketed`); only ragged shapes feel it.
@@ -67,7 +67,7 @@ def search(
     """The settings of `candidate`'s runtime that are fastest over the plan's shapes.
 
     Speed is the geometric mean over the shapes. A runtime without settings gives none. `time` measures,
-    as `optkit.bench.latency.measure` does. `bucket`: padding may be tried (`may_pad`).
+    as `optkit.benchmarking.latency.measure` does. `bucket`: padding may be tried (`may_pad`).
     """
     found = Found()
     for setting, values in SETTINGS.get(candidate.runtime or "", {}).items():

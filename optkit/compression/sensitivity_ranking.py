@@ -54,6 +54,6 @@ def ranked(
 
 def _kernel_times(artifact: Artifact, encoded: str, threads: int | None) -> dict[str, float]:
     """Node → microseconds in ONNX Runtime, on an example of median length."""
-    with Child("optkit.bench.probe", threads=threads) as child:
+    with Child("optkit.benchmarking.probe", threads=threads) as child:
         options = {"threads": threads}
         return child.call("kernel_times", artifact=str(artifact.path), encoded=encoded, options=options)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from optkit.artifact import Artifact
-from optkit.bench.unlabelled_texts import there
+from optkit.benchmarking.unlabelled_texts import there
 from optkit.core.files import digest, sha256
 from optkit.core.quantities import COUNT, EPOCHS_OR_NONE, RATE_OR_NONE, SEED, WEIGHT
 from optkit.errors import DataError, RecipeError
@@ -135,7 +135,7 @@ class Distill(Pass):
         """The training split and the file of `unlabelled`, encoded; the validation split."""
         import numpy as np
 
-        from optkit.bench.unlabelled_texts import read
+        from optkit.benchmarking.unlabelled_texts import read
         from optkit.passes.distillation.train import Texts
 
         if self.labels:
@@ -158,7 +158,7 @@ class Distill(Pass):
         """The file of `unlabelled` alone; a tenth of it tells how often student and teacher agree."""
         import numpy as np
 
-        from optkit.bench.unlabelled_texts import read
+        from optkit.benchmarking.unlabelled_texts import read
         from optkit.passes.distillation.train import Texts
 
         if self.unlabelled is None or self.labels:

@@ -27,7 +27,7 @@ _CLOSED = {"extra": "forbid"}
 class Latency:
     """Times of one model at one shape, in milliseconds.
 
-    `tokens` is a number, or one of `optkit.bench.plan.KINDS` ("data": the data's own lengths, "text":
+    `tokens` is a number, or one of `optkit.benchmarking.plan.KINDS` ("data": the data's own lengths, "text":
     tokenizer included, ...). `samples_ms` holds one list per process drawn; for "all" a sample is a
     pass over the data. `speedup` is against the first row, at this shape. `bound_share` is the least
     time the machine's measured peaks allow, over p50 (None: not counted). `per_second` counts examples.
@@ -87,9 +87,9 @@ class Row:
     `seconds` is what the pass took, measuring excluded; `pass_peak_rss_bytes` its peak memory.
     `outcomes` has a 1 per example that was answered right and a 0 per wrong one, in the order of the
     data, so that two reports can be compared in pairs ("" where the metric is no share of right answers).
-    `fidelity` holds how near the answers are to the first row's, as `optkit.bench.fidelity` gives it.
+    `fidelity` holds how near the answers are to the first row's, as `optkit.benchmarking.fidelity` gives it.
     `probes` of an INT8 model: `int8` (which share ran in INT8 kernels) and `neighbours` (whether an
-    answer depends on its batch), as `optkit.bench.int8_share` and `optkit.bench.batch_invariance` give them.
+    answer depends on its batch), as `int8_share` and `batch_invariance` of `optkit.benchmarking` give them.
     `gpu` of a model on a GPU: `device_ms` (median by CUDA events at each shape), the memory of its
     process, and clocks, power and temperature as read right after the last round.
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import Artifact, changed, state
-from optkit.bench.stored_answers import open_checked
+from optkit.benchmarking.stored_answers import open_checked
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, OptkitError
 from optkit.models.signing import open_signed
@@ -160,7 +160,7 @@ def load(
     those (`threads=2`). `verify` compares every file with the manifest's sha256 first; `verify_key` is a
     public key, whose owner has to have signed the folder (`optkit.models.signing`). Raises CheckpointError
     for a damaged folder, one that changes meanwhile, and a model that answers otherwise than on the machine
-    where it was proven (`optkit.bench.stored_answers`); MissingDependency for a runtime that is not
+    where it was proven (`optkit.benchmarking.stored_answers`); MissingDependency for a runtime that is not
     installed.
     """
     before = state(path)

@@ -115,7 +115,7 @@ class Task(ABC):
 
     @property
     def reference(self) -> str:
-        """The name in `optkit.bench.reference` of how the users of the libraries run this model."""
+        """The name in `optkit.benchmarking.reference` of how the users of the libraries run this model."""
         return self.name
 
     @classmethod

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from optkit import cli
-from tests.bench.test_compare import report
+from tests.benchmarking.test_compare import report
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import pytest
 
 import optkit
 from optkit.artifact import Artifact
-from optkit.bench.gate import Gate
-from optkit.bench.stored_answers import ask
+from optkit.benchmarking.gate import Gate
+from optkit.benchmarking.stored_answers import ask
 from optkit.compression.compress import compress
 from optkit.compression.recipe import Recipe
 from optkit.compression.runtime_search import Found
@@ -198,7 +198,7 @@ def good(report):
 
 def test_a_missed_score_sends_the_most_sensitive_back_to_float(checkpoint, data, tmp_path, monkeypatch):
     """Scores are replaced: INT8 keeps the score only with the three most sensitive multiplies in float."""
-    from optkit.bench.evaluation import Evaluator
+    from optkit.benchmarking.evaluation import Evaluator
 
     whole, ranked = Evaluator.row, []
 

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from optkit.artifact import Artifact
-from optkit.bench.evaluation import failed_row
-from optkit.bench.gate import Gate
-from optkit.bench.latency import Measured, Measurement
-from optkit.bench.targets import EAGER
+from optkit.benchmarking.evaluation import failed_row
+from optkit.benchmarking.gate import Gate
+from optkit.benchmarking.latency import Measured, Measurement
+from optkit.benchmarking.targets import EAGER
 from optkit.compression.compress import compress
 from optkit.compression.loop import Loop
 from optkit.compression.recipe import Recipe

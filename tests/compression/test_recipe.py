@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optkit.bench.gate import Gate
+from optkit.benchmarking.gate import Gate
 from optkit.compression.recipe import Recipe, template
 from optkit.compression.steps import AnyOf
 from optkit.errors import MissingDependency, RecipeError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from optkit.bench.roofline import Peak
+from optkit.benchmarking.roofline import Peak
 from optkit.errors import OptkitError
 from optkit.runtimes.cuda.probe import Gpu
 

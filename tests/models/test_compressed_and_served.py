@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import optkit
-from optkit.bench.gate import Gate
+from optkit.benchmarking.gate import Gate
 from optkit.compression.compress import compress
 from optkit.compression.recipe import Recipe
 from optkit.errors import DataError

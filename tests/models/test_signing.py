@@ -318,7 +318,7 @@ def test_a_package_of_what_is_not_signed_is_refused(signed, keys, other_keys, tm
 
 
 def test_bench_and_offline_predict_look_at_the_signature(signed, keys, other_keys, tmp_path):
-    from optkit.bench.opened_models import open_model
+    from optkit.benchmarking.opened_models import open_model
     from optkit.serving.offline import Job, predict_file
 
     (tmp_path / "in.txt").write_text("dull\n")

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from optkit.bench.roofline import count
+from optkit.benchmarking.roofline import count
 from optkit.models.checkpoint import fetch
 from optkit.passes import graph
 from optkit.passes.base import apply, make

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from optkit.bench.gate import Gate
+from optkit.benchmarking.gate import Gate
 from optkit.compression.compress import compress
 from optkit.compression.recipe import Recipe
 from optkit.data.dataset import Data

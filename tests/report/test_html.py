@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from optkit.bench.latency import UNSTABLE
+from optkit.benchmarking.latency import UNSTABLE
 from optkit.report.charts import figures
 from optkit.report.html import render
 from optkit.report.interval import Interval

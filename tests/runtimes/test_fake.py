@@ -9,7 +9,7 @@ from optkit.artifact import Artifact
 from optkit.errors import OptkitError
 from optkit.runtimes.base import open_session
 from optkit.runtimes.fake import FakeSession, ManualClock
-from tests.bench.fakes import write_artifact
+from tests.benchmarking.fakes import write_artifact
 
 pytestmark = pytest.mark.usefixtures("fake_runtime")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from optkit import load
-from optkit.bench.roofline import count
+from optkit.benchmarking.roofline import count
 from optkit.errors import DataError, RecipeError
 from optkit.models.architectures import infer_task
 from optkit.models.checkpoint import fetch, load_model, save_model

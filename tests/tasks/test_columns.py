@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optkit import tasks
-from optkit.bench import unlabelled_texts as unlabelled
+from optkit.benchmarking import unlabelled_texts as unlabelled
 from optkit.errors import DataError, RecipeError
 from optkit.serving import offline
 from optkit.tasks.base import Columns, Task, task_type

@@ -8,10 +8,10 @@ import pytest
 
 import optkit
 from optkit.artifact import Artifact
-from optkit.bench import flops
-from optkit.bench.accuracy import load_outputs
-from optkit.bench.gate import Gate
-from optkit.bench.worker import Worker
+from optkit.benchmarking import flops
+from optkit.benchmarking.accuracy import load_outputs
+from optkit.benchmarking.gate import Gate
+from optkit.benchmarking.worker import Worker
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.models.checkpoint import fetch, load_model
 from optkit.models.pooling import OUTPUT

@@ -205,7 +205,7 @@ def test_a_tokenizer_without_a_space_before_words_gets_one_as_transformers_sets_
 
     from transformers import AutoTokenizer
 
-    from tests.bench.reference.models import model
+    from tests.benchmarking.reference.models import model
 
     source = model(tmp_path / "roberta", "roberta", "roberta", "token-classification")
     write_jsonl(tmp_path / "train.jsonl", tagged(40, 1))

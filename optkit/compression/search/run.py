@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from optkit.artifact import MANIFEST, Artifact
-from optkit.bench.environment import thread_count
-from optkit.bench.evaluation import Evaluator
-from optkit.bench.gate import Gate
-from optkit.bench.plan import Plan, Shape
-from optkit.bench.targets import EAGER
+from optkit.benchmarking.environment import thread_count
+from optkit.benchmarking.evaluation import Evaluator
+from optkit.benchmarking.gate import Gate
+from optkit.benchmarking.plan import Plan, Shape
+from optkit.benchmarking.targets import EAGER
 from optkit.compression.compress import conclude
 from optkit.compression.measured_on import Examples, examples_of
 from optkit.compression.recipe import Recipe

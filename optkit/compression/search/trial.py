@@ -14,9 +14,9 @@ from typing import Any, Self
 from optuna import TrialPruned
 
 from optkit.artifact import Artifact
-from optkit.bench.gate import Gate
-from optkit.bench.plan import Candidate
-from optkit.bench.targets import EAGER
+from optkit.benchmarking.gate import Gate
+from optkit.benchmarking.plan import Candidate
+from optkit.benchmarking.targets import EAGER
 from optkit.compression.choice import choose, tied_in
 from optkit.compression.loop import Loop
 from optkit.compression.resume_cache import key_after, step_folder

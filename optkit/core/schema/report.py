@@ -18,7 +18,7 @@ Whole = Annotated[int, Field(ge=0, le=10**18)]
 
 
 class Int8(Known):
-    """What `optkit.bench.int8_share` gives."""
+    """What `optkit.benchmarking.int8_share` gives."""
 
     int8_multiplies: Whole
     multiplies: Whole
@@ -27,7 +27,7 @@ class Int8(Known):
 
 
 class Neighbours(Known):
-    """What `optkit.bench.batch_invariance` gives."""
+    """What `optkit.benchmarking.batch_invariance` gives."""
 
     padded: Value
     batched: Value

@@ -30,7 +30,7 @@ class Example(Checked):
 
 
 class Machine(Checked):
-    """What decides which kernels compute: `isa` are the instruction sets of `optkit.bench.environment`."""
+    """What decides which kernels compute; `isa`: the names in `optkit.benchmarking.environment`."""
 
     device: Line
     isa: list[Word] = Field(max_length=50)

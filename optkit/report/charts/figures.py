@@ -21,7 +21,7 @@ _UNPRINTABLE = re.compile(
 )
 
 
-#: Shapes that are no number of tokens, in words (`optkit.bench.plan.KINDS`).
+#: Shapes that are no number of tokens, in words (`optkit.benchmarking.plan.KINDS`).
 _TOKENS: dict[int | str, str] = {
     "data": "the data's own lengths",
     "text": "from text to answer, tokenizer included",
@@ -265,7 +265,7 @@ def fidelity(report: Report, escape: Callable[[object], str]) -> list[str]:
 
 
 def unstable(report: Report) -> bool:
-    """Whether the machine was busy to the end (`optkit.bench.latency.UNSTABLE` is among the doubts)."""
+    """Whether the machine was busy to the end: `optkit.benchmarking.latency.UNSTABLE` is among the doubts."""
     return any(doubt.startswith("UNSTABLE") for doubt in report.doubts)
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from optkit.bench.environment import usable, usable_cores
+from optkit.benchmarking.environment import usable, usable_cores
 from optkit.core.quantities import BYTES, COUNT, FEW, MILLISECONDS, PAUSE, PORT, SECONDS, TOKENS, check_all
 from optkit.core.reading import read_text
 from optkit.errors import RecipeError

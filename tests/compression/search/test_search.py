@@ -15,7 +15,7 @@ import pytest
 
 from optkit import load
 from optkit.artifact import MANIFEST, Artifact
-from optkit.bench.gate import Gate
+from optkit.benchmarking.gate import Gate
 from optkit.compression.search import finalists
 from optkit.compression.search.run import search
 from optkit.core.output import check_free
@@ -39,7 +39,7 @@ def no_probes():
 
     Whether INT8 of a tiny model is slower than fp32 is a matter of chance, so the gate does not ask.
     """
-    from optkit.bench.evaluation import Evaluator
+    from optkit.benchmarking.evaluation import Evaluator
 
     reasons = Gate.reasons
     with pytest.MonkeyPatch.context() as patch:
@@ -234,7 +234,7 @@ def test_where_the_front_misses_the_gate_the_next_best_is_measured(checkpoint, d
 def test_a_trial_whose_answers_depend_on_their_batch_is_stopped_where_the_gate_asks(
     checkpoint, data, tmp_path, monkeypatch
 ):
-    from optkit.bench.evaluation import Evaluator
+    from optkit.benchmarking.evaluation import Evaluator
 
     found = {"invariant": False, "largest_difference": 0.2, "flipped": 1, "examples": 40}
     monkeypatch.setattr(Evaluator, "probe", lambda self, candidate: {"neighbours": found})

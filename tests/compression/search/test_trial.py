@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from optkit.artifact import MANIFEST
-from optkit.bench.gate import Gate
+from optkit.benchmarking.gate import Gate
 from optkit.compression.resume_cache import key_after, step_folder
 from optkit.compression.search.chain import chain_of
 from optkit.compression.search.models import delete

@@ -1,0 +1,219 @@
+"""Ours against transformers', input by input: equal, or an error that shows the first difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from optkit.benchmarking.reference.base import Outputs, Reference
+from optkit.benchmarking.reference.tasks import ImageClassification
+from optkit.data import provoking
+from optkit.errors import CheckpointError, DataError, PassError
+from optkit.tasks.base import Task
+
+#: How far pixel values may lie apart where both resize with Pillow: rounding of float32.
+PIXELS = 1e-3
+#: The same in steps of 1/255 where transformers resizes with torchvision, which rounds otherwise.
+STEPS = 3
+#: How far outputs may lie apart, as a share of the largest, at least of 1: other batches round otherwise.
+OUTPUTS = 2e-4
+#: Examples with different outputs that are asked again, alone.
+ASKED = 3
+
+
+def provoked(theirs: Reference, task: Any) -> None:
+    """Compare what the model is fed for provoking inputs of the task's kind. Raises CheckpointError."""
+    if isinstance(theirs, ImageClassification):
+        with TemporaryDirectory(prefix="optkit-images-") as folder:
+            _provoked_images(theirs, task, Path(folder))
+        return
+    for inputs in inputs_for(task.name):
+        kept = [x for x in inputs if _taken(task, x)]
+        if kept:
+            whole = task.generates  # a language model cuts texts for its metric alone
+            own = {"input_ids": task.encoder.whole(kept)} if whole else task.encode(kept).arrays
+            rows(theirs.provoked(kept), own, kept, theirs)
+
+
+def inputs_for(task: str) -> list[list[Any]]:
+    """Lists of provoking inputs, each of one form."""
+    texts = [*provoking.TEXTS, provoking.LONG]
+    if task == "token-classification":
+        return [list(provoking.WORDS)]
+    if task == "question-answering":
+        return [[(a, b) for a, b in provoking.PAIRS if a != provoking.LONG]]
+    if task == "text-classification":
+        return [texts, list(provoking.PAIRS)]
+    return [texts]
+
+
+def rows(
+    found: Sequence[Any], arrays: Mapping[str, Sequence[Any]], inputs: Sequence[Any], theirs: Reference
+) -> None:
+    """CheckpointError with the first of `found`, what transformers feeds, that is not in our `arrays`."""
+    if isinstance(theirs, ImageClassification):
+        for i, (pixels, own) in enumerate(zip(found, arrays["pixel_values"])):
+            _same_pixels(pixels, own, str(inputs[i]), theirs)
+        return
+    ours = arrays["input_ids"]
+    owner = list(getattr(theirs, "owner", ())) if len(found) != len(inputs) else list(range(len(found)))
+    for i in range(max(len(found), len(ours))):
+        row = found[i] if i < len(found) else {}
+        for name in ("input_ids", "attention_mask", "token_type_ids"):
+            own = list(map(int, arrays[name][i])) if i < len(ours) and name in arrays else None
+            expected = row.get("input_ids")
+            if name != "input_ids" and expected is not None:  # what a model is not given, it takes to be
+                expected = row.get(name, [int(name == "attention_mask")] * len(expected))
+            if own is None and name != "input_ids" and i < len(ours):
+                continue
+            if own != expected:
+                raise CheckpointError(
+                    f"optkit reads {_shown(inputs, owner, i)} otherwise than transformers: {name} "
+                    f"{_near(own, expected)}.",
+                    hint="Report it with the tokenizer; until then serve this checkpoint with transformers.",
+                )
+
+
+def answers(theirs: Reference, task: Task, outputs: Outputs, inputs: Sequence[Any]) -> None:
+    """PassError where our task makes other answers of transformers' outputs than its own rules do."""
+    expected = theirs.answers(outputs, inputs)
+    if expected is None:
+        return
+    for i, (own, right) in enumerate(zip(task.answers(outputs), expected)):
+        own = own.tolist() if isinstance(own, np.ndarray | np.generic) else own
+        own = list(own) if isinstance(own, tuple) else own
+        same = own == right
+        if not same and isinstance(right, float | list) and not isinstance(own, str):
+            try:
+                same = bool(np.allclose(own, right, rtol=1e-9, atol=1e-9))
+            except (TypeError, ValueError):
+                same = False
+        if not same:
+            raise PassError(
+                f"Expected the answer {right!r} to {str(inputs[i])[:100]!r}, as transformers gives it, "
+                f"received {own!r} from optkit's reading of the same outputs.",
+                hint="Report it: the outputs are the same, so that one of the two reads them wrongly.",
+            )
+
+
+def again(theirs: Reference, inputs: Sequence[Any]) -> Callable[[int], list[Outputs]]:
+    """A function that asks transformers for the outputs of one example twice, alone and unpadded."""
+
+    def ask(example: int) -> list[Outputs]:
+        one = [inputs[example]]
+        return [theirs.outputs(theirs.rows(one), one, alone=True) for _ in range(2)]
+
+    return ask
+
+
+def outputs(
+    theirs: Mapping[str, Sequence[np.ndarray]],
+    ours: Mapping[str, Sequence[np.ndarray]],
+    ask: Callable[[int], list[Outputs]],
+) -> list[str]:
+    """Doubts about examples that transformers itself answers differently alone and in a batch.
+
+    Raises PassError with the first example whose outputs are ours alone.
+    """
+    names = [n for n in theirs if n in ours]
+    apart = [i for i in range(len(theirs[names[0]])) if any(_apart(theirs[n][i], ours[n][i]) for n in names)]
+    random = batched = 0
+    for i in apart[:ASKED]:
+        first, second = ask(i)
+        name = next(n for n in names if _apart(theirs[n][i], ours[n][i]))
+        if _apart(first[name][0], second[name][0]):
+            random += 1
+        elif not _apart(first[name][0], ours[name][i]):
+            batched += 1
+        else:
+            raise PassError(
+                f"optkit's torch session answers example {i} otherwise than transformers: {name} "
+                f"{_numbers(ours[name][i])}, expected {_numbers(theirs[name][i])}.",
+                hint="Report it with the architecture: nothing that is measured here would hold.",
+            )
+    doubts = []
+    if random:
+        doubts.append(
+            "transformers answers the same input differently each time: the model itself draws at random."
+        )
+    if batched:
+        doubts.append(
+            f"transformers' own answers depend on what an example is padded with: {len(apart)} of "
+            f"{len(theirs[names[0]])} differ from those of the same example alone, which are optkit's."
+        )
+    return doubts
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> bool:
+    if np.shape(a) != np.shape(b):
+        return True
+    if not np.size(a) or not np.issubdtype(np.asarray(a).dtype, np.floating):
+        return not np.array_equal(a, b)
+    return bool(np.abs(a - b).max() > OUTPUTS * max(1.0, float(np.abs(a).max())))
+
+
+def _taken(task: Task, item: Any) -> bool:
+    """Whether our reading takes this input at all: a refusal is no silent difference."""
+    try:
+        return len(task.encode([item])) > 0
+    except DataError:
+        return False
+
+
+def _provoked_images(theirs: ImageClassification, task: Task, folder: Path) -> None:
+    for number, (what, content) in enumerate(provoking.images()):
+        file = folder / f"{number}.image"
+        file.write_bytes(content)
+        try:
+            own = task.encode([str(file)]).arrays["pixel_values"][0]
+        except DataError:
+            continue
+        try:
+            pixels = theirs.pixels(str(file))
+        except Exception:  # transformers takes fewer images than we do
+            continue
+        _same_pixels(pixels, own, f"a provoking image ({what})", theirs)
+
+
+def _same_pixels(pixels: np.ndarray, own: np.ndarray, what: str, theirs: ImageClassification) -> None:
+    allowed = PIXELS
+    if not theirs.exact:
+        scale = getattr(theirs.processor, "rescale_factor", None) or 1.0
+        deviations = np.atleast_1d(getattr(theirs.processor, "image_std", None) or 1.0)
+        allowed = STEPS * scale / float(np.min(deviations))
+    if pixels.shape != own.shape or float(np.abs(pixels - own).max()) > allowed:
+        distance = "" if pixels.shape != own.shape else f", up to {np.abs(pixels - own).max():.3g} apart"
+        raise CheckpointError(
+            f"optkit makes other pixel values of {what} than transformers' "
+            f"{type(theirs.processor).__name__}: {own.shape}, {pixels.shape}{distance}; "
+            f"allowed is {allowed:.2g}.",
+            hint="Report it with preprocessor_config.json; until then serve it with transformers.",
+        )
+
+
+def _shown(inputs: Sequence[Any], owner: Sequence[int], row: int) -> str:
+    place = owner[row] if row < len(owner) else None
+    return "an input" if place is None else f"{str(inputs[place])[:120]!r}"
+
+
+def _near(own: list[int] | None, expected: list[int] | None) -> str:
+    """Both from a little before where they part."""
+    if own is None or expected is None:
+        return "of a window that " + (
+            "only transformers cuts" if own is None else "transformers does not cut"
+        )
+    first = next((i for i, (a, b) in enumerate(zip(own, expected)) if a != b), min(len(own), len(expected)))
+    start = max(0, first - 3)
+    return (
+        f"{own[start : first + 8]}, expected {expected[start : first + 8]} from token {start} "
+        f"({len(own)} and {len(expected)} tokens)"
+    )
+
+
+def _numbers(values: np.ndarray) -> str:
+    flat = np.asarray(values).reshape(-1)[:6]
+    return "[" + ", ".join(f"{x:.5g}" for x in flat) + "]" + f" of shape {np.shape(values)}"

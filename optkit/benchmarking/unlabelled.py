@@ -1,0 +1,114 @@
+"""Inputs without labels in place of data: a part to take ranges from, the rest to compare answers on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from optkit.benchmarking.unlabelled_texts import read as read_inputs
+from optkit.core.files import digest
+from optkit.core.quantities import COUNT
+from optkit.data import built_in
+from optkit.data.examples import EncodedSet
+from optkit.errors import DataError
+from optkit.tasks.base import BETWEEN, Columns, Labelled, Task
+
+#: What the report says in its first line: whose answers the others are compared with, and on what.
+MEASURED = "fidelity was measured, accuracy was not: answers are compared with {} on {}"
+OWN = "the user's own model"
+#: Of the user's texts, at most so many are calibrated on, and at most a third.
+CALIBRATION = 300
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """In the place of `optkit.data.dataset.Data`: `name` says what it is; no text is in both parts.
+
+    `columns` are those that were read, where it is a table.
+    """
+
+    name: str
+    calibration: list[Any]
+    measured: list[Any]
+    columns: Columns = field(default_factory=Columns)
+
+    splits = ("train", "validation")
+
+    def is_held_out(self, split: str) -> bool:
+        return False
+
+    def fingerprint(self, split: str) -> str:
+        part = self.calibration if split == "train" else self.measured
+        return digest([_plain(x) for x in part])
+
+    def labelled(self, task: Task) -> Labelled:
+        """The part to compare on; no reference is known. Inputs in which there is nothing to answer go."""
+        encoded = task.encode(self.measured)
+        sources = [_shown(x, i) for i, x in enumerate(self.measured)]
+        return Labelled(encoded, [None] * len(self.measured), sources, self.measured, columns=self.columns)
+
+    def ranges(self, task: Task) -> EncodedSet:
+        """The part to calibrate on, encoded."""
+        return task.encode(self.calibration)
+
+
+def built_in_for(task: Task, limit: int | None = None) -> Unlabelled:
+    """Built-in inputs of the kind that `task` takes."""
+    measured = task.probes(built_in.measured())
+    what = "built-in pictures" if "images" in task.needs else "built-in texts"
+    return Unlabelled(what, _even(task.probes(built_in.calibration())), _even(_drawn(measured, limit)))
+
+
+def read(file: str, task: Task, columns: Columns, limit: int | None = None) -> Unlabelled:
+    """The inputs in `file` (.txt, JSONL, CSV, TSV, Parquet); a third of them to calibrate on, 300 at most.
+
+    Raises DataError where it holds fewer than three.
+    """
+    found, columns = read_inputs(file, task, columns)
+    inputs = list({repr(x): x for x in found}.values())
+    if len(inputs) < 3:
+        raise DataError(
+            f"Expected at least three different texts in {file!r}, received {len(inputs)}.",
+            hint="Some hundred texts of your own tell whether answers stay; 300 can show 98.8% agreement.",
+        )
+    order = np.random.default_rng(0).permutation(len(inputs))
+    cut = min(CALIBRATION, len(inputs) // 3)
+    calibration = [inputs[i] for i in sorted(order[:cut])]
+    measured = [inputs[i] for i in sorted(order[cut:])]
+    return Unlabelled(file, calibration, _even(_drawn(measured, limit)), columns)
+
+
+def unlike_others(found: Unlabelled) -> str:
+    """The doubt that such inputs leave."""
+    return (
+        f"Accuracy was not measured, so no limit on the score was asked. {found.name} need not be like what "
+        "will come: agreement and times on the data's own lengths hold for texts like these."
+    )
+
+
+def _drawn(inputs: list[Any], limit: int | None) -> list[Any]:
+    if limit is None or COUNT.check(limit, "limit") >= len(inputs):
+        return inputs
+    return [inputs[i] for i in sorted(np.random.default_rng(0).permutation(len(inputs))[:limit])]
+
+
+def _even(inputs: Sequence[Any]) -> list[Any]:
+    """An even number of them, where there are two: a task may take two answers for one pair."""
+    return list(inputs[: len(inputs) // 2 * 2 or None])
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, np.ndarray):
+        return [list(item.shape), item.tobytes().hex()]
+    return item if isinstance(item, (str, int)) else repr(item)
+
+
+def _shown(item: Any, place: int) -> str:
+    if isinstance(item, str):
+        return item
+    if isinstance(item, (tuple, list)):
+        return (BETWEEN if isinstance(item, tuple) else " ").join(map(str, item))
+    return f"input {place}"
