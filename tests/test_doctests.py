@@ -20,7 +20,7 @@ MODULES = sorted(
 #: Examples marked to be skipped: why.
 SKIPPED = {
     "optkit": "compresses a checkpoint: tests/compression",
-    "optkit.bench.benchmark": "measures for minutes: tests/bench",
+    "optkit.benchmarking.benchmark": "measures for minutes: tests/benchmarking",
     "optkit.compression.compress": "compresses a checkpoint: tests/compression",
     "optkit.compression.search.run": "30 trials: tests/compression/search",
     "optkit.serving.http.logs": "prints the time: tests/serving/http",
