@@ -43,7 +43,7 @@ def of_torch(artifact: Artifact, shapes: Shapes, task: str | None = None) -> lis
     found = []
     for shape in shapes:
         feeds = {name: torch.ones(shape, dtype=torch.int64) for name in model_inputs(model)}
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(**feeds)
         total = float(counter.get_total_flops())
         found.append(Work(total, 0.0, float(read), products=total))

@@ -26,7 +26,6 @@ from optkit.core.process import Child
 from optkit.core.reading import parse_json, read_text
 from optkit.core.schema.base import check
 from optkit.core.schema.stored_answers import FILE, MOST_VALUES, SCHEMA, Machine, StoredAnswers
-from optkit.data import built_in
 from optkit.errors import CheckpointError, DataError, OptkitError, PassError
 from optkit.runtimes.base import Session, chosen_runtime, infer_all, open_session, runtime_settings
 from optkit.runtimes.cuda.probe import probe as probe_gpu
@@ -221,8 +220,11 @@ def _sampled(value: np.ndarray) -> tuple[list[int], list[float]]:
 
 def inputs_for(task: Task, size_bytes: int) -> list[Any]:
     """A short, a medium and a long built-in input of the kind that `task` takes, as JSON values."""
+    from optkit.benchmarking.unlabelled import encodable
+    from optkit.data import built_in
+
     most = max(SHORTEST, min(LONGEST, WORK // max(size_bytes, 1)))
-    candidates = [task.to_json(x) for x in sorted(task.probes(built_in.measured()[::4]), key=_length)]
+    candidates = [task.to_json(x) for x in sorted(encodable(task, built_in.measured()[::4]), key=_length)]
     fitting = [x for x in candidates if _tokens(task, x) <= most] or candidates[:1]
     return [fitting[0], fitting[len(fitting) // 2], fitting[-1]]
 

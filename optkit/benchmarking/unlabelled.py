@@ -14,6 +14,7 @@ from optkit.core.quantities import COUNT
 from optkit.data import built_in
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError
+from optkit.models.text import NoToken
 from optkit.tasks.base import BETWEEN, Columns, Labelled, Task
 
 #: What the report says in its first line: whose answers the others are compared with, and on what.
@@ -56,10 +57,28 @@ class Unlabelled:
 
 
 def built_in_for(task: Task, limit: int | None = None) -> Unlabelled:
-    """Built-in inputs of the kind that `task` takes."""
-    measured = task.probes(built_in.measured())
+    """Built-in inputs of the kind that `task` takes, but for texts of which its tokenizer makes no token."""
+    measured = encodable(task, built_in.measured())
     what = "built-in pictures" if "images" in task.needs else "built-in texts"
-    return Unlabelled(what, _even(task.probes(built_in.calibration())), _even(_drawn(measured, limit)))
+    if absent := len(task.probes(built_in.measured())) - len(measured):
+        what += f" (but {absent} of which its tokenizer makes no token)"
+    return Unlabelled(what, _even(encodable(task, built_in.calibration())), _even(_drawn(measured, limit)))
+
+
+def encodable(task: Task, texts: list[str]) -> list[Any]:
+    """Inputs for `task` made of built-in `texts`, but for those of which its tokenizer makes no token."""
+
+    def has_tokens(inputs: list[Any]) -> bool:
+        try:
+            task.encode(inputs)
+        except NoToken:
+            return False
+        except DataError:  # said where they are used
+            pass
+        return True
+
+    probes = task.probes(texts)
+    return probes if has_tokens(probes) else [x for x in probes if has_tokens([x])]
 
 
 def read(file: str, task: Task, columns: Columns, limit: int | None = None) -> Unlabelled:

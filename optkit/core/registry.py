@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -29,17 +30,20 @@ class Registry(Mapping[str, Any]):
         """The object called `name`. RecipeError names the nearest name; an import error is not swallowed."""
         if name not in self:
             raise RecipeError(f"Unknown {self.what} {name!r}.", hint=did_you_mean(str(name), self))
-        module, _, attribute = self._targets()[name].partition(":")
+        target = self.built_in.get(name) or self._installed[name]
+        module, _, attribute = target.partition(":")
         return getattr(import_module(module), attribute) if attribute else import_module(module)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name in self._targets()
+        return isinstance(name, str) and (name in self.built_in or name in self._installed)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._targets()))
+        return iter(sorted(self._installed | self.built_in))
 
     def __len__(self) -> int:
-        return len(self._targets())
+        return len(self._installed | self.built_in)
 
-    def _targets(self) -> dict[str, str]:
-        return {point.name: point.value for point in entry_points(group=self.group)} | self.built_in
+    @cached_property
+    def _installed(self) -> dict[str, str]:
+        """Read once, and only where a name is not built in: it takes .1 s where much is installed."""
+        return {point.name: point.value for point in entry_points(group=self.group)}

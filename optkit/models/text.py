@@ -26,6 +26,10 @@ from optkit.models.tokenization import Tokenization, read
 _NO_LIMIT = 1_000_000
 
 
+class NoToken(DataError):
+    """A tokenizer makes nothing of a text."""
+
+
 class TextEncoder:
     """Encodes texts, or pairs of texts, as `input_ids`, `attention_mask`, `token_type_ids`.
 
@@ -83,13 +87,13 @@ class TextEncoder:
     def encode(self, texts: Sequence[str | tuple[str, str]]) -> EncodedSet:
         """The tensors of `texts`.
 
-        Raises DataError for a text of no tokens, such as "" where nothing ends a text: a model answers it by
+        Raises NoToken for a text of no tokens, such as "" where nothing ends a text: a model answers it by
         what it is padded with, and alone not at all.
         """
         with self._failing(), _halves_named(texts):
             encodings = self._tokenizer.encode_batch_fast(list(texts)) if texts else []
         if (bare := next((i for i, e in enumerate(encodings) if not e.ids), None)) is not None:
-            raise DataError(
+            raise NoToken(
                 f"Expected a text with at least one token at position {bare}, received {texts[bare]!r}, of "
                 "which this model's tokenizer makes none.",
                 hint="Leave it out: this tokenizer puts no token before or behind a text.",

@@ -133,7 +133,7 @@ class _Export:
     def _in_torch(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         import torch
 
-        with torch.inference_mode():
+        with torch.no_grad():
             answer = self._model(**{n: torch.from_numpy(a) for n, a in feeds.items()}, return_dict=True)
             return [answer[name].numpy() for name in self._outputs]
 

@@ -7,11 +7,14 @@ import json
 import numpy as np
 import pytest
 
+from optkit.benchmarking.stored_answers import inputs_for
 from optkit.benchmarking.unlabelled import built_in_for, read
 from optkit.data import built_in
 from optkit.errors import DataError
 from optkit.models.checkpoint import fetch
 from optkit.tasks.base import Columns, open_task
+from tests.models.build import build
+from tests.models.families import FAMILIES
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,17 @@ def test_built_in_inputs_are_split_and_counted(task):
     labelled = found.labelled(task)
     assert len(labelled.encoded) == 20
     assert set(labelled.references) == {None}
+
+
+def test_built_in_texts_of_no_token_are_left_out(tmp_path):
+    """A tokenizer that puts nothing around a text makes no token of a word that it does not know."""
+    (family,) = [family for family in FAMILIES if family.name == "GPT-2"]
+    task = open_task(fetch(build(family, "text-classification", tmp_path / "checkpoint")))
+    texts = built_in_for(task)
+    assert 0 < len(texts.measured) < len(built_in.measured())
+    assert texts.name.startswith("built-in texts (but ")
+    assert min(texts.labelled(task).encoded.lengths) > 0
+    assert len(inputs_for(task, 1)) == 3
 
 
 def test_labels_that_only_pairs_have_ask_for_pairs(make_checkpoint):

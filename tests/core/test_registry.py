@@ -69,5 +69,16 @@ def test_another_package_adds_its_own_and_replaces_none(monkeypatch):
     assert set(registry.built_in) == {"own"}
 
 
+def test_what_is_built_in_is_found_without_a_look_at_all_that_is_installed(monkeypatch):
+    asked = []
+    monkeypatch.setattr("optkit.core.registry.entry_points", lambda group: asked.append(group) or [])
+    registry = Registry("thing", "a.group", {"own": "collections:OrderedDict"})
+    assert "own" in registry
+    assert registry["own"].__name__ == "OrderedDict"
+    assert asked == []
+    assert [list(registry), len(registry), "other" in registry] == [["own"], 1, False]
+    assert asked == ["a.group"]
+
+
 def test_a_module_alone_is_the_object():
     assert Registry("thing", "none", {"json": "json"})["json"].dumps(1) == "1"

@@ -39,7 +39,7 @@ class Reference:
     def together(self, inputs: list[Any]) -> list[np.ndarray]:
         """The answers of one batch, padded where its inputs are of unequal lengths."""
         feeds = self._feeds(inputs)
-        with self.torch.inference_mode():
+        with self.torch.no_grad():
             answer = self.model(**feeds)
         if self.task == QA:
             values = self.torch.stack([answer.start_logits, answer.end_logits], dim=-1)
@@ -60,7 +60,7 @@ class Reference:
         texts = []
         for prompt in prompts:
             feeds = self.tokenizer(prompt, return_tensors="pt")
-            with self.torch.inference_mode():
+            with self.torch.no_grad():
                 ids = self.model.generate(**feeds, do_sample=False, max_new_tokens=NEW_TOKENS)
             before = self.tokenizer.decode(feeds["input_ids"][0], skip_special_tokens=True)
             texts.append(self.tokenizer.decode(ids[0], skip_special_tokens=True)[len(before) :])

@@ -53,16 +53,20 @@ def numbers(quantity: Quantity) -> Any:
     return Annotated[int if quantity.whole else float, Field(**bounds, allow_inf_nan=False)]
 
 
+#: A model is built where it is first used, or all of them would be where one is: .4 s.
+_STRICT = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True, defer_build=True)
+
+
 class Checked(BaseModel):
     """A file or a part of one, of which every key is known."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(**_STRICT, extra="forbid")
 
 
 class Known(BaseModel):
     """A file of another library's, of which optkit reads these keys."""
 
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(**_STRICT, extra="allow")
 
 
 M = TypeVar("M", bound=BaseModel)

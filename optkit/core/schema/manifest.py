@@ -19,7 +19,7 @@ def _not_itself(files: dict[str, str]) -> dict[str, str]:
 
 
 #: The license of the checkpoint that the model was made from, as it is stated there.
-License = Annotated[str, Field(pattern=r"^[\w .,()+/-]{1,100}$")]
+License = Annotated[str, Field(pattern=r"^[\w .,()+/-]+$", max_length=100)]
 
 
 class Runtime(Checked):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from optkit.core.reading import parse_json, read_text
 from optkit.core.schema.base import Checked, FileName, Known, Line, Number, Sha256, check
@@ -24,7 +24,8 @@ Size = Annotated[int, Field(ge=0, lt=2**24)]
 Few = Annotated[int, Field(ge=0, le=10_000)]
 Token = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 Tokens = Token | list[Token] | None
-Word = Annotated[str, Field(pattern=r"^[\w.+-]{1,200}$")]
+#: Repetition counted in the pattern would cost 50 ms to compile: \w is 700 ranges of characters.
+Word = Annotated[str, Field(pattern=r"^[\w.+-]+$", max_length=200)]
 
 
 class Config(Known):
@@ -75,8 +76,11 @@ class TokenizerConfig(Known):
     pad_token: str | dict[str, Any] | None = None
 
 
-class SpecialTokens(RootModel[dict[str, str | dict[str, Any] | list[str | dict[str, Any]] | None]]):
+class SpecialTokens(RootModel):  # type: ignore[type-arg]  # a parametrized one is built at once
     """special_tokens_map.json"""
+
+    model_config = ConfigDict(defer_build=True)
+    root: dict[str, str | dict[str, Any] | list[str | dict[str, Any]] | None]
 
 
 class Encoding(Checked):
@@ -124,11 +128,14 @@ class Module(Known):
     idx: int = 0
     name: str = ""
     path: FileName | Annotated[str, Field(max_length=0)] = ""
-    type: Annotated[str, Field(pattern=r"^sentence_transformers\.[\w.]{1,200}$")]
+    type: Annotated[str, Field(pattern=r"^sentence_transformers\.[\w.]+$", max_length=230)]
 
 
-class Modules(RootModel[Annotated[list[Module], Field(max_length=100)]]):
+class Modules(RootModel):  # type: ignore[type-arg]
     """modules.json"""
+
+    model_config = ConfigDict(defer_build=True)
+    root: Annotated[list[Module], Field(max_length=100)]
 
 
 class Prompts(Known):

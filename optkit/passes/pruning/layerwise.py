@@ -38,7 +38,7 @@ def streams(model: Any, places: Sequence[Sublayer], batches: Sequence[dict[str, 
         )
     layers = [place.layer for place in places if place.kind == "heads"]
     found = []
-    with torch.inference_mode(), _without_cache(model):
+    with torch.no_grad(), _without_cache(model):
         for feeds in batches:
             seen: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
             with _hooks([layer.register_forward_pre_hook(_keep(seen), with_kwargs=True) for layer in layers]):
@@ -73,7 +73,7 @@ def observe(stream: Stream, heads: Sublayer, ffn: Sublayer) -> tuple[Passage, Pa
     ]
     core = ffn.layer.get_submodule(ffn.core)
     handles.append(core.register_forward_pre_hook(lambda module, inputs: entered.append(inputs[0])))
-    with _hooks(handles), torch.inference_mode():
+    with _hooks(handles), torch.no_grad():
         out = stream.through(heads.layer, heads.index)
     seen[0].residual = stream.hidden
     seen[1].residual = entered[0] if ffn.layout.post_norm else stream.hidden + seen[0].outputs
@@ -90,7 +90,7 @@ def observe_heads(stream: Stream, heads: Sublayer) -> Passage:
         passage.inputs, passage.outputs = inputs[0], output
         raise _Seen
 
-    with _hooks([heads.output.register_forward_hook(stop)]), torch.inference_mode(), suppress(_Seen):
+    with _hooks([heads.output.register_forward_hook(stop)]), torch.no_grad(), suppress(_Seen):
         stream.through(heads.layer, heads.index)
     return passage
 
