@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -33,6 +37,42 @@ class QuietMachine:
 def quiet_machine(monkeypatch):
     """Other work on the machine that runs the tests makes no test measure twice."""
     monkeypatch.setattr("optkit.benchmarking.latency.NoiseLedger", QuietMachine)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_children():
+    """The child processes of optkit are forks, where no test asks for `real_children`."""
+    if sys.platform != "linux":
+        yield
+        return
+    from optkit.core.process import Child
+    from tests.forks import Fork
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("optkit.core.process.subprocess", SimpleNamespace(Popen=Fork, PIPE=subprocess.PIPE))
+        if "COVERAGE_PROCESS_CONFIG" in os.environ:
+            patch.setattr(Child, "close", slow_close(Child.close))
+        yield
+
+
+def slow_close(close):
+    """A child that would be killed at once ends by itself before, so that what it covered is written."""
+
+    def ended(child) -> None:
+        child.resume()
+        for stream in (child._process.stdin, child._process.stdout):
+            stream.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child._process.wait(timeout=3)
+        close(child)
+
+    return ended
+
+
+@pytest.fixture
+def real_children(monkeypatch):
+    """Each child process is a Python of its own, as it is for users."""
+    monkeypatch.setattr("optkit.core.process.subprocess", subprocess)
 
 
 @pytest.fixture

@@ -366,10 +366,18 @@ def test_a_candidate_that_fails_has_an_error_row_and_the_others_finish(
 
 
 def _children_of(pid: int) -> list[int]:
+    """Those with a session of their own, as `optkit.core.process` starts them."""
     if not shutil.which("pgrep"):
         pytest.skip("needs pgrep")
     found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
-    return [int(p) for p in found.stdout.split() if p != str(os.getpid())]
+    return [p for p in map(int, found.stdout.split()) if _leads(p)]
+
+
+def _leads(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:  # pgrep itself
+        return False
 
 
 def _children_working_in(folder: Path) -> list[str]:

@@ -1,0 +1,38 @@
+"""A pass of one's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from optkit.artifact import Artifact, copy_side_files
+from optkit.passes import graph
+from optkit.passes.base import Pass, PassContext, param
+
+
+@dataclass(frozen=True)
+class Sparsify(Pass):
+    """Set the smallest weights of every matrix to zero."""
+
+    accepts: ClassVar[frozenset[str]] = frozenset({"onnx"})
+    produces: ClassVar[str] = "onnx"
+
+    share: float = param(0.1, "share of the weights of a matrix that become zero", minimum=0.0, maximum=1.0)
+
+    def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
+        """Write the changed graph into `out`; the notes stand in the report."""
+        from onnx import numpy_helper
+
+        model, zeros = graph.load_graph(source.path), 0
+        for tensor in model.graph.initializer:
+            weights = numpy_helper.to_array(tensor)
+            if weights.ndim == 2 and weights.dtype == np.float32:
+                weights = np.where(np.abs(weights) < np.quantile(np.abs(weights), self.share), 0, weights)
+                zeros += int((weights == 0).sum())
+                tensor.CopyFrom(numpy_helper.from_array(weights.astype(np.float32), tensor.name))
+        graph.save_graph(model, out)
+        copy_side_files(source.path, out)
+        return {"zeros": zeros}

@@ -1,0 +1,167 @@
+"""Child processes as forks of one process that has imported the heavy libraries: milliseconds, not seconds.
+
+That process forks twice, and the fork between ends at once: what is left belongs to the process that asked
+for it, its subreaper meanwhile (Linux only). It can be waited for, listed and killed as any other child.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import inspect
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from contextlib import suppress
+from importlib import import_module, invalidate_caches
+from pathlib import Path
+from typing import Any, NoReturn
+
+#: What most children import.
+_MODULES = (
+    "optkit",  # first: it switches the reports of use of the others off
+    *("onnx", "onnxruntime", "torch", "transformers", "datasets", "sklearn.metrics", "scipy.stats", "onnxscript"),
+    *("torch.onnx", "torch._dynamo", "transformers.trainer", "transformers.models.bert.modeling_bert"),
+    *("openvino", "nncf", "rich.table"),
+    *(f"optkit.{room}.worker" for room in ("passes", "bench", "training", "bench.reference")),
+    *("optkit.bench.probe", "optkit.models.tokenization_worker", "optkit.passes.pruning.latency_worker"),
+)
+_PR_SET_CHILD_SUBREAPER = 36
+_ROOT = str(Path(__file__).resolve().parents[1])
+
+
+class Fork(subprocess.Popen):
+    """`subprocess.Popen` of `python -c CODE`, `python -m MODULE` or `python FILE`, with words behind."""
+
+    _server: socket.socket | None = None
+
+    def _execute_child(self, *given: Any) -> None:
+        asked = inspect.signature(subprocess.Popen._execute_child).bind(self, *given).arguments
+        streams = [asked[name] for name in ("p2cread", "c2pwrite", "errwrite")]
+        request = {
+            "words": [str(word) for word in asked["args"][1:]],
+            "folder": str(asked["cwd"] or os.getcwd()),
+            "environment": dict(asked["env"] if asked["env"] is not None else os.environ),
+            "session": asked["start_new_session"],
+        }
+        server = self._connected()
+        _subreaper(True)
+        try:
+            fds = [i if fd == -1 else fd for i, fd in enumerate(streams)]
+            socket.send_fds(server, [json.dumps(request).encode()], fds)
+            self.pid = int(server.recv(64))
+            server.recv(64)  # the fork between has ended
+        finally:
+            _subreaper(False)
+        self._child_created = True
+        named = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+        self._close_pipe_fds(*(asked[name] for name in named))
+
+    @classmethod
+    def _connected(cls) -> socket.socket:
+        """The process that is forked, started when it is first asked for; it ends with this one."""
+        if Fork._server is None:
+            Fork._server, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            code = f"from tests.forks import serve; serve({theirs.fileno()})"
+            environment = dict(os.environ, PYTHONPATH=os.pathsep.join([_ROOT, *filter(None, sys.path)]))
+            process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+            )
+            process.returncode = 0  # nobody waits for it
+            theirs.close()
+        return Fork._server
+
+
+def _subreaper(on: bool) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def serve(number: int) -> None:
+    """The process that is forked; `number` is its socket. It ends where the other side is closed."""
+    for module in _MODULES:
+        with suppress(ImportError):
+            import_module(module)
+    gc.freeze()
+    channel = socket.socket(fileno=number)
+    while True:
+        message, fds, *_ = socket.recv_fds(channel, 1 << 20, 3)
+        if not message:
+            return
+        between = os.fork()
+        if not between:
+            between = os.getpid()
+            if child := os.fork():
+                channel.send(str(child).encode())
+                os.kill(between, signal.SIGKILL)  # nothing of it is to be written
+            while os.getppid() == between:  # a child that dies with its parent must have the right one
+                time.sleep(0.0002)
+            channel.close()
+            _become(json.loads(message), fds)
+        os.waitpid(between, 0)
+        for fd in fds:
+            os.close(fd)
+        channel.send(b"ended")
+
+
+def _become(request: dict[str, Any], fds: list[int]) -> NoReturn:
+    if request["session"]:
+        os.setsid()
+    for i, fd in enumerate(fds):
+        os.dup2(fd, i)
+        os.close(fd)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:] = list(dict.fromkeys([*filter(None, paths), *sys.path]))
+    invalidate_caches()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdin, sys.stdout, sys.stderr = (
+        os.fdopen(i, mode, encoding="utf-8", errors=errors, closefd=False)
+        for i, mode, errors in ((0, "r", "strict"), (1, "w", "strict"), (2, "w", "backslashreplace"))
+    )
+    if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(threads))
+    code: Any = 0
+    try:
+        _run(request["words"])
+    except SystemExit as ended:
+        code = ended.code or 0
+        if not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+    except KeyboardInterrupt:
+        code = 130
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    with suppress(Exception):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _run(words: list[str]) -> None:
+    kind, *rest = words
+    if kind == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
+    elif kind == "-m":
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = words
+        runpy.run_path(kind, run_name="__main__")
