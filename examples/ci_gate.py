@@ -6,7 +6,7 @@ python examples/compress.py && python examples/ci_gate.py work/int8/report.json 
 import sys
 
 from optkit import Report
-from optkit.bench.compare import compare, markdown
+from optkit.benchmarking.compare import compare, markdown
 
 new, baseline = (Report.load(file) for file in sys.argv[1:3])
 found = compare(new, baseline, max_drop="1%", max_slowdown="10%")

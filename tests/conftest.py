@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +13,37 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import settings
 
+from examples.tiny import WORDS, sentences, write_tokenizer  # noqa: F401, for the tests to import
+
 settings.register_profile("untimed", deadline=None)  # a loaded machine makes no test fail
 settings.load_profile("untimed")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-WORDS = "a fine film the plot is thin and dull bright cast good bad very not one two".split()  # noqa: SIM905
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+#: Folders of tests that train, export and start little: `pytest -m quick` runs them, but for the files below.
+QUICK = {"benchmarking", "cli", "core", "data", "preprocessing", "report", ""}
+SLOW = {
+    *("reference", "test_benchmark.py", "test_roofline.py", "test_stored_answers.py", "test_worker.py"),
+    *("test_chromium.py", "test_examples.py", "test_fidelity.py", "test_int8_share.py"),
+    "test_serving_examples.py",
+}
+
+
+def pytest_collection_modifyitems(items):
+    """What is not quick goes first, so that no process waits for a long file of another in the end."""
+    for item in items:
+        if is_quick(item.path):
+            item.add_marker(pytest.mark.quick)
+    items.sort(key=lambda item: is_quick(item.path))
+
+
+def is_quick(file: Path) -> bool:
+    """Whether the tests in `file` take little time all together."""
+    parts = file.relative_to(Path(__file__).parent).parts
+    return ("" if len(parts) == 1 else parts[0]) in QUICK and not SLOW & set(parts)
 
 
 class QuietMachine:
@@ -150,17 +173,6 @@ def context(checkpoint, data):
     return make_context(open_task(fetch(checkpoint)), Data(str(data)))
 
 
-def sentences(count: int, seed: int = 0) -> list[dict]:
-    rng = random.Random(seed)
-    return [
-        {
-            "text": " ".join(rng.choices(WORDS, k=rng.randint(2, 20))),
-            "label": rng.choice(["negative", "positive"]),
-        }
-        for _ in range(count)
-    ]
-
-
 def write_jsonl(file: Path, rows: list[dict]) -> Path:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return file
@@ -190,23 +202,3 @@ def tiny(kind: str) -> dict:
     if kind == "electra":
         sizes |= {"embedding_size": 32}
     return sizes
-
-
-def write_tokenizer(folder: Path) -> None:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-
-    vocabulary = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps(
-            {"model_max_length": 64, "tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
-        )
-    )

@@ -27,11 +27,24 @@ from typing import Any, NoReturn
 #: What most children import.
 _MODULES = (
     "optkit",  # first: it switches the reports of use of the others off
-    *("onnx", "onnxruntime", "torch", "transformers", "datasets", "sklearn.metrics", "scipy.stats", "onnxscript"),
+    *(
+        "onnx",
+        "onnxruntime",
+        "torch",
+        "transformers",
+        "datasets",
+        "sklearn.metrics",
+        "scipy.stats",
+        "onnxscript",
+    ),
     *("torch.onnx", "torch._dynamo", "transformers.trainer", "transformers.models.bert.modeling_bert"),
     *("openvino", "nncf", "rich.table"),
-    *(f"optkit.{room}.worker" for room in ("passes", "bench", "training", "bench.reference")),
-    *("optkit.bench.probe", "optkit.models.tokenization_worker", "optkit.passes.pruning.latency_worker"),
+    *(f"optkit.{room}.worker" for room in ("passes", "benchmarking", "training", "benchmarking.reference")),
+    *(
+        "optkit.benchmarking.probe",
+        "optkit.models.tokenization_worker",
+        "optkit.passes.pruning.latency_worker",
+    ),
 )
 _PR_SET_CHILD_SUBREAPER = 36
 _ROOT = str(Path(__file__).resolve().parents[1])
@@ -90,7 +103,7 @@ def _subreaper(on: bool) -> None:
 def serve(number: int) -> None:
     """The process that is forked; `number` is its socket. It ends where the other side is closed."""
     for module in _MODULES:
-        with suppress(ImportError):
+        with suppress(*() if module.startswith("optkit") else (ImportError,)):
             import_module(module)
     gc.freeze()
     channel = socket.socket(fileno=number)

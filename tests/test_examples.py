@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import runpy
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -16,7 +17,6 @@ from starlette.testclient import TestClient
 
 from optkit.report.interval import Interval
 from optkit.report.model import Report
-from tests.forks import Fork
 
 FOLDER = Path(__file__).parent.parent / "examples"
 PATHS = (FOLDER, FOLDER.parent, FOLDER / "plugin")
@@ -38,18 +38,19 @@ def folder(tmp_path_factory):
 
 def run(folder, name, *words, code=0):
     """What the script prints; it has to end with `code`."""
-    paths = os.pathsep.join(map(str, [*PATHS, folder / "site"]))
-    process = Fork(
-        [sys.executable, str(FOLDER / name), *map(str, words)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": paths},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == code, out + err
-    return out
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [name, *words])
+        for path in (*PATHS, folder / "site"):
+            patch.syspath_prepend(path)
+        ended = 0
+        try:
+            runpy.run_path(str(FOLDER / name), run_name="__main__")
+        except SystemExit as reason:
+            ended = reason.code
+    assert ended == code, printed.getvalue()
+    return printed.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -87,15 +87,20 @@ def test_an_error_keeps_its_class_and_hint(child):
     assert child.call("add", a=1, b=1) == 2  # and the child lives on
 
 
-def test_a_bug_in_the_child_is_a_worker_error(child):
-    with pytest.raises(WorkerError, match="KeyError"):
-        child.call("bug")
-
-
-def test_a_missing_package_names_its_extra(child):
-    with pytest.raises(MissingDependency, match="'onnx'") as raised:
-        child.call("lack")
-    assert "optkit[compress]" in raised.value.hint
+@pytest.mark.parametrize(
+    ("call", "error", "message", "hint"),
+    [
+        ("bug", WorkerError, "KeyError", ""),
+        ("lack", MissingDependency, "'onnx'", "optkit[compress]"),
+        ("out_of_memory", WorkerError, "Out of memory", ""),
+        ("fill_the_disk", OutputError, "No space left", ""),
+        ("die", WorkerError, "code -9", "memory"),
+    ],
+)
+def test_what_goes_wrong_in_the_child_is_an_error_of_ours(child, call, error, message, hint):
+    with pytest.raises(error, match=message) as raised:
+        child.call(call)
+    assert hint in (raised.value.hint or "")
 
 
 def test_a_child_whose_module_lacks_a_package_names_its_extra(tmp_path, monkeypatch):
@@ -104,22 +109,6 @@ def test_a_child_whose_module_lacks_a_package_names_its_extra(tmp_path, monkeypa
     with Child("lacking") as child:
         with pytest.raises(MissingDependency, match="'torch'"):
             child.call("add", a=1, b=2)
-
-
-def test_out_of_memory_says_so(child):
-    with pytest.raises(WorkerError, match="Out of memory"):
-        child.call("out_of_memory")
-
-
-def test_a_full_disk_is_an_output_error(child):
-    with pytest.raises(OutputError, match="No space left"):
-        child.call("fill_the_disk")
-
-
-def test_a_killed_child_says_so(child):
-    with pytest.raises(WorkerError, match="code -9") as raised:
-        child.call("die")
-    assert "memory" in raised.value.hint
 
 
 def test_a_child_that_reports_progress_does_not_hang():

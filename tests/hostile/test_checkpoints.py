@@ -261,14 +261,6 @@ def whole(checkpoint, tmp_path_factory):
     return Path(shutil.copytree(checkpoint, tmp_path_factory.mktemp("whole") / "model"))
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setenv("CANARY", str(tmp_path / "canary"))
-    return tmp_path
-
-
 def verbs(folder, out, data, whole):
     """The verbs that load a checkpoint, each in its own way; `distill` takes it as student and as teacher."""
     given = ["--data", data, "--out", out]

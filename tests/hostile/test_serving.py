@@ -22,14 +22,6 @@ def whole(tmp_path_factory):
     return artifact(tmp_path_factory.mktemp("whole") / "model")
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setenv("CANARY", str(tmp_path / "canary"))
-    return tmp_path
-
-
 def harmed(name, whole, target):
     folder = Path(shutil.copytree(whole, target))
     HARMS[name](folder)
