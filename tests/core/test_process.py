@@ -14,6 +14,9 @@ from optkit.errors import DataError, MissingDependency, OutputError, WorkerError
 from optkit.events import Progress
 
 
+pytestmark = pytest.mark.usefixtures("real_children")
+
+
 class Service:
     def add(self, a, b):
         print("libraries may print")
