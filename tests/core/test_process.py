@@ -13,7 +13,6 @@ from optkit.core.process import Child
 from optkit.errors import DataError, MissingDependency, OutputError, WorkerError
 from optkit.events import Progress
 
-
 pytestmark = pytest.mark.usefixtures("real_children")
 
 
