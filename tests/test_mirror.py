@@ -12,9 +12,7 @@ MODULES = {
 }
 #: Test file (or folder of tests) → the modules, without a test of their own path, that it goes through.
 ELSEWHERE = {
-    "benchmarking/test_benchmark.py": """
-        benchmarking/opened_models benchmarking/run_scenarios benchmarking/self_check
-        benchmarking/injected_slowdown cli/bench""",
+    "benchmarking/test_benchmark.py": "benchmarking/opened_models benchmarking/run_scenarios benchmarking/self_check benchmarking/injected_slowdown cli/bench",
     "benchmarking/test_gpu.py": "benchmarking/gpu_peaks benchmarking/gpu_warmth runtimes/cuda/state",
     "benchmarking/test_latency.py": "benchmarking/plan",
     "benchmarking/test_roofline.py": "benchmarking/roofline_worker",
@@ -30,45 +28,32 @@ ELSEWHERE = {
     "core/schema/test_notes.py": "core/schema/base",
     "core/test_output.py": "core/locks",
     "data/tables/test_read.py": "data/tables/lines data/tables/objects",
-    "gpu/test_device.py": """
-        runtimes/cuda/bindings runtimes/cuda/device runtimes/cuda/probe runtimes/cuda/pycuda runtimes/cuda/torch""",
-    "gpu/test_pass.py": """
-        cli/build compression/rebuild passes/tensorrt runtimes/trt/build runtimes/trt/inspection
-        runtimes/trt/profiles""",
+    "gpu/test_device.py": "runtimes/cuda/bindings runtimes/cuda/device runtimes/cuda/probe runtimes/cuda/pycuda runtimes/cuda/torch",
+    "gpu/test_pass.py": "cli/build compression/rebuild passes/tensorrt runtimes/trt/build runtimes/trt/inspection runtimes/trt/profiles",
     "gpu/test_runtime.py": "runtimes/tensorrt runtimes/trt/execution runtimes/trt/library",
     "gpu/test_serve.py": "runtimes/cuda/buckets",
-    "hostile/test_artifacts.py": """
-        core/schema/folder core/schema/graph_files core/schema/manifest core/schema/model_files
-        core/schema/tokenizer""",
+    "hostile/test_artifacts.py": "core/schema/folder core/schema/graph_files core/schema/manifest core/schema/model_files core/schema/tokenizer",
     "hostile/test_reports.py": "cli/report core/schema/report",
+    "models/test_compressed_and_served.py": "passes/experts",
     "models/test_pixels.py": "data/provoking models/processors",
     "models/test_signing.py": "cli/sign",
     "models/test_tokenization.py": "models/tokenization_worker",
-    "models/uneven/test_surgery.py": """
-        models/uneven/absent models/uneven/hidden models/uneven/key models/uneven/layout models/uneven/loading""",
+    "models/uneven/test_surgery.py": "models/uneven/absent models/uneven/hidden models/uneven/key models/uneven/layout models/uneven/loading",
     "passes/pruning/test_latency.py": "passes/graph_times passes/pruning/latency_worker",
-    "passes/pruning/test_prune.py": """
-        passes/pruning/cost passes/pruning/criteria passes/pruning/fit passes/pruning/layerwise
-        passes/pruning/masks passes/pruning/refit passes/pruning/search passes/pruning/select""",
+    "passes/pruning/test_prune.py": "passes/pruning/cost passes/pruning/criteria passes/pruning/fit passes/pruning/layerwise passes/pruning/masks passes/pruning/refit passes/pruning/search passes/pruning/select",
     "passes/pruning/test_width.py": "passes/prune_width",
     "passes/test_cast.py": "passes/half_precision",
-    "passes/test_contract.py": """
-        passes/context passes/graph passes/quantize_dynamic passes/quantize_static passes/serve_onnx_runtime
-        passes/serve_torch""",
+    "passes/test_contract.py": "passes/context passes/graph passes/quantize_dynamic passes/quantize_static passes/serve_onnx_runtime passes/serve_torch",
     "passes/test_distill.py": "passes/distillation/train",
-    "passes/test_export_onnx.py": "passes/experts passes/export_check passes/torch_export",
+    "passes/test_export_onnx.py": "passes/export_check passes/torch_export",
     "passes/test_fusion.py": "passes/fused_attention",
     "passes/test_open_vino.py": "passes/open_vino_int8",
     "passes/test_quantize.py": "passes/calibration passes/int8_embeddings",
     "passes/test_quantize_tensorrt.py": "passes/attention_pattern passes/finite_attention",
     "passes/test_take_layers.py": "passes/pruning/depth",
-    "preprocessing/test_run.py": """
-        cli/preprocess preprocessing/check preprocessing/load preprocessing/report preprocessing/settings
-        preprocessing/transform""",
+    "preprocessing/test_run.py": "cli/preprocess preprocessing/check preprocessing/load preprocessing/report preprocessing/settings preprocessing/transform",
     "preprocessing/test_properties.py": "preprocessing/clean preprocessing/segment preprocessing/split",
-    "report/test_charts.py": """
-        report/charts/figures report/charts/flips report/charts/lanes report/charts/parts report/charts/scatter
-        report/charts/svg report/charts/tables""",
+    "report/test_charts.py": "report/charts/figures report/charts/flips report/charts/lanes report/charts/parts report/charts/scatter report/charts/svg report/charts/tables",
     "report/test_contract.py": "report/interval report/model",
     "runtimes/test_contract.py": "runtimes/base runtimes/onnxruntime runtimes/torch",
     "serving/http/test_completions.py": "serving/http/generation",
@@ -77,9 +62,7 @@ ELSEWHERE = {
     "serving/http/test_run.py": "cli/serve serving/http/logs serving/http/workers",
     "serving/test_bom.py": "core/version serving/package/bom",
     "serving/test_offline.py": "serving/inputs serving/on_ray serving/outputs",
-    "serving/test_package.py": """
-        cli/package serving/package/docker serving/package/requirements serving/package/triton
-        serving/package/triton_backend/model serving/package/zip""",
+    "serving/test_package.py": "cli/package serving/package/docker serving/package/requirements serving/package/triton serving/package/triton_backend/model serving/package/zip",
     "serving/test_wheel.py": "serving/package/wheel",
     "tasks/test_causal_lm.py": "passes/causal_graph runtimes/kv_cache runtimes/token_logprobs",
     "tasks/test_contract.py": "tasks/base",
@@ -87,9 +70,7 @@ ELSEWHERE = {
     "tasks/test_token_classification.py": "tasks/bio_tags",
     "test_fidelity.py": "compression/measured_on",
     "training/test_finetune.py": "cli/finetune training/page training/provenance training/worker",
-    "training/test_kinds.py": """
-        training/kinds/causal_lm training/kinds/question_answering training/kinds/text_classification
-        training/kinds/token_classification""",
+    "training/test_kinds.py": "training/kinds/causal_lm training/kinds/question_answering training/kinds/text_classification training/kinds/token_classification",
     "training/test_kinds_of_pairs_and_images.py": "training/kinds/embeddings training/kinds/image_classification",
     "training/test_options.py": "training/trainer/adapters training/trainer/settings training/trainer/setup",
     "training/test_tune.py": "cli/tune",
