@@ -23,7 +23,7 @@ from optkit.benchmarking.environment import usable_cores
 from optkit.benchmarking.fidelity import compare, distances
 from optkit.benchmarking.latency import Measurement, measure
 from optkit.benchmarking.plan import Candidate, Plan, Shape
-from optkit.benchmarking.reference.tasks import KINDS
+from optkit.benchmarking.reference.tasks import reference_of
 from optkit.benchmarking.roofline import Peak, Work, as_precision, bound_ms
 from optkit.benchmarking.summaries import ANSWERED_AT_ONCE, TOKEN_BUDGET, latencies
 from optkit.core.cpu import has_bf16
@@ -129,11 +129,11 @@ class Evaluator:
 
     def _no_reference(self) -> str | None:
         """Why transformers cannot be asked about these examples; None where it can."""
-        if self.task.reference not in KINDS:
+        if (users_way := reference_of(self.task)) is None:
             return f"there is no other way to run {self.task.name} here"
         if not self.labelled.inputs:
             return "the examples are known as tokens only"
-        if not find_spec(KINDS[self.task.reference].package):
+        if not find_spec(users_way.package):
             return "sentence-transformers, which its users run it by, is not installed"
         return None
 

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from optkit.errors import RecipeError, did_you_mean
 
+T = TypeVar("T")
 
-class Registry(Mapping[str, Any]):
+
+class Registry(Mapping[str, T], Generic[T]):
     """Name → object. Listing names imports nothing; `registry[name]` imports one module.
 
     `what` is the word for one of them in an error, `group` the entry points by which an installed package
@@ -26,13 +28,13 @@ class Registry(Mapping[str, Any]):
     def __init__(self, what: str, group: str, targets: Mapping[str, str]) -> None:
         self.what, self.group, self.built_in = what, group, dict(targets)
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> T:
         """The object called `name`. RecipeError names the nearest name; an import error is not swallowed."""
         if name not in self:
             raise RecipeError(f"Unknown {self.what} {name!r}.", hint=did_you_mean(str(name), self))
-        target = self.built_in.get(name) or self._installed[name]
-        module, _, attribute = target.partition(":")
-        return getattr(import_module(module), attribute) if attribute else import_module(module)
+        module, _, attribute = (self.built_in.get(name) or self._installed[name]).partition(":")
+        found: Any = import_module(module)
+        return getattr(found, attribute) if attribute else found
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and (name in self.built_in or name in self._installed)

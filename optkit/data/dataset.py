@@ -26,6 +26,7 @@ from optkit.errors import DataError, did_you_mean
 
 #: Beside the files of a folder: column → names of its classes, which the rows have as numbers.
 CLASSES = "labels.json"
+_OTHER_COLUMN = "Name the right column with --text-column or --pair-column."
 #: Share of the training split that stands in for a missing validation split.
 HELD_OUT = 0.1
 
@@ -225,3 +226,15 @@ def _with_classes(rows: Any, file: Path) -> Any:
 
 def _joint(files: list[Path]) -> str:
     return hashlib.sha256("".join(sha256(f) for f in files).encode()).hexdigest()
+
+
+def texts_of(rows: Any, name: str, hint: str = _OTHER_COLUMN) -> list[str]:
+    """Column `name` of `rows`. DataError names the first row that holds no text, and gives `hint`."""
+    values = list(rows[name])
+    for i, value in enumerate(values):
+        if not isinstance(value, str):
+            raise DataError(
+                f"Expected text in column {name!r}, row {i}, received {value!r} ({type(value).__name__}).",
+                hint=hint,
+            )
+    return values

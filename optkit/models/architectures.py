@@ -7,19 +7,8 @@ from typing import Any
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError
 from optkit.models.sentence_folder import read_scoring
+from optkit.models.task import TASKS
 
-#: Architecture name endings (config.json: `architectures`) → task.
-BY_ENDING = {
-    "ForCausalLM": "causal-lm",
-    "LMHeadModel": "causal-lm",
-    "ForSequenceClassification": "text-classification",
-    "ForImageClassification": "image-classification",
-    "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering",
-    "ForQuestionAnsweringSimple": "question-answering",
-    "EncoderModel": "embeddings",
-    "Model": "embeddings",
-}
 #: Names that end as a plain model does, and are none.
 _HEADS = ("HeadModel", "HeadsModel", "DecoderModel")
 #: Families whose encoder is a model of its own (`AutoModelForTextEncoding`, as sentence-transformers has it).
@@ -103,15 +92,17 @@ def task_of(config: dict[str, Any], names_a_pooling: bool = False) -> str | None
     whatever it was saved as. Raises CheckpointError for a kind of model that no task here is for.
     """
     architectures = config.get("architectures") or []
-    for architecture in [] if names_a_pooling else architectures:
-        for ending, task in BY_ENDING.items():
-            if architecture.endswith(ending):
-                if task == "embeddings":
-                    refuse_no_encoder(config, architecture)
-                return task
     if names_a_pooling:
-        refuse_no_encoder(config, architectures[0] if architectures else str(config.get("model_type")))
-        return "embeddings"
+        architecture = architectures[0] if architectures else str(config.get("model_type"))
+        task = next(task for task in TASKS.values() if task.embeds)
+        task.check_architecture(config, architecture)
+        return task.name
+    endings = {ending: task for task in TASKS.values() for ending in task.architectures}
+    for architecture in architectures:
+        if fitting := [ending for ending in endings if architecture.endswith(ending)]:
+            task = endings[max(fitting, key=len)]
+            task.check_architecture(config, architecture)
+            return task.name
     return None
 
 
@@ -124,11 +115,12 @@ def infer_task(artifact: Artifact) -> str:
     config = artifact.config
     if task := task_of(config, pools):
         return task
-    architectures = config.get("architectures") or []
+    endings = [ending for task in TASKS.values() for ending in task.architectures]
     raise CheckpointError(
-        f"Cannot tell the task from the architectures {architectures or 'none'} in config.json. "
-        f"Known endings: {', '.join(BY_ENDING)}.",
-        hint=f"Name it with --task; known: {', '.join(sorted(set(BY_ENDING.values())))}.",
+        f"Cannot tell the task from the architectures {config.get('architectures') or 'none'} in "
+        "config.json. "
+        f"Known endings: {', '.join(endings)}.",
+        hint=f"Name it with --task; known: {', '.join(TASKS)}.",
     )
 
 

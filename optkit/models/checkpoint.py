@@ -15,25 +15,16 @@ from optkit.artifact import Artifact, copy_side_files
 from optkit.core.reading import read_json
 from optkit.core.schema.graph_files import check_graphs
 from optkit.core.schema.model_files import needs_code
-from optkit.errors import CheckpointError, OptkitError, RecipeError, did_you_mean, first_line
+from optkit.errors import CheckpointError, OptkitError, first_line
 from optkit.models import tokenization
-from optkit.models.architectures import TEXT_ENCODERS, refuse_no_encoder, refuse_other_library
-from optkit.models.pooling import OUTPUT, encoder_of, is_pooled, pooled, read_pooling, save_layers
+from optkit.models.architectures import refuse_other_library
+from optkit.models.pooling import encoder_of, is_pooled, save_layers
 from optkit.models.signing import open_signed
-from optkit.models.soundness import check_model, refuse_nan
+from optkit.models.soundness import check_model
+from optkit.models.task import TASKS, Shape
 
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-
-#: Task → the transformers class that loads its models.
-_AUTO_CLASS = {
-    "causal-lm": "AutoModelForCausalLM",
-    "embeddings": "AutoModel",
-    "image-classification": "AutoModelForImageClassification",
-    "question-answering": "AutoModelForQuestionAnswering",
-    "text-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-}
 
 
 def fetch(
@@ -85,8 +76,9 @@ def load_model(path: str | Path | Artifact, task: str | None = None, trust_remot
     if artifact.format != "hf":
         raise CheckpointError(f"Expected a checkpoint (format hf), received format {artifact.format!r}.")
     _refuse_code(artifact, trust_remote_code)
-    task = task or infer_task(artifact)
-    auto = _auto_class(artifact, task)
+    goal = TASKS[task or infer_task(artifact)]
+    goal.check_architecture(artifact.config, *(artifact.config.get("architectures") or ["This model"])[:1])
+    auto = getattr(transformers, goal.auto_class_of(artifact.config))
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
@@ -108,33 +100,17 @@ def load_model(path: str | Path | Artifact, task: str | None = None, trust_remot
             f"{first_line(reason)}",
             hint="Check model_type and architectures in config.json, and the transformers version.",
         ) from reason
-    # A checkpoint without BERT's own pooler, which this task does not use, is whole.
-    missing = sorted(k for k in info["missing_keys"] if task != "embeddings" or "pooler" not in k.split("."))
+    missing = sorted(k for k in info["missing_keys"] if not set(goal.unused) & set(k.split(".")))
     if missing:
         raise CheckpointError(
             f"{len(missing)} weights that {type(model).__name__} needs are not in the checkpoint, "
             f"for example {missing[0]!r}; they would be random.",
             hint="Fine-tune the model for this task first, or name the right --task.",
         )
-    check_model(model, artifact, task, model_inputs(model))
-    if task == "embeddings":
-        model = pooled(model, read_pooling(artifact.path), artifact.path)
-        refuse_nan(model.layers)
+    check_model(model, artifact, goal, model_inputs(model))
+    model = goal.completed(model, artifact)
+    model.optkit_task = goal.name
     return model.eval()
-
-
-def _auto_class(artifact: Artifact, task: str) -> Any:
-    """The Auto class of transformers that loads `artifact` for `task`; RecipeError for an unknown task."""
-    import transformers
-
-    if task not in _AUTO_CLASS:
-        raise RecipeError(f"Unknown task {task!r}.", hint=did_you_mean(task, _AUTO_CLASS))
-    if task == "embeddings":
-        config = artifact.config
-        refuse_no_encoder(config, *(config.get("architectures") or ["This model"])[:1])
-        if config.get("model_type") in TEXT_ENCODERS:
-            return transformers.AutoModelForTextEncoding
-    return getattr(transformers, _AUTO_CLASS[task])
 
 
 def save_model(model: Any, source: Artifact, out: Path) -> None:
@@ -168,18 +144,9 @@ def model_inputs(model: Any) -> list[str]:
     return names
 
 
-def model_outputs(model: Any) -> dict[str, tuple[int | str, ...]]:
-    """The outputs that optkit reads from this model, with their shapes."""
-    if is_pooled(model):
-        return {OUTPUT: ("batch", model.pooling.width(model.config.hidden_size))}
-    kind = type(model).__name__
-    if kind.endswith("ForQuestionAnswering"):
-        return {"start_logits": ("batch", "sequence"), "end_logits": ("batch", "sequence")}
-    if kind.endswith(("ForCausalLM", "LMHeadModel")):
-        return {"logits": ("batch", "sequence", model.config.vocab_size)}
-    if kind.endswith("ForTokenClassification"):
-        return {"logits": ("batch", "sequence", model.config.num_labels)}
-    return {"logits": ("batch", model.config.num_labels)}
+def model_outputs(model: Any) -> dict[str, Shape]:
+    """The outputs that optkit reads from a model of `load_model`, with their shapes."""
+    return TASKS[model.optkit_task].model_outputs(model)
 
 
 def is_per_token(shape: Sequence[int | str]) -> bool:

@@ -48,6 +48,9 @@ class PixelEncoder:
         """Raises DataError where an item is no image, or its size after these steps is not the model's."""
         return EncodedSet({"pixel_values": [self._pixels(image, i) for i, image in enumerate(images)]}, {})
 
+    def truncate(self, max_length: int | None) -> None:
+        """Nothing: an image has no tokens."""
+
     @property
     def takes_any_size(self) -> bool:
         """Whether images are brought to the model's size."""

@@ -11,6 +11,7 @@ from optkit.core.reading import read_json
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, first_line
 from optkit.models.pooling import encoder_of
+from optkit.models.task import ModelTask
 
 #: Tokens of the text that is tried.
 _TOKENS = 5
@@ -18,7 +19,7 @@ _TOKENS = 5
 _TOLERANCE = 1e-3
 
 
-def check_model(model: Any, artifact: Artifact, task: str, inputs: Sequence[str]) -> None:
+def check_model(model: Any, artifact: Artifact, task: type[ModelTask], inputs: Sequence[str]) -> None:
     """Raise CheckpointError where `model` needs other inputs, has NaN, or fails on a short text.
 
     `inputs` are those that it is given. Where the tokenizer pads on the left, padding on the right, as
@@ -27,7 +28,7 @@ def check_model(model: Any, artifact: Artifact, task: str, inputs: Sequence[str]
     _refuse_other_inputs(model, task)
     refuse_nan(model)
     # A model of texts answers a short one; BigBird, asked so, would never look at blocks again.
-    if "input_ids" in inputs and task != "causal-lm" and artifact.config.get("model_type") != "big_bird":
+    if "input_ids" in inputs and not task.generates and artifact.config.get("model_type") != "big_bird":
         _check_short_text(model, artifact, inputs)
 
 
@@ -85,21 +86,21 @@ def _pads_left(artifact: Artifact) -> bool:
     return file.exists() and read_json(file, CheckpointError).get("padding_side") == "left"
 
 
-def _refuse_other_inputs(model: Any, task: str) -> None:
+def _refuse_other_inputs(model: Any, task: type[ModelTask]) -> None:
     """Raise CheckpointError where the model does not read what this task gives it, or needs more."""
     parameters = inspect.signature(model.forward).parameters
-    wanted = "pixel_values" if task == "image-classification" else "input_ids"
+    wanted = task.reads
     needed = [
         n for n, p in parameters.items() if p.default is p.empty and p.kind not in (2, 4) and n != wanted
     ]
-    if task == "causal-lm" and "past_key_values" not in parameters:
+    if task.generates and "past_key_values" not in parameters:
         raise CheckpointError(
             f"{type(model).__name__} keeps no keys and values of a text, which optkit generates with.",
             hint="Take a decoder with attention, such as Llama or GPT-2.",
         )
     if wanted not in parameters or needed:
         raise CheckpointError(
-            f"{type(model).__name__} does not fit {task}: it "
+            f"{type(model).__name__} does not fit {task.name}: it "
             + (f"needs {', '.join(needed)} too." if wanted in parameters else f"does not read {wanted}."),
             hint="Name the right --task, or take a checkpoint of another architecture.",
         )

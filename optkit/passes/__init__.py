@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from optkit.core.registry import Registry
 
-PASSES = Registry(
+PASSES: Registry[Any] = Registry(
     "pass",
     "optkit.passes",
     {

@@ -44,7 +44,7 @@ class PruneWidth(Pass):
         from optkit.passes.pruning.width import check_width_of
 
         if kind := checkpoint.config.get("model_type"):
-            check_width_of(kind, task.name == "embeddings")
+            check_width_of(kind, task.embeds)
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         from optkit.models.checkpoint import load_model, save_model

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from optkit.core.registry import Registry
 
 #: Only these can be named, in a manifest or by a caller.
-RUNTIMES = Registry(
+RUNTIMES: Registry[Any] = Registry(
     "runtime",
     "optkit.runtimes",
     {name: f"optkit.runtimes.{name}" for name in ("onnxruntime", "openvino", "tensorrt", "torch")},

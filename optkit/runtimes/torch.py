@@ -12,6 +12,7 @@ from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, did_you_mean, first_line
 from optkit.models.limits import token_limit
 from optkit.models.pixels import PixelEncoder
+from optkit.models.task import TASKS
 from optkit.runtimes.base import COUNTS, Decoder, Feeds, Session, TensorSpec
 from optkit.runtimes.cuda.buckets import cut, fill, rounded
 from optkit.runtimes.kv_cache import positions
@@ -87,6 +88,7 @@ class TorchSession(Session):
         self._longest = token_limit(model.config.to_dict())
         self.inputs = tuple(_input(name, artifact.path) for name in model_inputs(model))
         outputs = model_outputs(model)
+        self._generates = TASKS[model.optkit_task].generates and not compile
         self.outputs = tuple(TensorSpec(name, "float32", shape) for name, shape in outputs.items())
         if quantize is not None:
             _quantize(model, quantize)
@@ -136,7 +138,7 @@ class TorchSession(Session):
         return float(begin.elapsed_time(end))
 
     def decoder(self) -> Decoder:
-        if not type(self._model).__name__.endswith(("ForCausalLM", "LMHeadModel")):
+        if not self._generates:
             return super().decoder()
         return TorchDecoder(self._model, self._tensor)
 

@@ -1,4 +1,4 @@
-"""`Task`: what a model is for. One file per task kind lies under `tasks/`.
+"""`Task`: what a model is for. Each task is one file under `tasks/`.
 
 A task turns examples into tensors, the model's outputs into predictions, and predictions into a
 score. It needs numpy and tokenizers only, so that the same code serves without torch; metrics
@@ -10,24 +10,25 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.data import provoking
 from optkit.data.dataset import column
 from optkit.data.examples import EncodedSet
-from optkit.errors import RecipeError
+from optkit.errors import DataError, RecipeError, did_you_mean
 from optkit.models.architectures import infer_task
+from optkit.models.task import TASKS
 from optkit.runtimes.base import Session
-from optkit.tasks import TASKS
+from optkit.tasks.labelled import BETWEEN as BETWEEN
+from optkit.tasks.labelled import Columns as Columns
+from optkit.tasks.labelled import Labelled as Labelled
+from optkit.tasks.labelled import Outputs as Outputs
+from optkit.tasks.trainable import Trainable
 
-#: Raw outputs: name → one array per example.
-Outputs = Mapping[str, Sequence[np.ndarray]]
-
-#: What stands between the two texts of a pair in `Labelled.sources`.
-BETWEEN = " ⟂ "
 #: Inputs that show a graph all it must stand where no data was given; never for calibration or training.
 _SAMPLES = (
     "A short text.",
@@ -35,19 +36,6 @@ _SAMPLES = (
     "Yes",
     "déjà vu, 你好 " * 8,
 )
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of the data hold what; None: detected by name and type."""
-
-    text: str | None = None
-    pair: str | None = None
-    label: str | None = None
-
-    def __str__(self) -> str:
-        """As in "text in 'sentence', label in 'label'"."""
-        return ", ".join(f"{part} in {name!r}" for part, name in vars(self).items() if name is not None)
 
 
 @dataclass(frozen=True)
@@ -65,42 +53,18 @@ class Field:
     binary: bool = False
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """Examples ready for a model: `encoded` inputs, `references` (one per example), `sources`, `inputs`.
+class Task(Trainable, ABC):
+    """What the model is for. Built from the artifact's folder by `from_artifact`.
 
-    `sources` keeps the text of each example for reports, `inputs` what `Task.encode` takes for it.
-    `skipped` counts the rows that hold nothing to learn from or to score. `columns` are those that were read.
+    What it declares of its models is in `optkit.models.task.ModelTask`, how it is trained in `Trainable`.
     """
 
-    encoded: EncodedSet
-    references: list[Any]
-    sources: list[str] = field(default_factory=list)
-    inputs: list[Any] = field(default_factory=list)
-    skipped: int = 0
-    columns: Columns = field(default_factory=Columns)
-
-    def described(self, data: str, split: str = "") -> str:
-        """Which rows and columns these are, in a line of progress."""
-        rows = f"read {len(self.references)} rows of {f'the split {split} of ' if split else ''}{data}"
-        return f"{rows}: {self.columns}" if str(self.columns) else rows
-
-    @property
-    def empty(self) -> int:
-        """Examples without any text: answered all the same, from what the tokenizer puts around it."""
-        return sum(not source.replace(BETWEEN, "").strip() for source in self.sources)
-
-
-class Task(ABC):
-    """What the model is for. Built from the artifact's folder by `from_artifact`."""
-
-    name: ClassVar[str]
     #: The metric's name in reports; larger is better.
     metric: str
-    #: Whether `predict` continues prompts (`complete`) in place of answering inputs.
-    generates: ClassVar[bool] = False
-    #: Whether an answer is a vector, so that servers offer it to clients of embeddings.
-    embeds: ClassVar[bool] = False
+    #: What turns inputs into tensors, where one object does.
+    encoder: Any
+    #: The metrics that may be asked for; the first is the default.
+    metrics: ClassVar[tuple[str, ...]] = ()
     #: What one input consists of where its parts have names; `from_fields` puts them together.
     takes: ClassVar[tuple[Field, ...]] = (Field("text"),)
     #: Names of the columns of a row, looked for in this order by every command: "text" (words, an image),
@@ -110,6 +74,8 @@ class Task(ABC):
     parts: ClassVar[Mapping[str, str]] = {"text": "text", "pair": "second text", "label": "label"}
     #: The extras of optkit that its inputs need where it is served.
     needs: ClassVar[tuple[str, ...]] = ()
+    #: Whether the graph's outputs for one text are the answer: no windows or offsets to decode them by.
+    graph_answers: ClassVar[bool] = False
     #: Latency shapes unless others are asked for, batch x tokens; "data" is the data's own lengths.
     shapes: ClassVar[tuple[str, ...]] = ("1xdata", "1x16", "1x32", "1x128", "8x128")
 
@@ -117,6 +83,22 @@ class Task(ABC):
     def reference(self) -> str:
         """The name in `optkit.benchmarking.reference` of how the users of the libraries run this model."""
         return self.name
+
+    @property
+    def has_plain_outputs(self) -> bool:
+        """Whether the baseline can be asked as `plain_outputs` says, where `reference` names nothing."""
+        return type(self).plain_outputs is not Task.plain_outputs
+
+    def plain_outputs(
+        self, tokenizer: Any, ids: Sequence[int], outputs: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """For the baseline alone: what is scored of the outputs for the row `ids` of transformers' model,
+        read with transformers' `tokenizer`, by no code that `encode` and `decode` share."""
+        raise NotImplementedError
+
+    def plain_answers(self, tokenizer: Any, outputs: Outputs) -> list[Any] | None:
+        """For the baseline alone: the answers to these outputs as JSON values; None: not compared."""
+        return None
 
     @classmethod
     @abstractmethod
@@ -169,6 +151,20 @@ class Task(ABC):
         """Inputs for `encode`, made of built-in `texts`, to compare two models on where there is no data."""
         return list(texts)
 
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes, in the order of the logits, where an answer is the largest of them."""
+        return []
+
+    @property
+    def prompt(self) -> str:
+        """What stands before every text that the model reads."""
+        return ""
+
+    def provoking(self) -> list[list[Any]]:
+        """Lists of inputs, each of one form, on which two readers differ if they differ at all."""
+        return [[*provoking.TEXTS, provoking.LONG]]
+
     def samples(self) -> Sequence[Any]:
         """A few inputs for `encode`, to check a graph with where there is no data."""
         return _SAMPLES
@@ -191,6 +187,15 @@ class Task(ABC):
     def from_fields(self, values: Sequence[Any]) -> Any:
         """An input for `encode` from its parts, in the order of `takes`; the last ones may lack."""
         return values[0] if len(values) == 1 else tuple(values)
+
+    @classmethod
+    def checked_metric(cls, metric: str | None) -> str:
+        """`metric`, or the default for None. Raises RecipeError for one that the task does not have."""
+        if metric is not None and metric not in cls.metrics:
+            raise RecipeError(
+                f"Metric {metric!r} does not fit {cls.name}.", hint=did_you_mean(metric, cls.metrics)
+            )
+        return metric or cls.metrics[0]
 
     @classmethod
     def column(cls, names: Sequence[str], part: str, wanted: Columns = Columns()) -> str:
@@ -276,5 +281,25 @@ def open_task(artifact: Artifact, name: str | None = None, metric: str | None = 
 
 def task_type(name: str) -> type[Task]:
     """The class of the task called `name`. Raises RecipeError."""
-    task: type[Task] = TASKS[name]
-    return task
+    return cast(type[Task], TASKS[name])
+
+
+def task_to_train(name: str | None, rows: Any, columns: Columns) -> type[Task]:
+    """The task called `name`; without a name, the first whose columns the data has.
+
+    Raises RecipeError for a task that is not known or has no trainer half, DataError where no column is
+    known as the label.
+    """
+    known = {key: task_type(key) for key in TASKS}
+    known = {key: task for key, task in known.items() if task.targets is not Trainable.targets}
+    if name is not None:
+        if name not in known:
+            raise RecipeError(f"The task {name!r} cannot be fine-tuned.", hint=did_you_mean(name, known))
+        return known[name]
+    for task in sorted(known.values(), key=lambda task: task.asked_last):
+        if task.fits(rows, columns):
+            return task
+    raise DataError(
+        f"Cannot tell which column holds the label; columns: {', '.join(rows.column_names)}.",
+        hint="Name it with --label-column. Texts without labels are for a decoder: --task causal-lm.",
+    )

@@ -7,9 +7,12 @@ type and both borders are right; an I- that continues nothing begins an entity.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
+
+from optkit.errors import DataError
 
 Span = tuple[str, int, int]
 
@@ -123,3 +126,54 @@ def _line(label: str, right: int, predicted: int, support: int) -> Line:
         2 * right / both if both else 0.0,
         support,
     )
+
+
+def is_bio(labels: Sequence[str]) -> bool:
+    """Whether these are tags of entities: O, and B- or I- for every other."""
+    return any(x[:2] in ("B-", "I-") for x in labels) and all(
+        x == "O" or x[:2] in ("B-", "I-") for x in labels
+    )
+
+
+def check_lengths(words: Any, tags: Any, row: int) -> None:
+    """Raise DataError where a row has no list of words with a tag for each."""
+    if not isinstance(words, list) or not isinstance(tags, list):
+        raise DataError(f"Expected lists of words and tags in row {row}, received {words!r} and {tags!r}.")
+    if len(words) != len(tags):
+        raise DataError(
+            f"Expected a tag per word in row {row}, received {len(words)} words, {len(tags)} tags."
+        )
+
+
+def check_bio(tags: Sequence[str], row: int) -> None:
+    """Raise DataError where the tags of a row are no valid BIO."""
+    if problem := fault(tags):
+        raise DataError(
+            f"The tags in row {row} are not valid BIO: {problem}.",
+            hint="An entity begins with B-TYPE and goes on with I-TYPE of the same type.",
+        )
+
+
+def labels_of_tags(tags: Mapping[str, int]) -> list[str]:
+    """The labels of a model for these tags, each with its first row: O first, and an I- for every B-.
+
+    Raises DataError for a tag that is no BIO among tags that are.
+    """
+    known = dict(tags)
+    if any(tag.startswith(("B-", "I-")) for tag in known):
+        _refuse_other_schemes(known)
+    for tag in [tag for tag in known if tag.startswith("B-")]:
+        known.setdefault(f"I-{tag[2:]}", -1)  # entities of this type are single words in this split
+    if all(tag.isdecimal() for tag in known):  # by size, as the numbers of classes are
+        return sorted(known, key=int)
+    return sorted(known, key=lambda tag: (tag != "O", tag[2:] if "-" in tag else tag, tag))
+
+
+def _refuse_other_schemes(tags: dict[str, int]) -> None:
+    """DataError for a tag that is no BIO among tags that are."""
+    for tag, row in tags.items():
+        if not is_bio(["B-x", tag]):
+            raise DataError(
+                f"The tag {tag!r} in row {row} is not BIO, as the others are: O, B-TYPE, I-TYPE.",
+                hint="Write S-TYPE as B-TYPE and E-TYPE as I-TYPE.",
+            )

@@ -7,7 +7,7 @@ in which it has seen the most before it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -15,15 +15,16 @@ import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.core.files import read_json
+from optkit.data.dataset import texts_of
 from optkit.data.examples import EncodedSet, Windows
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
+from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
 from optkit.runtimes.base import Session
 from optkit.runtimes.generation import Generation, generate
 from optkit.runtimes.token_logprobs import NONE, OUTPUT, TARGETS
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
 
-METRICS = ("neg_perplexity",)
 #: Longest window that texts are scored in; models whose limit is larger gain little beyond it.
 WINDOW = 1024
 
@@ -58,9 +59,12 @@ class CausalLM(Task):
     `ends` are the tokens that end a text, `start` is what an empty prompt begins with (None: nothing).
     """
 
-    columns: ClassVar = {"text": ("text", "content", "document", "sentence", "review")}
     name: ClassVar[str] = "causal-lm"
+    architectures: ClassVar = ("ForCausalLM", "LMHeadModel")
+    auto_class: ClassVar[str] = "AutoModelForCausalLM"
     generates: ClassVar[bool] = True
+    columns: ClassVar = {"text": ("text", "content", "document", "sentence", "review")}
+    metrics: ClassVar = ("neg_perplexity",)
     metric: str
     encoder: TextEncoder
     ends: tuple[int, ...] = ()
@@ -68,17 +72,14 @@ class CausalLM(Task):
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> CausalLM:
-        if metric is not None and metric not in METRICS:
-            raise RecipeError(
-                f"Metric {metric!r} does not fit causal-lm.", hint=did_you_mean(metric, METRICS)
-            )
+        metric = cls.checked_metric(metric)
         file = artifact.path / "generation_config.json"
         config = artifact.config | (read_json(file, CheckpointError) if file.exists() else {})
         ends = config.get("eos_token_id")
         ends = tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),)
         start = config.get("bos_token_id")
         start = start if isinstance(start, int) else next(iter(ends), None)
-        return cls(metric or METRICS[0], TextEncoder(artifact.path), ends, start)
+        return cls(metric, TextEncoder(artifact.path), ends, start)
 
     def encode(self, inputs: Sequence[Any]) -> EncodedSet:
         """Texts, to be scored: without an end that is not in them."""
@@ -90,13 +91,7 @@ class CausalLM(Task):
         Raises DataError where no row is left.
         """
         name = self.column(rows.column_names, "text", columns)
-        texts = list(rows[name])
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise DataError(
-                    f"Expected text in column {name!r}, row {i}, received {text!r} ({type(text).__name__}).",
-                    hint="Name the right column with --text-column.",
-                )
+        texts = texts_of(rows, name, "Name the right column with --text-column.")
         documents = [self._ended(ids) if text else [] for text, ids in zip(texts, self.encoder.whole(texts))]
         kept = [i for i, ids in enumerate(documents) if len(ids) > 1]
         if not kept:
@@ -185,6 +180,57 @@ class CausalLM(Task):
             return f"perplexity {answer.perplexity:.4f}"
         return answer.text.replace("\n", "\\n")
 
+    @classmethod
+    def model_outputs(cls, model: Any) -> dict[str, Shape]:
+        return {"logits": ("batch", "sequence", model.config.vocab_size)}
+
+    @classmethod
+    def fits(cls, rows: Any, columns: Columns) -> bool:
+        """Texts and nothing beside them, which might be a label under any name."""
+        known = [columns.text] if columns.text else cls.columns["text"]
+        alone = len(rows.column_names) == 1 and rows.column_names[0] in known
+        return alone and columns.label is None and columns.pair is None
+
+    @classmethod
+    def training_config(cls, rows: Any, columns: Columns) -> dict[str, Any]:
+        cls.column(rows.column_names, "text", columns)
+        return {}
+
+    @classmethod
+    def for_training(cls, source: Artifact, config: dict[str, Any], max_length: int | None) -> CausalLM:
+        task = cls.from_artifact(source)
+        task.encoder.truncate(max_length)
+        return task
+
+    def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> Any:
+        """Raises CheckpointError for an encoder: it would learn to copy the token that it should predict."""
+        network = super().network(source, config, load)
+        if _looks_ahead(network):
+            raise CheckpointError(
+                f"Expected a decoder for causal-lm, received an encoder ({type(network).__name__}): its "
+                "tokens see those behind them.",
+                hint="Give a decoder such as GPT-2; to classify texts, name the label with --label-column.",
+            )
+        return network
+
+    def targets(self, labelled: Labelled) -> dict[str, list[np.ndarray]]:
+        """The tokens themselves, which the model shifts by one; a token of two windows is learned once."""
+        return {"labels": [np.roll(row, 1) for row in labelled.encoded.arrays[TARGETS]]}
+
+    def reduced(self, logits: Any, labels: Any) -> Any:
+        """(batch, tokens, vocabulary) → log-likelihood of the token behind each, (batch, tokens)."""
+        import torch
+
+        logits = logits[0] if isinstance(logits, tuple) else logits
+        behind = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=NONE)
+        flat = torch.nn.functional.cross_entropy(
+            logits.float().transpose(1, 2), behind, ignore_index=NONE, reduction="none"
+        )
+        return -flat
+
+    def reduced_outputs(self, network: Any) -> dict[str, Shape]:
+        return {OUTPUT: ("batch", "sequence")}
+
     def _steps(
         self, session: Session, prompts: list[list[int]], settings: Generation, first: int
     ) -> Iterator[list[int | None]]:
@@ -253,6 +299,15 @@ class CausalLM(Task):
         )
         pad = {"input_ids": self.encoder.pad_id, TARGETS: NONE}
         return EncodedSet(arrays, pad, 0, windows if documents else None)
+
+
+def _looks_ahead(network: Any) -> bool:
+    """Whether what the model says at a token depends on the tokens behind it."""
+    import torch
+
+    with torch.no_grad():
+        one, other = network.eval()(input_ids=torch.tensor([[1, 2, 3, 4], [1, 2, 5, 6]])).logits[:, 0]
+    return not torch.allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def _settings(options: dict[str, Any]) -> Generation:

@@ -3,25 +3,33 @@
 A pair is two texts in a row: `read` flattens pairs into single texts, so that every text is encoded,
 padded and answered alone, and `answers` puts each two vectors together again. Pooling and
 normalisation are inside the model (see `optkit.models.pooling`); nothing is left for `decode` to compute.
+
+Training: the cosine of two texts' vectors learns the similarity that they were given, by the loss of
+sentence-transformers' CosineSimilarityLoss, the squared difference, with scores divided by the highest.
+Source: N. Reimers and I. Gurevych, "Sentence-BERT" (EMNLP 2019), regression objective.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from optkit.artifact import Artifact
+from optkit.data.dataset import texts_of
 from optkit.data.examples import EncodedSet
-from optkit.errors import DataError, RecipeError, did_you_mean
-from optkit.models.pooling import OUTPUT, Pooling, read_pooling
+from optkit.errors import DataError, RecipeError
+from optkit.models.architectures import TEXT_ENCODERS, refuse_no_encoder
+from optkit.models.pooling import OUTPUT, Pooling, pooled, read_pooling, save_layers
+from optkit.models.soundness import refuse_nan
+from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
 from optkit.tasks.base import BETWEEN, Columns, Field, Labelled, Outputs, Task
 from optkit.tasks.label_mapping import number
 
-METRICS = ("spearman", "pearson", "recall@1", "recall@5", "recall@10")
 #: Column names looked for, in this order.
 COLUMNS = {
     "text": ("text", "sentence1", "query", "anchor", "question", "sentence", "premise", "content", "review"),
@@ -30,13 +38,15 @@ COLUMNS = {
 }
 #: The least cosine of two vectors of a text that count as the same.
 NEAR = 0.99
+#: Ending of the names of the second text's inputs in training.
+SECOND = "_2"
 #: A pair counts as a match for recall from this share of the highest score in the data.
 MATCH = 0.8
 
 
 @dataclass
 class Embeddings(Task):
-    """`pooling` from the checkpoint; `metric` one of `METRICS`.
+    """`pooling` from the checkpoint; `metric` one of `metrics`.
 
     Two vectors are compared as the checkpoint says (`similarity_fn_name`; cosine where it says nothing).
     `spearman` and `pearson` are between that and the score over all pairs. `recall@k` is the share of
@@ -44,24 +54,50 @@ class Embeddings(Task):
     """
 
     name: ClassVar[str] = "embeddings"
+    architectures: ClassVar = ("Model", "EncoderModel")
+    auto_class: ClassVar[str] = "AutoModel"
+    unused: ClassVar = ("pooler",)
+    embeds: ClassVar[bool] = True
+    graph_answers: ClassVar[bool] = True
     columns: ClassVar = COLUMNS
     parts: ClassVar = {**Task.parts, "label": "similarity"}
-    embeds: ClassVar[bool] = True
+    metrics: ClassVar = ("spearman", "pearson", "recall@1", "recall@5", "recall@10")
     metric: str
     pooling: Pooling
     encoder: TextEncoder
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> Embeddings:
-        if metric is not None and metric not in METRICS:
-            raise RecipeError(
-                f"Metric {metric!r} does not fit embeddings.", hint=did_you_mean(metric, METRICS)
-            )
+        metric = cls.checked_metric(metric)
         pooling = read_pooling(artifact.path)
         encoder = TextEncoder(artifact.path, pooling.max_length)
         if pooling.lowercase:
             encoder.lower_case()
-        return cls(metric or METRICS[0], pooling, encoder)
+        return cls(metric, pooling, encoder)
+
+    @classmethod
+    def check_architecture(cls, config: dict[str, Any], architecture: str) -> None:
+        refuse_no_encoder(config, architecture)
+
+    @classmethod
+    def auto_class_of(cls, config: dict[str, Any]) -> str:
+        only_encoder = config.get("model_type") in TEXT_ENCODERS
+        return "AutoModelForTextEncoding" if only_encoder else cls.auto_class
+
+    @classmethod
+    def completed(cls, model: Any, source: Artifact) -> Any:
+        """With its pooling, whose layers are checked too."""
+        whole = pooled(model, read_pooling(source.path), source.path)
+        refuse_nan(whole.layers)
+        return whole
+
+    @classmethod
+    def model_outputs(cls, model: Any) -> dict[str, Shape]:
+        return {OUTPUT: ("batch", model.pooling.width(model.config.hidden_size))}
+
+    @property
+    def prompt(self) -> str:
+        return self.pooling.prompt
 
     def encode(self, inputs: Sequence[Any]) -> EncodedSet:
         for i, item in enumerate(inputs):
@@ -74,7 +110,7 @@ class Embeddings(Task):
         first = self.column(rows.column_names, "text", columns)
         others = [name for name in rows.column_names if name != first or columns.pair is not None]
         second = self.column(others, "pair", columns)
-        pairs = list(zip(_texts(rows, first), _texts(rows, second)))
+        pairs = list(zip(texts_of(rows, first), texts_of(rows, second)))
         inputs = [text for pair in pairs for text in pair]
         label, references = self._references(rows, columns)
         return Labelled(
@@ -157,6 +193,42 @@ class Embeddings(Task):
     def line(self, answer: np.ndarray) -> str:
         return "[" + ", ".join(f"{x:.6g}" for x in answer) + "]"
 
+    @classmethod
+    def training_config(cls, rows: Any, columns: Columns) -> dict[str, Any]:
+        """`scale`: what divides the scores. Nothing of it goes into config.json."""
+        name = cls.column(rows.column_names, "label", columns)
+        values = [x for x in map(number, rows[name]) if x is not None]
+        if len(set(values)) < 2:
+            raise DataError(f"Expected different similarities in column {name!r}, received {values[:1]}.")
+        return {"scale": float(max(abs(v) for v in values))}
+
+    @classmethod
+    def for_training(cls, source: Artifact, config: dict[str, Any], max_length: int | None) -> Embeddings:
+        task = cls.from_artifact(source)
+        task.encoder.truncate(max_length)
+        return task
+
+    def to_learn(self, labelled: Labelled, seed: int | None) -> Labelled:
+        """One row per pair: the second text's inputs lie beside the first's, under names of their own."""
+        encoded = labelled.encoded
+        arrays = {name: rows[::2] for name, rows in encoded.arrays.items()}
+        arrays |= {f"{name}{SECOND}": rows[1::2] for name, rows in encoded.arrays.items()}
+        pad = encoded.pad | {f"{name}{SECOND}": value for name, value in encoded.pad.items()}
+        return replace(labelled, encoded=EncodedSet(arrays, pad, encoded.truncated))
+
+    def targets(self, labelled: Labelled) -> dict[str, list[np.ndarray]]:
+        return {"labels": [np.array(reference, dtype=np.float32) for reference in labelled.references]}
+
+    def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> Any:
+        return _pair(pooled(load(self.auto_class), self.pooling, source.path), config["scale"])
+
+    def backbone(self, network: Any) -> Any:
+        return network.transformer
+
+    def save(self, network: Any, folder: Path) -> None:
+        network.transformer.save_pretrained(str(folder), safe_serialization=True)
+        save_layers(network.model, folder)
+
     @property
     def _by_cosine(self) -> bool:
         return self.pooling.similarity == "cosine"
@@ -217,15 +289,38 @@ def cosines(answers: np.ndarray) -> np.ndarray:
     return np.einsum("ij,ij->i", answers[:, 0], answers[:, 1])
 
 
-def _texts(rows: Any, name: str) -> list[str]:
-    values = list(rows[name])
-    for i, value in enumerate(values):
-        if not isinstance(value, str):
-            raise DataError(
-                f"Expected text in column {name!r}, row {i}, received {value!r} ({type(value).__name__}).",
-                hint="Name the right column with --text-column or --pair-column.",
-            )
-    return values
+def _pair(model: Any, scale: float) -> Any:
+    """Two texts through one encoder: `OUTPUT` (batch, 2, width), and with `labels` the loss."""
+    import torch
+
+    from optkit.models.checkpoint import model_inputs
+
+    class Pair(torch.nn.Module):
+        is_pooled = True
+        accepts_loss_kwargs = False  # or the Trainer leaves the mean over accumulated batches to us
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.config, self.pooling = model, model.config, model.pooling
+            one = model_inputs(model)
+            self.inputs = [*one, *(f"{name}{SECOND}" for name in one)]
+
+        @property
+        def transformer(self) -> Any:
+            return self.model.transformer
+
+        def forward(self, labels: torch.Tensor | None = None, **inputs: Any) -> dict[str, torch.Tensor]:
+            inputs.pop("return_dict", None)
+            first = {n: v for n, v in inputs.items() if not n.endswith(SECOND)}
+            second = {n.removesuffix(SECOND): v for n, v in inputs.items() if n.endswith(SECOND)}
+            a, b = self.model(**first)[OUTPUT], self.model(**second)[OUTPUT]
+            answer = {OUTPUT: torch.stack([a, b], dim=1)}
+            if labels is None:
+                return answer
+            cosine = torch.nn.functional.cosine_similarity(a, b)
+            return {"loss": torch.nn.functional.mse_loss(cosine, labels / scale), **answer}
+
+    return Pair()
 
 
 TASK = Embeddings

@@ -11,7 +11,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -21,8 +21,9 @@ from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError
 from optkit.models.pixels import PixelEncoder
 from optkit.tasks.base import Columns, Field, Labelled, Task
+from optkit.tasks.label_columns import REGRESSION
 from optkit.tasks.text_classification import COLUMNS as TEXT_COLUMNS
-from optkit.tasks.text_classification import REGRESSION, TextClassification
+from optkit.tasks.text_classification import TextClassification
 
 #: Column names looked for, in this order.
 COLUMNS = {"text": images.COLUMNS, "label": ("label", "labels", "fine_label", *TEXT_COLUMNS["label"])}
@@ -35,6 +36,11 @@ class ImageClassification(TextClassification):
     """`labels` by index, `problem` as transformers calls it; predictions are `Classification`."""
 
     name: ClassVar[str] = "image-classification"
+    architectures: ClassVar = ("ForImageClassification",)
+    auto_class: ClassVar[str] = "AutoModelForImageClassification"
+    reads: ClassVar[str] = "pixel_values"
+    graph_answers: ClassVar[bool] = False
+    asked_last: ClassVar[bool] = False
     columns: ClassVar = COLUMNS
     parts: ClassVar = {**Task.parts, "text": "image"}
     shapes: ClassVar[tuple[str, ...]] = ("1xdata", "8xdata")
@@ -43,12 +49,11 @@ class ImageClassification(TextClassification):
     encoder: PixelEncoder  # type: ignore[assignment]
 
     @classmethod
-    def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> ImageClassification:
-        made = super().from_artifact(artifact, metric)
-        if made.problem == REGRESSION:
+    def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> Self:
+        task = super().from_artifact(artifact, metric)
+        if task.problem == REGRESSION:
             raise CheckpointError("Expected a model with at least two labels, received one: a regression.")
-        assert isinstance(made, cls)
-        return made
+        return task
 
     @staticmethod
     def open_encoder(folder: Path, scoring: Any = None) -> Any:
@@ -106,6 +111,21 @@ class ImageClassification(TextClassification):
         inputs = list(rows[name])
         sources = [x if isinstance(x, str) else f"image {i}" for i, x in enumerate(inputs)]
         return Labelled(self.encode(inputs), references, sources, inputs, columns=Columns(name, None, label))
+
+    @classmethod
+    def fits(cls, rows: Any, columns: Columns) -> bool:
+        name = columns.text or next((n for n in cls.columns["text"] if n in rows.column_names), None)
+        if name not in rows.column_names:
+            return False
+        value = rows[0][name]
+        return value is not None and (not isinstance(value, str) or value.lower().endswith(images.ENDINGS))
+
+    @classmethod
+    def training_config(cls, rows: Any, columns: Columns) -> dict[str, Any]:
+        config = super().training_config(rows, columns)
+        if config["problem_type"] == REGRESSION:
+            raise DataError("Expected a class per image, received numbers with a fraction.")
+        return config
 
     def probes(self, texts: Sequence[str]) -> list[Any]:
         """As many generated pictures: gradients, stripes, discs and noise, in the model's channels."""

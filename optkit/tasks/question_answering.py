@@ -17,11 +17,12 @@ import numpy as np
 
 from optkit.artifact import Artifact
 from optkit.data.examples import EncodedSet, Windows
-from optkit.errors import DataError, RecipeError, did_you_mean
+from optkit.data.provoking import LONG, PAIRS
+from optkit.errors import DataError
+from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
 
-_METRICS = ("f1", "exact_match")
 _PUNCTUATION = frozenset(string.punctuation)
 #: Longest answer in tokens, and how many starts of a window are tried.
 MAX_ANSWER = 30
@@ -49,6 +50,9 @@ class QuestionAnswering(Task):
     """`metric` is f1 (shared words) or exact_match, both from 0 to 1."""
 
     name: ClassVar[str] = "question-answering"
+    architectures: ClassVar = ("ForQuestionAnswering", "ForQuestionAnsweringSimple")
+    auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
+    metrics: ClassVar = ("f1", "exact_match")
     columns: ClassVar = {"text": ("question",), "pair": ("context",), "label": ("answers",)}
     parts: ClassVar = {"text": "question", "pair": "context", "label": "answers"}
     takes: ClassVar[tuple[Field, ...]] = (Field("question"), Field("context"))
@@ -57,16 +61,15 @@ class QuestionAnswering(Task):
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> QuestionAnswering:
-        if metric is not None and metric not in _METRICS:
-            raise RecipeError(
-                f"Metric {metric!r} does not fit question-answering.", hint=did_you_mean(metric, _METRICS)
-            )
-        return cls(metric or _METRICS[0], TextEncoder(artifact.path))
+        return cls(cls.checked_metric(metric), TextEncoder(artifact.path))
 
     sameness: ClassVar[str] = "the same span of text"
 
     def probes(self, texts: Sequence[str]) -> list[Any]:
         return [(QUESTIONS[i % len(QUESTIONS)], text) for i, text in enumerate(texts)]
+
+    def provoking(self) -> list[list[Any]]:
+        return [[(a, b) for a, b in PAIRS if a != LONG]]
 
     def samples(self) -> Sequence[Any]:
         return [("Who?", text) for text in super().samples()]
@@ -146,6 +149,40 @@ class QuestionAnswering(Task):
         one = exact_match if self.metric == "exact_match" else f1
         found = [max(one(a, truth) for truth in r["text"]) for a, r in zip(answers, references)]
         return np.array(found, dtype=bool if self.metric == "exact_match" else np.float64)
+
+    @classmethod
+    def model_outputs(cls, model: Any) -> dict[str, Shape]:
+        return {"start_logits": ("batch", "sequence"), "end_logits": ("batch", "sequence")}
+
+    @classmethod
+    def fits(cls, rows: Any, columns: Columns) -> bool:
+        return {"question", "context", "answers"} <= set(rows.column_names)
+
+    @classmethod
+    def for_training(cls, source: Artifact, config: Any, max_length: int | None) -> QuestionAnswering:
+        task = cls.from_artifact(source)
+        task.encoder.truncate(max_length)
+        return task
+
+    def targets(self, labelled: Labelled) -> dict[str, list[np.ndarray]]:
+        """The first answer's tokens; position 0, which holds no context, in windows without it."""
+        windows = labelled.encoded.windows
+        assert windows is not None
+        offsets, numbers = windows.carried["offsets"], windows.carried["window"]
+        starts, ends, before, number = [], [], -1, 0
+        for owner, picks in zip(windows.owner, windows.picks):
+            number = number + 1 if owner == before else 0
+            before = owner
+            spans = offsets[owner].reshape(-1, 2)[numbers[owner] == number]
+            reference = labelled.references[owner]
+            begin = reference["answer_start"][0]
+            end = begin + len(reference["text"][0])
+            first = np.flatnonzero((spans[:, 0] <= begin) & (spans[:, 1] > begin))
+            last = np.flatnonzero((spans[:, 0] < end) & (spans[:, 1] >= end))
+            whole = len(first) and len(last)
+            starts.append(np.array(picks[first[0]] if whole else 0, dtype=np.int64))
+            ends.append(np.array(picks[last[0]] if whole else 0, dtype=np.int64))
+        return {"start_positions": starts, "end_positions": ends}
 
     def json_type(self, text: Any) -> Any:
         return {"question": text, "context": text}

@@ -7,28 +7,32 @@ means regression and several mean a single label (as transformers itself decides
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from optkit.artifact import Artifact
-from optkit.data.dataset import class_names
+from optkit.data.dataset import class_names, texts_of
 from optkit.data.examples import EncodedSet
+from optkit.data.provoking import LONG, PAIRS, TEXTS
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.models.sentence_folder import Scoring, read_scoring
 from optkit.models.text import TextEncoder
 from optkit.tasks.base import BETWEEN, Columns, Field, Labelled, Outputs, Task
+from optkit.tasks.label_columns import (
+    MULTI,
+    REGRESSION,
+    SINGLE,
+    are_flags,
+    labels_and_problem,
+    labels_config,
+    labels_of,
+)
 from optkit.tasks.label_mapping import number, places
 
-SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
-_METRICS = {
-    SINGLE: ("accuracy", "f1", "matthews"),
-    MULTI: ("f1", "accuracy"),
-    REGRESSION: ("spearman", "pearson"),
-}
 #: Column names looked for, in this order.
 COLUMNS = {
     "text": ("text", "sentence", "sentence1", "premise", "question", "review", "content", "utterance"),
@@ -61,6 +65,15 @@ class TextClassification(Task):
     """
 
     name: ClassVar[str] = "text-classification"
+    architectures: ClassVar = ("ForSequenceClassification",)
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    graph_answers: ClassVar[bool] = True
+    asked_last: ClassVar[bool] = True  # any table with a text and a label fits it
+    metrics_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        SINGLE: ("accuracy", "f1", "matthews"),
+        MULTI: ("f1", "accuracy"),
+        REGRESSION: ("spearman", "pearson"),
+    }
     columns: ClassVar = COLUMNS
     takes: ClassVar[tuple[Field, ...]] = (Field("text"), Field("text_pair", required=False))
     labels: list[str]
@@ -71,16 +84,17 @@ class TextClassification(Task):
     activation: str | None = None
 
     @classmethod
-    def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> TextClassification:
+    def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> Self:
         config = artifact.config
-        labels = _labels(config)
+        # transformers' own default is two labels
+        labels = labels_of(config) or [f"LABEL_{i}" for i in range(int(config.get("num_labels") or 2))]
         problem = config.get("problem_type") or (REGRESSION if len(labels) == 1 else SINGLE)
         scoring = read_scoring(artifact.path)
         if scoring is not None and len(labels) == 1:
             problem = REGRESSION
-        if problem not in _METRICS:
+        if problem not in cls.metrics_of:
             raise CheckpointError(
-                f"Expected problem_type to be one of {', '.join(_METRICS)}, received {problem!r}."
+                f"Expected problem_type to be one of {', '.join(cls.metrics_of)}, received {problem!r}."
             )
         if problem == REGRESSION and len(labels) > 1:
             raise CheckpointError(
@@ -89,7 +103,7 @@ class TextClassification(Task):
                 hint="Where the outputs are classes, write single_label_classification or "
                 "multi_label_classification as problem_type into config.json.",
             )
-        allowed = _METRICS[problem]
+        allowed = cls.metrics_of[problem]
         if metric is not None and metric not in allowed:
             raise RecipeError(
                 f"Metric {metric!r} does not fit {problem}.", hint=did_you_mean(metric, allowed)
@@ -114,7 +128,7 @@ class TextClassification(Task):
     @staticmethod
     def default_metric(problem: str) -> str:
         """The metric of `problem` (as transformers calls it) unless another one is asked for."""
-        return _METRICS[problem][0]
+        return TextClassification.metrics_of[problem][0]
 
     def encode(self, inputs: Sequence[Any]) -> EncodedSet:
         for i, item in enumerate(inputs):
@@ -129,8 +143,8 @@ class TextClassification(Task):
         text, *others = self.input_columns(rows.column_names, columns)
         pair = others[0] if others else None
         label = self.column(rows.column_names, "label", columns)
-        first = _texts(rows, text)
-        inputs: list[Any] = list(zip(first, _texts(rows, pair))) if pair else first
+        first = texts_of(rows, text)
+        inputs: list[Any] = list(zip(first, texts_of(rows, pair))) if pair else first
         references = self.references(rows, label)
         sources = [x if isinstance(x, str) else BETWEEN.join(x) for x in inputs]
         return Labelled(self.encode(inputs), references, sources, inputs, columns=Columns(text, pair, label))
@@ -149,7 +163,7 @@ class TextClassification(Task):
         """The labels in column `name` as indices, 0/1 flags, or values. DataError names the row."""
         values, names = list(rows[name]), class_names(rows.features.get(name))
         if self.problem == REGRESSION:
-            return [self._number(value, row) for row, value in enumerate(values)]
+            return [_number(value, row) for row, value in enumerate(values)]
         if self.problem == SINGLE:
             return places(enumerate(values), self.labels, names, self.own_labels)
         for row, value in enumerate(values):
@@ -157,7 +171,7 @@ class TextClassification(Task):
                 raise DataError(
                     f"Expected a list of labels in row {row} (the model is multi-label), received {value!r}."
                 )
-        if not names and self._are_flags(values, name):
+        if not names and are_flags(values, name, self.labels):
             return [[int(v) for v in value] for value in values]
         flat = [(row, v) for row, value in enumerate(values) for v in value]
         wanted: list[list[int]] = [[0] * len(self.labels) for _ in values]
@@ -228,6 +242,13 @@ class TextClassification(Task):
             return list(texts)
         return [(a, b) if i % 2 else a for i, (a, b) in enumerate(zip(texts, others))]
 
+    def provoking(self) -> list[list[Any]]:
+        return [[*TEXTS, LONG], list(PAIRS)]
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.labels if self.problem == SINGLE else []
+
     def agreement(self, answers: np.ndarray, others: np.ndarray) -> float:
         if self.problem == REGRESSION:
             return float(np.isclose(answers, others, rtol=1e-2, atol=1e-2).mean())
@@ -254,6 +275,32 @@ class TextClassification(Task):
             return float(np.isclose(answer.score, other.score, rtol=1e-2, atol=1e-2))
         return float(answer.label == other.label)
 
+    @classmethod
+    def fits(cls, rows: Any, columns: Columns) -> bool:
+        """Whether there is a label; what is read for it, `training_config` says."""
+        return columns.label is not None or any(n in rows.column_names for n in cls.columns["label"])
+
+    @classmethod
+    def training_config(cls, rows: Any, columns: Columns) -> dict[str, Any]:
+        labels, problem = labels_and_problem(rows, cls.column(rows.column_names, "label", columns))
+        return {**labels_config(labels), "problem_type": problem}
+
+    @classmethod
+    def for_training(cls, source: Artifact, config: dict[str, Any], max_length: int | None) -> Self:
+        encoder = cls.open_encoder(source.path)
+        encoder.truncate(max_length)
+        problem, labels = config["problem_type"], list(config["id2label"].values())
+        return cls(labels, problem, cls.default_metric(problem), encoder, own_labels=True)
+
+    def targets(self, labelled: Labelled) -> dict[str, list[np.ndarray]]:
+        dtype = np.int64 if self.problem == SINGLE else np.float32
+        return {"labels": [np.array(reference, dtype=dtype) for reference in labelled.references]}
+
+    def class_counts(self, labelled: Labelled) -> np.ndarray | None:
+        if self.problem != SINGLE:
+            return None
+        return np.bincount(np.array(labelled.references, dtype=np.int64), minlength=len(self.labels))
+
     def _single(self, row: np.ndarray) -> Classification:
         best = int(row.argmax())
         return Classification(self.labels[best], float(row[best]), dict(zip(self.labels, row.tolist())))
@@ -262,38 +309,11 @@ class TextClassification(Task):
         chosen = [label for label, p in zip(self.labels, row) if p > 0.5]
         return Classification(chosen, float(row.max()), dict(zip(self.labels, row.tolist())))
 
-    def _number(self, value: Any, row: int) -> float:
-        found = number(value)
-        if found is None:
-            raise DataError(f"Expected a number as the label of row {row}, received {value!r}.")
-        return found
 
-    def _are_flags(self, values: list[Any], name: str) -> bool:
-        """Whether the lists hold a 0/1 flag per label, not labels: as [0, 1] may be both, all rows decide.
-
-        Raises DataError where they do not.
-        """
-        lists = [v for v in values if isinstance(v, (list, tuple))]
-        found = [v for value in lists for v in value]
-        if len(lists) < len(values) or not found or not all(v in (0, 1) for v in found):
-            return False
-        count = len(self.labels)
-        odd = next((row for row, value in enumerate(lists) if len(value) != count), None)
-        twice = any(len(set(value)) < len(value) for value in lists)
-        if odd is None and (twice or not all(type(v) is int for v in found) or (count == 1 and 1 in found)):
-            return True
-        if odd is not None and not twice:
-            return False
-        if odd is not None:
-            raise DataError(
-                f"Expected {count} flags, one per label, in column {name!r}, row {odd}, received "
-                f"{lists[odd]!r}."
-            )
-        raise DataError(
-            f"Cannot tell whether the lists in column {name!r} hold a flag per label or the labels' numbers: "
-            f"{lists[0]!r} may be both in all {len(lists)} rows.",
-            hint=f"Write labels by name ({', '.join(self.labels)}), or flags as true and false.",
-        )
+def _number(value: Any, row: int) -> float:
+    if (exact := number(value)) is None:
+        raise DataError(f"Expected a number as the label of row {row}, received {value!r}.")
+    return exact
 
 
 def activated(values: np.ndarray, name: str | None) -> np.ndarray:
@@ -308,28 +328,6 @@ _ACTIVATED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Tanh": np.tanh,
     "ReLU": lambda x: np.maximum(x, 0.0),
 }
-
-
-def _labels(config: dict[str, Any]) -> list[str]:
-    id2label = config.get("id2label")
-    if not id2label:
-        count = int(config.get("num_labels") or 2)  # transformers' own default
-        return [f"LABEL_{i}" for i in range(count)]
-    try:
-        return [id2label[str(i)] for i in range(len(id2label))]
-    except KeyError as missing:
-        raise CheckpointError(f"id2label in config.json has no entry {missing}; it has {id2label}.") from None
-
-
-def _texts(rows: Any, name: str) -> list[str]:
-    values = list(rows[name])
-    for i, value in enumerate(values):
-        if not isinstance(value, str):
-            raise DataError(
-                f"Expected text in column {name!r}, row {i}, received {value!r} ({type(value).__name__}).",
-                hint="Name the right column with --text-column or --pair-column.",
-            )
-    return values
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, ranked: bool) -> float:

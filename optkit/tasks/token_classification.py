@@ -7,10 +7,9 @@ overlap; each word is answered once, in the window where it is farthest from the
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,11 +17,17 @@ import numpy as np
 from optkit.artifact import Artifact
 from optkit.data.dataset import class_names
 from optkit.data.examples import EncodedSet, Windows
-from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
+from optkit.data.provoking import WORDS
+from optkit.errors import CheckpointError, DataError, RecipeError
+from optkit.models import tokenization
+from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
 from optkit.tasks import bio_tags
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
-from optkit.tasks.label_mapping import places
+from optkit.tasks.bio_tags import check_bio, check_lengths, is_bio
+from optkit.tasks.label_columns import labels_config, labels_of
+from optkit.tasks.label_mapping import label_name, places
+from optkit.tasks.words import assigned, word_spans
 
 #: Column names looked for, in this order.
 COLUMNS = {
@@ -30,12 +35,6 @@ COLUMNS = {
     "plain": ("text", "sentence", "content", "review"),
     "label": ("ner_tags", "tags", "pos_tags", "upos", "labels"),
 }
-_METRICS = ("f1", "accuracy")
-#: Words of plain text: links, tags and mentions, Han characters one by one, words, signs.
-_WORD = re.compile(
-    r"https?://\S+|[\u3400-\u9fff]|[@#]?[^\W\u3400-\u9fff]+(?:[-.&/][^\W\u3400-\u9fff]+)*"
-    r"|['’][^\W\u3400-\u9fff]+|[^\w\s]"
-)
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,9 @@ class TokenClassification(Task):
     """`labels` by index; `metric` is f1 (entities) or accuracy (words); `own_labels` as for texts."""
 
     name: ClassVar[str] = "token-classification"
+    architectures: ClassVar = ("ForTokenClassification",)
+    auto_class: ClassVar[str] = "AutoModelForTokenClassification"
+    metrics: ClassVar = ("f1", "accuracy")
     columns: ClassVar = COLUMNS
     parts: ClassVar = {**Task.parts, "text": "word list", "label": "tag list"}
     labels: list[str]
@@ -79,17 +81,10 @@ class TokenClassification(Task):
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> TokenClassification:
-        found = artifact.config.get("id2label") or {}
-        try:
-            labels = [found[str(i)] for i in range(len(found))]
-        except KeyError as missing:
-            raise CheckpointError(f"id2label in config.json has no entry {missing}.") from None
-        if not labels:
+        if not (labels := labels_of(artifact.config)):
             raise CheckpointError("Expected tag names (id2label) in config.json, received none.")
-        if metric is not None and metric not in _METRICS:
-            raise RecipeError(
-                f"Metric {metric!r} does not fit token-classification.", hint=did_you_mean(metric, _METRICS)
-            )
+        if metric is not None:
+            cls.checked_metric(metric)
         if metric == "f1" and not is_bio(labels):
             raise RecipeError(
                 "Metric 'f1' counts entities, and the model's tags are not BIO.", hint="Use accuracy."
@@ -133,7 +128,7 @@ class TokenClassification(Task):
         encoded = self.encoder.joined(each)
         owner, picks, words = [], [], []
         for example, (item, windows, spans) in enumerate(zip(inputs, each, places)):
-            for positions, chosen in _assigned(windows, spans if isinstance(item, str) else None):
+            for positions, chosen in assigned(windows, spans if isinstance(item, str) else None):
                 owner.append(example)
                 picks.append(positions)
                 words.append((example, chosen))
@@ -221,6 +216,68 @@ class TokenClassification(Task):
         averages = ("micro", "macro", "weighted")
         return [*whole, *(replace(x, label=f"{x.label}, words") if x.label in averages else x for x in words)]
 
+    def provoking(self) -> list[list[Any]]:
+        return [list(WORDS)]
+
+    @classmethod
+    def model_outputs(cls, model: Any) -> dict[str, Shape]:
+        return {"logits": ("batch", "sequence", model.config.num_labels)}
+
+    @classmethod
+    def fits(cls, rows: Any, columns: Columns) -> bool:
+        names = rows.column_names
+        text = [columns.text] if columns.text else cls.columns["text"]
+        tags = [columns.label] if columns.label else cls.columns["label"]
+        words = any(n in names and isinstance(rows[0][n], list) for n in text)
+        return words and any(n in names for n in tags)
+
+    @classmethod
+    def training_config(cls, rows: Any, columns: Columns) -> dict[str, Any]:
+        words, tags = (cls.column(rows.column_names, x, columns) for x in ("text", "label"))
+        names = class_names(rows.features.get(tags))
+        first_rows: dict[str, int] = {}
+        for row, (item, given) in enumerate(zip(rows[words], rows[tags])):
+            check_lengths(item, given, row)
+            for tag in given:
+                known = names and isinstance(tag, int) and 0 <= tag < len(names)
+                first_rows.setdefault(names[tag] if names and known else label_name(tag), row)
+        labels = bio_tags.labels_of_tags(first_rows)
+        if len(labels) < 2:
+            raise DataError(f"Expected at least two tags in column {tags!r}, received: {labels}.")
+        return labels_config(labels)
+
+    @classmethod
+    def for_training(cls, source: Artifact, config: Any, max_length: int | None) -> TokenClassification:
+        encoder = TextEncoder(source.path)
+        if not encoder.reads_words_as_text:
+            encoder = _with_spaces(source.path) or encoder
+        encoder.truncate(max_length)
+        labels = list(config["id2label"].values())
+        return cls(labels, cls.default_metric(labels), encoder, own_labels=True)
+
+    def tokenizer_settings(self, source: Artifact) -> dict[str, Any]:
+        """The space before each word belongs to the checkpoint, as it was learned with it."""
+        same = tokenization.read(source.path).digest == self.encoder.tokenization.digest
+        return {} if same else {"add_prefix_space": True}
+
+    def class_counts(self, labelled: Labelled) -> np.ndarray | None:
+        flat = np.concatenate(self.targets(labelled)["labels"])
+        return np.bincount(flat[flat >= 0], minlength=len(self.labels))
+
+    def targets(self, labelled: Labelled) -> dict[str, list[np.ndarray]]:
+        windows = labelled.encoded.windows
+        assert windows is not None
+        index = {label: i for i, label in enumerate(self.labels)}
+        taken = [0] * len(labelled.references)
+        targets = []
+        for owner, picks, length in zip(windows.owner, windows.picks, labelled.encoded.lengths):
+            words = windows.carried["words"][owner][taken[owner] : taken[owner] + len(picks)]
+            taken[owner] += len(picks)
+            row = np.full(int(length), -100, dtype=np.int64)
+            row[picks] = [index[labelled.references[owner][word]] for word in words]
+            targets.append(row)
+        return {"labels": targets}
+
     def json_type(self, text: Any) -> Any:
         """A text, or its words."""
         return text | list[text]
@@ -266,108 +323,16 @@ class TokenClassification(Task):
         return Tagging(found)
 
 
-def is_bio(labels: Sequence[str]) -> bool:
-    """Whether these are tags of entities: O, and B- or I- for every other."""
-    return any(x[:2] in ("B-", "I-") for x in labels) and all(
-        x == "O" or x[:2] in ("B-", "I-") for x in labels
-    )
+def _with_spaces(folder: Path) -> TextEncoder | None:
+    """What puts a space before each word, as transformers' run_ner.py does; None where that does not help.
 
-
-def check_lengths(words: Any, tags: Any, row: int) -> None:
-    """Raise DataError where a row has no list of words with a tag for each."""
-    if not isinstance(words, list) or not isinstance(tags, list):
-        raise DataError(f"Expected lists of words and tags in row {row}, received {words!r} and {tags!r}.")
-    if len(words) != len(tags):
-        raise DataError(
-            f"Expected a tag per word in row {row}, received {len(words)} words, {len(tags)} tags."
-        )
-
-
-def check_bio(tags: Sequence[str], row: int) -> None:
-    """Raise DataError where the tags of a row are no valid BIO."""
-    if problem := bio_tags.fault(tags):
-        raise DataError(
-            f"The tags in row {row} are not valid BIO: {problem}.",
-            hint="An entity begins with B-TYPE and goes on with I-TYPE of the same type.",
-        )
-
-
-def word_spans(text: str) -> list[tuple[int, int]]:
-    """[start, end) of each word of a plain text, in characters.
-
-    Marks and joiners belong to the letter before them, however it is composed; a lone one is a sign.
+    RoBERTa's and GPT-2's words would else be read as if they were one, and the model would not know them in
+    a text.
     """
-    if not text.isascii():
-        plain: list[str] = []
-        for character in text:
-            joins = unicodedata.category(character)[0] == "M" or character in "\u200c\u200d"
-            plain.append("a" if joins and plain and plain[-1].isalnum() else character)
-        text = "".join(plain)
-    return [match.span() for match in _WORD.finditer(text)]
+    from optkit.models.tokenization_worker import resolve
 
-
-def _assigned(windows: list[Any], spans: list[tuple[int, int]] | None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Per window: positions of first subwords, and their words, each word in exactly one window.
-
-    A word that several windows hold goes to the one in which it is farthest from both ends. `spans` are the
-    words' in a plain text; None where the tokenizer was given words.
-    """
-    firsts: list[
-        dict[int, tuple[int, int]]
-    ] = []  # per window: word → its first position here, where it starts
-    for window in windows:
-        seen: dict[int, tuple[int, int]] = {}
-        for position, word, start in _given(window) if spans is None else _overlapping(window, spans):
-            seen.setdefault(word, (position, start))
-        firsts.append(seen)
-    begins: dict[int, int] = {}
-    for seen in firsts:
-        for word, (_, start) in seen.items():
-            begins[word] = min(start, begins.get(word, start))
-    best: dict[int, tuple[int, int, int]] = {}
-    for w, (window, seen) in enumerate(zip(windows, firsts)):
-        for word, (position, start) in seen.items():
-            if start > begins[word]:
-                continue  # this window begins inside the word
-            margin = min(position, len(window.ids) - 1 - position)
-            if word not in best or margin > best[word][0]:
-                best[word] = (margin, w, position)
-    chosen: list[list[tuple[int, int]]] = [[] for _ in windows]
-    for word, (_, w, position) in best.items():
-        chosen[w].append((position, word))
-    pairs = [np.array(sorted(found), dtype=np.int64).reshape(-1, 2) for found in chosen]
-    return [(pair[:, 0], pair[:, 1]) for pair in pairs]
-
-
-def _given(window: Any) -> Iterator[tuple[int, int, int]]:
-    """(position, word, where in the word it starts) of each subword of given words."""
-    for position, (word, (start, _)) in enumerate(zip(window.word_ids, window.offsets)):
-        if word is not None:
-            yield position, word, start
-
-
-def _overlapping(window: Any, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-    """(position, word, where in the text it starts) of each token that shares characters with a word.
-
-    A token of the space before a word alone is the word's first, as it is where the word itself is given.
-    """
-    begins = np.array([start for start, _ in spans])
-    if not len(begins):
-        return
-    numbers, offsets = window.word_ids, window.offsets
-    for position, (start, end) in enumerate(offsets):
-        if end <= start or window.special_tokens_mask[position]:
-            continue
-        # Some tokenizers count the space before a word as part of its first token.
-        word = int(np.searchsorted(begins, end - 1, side="right")) - 1
-        if word >= 0 and end > spans[word][0] and start < spans[word][1]:
-            first, after = position, spans[word - 1][1] if word else 0
-            while first and numbers[first - 1] is not None and numbers[first - 1] == numbers[position]:
-                a, b = offsets[first - 1]
-                if a < b and not (a >= after and b <= spans[word][0]):
-                    break
-                first -= 1
-            yield first, word, max(start, spans[word][0])
+    encoder = TextEncoder(folder, found=resolve(folder, add_prefix_space=True))
+    return encoder if encoder.reads_words_as_text else None
 
 
 def _objects(values: Sequence[Any]) -> np.ndarray:

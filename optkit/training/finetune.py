@@ -1,4 +1,4 @@
-"""Fine-tune a pretrained model for a task on transformers' own Trainer. What differs per task: `kinds`."""
+"""Fine-tune a pretrained model for a task on transformers' own Trainer. `Trainable` is what a task adds."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from optkit.models.sentence_folder import CROSS_ENCODER
 from optkit.models.soundness import refuse_unknown_ids
 from optkit.models.text import pad_token
 from optkit.models.tokenization_worker import change
-from optkit.tasks.base import Columns, Labelled, Task
-from optkit.training.kinds import Kind, open_kind
+from optkit.tasks.base import Columns, Labelled, Task, task_to_train
 from optkit.training.page import PAGE, render
 from optkit.training.provenance import record
 from optkit.training.trainer.adapters import adapt
@@ -99,27 +98,27 @@ def _trained(
     if source.format != "hf":
         raise CheckpointError(f"Expected a checkpoint (format hf), received format {source.format!r}.")
     rows = examples.split("train")
-    name, kind = open_kind(task, rows, columns)
-    config = kind.config(rows, columns)
-    goal = kind.task(source, config, settings.max_length)
+    chosen = task_to_train(task, rows, columns)
+    name, config = chosen.name, chosen.training_config(rows, columns)
+    goal = chosen.for_training(source, config, settings.max_length)
     train, validation = _read(goal, examples, rows, columns, events)
-    train, validation = kind.prepared(train), kind.prepared(validation)
+    train, validation = goal.to_learn(train, settings.seed), goal.to_learn(validation, None)
     new: set[str] = set()
 
     def start() -> tuple[Any, Callable[[], None]]:
-        made = kind.network(source, config, _loader(source, new))
-        return made, adapt(made, kind.backbone(made), settings.lora) if settings.lora else lambda: None
+        model = goal.network(source, config, _loader(source, new))
+        return model, adapt(model, goal.backbone(model), settings.lora) if settings.lora else lambda: None
 
     network, merge = start()
     refuse_unknown_ids(network, train.encoded, validation.encoded)
-    weights, soft = _weights(kind, goal, train, settings), settings.label_smoothing
+    weights, soft = _weights(goal, train, settings), settings.label_smoothing
     loss = class_loss(network, weights, soft) if weights is not None or soft else None
     prints = [source.fingerprint(), *(examples.fingerprint(split) for split in ("train", "validation"))]
     key = digest(prints, asdict(settings), asdict(columns), name, config)
     work = out.parent / f".{out.name}.work-{key}"
 
     def answered(predictions: Any) -> np.ndarray:
-        return _answers(goal, kind.outputs(network), validation, predictions)
+        return _answers(goal, goal.reduced_outputs(network), validation, predictions)
 
     with writing(work), world.together():
         work.mkdir(parents=True, exist_ok=True)
@@ -128,8 +127,8 @@ def _trained(
             args=arguments(settings, work, world),
             train_dataset=Rows(train.encoded.lengths.tolist(), 0),
             eval_dataset=Rows(validation.encoded.lengths.tolist(), 1),
-            data_collator=_collate(kind, goal, network, (train, validation), weights),
-            preprocess_logits_for_metrics=kind.reduced,
+            data_collator=_collate(goal, network, (train, validation), weights),
+            preprocess_logits_for_metrics=goal.reduced,
             compute_metrics=lambda p: {"score": goal.score(answered(p[0]), validation.references)},
             compute_loss_func=loss,
             callbacks=callbacks(settings, events, work / BOARD),
@@ -167,11 +166,11 @@ def _trained(
     if world.is_first:
         merge()
         with staged(out, force) as folder:
-            kind.save(network, folder)
+            goal.save(network, folder)
             # What a cross-encoder says of its head is no longer true of the new one.
-            stale = () if name == "embeddings" else ("modules.json", "config_sentence_transformers.json")
+            stale = () if goal.embeds else ("modules.json", "config_sentence_transformers.json")
             copy_side_files(source.path, folder, but=("config.json", *stale))
-            if settings_of_tokenizer := kind.tokenizer_settings(goal, source):
+            if settings_of_tokenizer := goal.tokenizer_settings(source):
                 change(folder, settings_of_tokenizer)
             tokenization.record(folder, source.path)
             write_text(folder / PAGE, render(step))
@@ -199,12 +198,12 @@ def _read(
     return train, validation
 
 
-def _weights(kind: Kind, task: Task, train: Labelled, settings: FinetuneSettings) -> np.ndarray | None:
+def _weights(task: Task, train: Labelled, settings: FinetuneSettings) -> np.ndarray | None:
     """The classes' weights in the loss, where they are asked for. Raises RecipeError where there are none."""
     balanced = settings.class_weights == "balanced"
     if not balanced and not settings.label_smoothing:
         return None
-    counts = kind.class_counts(task, train)
+    counts = task.class_counts(train)
     if counts is None:
         asked = "class_weights" if balanced else "label_smoothing"
         raise RecipeError(f"{asked} is for one class per example or word, which this data does not have.")
@@ -264,18 +263,16 @@ def _refuse_new_body(network: Any, new: set[str], source: Artifact) -> None:
         )
 
 
-def _collate(
-    kind: Kind, task: Task, network: Any, splits: tuple[Labelled, ...], weights: np.ndarray | None
-) -> Any:
+def _collate(task: Task, network: Any, splits: tuple[Labelled, ...], weights: np.ndarray | None) -> Any:
     """Of the first split, which is trained on, batches have a mass; `weights` are those of the classes."""
     import torch
 
     names = model_inputs(network)
-    targets = [kind.targets(task, labelled) for labelled in splits]
+    targets = [task.targets(labelled) for labelled in splits]
 
     def collate(items: list[dict[str, int]]) -> dict[str, Any]:
         split, found = items[0]["split"], places(items)
-        batch = kind.collate(splits[split].encoded, targets[split], found or [0])
+        batch = task.collate(splits[split].encoded, targets[split], found or [0])
         wanted = {*names, *targets[split]}
         made = {name: torch.from_numpy(value) for name, value in batch.items() if name in wanted}
         if split == 0:

@@ -21,7 +21,7 @@ from optkit.data.dataset import Data
 from optkit.errors import RecipeError, WorkerError
 from optkit.events import Event, Events, Note, Scored, silent
 from optkit.models.checkpoint import fetch
-from optkit.tasks.base import Columns
+from optkit.tasks.base import Columns, task_to_train
 from optkit.training.trainer.settings import FinetuneSettings
 from optkit.training.tuning import page
 from optkit.training.tuning.results import StudyResult, collect
@@ -184,11 +184,10 @@ def _accept(name: str, value: Value) -> None:
 
 def _metric(source: Artifact, data: Data, columns: Columns, task: str | None) -> tuple[str, str]:
     """What trials are judged by, and for which task; bad data shows here, before any trial."""
-    from optkit.training.kinds import open_kind
 
     rows = data.split("train")
-    name, kind = open_kind(task, rows, columns)
-    return kind.task(source, kind.config(rows, columns), None).metric, name
+    goal = task_to_train(task, rows, columns)
+    return goal.for_training(source, goal.training_config(rows, columns), None).metric, goal.name
 
 
 def _finish(result: StudyResult, run: _Trials, out: Path, force: bool) -> None:

@@ -52,7 +52,6 @@ def test_what_is_no_encoder_of_texts_is_refused_in_one_sentence(architecture, co
         ("GPT2LMHeadModel", {}, "causal-lm"),
         ("BartForSequenceClassification", {"is_encoder_decoder": True}, "text-classification"),
         ("SiglipForImageClassification", {"vision_config": {}, "text_config": {}}, "image-classification"),
-        ("BertForMaskedLM", {}, None),
         ("BertForPreTraining", {}, None),
         ("T5ForConditionalGeneration", {"is_encoder_decoder": True}, None),
     ],

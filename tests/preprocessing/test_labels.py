@@ -9,7 +9,7 @@ from optkit.errors import DataError
 from optkit.preprocessing.run import preprocess
 from optkit.preprocessing.settings import Settings
 from optkit.tasks.base import Columns
-from optkit.training.kinds.text_classification import KIND
+from optkit.tasks.text_classification import TASK
 
 WHOLE = (1.0, 0.0, 0.0)
 
@@ -68,7 +68,7 @@ def test_fine_tuning_knows_the_names_of_encoded_labels(tmp_path):
     rows = [{"text": str(i), "kind": label} for i, label in enumerate(["bad", "fine", "good", "bad"])]
     prepared(tmp_path, rows, encode_labels=True, label="kind")
     columns, found = Columns(label="kind"), Data(str(tmp_path / "out")).whole("train")
-    config = KIND.config(found, columns)
+    config = TASK.training_config(found, columns)
     assert list(config["id2label"].values()) == ["bad", "fine", "good"]
     assert found["kind"] == [0, 1, 2, 0]
 

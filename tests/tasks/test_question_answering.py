@@ -10,7 +10,6 @@ from optkit.artifact import Artifact
 from optkit.errors import DataError
 from optkit.tasks.base import Columns, open_task
 from optkit.tasks.question_answering import MAX_ANSWER, exact_match, f1, normalize
-from optkit.training.kinds import open_kind
 from tests.conftest import WORDS, write_tokenizer
 
 
@@ -37,7 +36,7 @@ def test_the_answer_is_found_wherever_it_lies(task, place, side):
     start = len(" ".join(words[:place])) + (place > 0)
     labelled = task.read(table(context, words[place], start), Columns())
     assert labelled.encoded.lengths.max() <= 64
-    targets = open_kind("question-answering", None, Columns())[1].targets(task, labelled)
+    targets = task.targets(labelled)
     lengths = labelled.encoded.lengths
     logits = {
         f"{end}_logits": [np.eye(n)[p] * 9 for n, p in zip(lengths, targets[f"{end}_positions"])]

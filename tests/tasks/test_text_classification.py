@@ -228,7 +228,7 @@ def test_a_metric_of_another_problem_is_refused(make_task):
 
 def test_an_architecture_without_a_task_names_the_flag(make_task):
     with pytest.raises(CheckpointError) as raised:
-        make_task(architectures=["BertForMaskedLM"])
+        make_task(architectures=["BertForPreTraining"])
     assert "--task" in raised.value.hint
 
 

@@ -11,7 +11,6 @@ from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, RecipeError
 from optkit.tasks import bio_tags
 from optkit.tasks.base import Columns, open_task
-from optkit.training.kinds import open_kind
 from tests.conftest import WORDS, write_tokenizer
 
 LABELS = ("O", "B-person", "I-person")
@@ -39,7 +38,7 @@ def table(tokens, tags):
 
 def told(task, labelled):
     """Outputs of a model that is right about every word: its targets as logits."""
-    targets = open_kind("token-classification", None, Columns())[1].targets(task, labelled)["labels"]
+    targets = task.targets(labelled)["labels"]
     count = len(task.labels)
     logits = [np.eye(count)[np.maximum(row, 0)] * 9 for row in targets]
     return labelled.encoded.windows.gather({"logits": logits})
@@ -203,7 +202,6 @@ def test_given_words_are_tagged_and_learnt_as_word_ids_says(name, tmp_path):
     folder = folder_of(tmp_path, name)
     task = open_task(Artifact.open(folder))
     theirs = AutoTokenizer.from_pretrained(str(folder))
-    kind = open_kind("token-classification", None, Columns())[1]
     for words in STRANGE:
         tags = ["B-person"] * len(words)
         labelled = task.read(table([words], [tags]), Columns())
@@ -214,7 +212,7 @@ def test_given_words_are_tagged_and_learnt_as_word_ids_says(name, tmp_path):
             expected.append(LABELS.index(tags[word]) if first else -100)
             seen.add(word)
         assert labelled.encoded.arrays["input_ids"][0].tolist() == whole["input_ids"]
-        assert kind.targets(task, labelled)["labels"][0].tolist() == expected
+        assert task.targets(labelled)["labels"][0].tolist() == expected
         assert task.tags(told(task, labelled)) == [
             tuple("B-person" if i in seen else "O" for i in range(len(words)))
         ]

@@ -132,6 +132,12 @@ class TextReference(Reference):
                 if padded and name in ("start_logits", "end_logits"):
                     per_token = True
                 found[i] = {**found[i], name: whole[np.array(mask[place]) == 1] if per_token else whole}
+        for i in part:
+            found[i] = self.scored(rows[i], found[i])
+
+    def scored(self, row: Row, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What is needed of the model's outputs for one row."""
+        return outputs
 
     @staticmethod
     def _batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:

@@ -26,29 +26,17 @@ ASKED = 3
 
 
 def provoked(theirs: Reference, task: Any) -> None:
-    """Compare what the model is fed for provoking inputs of the task's kind. Raises CheckpointError."""
+    """Compare what the model is fed for provoking inputs of the task. Raises CheckpointError."""
     if isinstance(theirs, ImageClassification):
         with TemporaryDirectory(prefix="optkit-images-") as folder:
             _provoked_images(theirs, task, Path(folder))
         return
-    for inputs in inputs_for(task.name):
+    for inputs in task.provoking():
         kept = [x for x in inputs if _taken(task, x)]
         if kept:
             whole = task.generates  # a language model cuts texts for its metric alone
             own = {"input_ids": task.encoder.whole(kept)} if whole else task.encode(kept).arrays
             rows(theirs.provoked(kept), own, kept, theirs)
-
-
-def inputs_for(task: str) -> list[list[Any]]:
-    """Lists of provoking inputs, each of one form."""
-    texts = [*provoking.TEXTS, provoking.LONG]
-    if task == "token-classification":
-        return [list(provoking.WORDS)]
-    if task == "question-answering":
-        return [[(a, b) for a, b in provoking.PAIRS if a != provoking.LONG]]
-    if task == "text-classification":
-        return [texts, list(provoking.PAIRS)]
-    return [texts]
 
 
 def rows(

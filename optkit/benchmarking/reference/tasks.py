@@ -304,6 +304,25 @@ class CrossEncoder(SentenceModel):
         return [float(row[0]) if len(row) == 1 else int(np.argmax(row)) for row in scores]
 
 
+class DeclaredModel(TextReference):
+    """Texts as they are, truncated; what is read of the model's outputs is as the task `declared` says."""
+
+    declared: Any
+
+    def rows(self, inputs: Sequence[Any]) -> list[Row]:
+        return split(self.tokenizer(list(inputs), truncation=True, max_length=self.limit))
+
+    def outputs(self, rows: Sequence[Row], inputs: Sequence[Any], alone: bool = False) -> Outputs:
+        answered = self.forward(rows, alone)
+        return {name: [one[name] for one in answered] for name in (answered[0] if answered else ())}
+
+    def scored(self, row: Row, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return self.declared.plain_outputs(self.tokenizer, row["input_ids"], outputs)
+
+    def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> list[Any] | None:
+        return self.declared.plain_answers(self.tokenizer, outputs)
+
+
 class ImageClassification(Reference):
     """`AutoImageProcessor` over files as `transformers.image_utils.load_image` opens them."""
 
@@ -357,6 +376,22 @@ KINDS: dict[str, type[Reference]] = {
     "text-classification": TextClassification,
     "token-classification": TokenClassification,
 }
+
+
+def reference_of(task: Any) -> type[Reference] | None:
+    """How a user of the libraries runs the models of `task`; None where nobody says it.
+
+    A task without a class here declares it: its Auto class, and `plain_outputs`, `plain_answers`.
+    """
+    if task.reference in KINDS:
+        return KINDS[task.reference]
+    if not task.has_plain_outputs:
+        return None
+
+    class Declared(DeclaredModel):
+        auto, declared = task.auto_class, task
+
+    return Declared
 
 
 def split(found: Any) -> list[Row]:

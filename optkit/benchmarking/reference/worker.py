@@ -11,7 +11,7 @@ from optkit.benchmarking import memory
 from optkit.benchmarking.accuracy import save_outputs
 from optkit.benchmarking.reference import compare
 from optkit.benchmarking.reference.base import Outputs, Reference
-from optkit.benchmarking.reference.tasks import KINDS
+from optkit.benchmarking.reference.tasks import reference_of
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, OptkitError, first_line
 from optkit.events import Events, Progress, silent
@@ -55,9 +55,8 @@ class ReferenceWorker:
         transformers.utils.logging.disable_progress_bar()
         opened = Artifact.open(artifact)
         model_task = open_task(opened, task, metric)
-        given = [
-            tuple(x) if task != "token-classification" and isinstance(x, list) else x for x in _read(inputs)
-        ]
+        pairs = len(model_task.takes) == 2  # which JSON gives as lists
+        given = [tuple(x) if pairs and isinstance(x, list) else x for x in _read(inputs)]
         ours = EncodedSet.load(Path(encoded))
         theirs = self._open(opened, model_task, options, threads)
         self.emit(Progress("comparing our reading with transformers'"))
@@ -88,7 +87,9 @@ class ReferenceWorker:
             torch.set_num_threads(threads)
         trusted = bool(options.get("trust_remote_code", False))
         try:
-            theirs = KINDS[task.reference](artifact.path, trusted, str(options.get("device", "cpu")))
+            found = reference_of(task)
+            assert found is not None
+            theirs = found(artifact.path, trusted, str(options.get("device", "cpu")))
         except OptkitError:
             raise
         except Exception as reason:

@@ -19,9 +19,7 @@ from optkit.errors import CheckpointError, RecipeError
 from optkit.runtimes.base import TensorSpec, open_session
 from optkit.serving.package.bom import NAME, write_bom
 from optkit.serving.package.requirements import pinned
-from optkit.tasks.base import Field, Task, open_task
-from optkit.tasks.embeddings import Embeddings
-from optkit.tasks.text_classification import SINGLE, TextClassification
+from optkit.tasks.base import Field, open_task
 
 #: Artifact format → (Triton's backend, the name it wants the model file to have).
 BACKENDS = {
@@ -57,10 +55,9 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     config = tensors_config(f"{name}-tensors", backend, inputs, outputs)
     (inner / "config.pbtxt").write_text(config, encoding="utf-8")
     takes_text = any(spec.name == "input_ids" for spec in inputs)
-    if takes_text and isinstance(task, (TextClassification, Embeddings)):
+    if takes_text and task.graph_answers:
         (outer / number).mkdir(parents=True)
         shutil.copyfile(_SCRIPT, outer / number / "model.py")
-        pooling = task.pooling if isinstance(task, Embeddings) else None
         encoder = task.encoder
         encoder.save(outer / number / "tokenizer.json")
         settings = {
@@ -73,8 +70,8 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
             "split_special_tokens": encoder.tokenization.split_special_tokens,
             "gives_types": encoder.gives_types,
             "pad_id": encoder.pad_id,
-            "prompt": pooling.prompt if pooling else "",
-            "labels": _labels(task),
+            "prompt": task.prompt,
+            "labels": task.class_names,
         }
         write_json(outer / number / "settings.json", settings)
         config = text_config(name, task.takes, outputs, bool(settings["labels"]))
@@ -150,8 +147,3 @@ def _place(artifact: Artifact, target: Path, name: str) -> None:
         main = file.suffix in (".onnx", ".xml", ".engine", ".plan")
         renamed = name if main else f"model{file.suffix}" if file.suffix == ".bin" else file.name
         shutil.copyfile(file, target / renamed)
-
-
-def _labels(task: Task) -> list[str]:
-    """Class names, in order, where the model picks one of them; [] otherwise."""
-    return task.labels if isinstance(task, TextClassification) and task.problem == SINGLE else []

@@ -11,9 +11,8 @@ from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.tasks.base import Columns, open_task
+from optkit.tasks.base import Columns, open_task, task_to_train
 from optkit.training.finetune import FinetuneSettings, finetune
-from optkit.training.kinds import open_kind
 from tests.conftest import WORDS, write_jsonl
 
 FAST = FinetuneSettings(epochs=3, batch=16, learning_rate=5e-3, max_length=32)
@@ -70,24 +69,24 @@ def test_from_raw_data_to_an_int8_model_that_answers(name, checkpoint, tmp_path)
 
 def test_an_unknown_task_is_refused():
     with pytest.raises(RecipeError, match="cannot be fine-tuned"):
-        open_kind("translation", None, Columns())
+        task_to_train("translation", None, Columns())
 
 
 def test_labels_come_from_the_training_split(checkpoint, tmp_path):
-    kind = open_kind("token-classification", None, Columns())[1]
+    kind = task_to_train("token-classification", None, Columns())
     import datasets
 
     rows = datasets.Dataset.from_list(tagged(30, 0))
-    config = kind.config(rows, Columns())
+    config = kind.training_config(rows, Columns())
     assert list(config["id2label"].values()) == ["O", "B-people", "I-people", "B-work", "I-work"]
-    assert kind.task(Artifact.open(checkpoint), config, 32).metric == "f1"
+    assert kind.for_training(Artifact.open(checkpoint), config, 32).metric == "f1"
 
 
 def labels_of(task, **columns):
     import datasets
 
-    kind = open_kind(task, None, Columns())[1]
-    return list(kind.config(datasets.Dataset.from_dict(columns), Columns())["id2label"].values())
+    kind = task_to_train(task, None, Columns())
+    return list(kind.training_config(datasets.Dataset.from_dict(columns), Columns())["id2label"].values())
 
 
 def test_numbers_are_ordered_by_size_and_flags_are_counted():
@@ -106,7 +105,7 @@ def test_lists_of_class_labels_keep_their_names():
     names = datasets.ClassLabel(names=["joy", "anger"])
     features = datasets.Features({"text": datasets.Value("string"), "labels": datasets.List(names)})
     rows = datasets.Dataset.from_dict({"text": ["x", "y"], "labels": [[0, 1], [1]]}, features=features)
-    config = open_kind("text-classification", None, Columns())[1].config(rows, Columns())
+    config = task_to_train("text-classification", None, Columns()).training_config(rows, Columns())
     assert list(config["id2label"].values()) == ["joy", "anger"]
     assert config["problem_type"] == "multi_label_classification"
 
@@ -136,7 +135,7 @@ def test_one_class_only_though_the_data_set_names_two():
     )
     rows = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [1, 1]}, features=features)
     with pytest.raises(DataError, match="at least two classes"):
-        open_kind("text-classification", None, Columns())[1].config(rows, Columns())
+        task_to_train("text-classification", None, Columns()).training_config(rows, Columns())
 
 
 def test_a_validation_split_with_other_labels_names_row_and_label(checkpoint, tmp_path):
@@ -157,7 +156,7 @@ def test_texts_alone_are_for_a_language_model():
     import datasets
 
     def kind_of(**columns):
-        return open_kind(None, datasets.Dataset.from_dict(columns), Columns())[0]
+        return task_to_train(None, datasets.Dataset.from_dict(columns), Columns()).name
 
     assert kind_of(text=["a"]) == kind_of(content=["a"]) == "causal-lm"
     assert kind_of(text=["a"], label=["x"]) == "text-classification"

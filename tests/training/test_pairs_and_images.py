@@ -17,9 +17,9 @@ from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.runtimes.base import infer_all, open_session
-from optkit.tasks.base import Columns, open_task
+from optkit.tasks.base import Columns, open_task, task_to_train
+from optkit.tasks.embeddings import Embeddings
 from optkit.training.finetune import FinetuneSettings, finetune
-from optkit.training.kinds import embeddings, open_kind
 from tests.conftest import WORDS, write_jsonl
 from tests.tasks.builders import add_dense, digits_data, embedder, vit
 from tests.training.conftest import interrupted
@@ -152,19 +152,18 @@ def test_the_loss_is_that_of_sentence_transformers(tmp_path):
     from sentence_transformers.losses import CosineSimilarityLoss
 
     source = Artifact.open(embedder(tmp_path / "start", pooling={"pooling_mode": "mean"}))
-    kind = embeddings.KIND
-    task = kind.task(source, {}, None)
+    task = Embeddings.for_training(source, {}, None)
     rows = datasets.Dataset.from_dict(
         {"text": ["a fine film", "dull"], "text_pair": ["good", "the plot is thin"], "label": [4.0, 1.0]}
     )
-    labelled = kind.prepared(task.read(rows, Columns()))
+    labelled = task.to_learn(task.read(rows, Columns()), None)
     import transformers
 
     def load(auto_class):
         return getattr(transformers, auto_class).from_pretrained(str(source.path))
 
-    network = kind.network(source, kind.config(rows, Columns()), load).eval()
-    batch = kind.collate(labelled.encoded, kind.targets(task, labelled), [0, 1])
+    network = task.network(source, task.training_config(rows, Columns()), load).eval()
+    batch = task.collate(labelled.encoded, task.targets(labelled), [0, 1])
     inputs = {n: torch.from_numpy(v) for n, v in batch.items() if n in (*network.inputs, "labels")}
     reference = library.SentenceTransformer(str(source.path), device="cpu").eval()
     features = [reference.tokenize(list(rows[name])) for name in ("text", "text_pair")]
@@ -175,14 +174,14 @@ def test_the_loss_is_that_of_sentence_transformers(tmp_path):
 def test_one_similarity_only_is_refused():
     rows = datasets.Dataset.from_dict({"text": ["a"], "text_pair": ["b"], "label": [1.0]})
     with pytest.raises(DataError, match="different similarities"):
-        embeddings.KIND.config(rows, Columns())
+        Embeddings.training_config(rows, Columns())
 
 
 def test_columns_tell_images_and_never_embeddings():
     images = datasets.Dataset.from_dict({"image": [b"P5"], "label": [1]})
     paths = datasets.Dataset.from_dict({"path": ["a/b.PNG"], "label": [1]})
     pairs = datasets.Dataset.from_dict({"text": ["a"], "text_pair": ["b"], "path": ["x.txt"], "label": [0.5]})
-    assert [open_kind(None, rows, Columns())[0] for rows in (images, paths, pairs)] == [
+    assert [task_to_train(None, rows, Columns()).name for rows in (images, paths, pairs)] == [
         "image-classification",
         "image-classification",
         "text-classification",

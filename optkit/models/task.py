@@ -1,0 +1,67 @@
+"""`ModelTask`: the part of a task that its models ask for; `TASKS`: the tasks by name.
+
+The registry lies here, below the tasks themselves: what loads a checkpoint asks the task for the class that
+loads it and for the outputs that are read, whichever task that is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from optkit.artifact import Artifact
+from optkit.core.registry import Registry
+
+#: An output's or input's shape; a word stands for a size that varies.
+Shape = tuple[int | str, ...]
+
+
+class ModelTask:
+    """What a task declares of the models that are for it; `optkit.tasks.base.Task` is the whole of a task."""
+
+    name: ClassVar[str]
+    #: How the names of its models end (config.json: `architectures`).
+    architectures: ClassVar[tuple[str, ...]] = ()
+    #: The class of transformers that loads them.
+    auto_class: ClassVar[str]
+    #: What they read: token ids, or the values of pixels.
+    reads: ClassVar[str] = "input_ids"
+    #: Parts of these models, by name, that a checkpoint may lack, as the task does not use them.
+    unused: ClassVar[tuple[str, ...]] = ()
+    #: Whether `predict` continues prompts (`complete`) in place of answering inputs.
+    generates: ClassVar[bool] = False
+    #: Whether an answer is a vector, so that servers offer it to clients of embeddings.
+    embeds: ClassVar[bool] = False
+
+    @classmethod
+    def check_architecture(cls, config: dict[str, Any], architecture: str) -> None:
+        """Raise CheckpointError where the model called `architecture`, with this config.json, is none of
+        this task's, although its name ends as theirs do."""
+
+    @classmethod
+    def auto_class_of(cls, config: dict[str, Any]) -> str:
+        """The class of transformers that loads a model with this config.json."""
+        return cls.auto_class
+
+    @classmethod
+    def completed(cls, model: Any, source: Artifact) -> Any:
+        """The torch module `model`, as transformers loaded it from `source`, with all that answers need."""
+        return model
+
+    @classmethod
+    def model_outputs(cls, model: Any) -> dict[str, Shape]:
+        """The outputs that are read from the torch module `model`, with their shapes."""
+        return {"logits": ("batch", model.config.num_labels)}
+
+
+TASKS: Registry[type[ModelTask]] = Registry(
+    "task",
+    "optkit.tasks",
+    {
+        "causal-lm": "optkit.tasks.causal_lm:TASK",
+        "embeddings": "optkit.tasks.embeddings:TASK",
+        "image-classification": "optkit.tasks.image_classification:TASK",
+        "question-answering": "optkit.tasks.question_answering:TASK",
+        "text-classification": "optkit.tasks.text_classification:TASK",
+        "token-classification": "optkit.tasks.token_classification:TASK",
+    },
+)

@@ -1,0 +1,56 @@
+"""`Labelled`: rows of a data set as a task reads them, and the `Columns` that they were read from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from optkit.data.examples import EncodedSet
+
+#: Raw outputs: name → one array per example.
+Outputs = Mapping[str, Sequence[np.ndarray]]
+
+#: What stands between the two texts of a pair in `Labelled.sources`.
+BETWEEN = " ⟂ "
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of the data hold what; None: detected by name and type."""
+
+    text: str | None = None
+    pair: str | None = None
+    label: str | None = None
+
+    def __str__(self) -> str:
+        """As in "text in 'sentence', label in 'label'"."""
+        return ", ".join(f"{part} in {name!r}" for part, name in vars(self).items() if name is not None)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Examples ready for a model: `encoded` inputs, `references` (one per example), `sources`, `inputs`.
+
+    `sources` keeps the text of each example for reports, `inputs` what `Task.encode` takes for it.
+    `skipped` counts the rows that hold nothing to learn from or to score. `columns` are those that were read.
+    """
+
+    encoded: EncodedSet
+    references: list[Any]
+    sources: list[str] = field(default_factory=list)
+    inputs: list[Any] = field(default_factory=list)
+    skipped: int = 0
+    columns: Columns = field(default_factory=Columns)
+
+    def described(self, data: str, split: str = "") -> str:
+        """Which rows and columns these are, in a line of progress."""
+        rows = f"read {len(self.references)} rows of {f'the split {split} of ' if split else ''}{data}"
+        return f"{rows}: {self.columns}" if str(self.columns) else rows
+
+    @property
+    def empty(self) -> int:
+        """Examples without any text: answered all the same, from what the tokenizer puts around it."""
+        return sum(not source.replace(BETWEEN, "").strip() for source in self.sources)

@@ -1,0 +1,94 @@
+"""`Trainable`: the half of a task that fine-tuning asks for. torch is imported inside functions only.
+
+A task can be fine-tuned where it says `for_training` and `targets`; `finetune` does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from optkit.artifact import Artifact
+from optkit.data.examples import EncodedSet
+from optkit.models.task import ModelTask, Shape
+from optkit.tasks.labelled import Columns, Labelled
+
+
+class Trainable(ModelTask):
+    """What differs per task in training; the task itself reads and scores the data."""
+
+    #: Whether other tasks are asked first which of them the data is for.
+    asked_last: ClassVar[bool] = False
+
+    @classmethod
+    def fits(cls, rows: Any, columns: Columns) -> bool:
+        """Whether data with these columns is for this task, where nobody named one."""
+        return False
+
+    @classmethod
+    def training_config(cls, rows: Any, columns: Columns) -> dict[str, Any]:
+        """Changes to the model's config.json that follow from the training rows (labels, problem).
+
+        Raises DataError.
+        """
+        return {}
+
+    @classmethod
+    def for_training(cls, source: Artifact, config: dict[str, Any], max_length: int | None) -> Self:
+        """The task with the labels of `config`, reading with the tokenizer or processor of `source`."""
+        raise NotImplementedError
+
+    def targets(self, labelled: Labelled) -> dict[str, list[np.ndarray]]:
+        """Argument of the model's forward method → one target array per encoded row (window)."""
+        raise NotImplementedError
+
+    def class_counts(self, labelled: Labelled) -> np.ndarray | None:
+        """Targets per class, shape (classes,); None where an example has no single class."""
+        return None
+
+    def backbone(self, network: Any) -> Any:
+        """The pretrained part of `network`, without the head."""
+        return network.base_model
+
+    def to_learn(self, labelled: Labelled, seed: int | None) -> Labelled:
+        """What `read` gave, with one encoded row per thing to learn from.
+
+        `seed` draws where training is random; None for the split that is scored after each epoch.
+        """
+        return labelled
+
+    def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> Any:
+        """The torch module to train; `load(auto_class, **config)` is transformers' from_pretrained."""
+        return load(self.auto_class, **config)
+
+    def collate(
+        self, encoded: EncodedSet, targets: dict[str, list[np.ndarray]], indices: Sequence[int]
+    ) -> dict[str, np.ndarray]:
+        """The rows `indices` as one batch, targets included; the loss leaves out -100, which fills them."""
+        per_token = {name: rows for name, rows in targets.items() if rows and rows[0].ndim}
+        single = {
+            name: np.stack([rows[i] for i in indices])
+            for name, rows in targets.items()
+            if name not in per_token
+        }
+        pad = encoded.pad | dict.fromkeys(per_token, -100)
+        return {**EncodedSet({**encoded.arrays, **per_token}, pad).batch(indices), **single}
+
+    def reduced(self, logits: Any, labels: Any) -> Any:
+        """What is needed of a batch's outputs (tensors) to score them, until a whole split is answered."""
+        return logits
+
+    def reduced_outputs(self, network: Any) -> dict[str, Shape]:
+        """Names and shapes of what `reduced` gives."""
+        return self.model_outputs(network)
+
+    def save(self, network: Any, folder: Path) -> None:
+        """Write weights and config into `folder`."""
+        network.save_pretrained(str(folder), safe_serialization=True)
+
+    def tokenizer_settings(self, source: Artifact) -> dict[str, Any]:
+        """What of tokenizer_config.json is other than the source's, where this task reads so."""
+        return {}
