@@ -33,13 +33,18 @@ class Windows:
 
     def gather(self, outputs: Mapping[str, Sequence[np.ndarray]]) -> dict[str, list[np.ndarray]]:
         """Outputs per token and window become outputs per example: the picked rows, in order."""
+        return self.joined(
+            {n: [row[pick] for row, pick in zip(rows, self.picks)] for n, rows in outputs.items()}
+        )
+
+    def joined(self, outputs: Mapping[str, Sequence[np.ndarray]]) -> dict[str, list[np.ndarray]]:
+        """The same, of outputs that hold the picked rows of each window alone."""
         count = len(next(iter(self.carried.values())))
         cuts = np.searchsorted(self.owner, np.arange(1, count))
         gathered: dict[str, list[np.ndarray]] = {name: list(rows) for name, rows in self.carried.items()}
         for name, rows in outputs.items():
-            picked = [row[pick] for row, pick in zip(rows, self.picks)]
-            bounds = [0, *cuts.tolist(), len(picked)]
-            gathered[name] = [np.concatenate(picked[a:b]) for a, b in pairwise(bounds)]
+            bounds = [0, *cuts.tolist(), len(rows)]
+            gathered[name] = [np.concatenate(rows[a:b]) for a, b in pairwise(bounds)]
         return gathered
 
 

@@ -27,6 +27,8 @@ class ModelTask:
     reads: ClassVar[str] = "input_ids"
     #: Parts of these models, by name, that a checkpoint may lack, as the task does not use them.
     unused: ClassVar[tuple[str, ...]] = ()
+    #: Whether their outputs have a value for every token of the vocabulary.
+    predicts_tokens: ClassVar[bool] = False
     #: Whether `predict` continues prompts (`complete`) in place of answering inputs.
     generates: ClassVar[bool] = False
     #: Whether an answer is a vector, so that servers offer it to clients of embeddings.
@@ -59,6 +61,7 @@ TASKS: Registry[type[ModelTask]] = Registry(
     {
         "causal-lm": "optkit.tasks.causal_lm:TASK",
         "embeddings": "optkit.tasks.embeddings:TASK",
+        "fill-mask": "optkit.tasks.fill_mask:TASK",
         "image-classification": "optkit.tasks.image_classification:TASK",
         "question-answering": "optkit.tasks.question_answering:TASK",
         "text-classification": "optkit.tasks.text_classification:TASK",

@@ -56,6 +56,7 @@ class TextEncoder:
         self._cutters: dict[tuple[int, int, str], Any] = {}
         self._making = threading.Lock()
         self.pad_id = pad_token(config)
+        self.mask_id = None if found.mask_token is None else self._tokenizer.token_to_id(found.mask_token)
         self._tokenizer.encode_special_tokens = found.split_special_tokens
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_length, direction=self.truncation_side)
@@ -118,6 +119,14 @@ class TextEncoder:
     def text(self, ids: Sequence[int]) -> str:
         """Token ids as text, without special tokens."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def token(self, index: int) -> str:
+        """One token as text, a special one too."""
+        return self._tokenizer.decode([index], skip_special_tokens=False).strip()
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._tokenizer.get_vocab_size()
 
     def stream(self, before: Sequence[int]) -> Callable[[int], str]:
         """A function that takes the tokens behind `before` one by one, and gives the text of each.

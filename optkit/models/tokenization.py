@@ -44,8 +44,8 @@ class Tokenization:
 
     `inputs` are the names that the tokenizer gives a model; `max_length` its limit in tokens (None: none
     stated); `truncation_side` and `padding_side` left or right; `pad_id` None where it has no such token;
-    `kind` the class in transformers `version`. `notes` say where the checkpoint's files disagree,
-    `pair_notes` where they do for pairs of texts only.
+    `kind` the class in transformers `version`; `mask_token` stands for a word that is asked for. `notes` say
+    where the checkpoint's files disagree, `pair_notes` where they do for pairs of texts only.
     """
 
     tokenizer: str = field(repr=False)
@@ -59,6 +59,7 @@ class Tokenization:
     version: str
     notes: tuple[str, ...] = ()
     pair_notes: tuple[str, ...] = ()
+    mask_token: str | None = None
 
     @property
     def digest(self) -> str:
@@ -73,7 +74,7 @@ class Tokenization:
 
 
 #: Facts that change no id.
-_ABOUT = ("kind", "version", "notes", "pair_notes")
+_ABOUT = ("kind", "version", "notes", "pair_notes", "mask_token")
 
 
 def read(folder: Path) -> Tokenization:

@@ -92,6 +92,7 @@ def resolve(folder: Path, **settings: Any) -> Tokenization:
         split_special_tokens=bool(theirs.split_special_tokens),
         kind=kind,
         version=transformers.__version__,
+        mask_token=theirs.mask_token,
     )
     with while_encoding(folder):
         _prove(found, theirs, folder)

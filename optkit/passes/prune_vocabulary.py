@@ -40,10 +40,10 @@ class PruneVocabulary(Pass):
     common: int = param(0, "keep so many tokens from the front of the vocabulary too", minimum=0)
 
     def check(self, checkpoint: Artifact, task: Task) -> None:
-        if task.generates:
+        if task.predicts_tokens:
             raise RecipeError(
                 "Expected a model that reads texts, received a language model, which writes them: with "
-                "another vocabulary its perplexity per token cannot be compared any more.",
+                "another vocabulary what it says of each token cannot be compared any more.",
                 hint="Leave prune-vocabulary out.",
             )
         if checkpoint.config.get("model_type") == "ibert":

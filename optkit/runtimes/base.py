@@ -258,12 +258,21 @@ def infer_all(
     lengths = encoded.lengths
     batches = list(encoded.batches(batch_size, max_tokens))
     padded = [int(lengths[indices].max()) for indices in batches]
-    results, answered = [], 0
+    results, answered, picked = [], 0, dict[str, list[np.ndarray]]()
     for indices in batches:
         feeds = encoded.batch(indices)
-        results.append(token_logprobs.reduced(feeds, session.infer(feeds)))
+        result = token_logprobs.reduced(feeds, session.infer(feeds))
         answered += len(indices)
         progress(answered)
+        if encoded.windows is None:
+            results.append(result)
+            continue
+        for name, value in result.items():  # at once: a value per token and word of a vocabulary is too much
+            rows = picked.setdefault(name, [np.empty(0)] * len(encoded))
+            for i, row in zip(indices, value):
+                rows[i] = row[encoded.windows.picks[i]]
+    if encoded.windows is not None:
+        return encoded.windows.joined(picked)
     fixed = {s.name for s in session.outputs if len(s.shape) > 1 and isinstance(s.shape[1], int)}
     outputs: dict[str, list[np.ndarray]] = {}
     for name in results[0] if results else ():
@@ -275,4 +284,4 @@ def infer_all(
         for indices, value in zip(batches, values):
             for i, row in zip(indices, value):
                 rows[i] = row[: lengths[i]] if per_token else row
-    return encoded.windows.gather(outputs) if encoded.windows else outputs
+    return outputs

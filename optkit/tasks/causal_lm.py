@@ -63,6 +63,7 @@ class CausalLM(Task):
     architectures: ClassVar = ("ForCausalLM", "LMHeadModel")
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
     generates: ClassVar[bool] = True
+    predicts_tokens: ClassVar[bool] = True
     columns: ClassVar = {"text": ("text", "content", "document", "sentence", "review")}
     metrics: ClassVar = ("neg_perplexity",)
     metric: str

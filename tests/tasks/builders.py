@@ -43,6 +43,25 @@ def embedder(folder: Path, kind: str = "bert", pooling: dict | None = None, norm
     return folder
 
 
+def masked_lm(folder: Path, kind: str = "bert") -> Path:
+    """A masked language model of two layers; its tokenizer knows [MASK]."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "mask_token": "[MASK]"}))
+    model = transformers.AutoModelForMaskedLM.from_config(
+        transformers.AutoConfig.for_model(kind, **tiny(kind))
+    )
+    for p in model.parameters():
+        p.data.mul_(3.0) if p.dim() > 1 else None
+    model.save_pretrained(str(folder))
+    return folder
+
+
 def add_dense(folder: Path, inputs: int, outputs: int) -> None:
     """Put a Dense module with tanh behind the others of the sentence-transformers folder `folder`."""
     from safetensors.numpy import save_file

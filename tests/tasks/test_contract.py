@@ -19,7 +19,7 @@ from optkit.tasks import TASKS
 from optkit.tasks.base import Columns, open_task
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests.conftest import WORDS, write_jsonl
-from tests.tasks.builders import decoder, digits_data, embedder, vit
+from tests.tasks.builders import decoder, digits_data, embedder, masked_lm, vit
 
 QUICK = FinetuneSettings(epochs=1, batch=16, learning_rate=3e-3, max_length=None)
 COUNTS = {"train": 48, "validation": 20}
@@ -65,6 +65,7 @@ ROWS = {
     "embeddings": (paired, "a fine film"),
     "image-classification": (None, np.zeros((8, 8, 1), dtype=np.uint8)),
     "causal-lm": (written, "a fine film"),
+    "fill-mask": (written, "a fine [MASK]"),
 }
 
 
@@ -79,6 +80,8 @@ def source_of(task, folder, checkpoint):
         write_jsonl(data / f"{split}.jsonl", [ROWS[task][0](rng) for _ in range(count)])
     if task == "causal-lm":
         return decoder(folder / "model"), data
+    if task == "fill-mask":
+        return masked_lm(folder / "model"), data
     return (embedder(folder / "model") if task == "embeddings" else checkpoint), data
 
 
