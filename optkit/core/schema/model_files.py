@@ -97,7 +97,7 @@ class Encoding(Checked):
     version: Line
     notes: list[str] = Field(max_length=100)
     pair_notes: list[str] = Field(max_length=100)
-    mask_token: Word | None = None
+    mask_token: Line | None = None
 
 
 Edge = Annotated[int, Field(ge=0, lt=2**16)]
