@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from optkit.core.files import read_json, write_text
-from optkit.errors import DataError, RecipeError
+from optkit.errors import DataError
+from optkit.report import RENDERERS
 from optkit.report.interval import Interval
 
 SCHEMA = "optkit.report/1"
@@ -232,26 +233,10 @@ class Report:
 
 
 def render(report: Report, format: str) -> str:
-    """The report as text in `format`: the name of a file in this folder with a `render` function."""
-    from importlib import import_module
-
-    from optkit.errors import did_you_mean
-
-    if format not in known_formats():
-        raise RecipeError(f"Unknown report format {format!r}.", hint=did_you_mean(format, known_formats()))
-    return import_module(f"optkit.report.{format}").render(report)
+    """The report as text in `format`, one of `RENDERERS`. Raises RecipeError for another."""
+    return RENDERERS[format](report)
 
 
-def known_formats() -> list[str]:
-    """The renderers there are, by file name."""
-    from pkgutil import iter_modules
-
-    from optkit import report
-
-    return sorted(m.name for m in iter_modules(report.__path__) if m.name not in _NOT_RENDERERS)
-
-
-_NOT_RENDERERS = ("interval", "model", "charts")
 _HINT = "Run the command that wrote it again."
 _INTERVALS = ("speedup", "p50", "p90", "p99")
 

@@ -27,13 +27,6 @@ COUNTS = range(1, 4097)
 
 #: The runtime that serves each artifact format unless another one is named.
 DEFAULT_RUNTIME = {"hf": "torch", "onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
-#: The package each runtime needs, and the extra that brings it.
-_NEEDS = {
-    "torch": ("torch", "compress"),
-    "onnxruntime": ("onnxruntime", "serve"),
-    "openvino": ("openvino", "openvino"),
-    "tensorrt": ("tensorrt", "tensorrt"),
-}
 
 
 @dataclass(frozen=True)
@@ -62,6 +55,9 @@ class Session(ABC):
     A session never times itself: the harness owns the clock.
     """
 
+    #: The package that computes, and the extra of optkit that brings it; "": the base install has it.
+    package: ClassVar[str] = ""
+    extra: ClassVar[str] = ""
     #: Whether several threads may call `infer` at once.
     thread_safe: ClassVar[bool] = True
     #: The options that a manifest may set, with their values: what changes speed, and nothing else. A
@@ -152,7 +148,7 @@ def stored_runtime(artifact: Artifact) -> tuple[str | None, dict[str, Any]]:
     where = f"the manifest of {str(artifact.path)!r}"
     if name not in RUNTIMES:
         raise CheckpointError(f"Unknown runtime {name!r} in {where}.", hint=did_you_mean(name, RUNTIMES))
-    allowed: dict[str, Sequence[Any] | type] = {"bucket": COUNTS, **_session_class(name).stored}
+    allowed: dict[str, Sequence[Any] | type] = {"bucket": COUNTS, **session_class(name).stored}
     for option, value in options.items():
         if option not in allowed:
             raise CheckpointError(
@@ -168,10 +164,11 @@ def stored_runtime(artifact: Artifact) -> tuple[str | None, dict[str, Any]]:
 
 def runtime_settings(runtime: str) -> frozenset[str]:
     """The names of the options that a known runtime takes."""
-    return frozenset(inspect.signature(_session_class(runtime)).parameters) - {"artifact"} | {"bucket"}
+    return frozenset(inspect.signature(session_class(runtime)).parameters) - {"artifact"} | {"bucket"}
 
 
-def _session_class(runtime: str) -> type[Session]:
+def session_class(runtime: str) -> type[Session]:
+    """The class of the sessions of a known runtime: what its `open_session` says that it gives."""
     return get_type_hints(RUNTIMES[runtime].open_session)["return"]
 
 
@@ -185,7 +182,7 @@ def _fits(value: Any, allowed: Sequence[Any] | type) -> bool:
 
 def _check_values(runtime: str, options: dict[str, Any]) -> None:
     """Raise RecipeError for a number or a type that a setting cannot have; a runtime knows its words."""
-    table = {"bucket": COUNTS, **_session_class(runtime).stored}
+    table = {"bucket": COUNTS, **session_class(runtime).stored}
     for option, value in options.items():
         allowed = table.get(option)
         words = isinstance(allowed, tuple) and any(isinstance(one, str) for one in allowed)
@@ -220,10 +217,11 @@ def open_session(
 
     stored, settings = stored_runtime(artifact)
     name = chosen_runtime(artifact, runtime)
-    if name in _NEEDS and util.find_spec(_NEEDS[name][0]) is None:
-        raise MissingDependency.of(*_NEEDS[name])
+    kind = session_class(name)
+    if kind.package and util.find_spec(kind.package) is None:
+        raise MissingDependency.of(kind.package, kind.extra or "serve")
     if name == stored:
-        options = {**_session_class(name).on_this_machine(artifact, settings), **options}
+        options = {**kind.on_this_machine(artifact, settings), **options}
     known = runtime_settings(name)
     for option in options:
         if option not in known:

@@ -25,6 +25,7 @@ class OnnxRuntimeSession(Session):
     weights out for the kernels at load, which takes memory.
     """
 
+    package: ClassVar[str] = "onnxruntime"
     stored: ClassVar[Mapping[str, Sequence[Any] | type]] = {
         "threads": COUNTS,
         "spinning": (True, False),

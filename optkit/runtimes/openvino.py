@@ -33,6 +33,8 @@ class OpenVinoSession(Session):
     May be called from several threads: each call takes an idle request, or makes one.
     """
 
+    package: ClassVar[str] = "openvino"
+    extra: ClassVar[str] = "openvino"
     stored: ClassVar[Mapping[str, Sequence[Any] | type]] = {
         "threads": COUNTS,
         "streams": COUNTS,

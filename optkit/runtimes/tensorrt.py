@@ -35,6 +35,8 @@ class TensorRTSession(Session):
     device = "cuda"
 
     thread_safe = False  # one stream, one scratch memory
+    package: ClassVar[str] = "tensorrt"
+    extra: ClassVar[str] = "tensorrt"
     stored: ClassVar[Mapping[str, Sequence[Any] | type]] = {
         "threads": COUNTS,
         "memory": ("cuda-bindings", "torch", "pycuda"),

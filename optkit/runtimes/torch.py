@@ -41,6 +41,8 @@ class TorchSession(Session):
     Outputs are fp32 in any case.
     """
 
+    package: ClassVar[str] = "torch"
+    extra: ClassVar[str] = "compress"
     stored: ClassVar[Mapping[str, Sequence[Any] | type]] = {
         "threads": COUNTS,
         "device": ("cpu", "cuda"),

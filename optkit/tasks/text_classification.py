@@ -125,10 +125,10 @@ class TextClassification(Task):
             encoder.lower_case()
         return encoder
 
-    @staticmethod
-    def default_metric(problem: str) -> str:
+    @classmethod
+    def default_metric(cls, problem: str) -> str:
         """The metric of `problem` (as transformers calls it) unless another one is asked for."""
-        return TextClassification.metrics_of[problem][0]
+        return cls.metrics_of[problem][0]
 
     def encode(self, inputs: Sequence[Any]) -> EncodedSet:
         for i, item in enumerate(inputs):

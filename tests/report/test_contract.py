@@ -9,10 +9,11 @@ import json
 import pytest
 
 from optkit.errors import RecipeError
-from optkit.report.model import Report, known_formats, render
+from optkit.report import RENDERERS
+from optkit.report.model import Report, render
 from tests.report import examples
 
-FORMATS = known_formats()
+FORMATS = list(RENDERERS)
 PLAIN = {
     "full": examples.full_report,
     "minimal": examples.minimal_report,

@@ -1,25 +1,28 @@
 """An artifact as something that others install: one file per format, the file's name is the format's.
 
 Each has `write(artifact, folder, name, version)`, which fills an empty folder (or, for `wheel` and `zip`,
-puts one file there), and gives a sentence on how to use it.
+puts one file there) and gives a sentence on how to use it, and `wrote(folder)`: is all of it such a package?
 """
 
 from __future__ import annotations
 
 import re
-import zipfile
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from optkit.artifact import MANIFEST, SIGNATURE, Artifact, copy_files
 from optkit.core.output import claimed, staged
-from optkit.errors import CheckpointError, RecipeError, did_you_mean
+from optkit.core.registry import Registry
+from optkit.errors import CheckpointError, RecipeError
 from optkit.models.signing import open_signed, signed_files
 from optkit.runtimes.base import stored_runtime
-from optkit.serving.package.bom import NAME as BOM
 
-FORMATS = ("docker", "triton", "wheel", "zip")
+FORMATS: Registry[Any] = Registry(
+    "format",
+    "optkit.packages",
+    {name: f"optkit.serving.package.{name}" for name in ("docker", "triton", "wheel", "zip")},
+)
 
 
 def package(
@@ -41,8 +44,7 @@ def package(
     >>> package("models/sst2-int8", "triton", "triton-models")
     'tritonserver --model-repository triton-models...'
     """
-    if format not in FORMATS:
-        raise RecipeError(f"Unknown format {format!r}.", hint=did_you_mean(format, FORMATS))
+    chosen = FORMATS[format]
     artifact = open_signed(path, verify_key)
     if artifact.format == "hf":
         raise CheckpointError(
@@ -57,25 +59,13 @@ def package(
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)*", version):
         raise RecipeError(f"Expected a version such as 1 or 1.2.0, received {version!r}.")
     with claimed(out, force, [path], is_package), staged(Path(out), force, is_package) as folder:
-        use = import_module(f"optkit.serving.package.{format}").write(artifact, folder, name, version)
+        use = chosen.write(artifact, folder, name, version)
     return use.replace("OUT", str(out))
 
 
 def is_package(folder: Path) -> bool:
     """Whether all of `folder` is a package that an earlier run wrote, in any format."""
-    names = {path.name for path in folder.iterdir()}
-    if "Dockerfile" in names:
-        mine = {".dockerignore", "Dockerfile", BOM, "model", "requirements.txt", "wheels"}
-        return names <= mine and (folder / "model" / "optkit.json").is_file()
-    first = min(names)
-    if len(names) == 1 and first.endswith((".whl", ".zip")) and zipfile.is_zipfile(folder / first):
-        with zipfile.ZipFile(folder / first) as archive:
-            return any(Path(name).name == "optkit.json" for name in archive.namelist())
-    names.discard(BOM)
-    inner = next((name for name in names if name.endswith("-tensors")), "")
-    if not inner or names - {inner, inner.removesuffix("-tensors")}:
-        return False
-    return all((folder / name / "config.pbtxt").is_file() for name in names)
+    return any(format.wrote(folder) for format in FORMATS.values())
 
 
 def is_signed(artifact: Artifact) -> bool:

@@ -66,3 +66,9 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     (folder / "Dockerfile").write_text(text, encoding="utf-8")
     tag = f"{name}:{version}"
     return f"docker build -t {tag} OUT && docker run --read-only --tmpfs /tmp -p 8000:8000 {tag}"
+
+
+def wrote(folder: Path) -> bool:
+    names = {path.name for path in folder.iterdir()}
+    known = {".dockerignore", "Dockerfile", NAME, "model", "requirements.txt", "wheels"}
+    return "Dockerfile" in names and names <= known and (folder / "model" / "optkit.json").is_file()

@@ -8,16 +8,13 @@ from pathlib import Path
 
 from optkit.artifact import Artifact
 from optkit.errors import OptkitError
-from optkit.runtimes.base import chosen_runtime
+from optkit.runtimes.base import chosen_runtime, session_class
 from optkit.tasks.base import open_task
-
-#: Runtime → the extra that brings it.
-_EXTRAS = {"openvino": "openvino", "tensorrt": "tensorrt", "torch": "compress"}
 
 
 def extras_of(artifact: Artifact) -> list[str]:
     """The extras that the artifact's runtime and task need; none for the base install."""
-    runtime = _EXTRAS.get(chosen_runtime(artifact))
+    runtime = session_class(chosen_runtime(artifact)).extra
     return [*([runtime] if runtime else []), *open_task(artifact).needs]
 
 

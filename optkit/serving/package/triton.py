@@ -82,6 +82,14 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     return "tritonserver --model-repository OUT   (its Python needs tokenizers: pip install tokenizers)"
 
 
+def wrote(folder: Path) -> bool:
+    names = {path.name for path in folder.iterdir()} - {NAME}
+    inner = next((name for name in names if name.endswith("-tensors")), "")
+    if not inner or names - {inner, inner.removesuffix("-tensors")}:
+        return False
+    return all((folder / name / "config.pbtxt").is_file() for name in names)
+
+
 def tensors_config(
     name: str, backend: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
 ) -> str:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from optkit.artifact import Artifact
 from optkit.core.version import __version__
 from optkit.errors import CheckpointError, RecipeError
-from optkit.serving.package import carried
+from optkit.serving.package import carried, zip
 from optkit.serving.package.bom import NAME, OPTKIT, write_bom
 from optkit.serving.package.requirements import extras_of, pinned
 from optkit.serving.package.zip import add
@@ -53,6 +53,10 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     return (
         f'pip install OUT/{file.name} && python -c "import {module}; print({module}.load().predict([...]))"'
     )
+
+
+def wrote(folder: Path) -> bool:
+    return zip.wrote(folder, ".whl")
 
 
 def write_wheel(

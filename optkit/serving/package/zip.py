@@ -28,6 +28,15 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     return f"unzip OUT/{file.name} && optkit predict {name} 'a text'"
 
 
+def wrote(folder: Path, ending: str = ".zip") -> bool:
+    """Whether `folder` is one archive with an artifact in it."""
+    files = list(folder.iterdir())
+    if len(files) != 1 or not files[0].name.endswith(ending) or not zipfile.is_zipfile(files[0]):
+        return False
+    with zipfile.ZipFile(files[0]) as archive:
+        return any(Path(name).name == "optkit.json" for name in archive.namelist())
+
+
 def check_written(artifact: Artifact, name: str, sha256: str) -> None:
     """Raise CheckpointError where what was packed as `name` is not what the manifest lists."""
     expected = artifact.manifest["files"].get(name, sha256)
