@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md: its walks work as they stand, file by file, registered as a package of one's own does it."""
+"""CONTRIBUTING.md: its walks work as they stand, registered as a package of one's own does it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TESTS = [
 
 @pytest.fixture
 def walked(tmp_path, monkeypatch):
-    """The modules of the walks in the package `my_package`, with its entry points, here and in child processes."""
+    """The modules of the walks in `my_package`, with its entry points, here and in child processes."""
     site = tmp_path / "site"
     package, info = site / "my_package", site / "my_package-1.dist-info"
     package.mkdir(parents=True)
@@ -58,9 +58,8 @@ def test_each_walk_has_its_file_its_test_and_its_entry_point():
 
 @pytest.mark.parametrize(("path", "name"), TESTS)
 def test_the_test_of_a_walk_passes(path, name, walked, request, tmp_path):
-    code = re.sub(
-        r"optkit\.(?:passes|runtimes|tasks)\.(round_weights|one_by_one|stars)", r"my_package.\1", FILES[path]
-    )
+    added = r"optkit\.(?:passes|runtimes|tasks)\.(round_weights|one_by_one|stars)"
+    code = re.sub(added, r"my_package.\1", FILES[path])
     space: dict = {"__name__": Path(path).stem}
     exec(compile(code, path, "exec"), space)
     work = tmp_path / "work"
