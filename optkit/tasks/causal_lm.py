@@ -60,7 +60,7 @@ class CausalLM(Task):
     """
 
     name: ClassVar[str] = "causal-lm"
-    architectures: ClassVar = ("ForCausalLM", "LMHeadModel")
+    architectures: ClassVar[tuple[str, ...]] = ("ForCausalLM", "LMHeadModel")
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
     generates: ClassVar[bool] = True
     predicts_tokens: ClassVar[bool] = True

@@ -54,7 +54,7 @@ class Embeddings(Task):
     """
 
     name: ClassVar[str] = "embeddings"
-    architectures: ClassVar = ("Model", "EncoderModel")
+    architectures: ClassVar[tuple[str, ...]] = ("Model", "EncoderModel")
     auto_class: ClassVar[str] = "AutoModel"
     unused: ClassVar = ("pooler",)
     embeds: ClassVar[bool] = True

@@ -64,7 +64,7 @@ class FillMask(Task):
     """`metric` accuracy@k: the share of masked words that are among the k likeliest."""
 
     name: ClassVar[str] = "fill-mask"
-    architectures: ClassVar = ("ForMaskedLM",)
+    architectures: ClassVar[tuple[str, ...]] = ("ForMaskedLM",)
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"
     predicts_tokens: ClassVar[bool] = True
     columns: ClassVar = {

@@ -36,7 +36,7 @@ class ImageClassification(TextClassification):
     """`labels` by index, `problem` as transformers calls it; predictions are `Classification`."""
 
     name: ClassVar[str] = "image-classification"
-    architectures: ClassVar = ("ForImageClassification",)
+    architectures: ClassVar[tuple[str, ...]] = ("ForImageClassification",)
     auto_class: ClassVar[str] = "AutoModelForImageClassification"
     reads: ClassVar[str] = "pixel_values"
     graph_answers: ClassVar[bool] = False

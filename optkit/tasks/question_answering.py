@@ -50,7 +50,7 @@ class QuestionAnswering(Task):
     """`metric` is f1 (shared words) or exact_match, both from 0 to 1."""
 
     name: ClassVar[str] = "question-answering"
-    architectures: ClassVar = ("ForQuestionAnswering", "ForQuestionAnsweringSimple")
+    architectures: ClassVar[tuple[str, ...]] = ("ForQuestionAnswering", "ForQuestionAnsweringSimple")
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
     metrics: ClassVar = ("f1", "exact_match")
     columns: ClassVar = {"text": ("question",), "pair": ("context",), "label": ("answers",)}

@@ -65,7 +65,7 @@ class TextClassification(Task):
     """
 
     name: ClassVar[str] = "text-classification"
-    architectures: ClassVar = ("ForSequenceClassification",)
+    architectures: ClassVar[tuple[str, ...]] = ("ForSequenceClassification",)
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     graph_answers: ClassVar[bool] = True
     asked_last: ClassVar[bool] = True  # any table with a text and a label fits it

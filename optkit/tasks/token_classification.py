@@ -69,7 +69,7 @@ class TokenClassification(Task):
     """`labels` by index; `metric` is f1 (entities) or accuracy (words); `own_labels` as for texts."""
 
     name: ClassVar[str] = "token-classification"
-    architectures: ClassVar = ("ForTokenClassification",)
+    architectures: ClassVar[tuple[str, ...]] = ("ForTokenClassification",)
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
     metrics: ClassVar = ("f1", "accuracy")
     columns: ClassVar = COLUMNS
