@@ -54,13 +54,14 @@ _PARTS = tuple(
 )
 _BLOCKS = "its attention is cut into blocks by the length of the text"
 _STATE = "it reads a text step by step (a state-space model)"
-#: model_type → why no graph of it takes texts of any length.
+#: model_type → why no graph of it is made that takes inputs of any number and length.
 NOT_A_GRAPH = {
     **dict.fromkeys(("longformer", "led", "longt5", "big_bird", "bigbird_pegasus"), _BLOCKS),
     "reformer": "it sorts tokens into buckets by random hashes",
     "yoso": "it compares tokens by random hashes",
     "funnel": "it pools a text to lengths that its own length decides",
     "nystromformer": "it reads texts of one length only",
+    "data2vec-vision": "torch cannot export its attention with a bias by position",
     "xlnet": "it reads the last place of a text padded on the left",
     **dict.fromkeys(
         (
@@ -128,6 +129,8 @@ def refuse_no_graph(config: dict[str, Any]) -> None:
     """Raise CheckpointError where no graph of the model answers as it does at every length."""
     kind = str(config.get("model_type"))
     whole = kind == "big_bird" and config.get("attention_type") == "original_full"
+    if kind == "data2vec-vision" and not config.get("use_relative_position_bias"):
+        return
     if kind in NOT_A_GRAPH and not whole:
         raise CheckpointError(
             f"A model of the kind {kind!r} cannot become an ONNX graph: {NOT_A_GRAPH[kind]}.",

@@ -40,10 +40,14 @@ def pooled(encoder: Any, pooling: Pooling, folder: Path) -> Any:
         def set_attn_implementation(self, name: str) -> None:
             self.transformer.set_attn_implementation(name)
 
-        def forward(self, attention_mask: torch.Tensor, **inputs: Any) -> dict[str, Any]:
+        def forward(self, attention_mask: torch.Tensor | None = None, **inputs: Any) -> dict[str, Any]:
             inputs.pop("return_dict", None)
-            found = self.transformer(attention_mask=attention_mask, **inputs)
+            if attention_mask is not None:
+                inputs["attention_mask"] = attention_mask
+            found = self.transformer(**inputs)
             tokens = found[0]
+            if attention_mask is None:  # FNet takes none: every place counts, as in sentence-transformers
+                attention_mask = torch.ones(tokens.shape[:2], dtype=torch.int64, device=tokens.device)
             vectors = [_POOL[mode](tokens, attention_mask) for mode in pooling.modes]
             vector = torch.cat(vectors, dim=-1) if len(vectors) > 1 else vectors[0]
             for layer in self.layers:

@@ -120,7 +120,7 @@ def write_tokenizer(
     if "causal-lm" not in family.tasks:
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{cls} $A {sep}",
-            pair=f"{cls} $A {sep} $B:1 {sep}:1",
+            pair=f"{cls} $A {sep} {sep if special is _ROBERTA else ''} $B:1 {sep}:1".replace("  ", " "),
             special_tokens=list(ids.items()),
         )
     transformers.PreTrainedTokenizerFast(
