@@ -38,26 +38,28 @@ class TextEncoder:
     """
 
     def __init__(
-        self, folder: Path, stated_length: int | None = None, found: Tokenization | None = None
+        self, folder: Path, stated_length: int | None = None, tokenization: Tokenization | None = None
     ) -> None:
-        """`stated_length`: what stands in for the limit in tokenizer_config.json; `found`: how texts are read
-        where that is not as the folder says."""
+        """`stated_length`: what stands in for the limit in tokenizer_config.json; `tokenization`: how texts
+        are read where that is not as the folder says."""
         from optkit.core.schema.tokenizer import open_tokenizer, while_encoding
 
         self._failing = partial(while_encoding, folder)
-        found = found or read(folder)
-        self._tokenizer: Any = open_tokenizer(folder / "tokenizer.json", found.tokenizer.encode())
+        tokenization = tokenization or read(folder)
+        self._tokenizer: Any = open_tokenizer(folder / "tokenizer.json", tokenization.tokenizer.encode())
         config = read_json(folder / "config.json", CheckpointError)
-        self.tokenization = found
-        self.max_length = _max_length(stated_length or found.max_length, config)
-        self.truncation_side = found.truncation_side
+        self.tokenization = tokenization
+        self.max_length = _max_length(stated_length or tokenization.max_length, config)
+        self.truncation_side = tokenization.truncation_side
         #: Whether a model is told which text of a pair a token is of; else it sees zeros.
-        self.gives_types = "token_type_ids" in found.inputs
+        self.gives_types = "token_type_ids" in tokenization.inputs
         self._cutters: dict[tuple[int, int, str], Any] = {}
         self._making = threading.Lock()
         self.pad_id = pad_token(config)
-        self.mask_id = None if found.mask_token is None else self._tokenizer.token_to_id(found.mask_token)
-        self._tokenizer.encode_special_tokens = found.split_special_tokens
+        self.mask_id = (
+            None if tokenization.mask_token is None else self._tokenizer.token_to_id(tokenization.mask_token)
+        )
+        self._tokenizer.encode_special_tokens = tokenization.split_special_tokens
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_length, direction=self.truncation_side)
 

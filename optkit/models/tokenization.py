@@ -98,26 +98,26 @@ def record(folder: Path, source: Path) -> None:
         return
     if own and _recorded(folder) is not None:
         return
-    found = read(folder if own else source)
+    reading = read(folder if own else source)
     if not own:  # its settings belong to it
         for name in _SETTINGS:
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
-    write(found, folder)
+    write(reading, folder)
     if (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
         _read.cache_clear()
-        if (again := _ask(folder)).digest != found.digest:  # a checkpoint is read by transformers, too
+        if (again := _ask(folder)).digest != reading.digest:  # a checkpoint is read by transformers, too
             (folder / FILE).unlink()
             raise CheckpointError(
-                f"transformers reads texts otherwise once its {found.kind} is saved (now as {again.kind}).",
+                f"transformers reads texts otherwise once its {reading.kind} is saved (now as {again.kind}).",
                 hint="Save the tokenizer with this version of transformers, and give that folder.",
             )
 
 
-def write(found: Tokenization, folder: Path) -> None:
+def write(reading: Tokenization, folder: Path) -> None:
     """tokenizer.json and `FILE` in `folder`."""
-    write_text(folder / "tokenizer.json", found.tokenizer)
-    write_json(folder / FILE, found.facts())
+    write_text(folder / "tokenizer.json", reading.tokenizer)
+    write_json(folder / FILE, reading.facts())
 
 
 def is_there(folder: Path) -> bool:
@@ -135,8 +135,8 @@ def reader(folder: Path) -> str | None:
 
 @lru_cache(maxsize=16)
 def _read(folder: Path, key: Any) -> Tokenization:
-    if (found := _recorded(folder)) is not None:
-        return found
+    if (recorded := _recorded(folder)) is not None:
+        return recorded
     if not is_there(folder):
         raise CheckpointError(
             f"Expected tokenizer.json in {str(folder)!r}; it is missing.",
@@ -158,9 +158,9 @@ def _ask(folder: Path) -> Tokenization:
     with TemporaryDirectory(prefix="optkit-tokenizer-") as scratch:
         with Child("optkit.models.tokenization_worker") as child:
             child.call("resolve", folder=str(folder.resolve()), out=scratch)
-        found = _recorded(Path(scratch))
-    assert found is not None
-    return found
+        recorded = _recorded(Path(scratch))
+    assert recorded is not None
+    return recorded
 
 
 def _recorded(folder: Path) -> Tokenization | None:

@@ -127,19 +127,19 @@ def _bare(backend: Any) -> str:
     return copy.to_str()
 
 
-def _prove(found: Tokenization, theirs: Any, folder: Path) -> None:
+def _prove(reading: Tokenization, theirs: Any, folder: Path) -> None:
     """CheckpointError where the class does in Python what the tokenizers library does not know of."""
     from tokenizers import Tokenizer
 
-    ours = Tokenizer.from_str(found.tokenizer)
-    ours.encode_special_tokens = found.split_special_tokens
+    ours = Tokenizer.from_str(reading.tokenizer)
+    ours.encode_special_tokens = reading.split_special_tokens
     for texts in (provoking.TEXTS, provoking.PAIRS):
         rows = theirs([x if isinstance(x, str) else x[0] for x in texts], *_seconds(texts), padding=False)
         for text, encoding, ids in zip(texts, ours.encode_batch_fast(list(texts)), rows["input_ids"]):
             if encoding.ids != ids:
                 raise CheckpointError(
-                    f"The tokenizer in {str(folder)!r} ({found.kind}) does more than its tokenizers backend: "
-                    f"{text!r} is {ids[:20]} in transformers and {encoding.ids[:20]} without it.",
+                    f"The tokenizer in {str(folder)!r} ({reading.kind}) does more than its tokenizers "
+                    f"backend: {text!r} is {ids[:20]} in transformers and {encoding.ids[:20]} without it.",
                     hint="optkit cannot serve this tokenizer without transformers.",
                 )
 
@@ -148,24 +148,24 @@ def _seconds(texts: Any) -> tuple[list[str], ...]:
     return () if isinstance(texts[0], str) else ([second for _, second in texts],)
 
 
-def _disagreements(found: Tokenization, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _disagreements(reading: Tokenization, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Where tokenizer.json alone says otherwise: sentences for the report, of texts and of pairs."""
     from tokenizers import Tokenizer
 
     file, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
     if not file.is_file():
         return (), ()
-    plain, ours = Tokenizer.from_file(str(file)), Tokenizer.from_str(found.tokenizer)
+    plain, ours = Tokenizer.from_file(str(file)), Tokenizer.from_str(reading.tokenizer)
     plain.no_padding()
     plain.no_truncation()
     stated = read_json(settings, CheckpointError) if settings.is_file() else {}
     told = ", ".join(f"{name} = {json.dumps(stated[name])}" for name in _SETTINGS if name in stated)
-    follows = f"transformers {found.version} ({found.kind}) follows tokenizer_config.json"
+    follows = f"transformers {reading.version} ({reading.kind}) follows tokenizer_config.json"
     notes = []
     for text in provoking.TEXTS:
         alone, resolved = plain.encode(text), ours.encode(text)
         if alone.ids != resolved.ids:
-            parts = _parts(plain.to_str(), found.tokenizer)
+            parts = _parts(plain.to_str(), reading.tokenizer)
             notes.append(
                 f"The tokenizer's files disagree: by tokenizer.json alone {text[:60]!r} is "
                 f"{' '.join(alone.tokens[:8])!r}, as transformers reads it "
@@ -176,11 +176,13 @@ def _disagreements(found: Tokenization, folder: Path) -> tuple[tuple[str, ...], 
             break
     pair = plain.encode("one", "two").type_ids
     pairs = []
-    if "token_type_ids" not in found.inputs and any(pair):
-        reason = "tokenizer_config.json's model_input_names" if "model_input_names" in stated else found.kind
+    if "token_type_ids" not in reading.inputs and any(pair):
+        reason = (
+            "tokenizer_config.json's model_input_names" if "model_input_names" in stated else reading.kind
+        )
         pairs.append(
             "The tokenizer's files disagree on pairs: tokenizer.json gives second texts the type 1, and "
-            f"transformers {found.version} passes no token_type_ids ({reason}), so that the model sees "
+            f"transformers {reading.version} passes no token_type_ids ({reason}), so that the model sees "
             "zeros. optkit follows transformers."
         )
     return tuple(notes), tuple(pairs)

@@ -156,11 +156,11 @@ def _types(specs: tuple[TensorSpec, ...]) -> dict[str, np.dtype]:
 
 def _profiles(engine: Any, inputs: list[str]) -> list[Profile]:
     """The engine's own profiles, from the first input of text or image."""
-    found = []
+    profiles = []
     for i in range(engine.num_optimization_profiles):
         low, opt, high = (tuple(s) for s in engine.get_tensor_profile_shape(inputs[0], i))
-        found.append(Profile((low[0], opt[0], high[0]), (low[1], opt[1], high[1])))
-    return found
+        profiles.append(Profile((low[0], opt[0], high[0]), (low[1], opt[1], high[1])))
+    return profiles
 
 
 def _check_target(artifact: Artifact, library: Any, gpu: Gpu) -> None:

@@ -39,17 +39,17 @@ def plain(value: Any) -> Any:
     return value
 
 
-def kinds_of(rows: Sequence[dict[str, Any]], kept: Sequence[str] = ()) -> dict[str, str]:
+def kinds_of(rows: Sequence[dict[str, Any]], nested: Sequence[str] = ()) -> dict[str, str]:
     """Column → kind of its values in `rows`: a scalar's type, `vector`, `scores`, `json` or `null`.
 
     What is nested in the columns `kept` is `json`; whole numbers beside fractions are floats. Raises
     DataError for another mixture.
     """
-    found: dict[str, str] = {}
+    types: dict[str, str] = {}
     for name in rows[0] if rows else ():
-        kinds = {_kind(row[name], name in kept) for row in rows if row.get(name) is not None}
-        found[name] = _joint(name, kinds)
-    return found
+        kinds = {_kind(row[name], name in nested) for row in rows if row.get(name) is not None}
+        types[name] = _joint(name, kinds)
+    return types
 
 
 def _joint(name: str, kinds: set[str]) -> str:
@@ -118,10 +118,10 @@ def _merge_parquet(parts: Sequence[Path], file: Path) -> None:
                 ) from reason
 
 
-def _kind(value: Any, kept: bool) -> str:
+def _kind(value: Any, nested: bool) -> str:
     if type(value) in _ARROW:
         return type(value).__name__
-    if kept:
+    if nested:
         return "json"
     if isinstance(value, list) and value and all(isinstance(x, float) for x in value):
         return "vector"

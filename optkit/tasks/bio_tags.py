@@ -24,15 +24,15 @@ def spans(tags: tuple[str, ...]) -> frozenset[Span]:
     >>> sorted(spans(("B-person", "I-person", "O", "I-group")))
     [('group', 3, 3), ('person', 0, 1)]
     """
-    found, begun, kind = [], 0, ""
+    entities, begun, label = [], 0, ""
     for i, tag in enumerate((*tags, "O")):
         prefix, _, name = tag.partition("-")
-        if kind and not (prefix == "I" and name == kind):
-            found.append((kind, begun, i - 1))
-            kind = ""
-        if prefix in ("B", "I") and not kind:
-            begun, kind = i, name
-    return frozenset(found)
+        if label and not (prefix == "I" and name == label):
+            entities.append((label, begun, i - 1))
+            label = ""
+        if prefix in ("B", "I") and not label:
+            begun, label = i, name
+    return frozenset(entities)
 
 
 def fault(tags: Sequence[str]) -> str | None:
@@ -63,24 +63,24 @@ class Line:
     support: int
 
 
-def f1(found: Iterable[frozenset[Span]], there: Iterable[frozenset[Span]]) -> float:
+def f1(answers: Iterable[frozenset[Span]], references: Iterable[frozenset[Span]]) -> float:
     """Micro-averaged F1 over entities; 0 where nothing is there and nothing was found."""
     right = predicted = support = 0
-    for mine, truth in zip(found, there):
-        right += len(mine & truth)
-        predicted += len(mine)
+    for answer, truth in zip(answers, references):
+        right += len(answer & truth)
+        predicted += len(answer)
         support += len(truth)
     return 2 * right / (predicted + support) if predicted + support else 0.0
 
 
-def table(found: Sequence[frozenset[Span]], there: Sequence[frozenset[Span]]) -> list[Line]:
+def table(answers: Sequence[frozenset[Span]], references: Sequence[frozenset[Span]]) -> list[Line]:
     """Precision, recall and F1 per type, then their micro, macro and weighted averages."""
     right: Counter[str] = Counter()
     predicted: Counter[str] = Counter()
     support: Counter[str] = Counter()
-    for mine, truth in zip(found, there):
-        right.update(kind for kind, *_ in mine & truth)
-        predicted.update(kind for kind, *_ in mine)
+    for answer, truth in zip(answers, references):
+        right.update(kind for kind, *_ in answer & truth)
+        predicted.update(kind for kind, *_ in answer)
         support.update(kind for kind, *_ in truth)
     lines = [
         _line(label, right[label], predicted[label], support[label])
@@ -103,14 +103,14 @@ def averages(lines: Sequence[Line], micro: Line) -> list[Line]:
     return [micro, mean("macro", [1.0] * len(lines)), mean("weighted", [float(x.support) for x in lines])]
 
 
-def tag_table(found: Sequence[str], there: Sequence[str], outside: str = "") -> list[Line]:
+def tag_table(answers: Sequence[str], references: Sequence[str], outside: str = "") -> list[Line]:
     """The same over single tags, one per word, as scikit-learn's classification_report counts them.
 
     `outside` is the tag that is no line of its own and counts in no average: O, where tags are of entities.
     """
     right: Counter[str] = Counter()
-    predicted, support = Counter(found), Counter(there)
-    right.update(a for a, b in zip(found, there) if a == b)
+    predicted, support = Counter(answers), Counter(references)
+    right.update(a for a, b in zip(answers, references) if a == b)
     for counts in (right, predicted, support):
         counts.pop(outside, None)
     lines = [_line(x, right[x], predicted[x], support[x]) for x in sorted({*support, *predicted})]

@@ -94,13 +94,13 @@ class CausalLM(Task):
         name = self.column(rows.column_names, "text", columns)
         texts = texts_of(rows, name, "Name the right column with --text-column.")
         documents = [self._ended(ids) if text else [] for text, ids in zip(texts, self.encoder.whole(texts))]
-        kept = [i for i, ids in enumerate(documents) if len(ids) > 1]
-        if not kept:
+        scored = [i for i, ids in enumerate(documents) if len(ids) > 1]
+        if not scored:
             raise DataError(f"Expected texts in column {name!r}, received {len(texts)} empty ones.")
-        encoded = self._windows([documents[i] for i in kept])
-        texts = [texts[i] for i in kept]
-        counts = [len(documents[i]) - 1 for i in kept]
-        skipped = len(documents) - len(kept)
+        encoded = self._windows([documents[i] for i in scored])
+        texts = [texts[i] for i in scored]
+        counts = [len(documents[i]) - 1 for i in scored]
+        skipped = len(documents) - len(scored)
         return Labelled(encoded, counts, texts, texts, skipped, Columns(name))
 
     def decode(self, outputs: Outputs) -> list[Likelihood]:
@@ -255,8 +255,8 @@ class CausalLM(Task):
         for i, item in enumerate(inputs):
             if not isinstance(item, str):
                 raise DataError(f"Expected a text at position {i}, received {type(item).__name__}.")
-        found = self.encoder.whole(inputs)
-        for i, ids in enumerate(found):
+        tokens = self.encoder.whole(inputs)
+        for i, ids in enumerate(tokens):
             if not ids and self.start is not None:
                 ids.append(self.start)
             if not ids:
@@ -264,12 +264,12 @@ class CausalLM(Task):
                     f"Expected a text at position {i}, received an empty one, and the model has no token to "
                     "begin with."
                 )
-        return found
+        return tokens
 
     def _prompts(self, inputs: Sequence[Any]) -> list[list[int]]:
         """Without the end that some tokenizers put behind every text."""
-        found = self._tokens(inputs)
-        return [ids[:-1] if len(ids) > 1 and ids[-1] in self.ends else ids for ids in found]
+        tokens = self._tokens(inputs)
+        return [ids[:-1] if len(ids) > 1 and ids[-1] in self.ends else ids for ids in tokens]
 
     def _ended(self, ids: list[int]) -> list[int]:
         return ids if not self.ends or (ids and ids[-1] in self.ends) else [*ids, self.ends[0]]

@@ -145,8 +145,8 @@ class Embeddings(Task):
 
     def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
         if self.metric.startswith("recall@"):
-            found = self._found(answers, references)
-            return float(found.mean()) if len(found) else float("nan")
+            hits = self._found(answers, references)
+            return float(hits.mean()) if len(hits) else float("nan")
         from scipy import stats
 
         correlation = stats.spearmanr if self.metric == "spearman" else stats.pearsonr
@@ -270,13 +270,13 @@ class Embeddings(Task):
         k = int(self.metric.partition("@")[2])
         scores = np.asarray(references, dtype=np.float64)
         queries = np.flatnonzero(scores >= MATCH * scores.max()) if len(scores) else np.empty(0, dtype=int)
-        documents, found = answers[:, 1], []
+        documents, hits = answers[:, 1], []
         for start in range(0, len(queries), 512):
             part = queries[start : start + 512]
             near = self._near(answers[part, 0], documents)
             own = near[np.arange(len(part)), part]
-            found.append((near > own[:, None] + 1e-6).sum(axis=1) < k)
-        return np.concatenate(found) if found else np.empty(0, dtype=bool)
+            hits.append((near > own[:, None] + 1e-6).sum(axis=1) < k)
+        return np.concatenate(hits) if hits else np.empty(0, dtype=bool)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -133,8 +133,8 @@ class FillMask(Task):
             )
         inputs, references = zip(*(pair for pair in asked if pair is not None))
         sources, skipped = [wholes[i] for i in left], len(texts) - len(left)
-        found = Columns(name, None, label)
-        return Labelled(self.encode(inputs), list(references), sources, list(inputs), skipped, found)
+        read_from = Columns(name, None, label)
+        return Labelled(self.encode(inputs), list(references), sources, list(inputs), skipped, read_from)
 
     def decode(self, outputs: Outputs) -> list[Filled]:
         return [Filled([self._best(row) for row in logits]) for logits in outputs["logits"]]

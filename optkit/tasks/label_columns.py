@@ -85,13 +85,13 @@ def are_flags(values: list[Any], name: str, labels: Sequence[str]) -> bool:
     Raises DataError where they do not.
     """
     lists = [v for v in values if isinstance(v, (list, tuple))]
-    found = [v for value in lists for v in value]
-    if len(lists) < len(values) or not found or not all(v in (0, 1) for v in found):
+    flags = [v for value in lists for v in value]
+    if len(lists) < len(values) or not flags or not all(v in (0, 1) for v in flags):
         return False
     count = len(labels)
     odd = next((row for row, value in enumerate(lists) if len(value) != count), None)
     twice = any(len(set(value)) < len(value) for value in lists)
-    if odd is None and (twice or not all(type(v) is int for v in found) or (count == 1 and 1 in found)):
+    if odd is None and (twice or not all(type(v) is int for v in flags) or (count == 1 and 1 in flags)):
         return True
     if odd is not None and not twice:
         return False

@@ -38,9 +38,9 @@ def matched(names: Sequence[str], labels: Sequence[str]) -> Classes | None:
     >>> matched(["Positive", "Negative"], ["negative", "positive"])
     [('Positive', 1), ('Negative', 0)]
     """
-    found: Classes = [(name, _named(name, labels)) for name in names]
-    if any(place is not None for _, place in found):
-        return found
+    classes: Classes = [(name, _named(name, labels)) for name in names]
+    if any(place is not None for _, place in classes):
+        return classes
     if len(names) == len(labels):
         return None
     raise DataError(
@@ -182,13 +182,13 @@ def _named(value: Any, labels: Sequence[str]) -> int | None:
     wanted = [_folded(value)]
     if isinstance(value, bool):
         wanted = list(_TRUTH[value]) if _says_truth(value, labels) else [str(int(value))]
-    found = [place for place, label in enumerate(labels) if _folded(label) in wanted]
-    if len(found) > 1:
+    named = [place for place, label in enumerate(labels) if _folded(label) in wanted]
+    if len(named) > 1:
         raise DataError(
-            f"Cannot tell which of the model's labels {value!r} is: {listed([labels[i] for i in found])}.",
+            f"Cannot tell which of the model's labels {value!r} is: {listed([labels[i] for i in named])}.",
             hint="Write the labels of the data exactly as the model has them.",
         )
-    return found[0] if found else None
+    return named[0] if named else None
 
 
 def _says_truth(value: Any, labels: Sequence[str]) -> bool:

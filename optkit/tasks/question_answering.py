@@ -147,8 +147,8 @@ class QuestionAnswering(Task):
     def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray:
         """The metric of each example: right or wrong, or the share of words in common."""
         one = exact_match if self.metric == "exact_match" else f1
-        found = [max(one(a, truth) for truth in r["text"]) for a, r in zip(answers, references)]
-        return np.array(found, dtype=bool if self.metric == "exact_match" else np.float64)
+        scores = [max(one(a, truth) for truth in r["text"]) for a, r in zip(answers, references)]
+        return np.array(scores, dtype=bool if self.metric == "exact_match" else np.float64)
 
     @classmethod
     def model_outputs(cls, model: Any) -> dict[str, Shape]:
@@ -213,9 +213,9 @@ def exact_match(answer: str, truth: str) -> bool:
 
 def f1(answer: str, truth: str) -> float:
     """The harmonic mean of precision and recall over words in common."""
-    found, there = normalize(answer).split(), normalize(truth).split()
-    same = sum((Counter(found) & Counter(there)).values())
-    return 2 * same / (len(found) + len(there)) if same else 0.0
+    answered, expected = normalize(answer).split(), normalize(truth).split()
+    same = sum((Counter(answered) & Counter(expected)).values())
+    return 2 * same / (len(answered) + len(expected)) if same else 0.0
 
 
 def checked_answers(value: Any, context: str, row: int) -> dict[str, list[Any]]:

@@ -166,13 +166,13 @@ class TokenClassification(Task):
     def tags(self, outputs: Outputs) -> list[tuple[str, ...]]:
         """The best tag of each word; O (or the first label) where a word has no token at all."""
         empty = "O" if "O" in self.labels else self.labels[0]
-        found = []
+        tags_of = []
         for logits, words, spans in zip(outputs["logits"], outputs["words"], outputs["spans"]):
             tags = [empty] * (len(spans) // 2)
             for word, best in zip(words, logits.argmax(axis=-1) if len(logits) else ()):
                 tags[int(word)] = self.labels[int(best)]
-            found.append(tuple(tags))
-        return found
+            tags_of.append(tuple(tags))
+        return tags_of
 
     def decode(self, outputs: Outputs) -> list[Tagging]:
         return [
@@ -311,7 +311,7 @@ class TokenClassification(Task):
         if len(logits):
             shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
             sure[words.astype(int)] = shifted.max(axis=-1) / shifted.sum(axis=-1)
-        found = []
+        entities = []
         if is_bio(self.labels):
             groups = sorted(bio_tags.spans(tags), key=lambda span: span[1])
         else:
@@ -319,8 +319,8 @@ class TokenClassification(Task):
         for label, first, last in groups:
             start, end = int(spans[2 * first]), int(spans[2 * last + 1])
             piece = "".join(map(chr, text[start:end].tolist()))
-            found.append(Entity(piece, label, start, end, float(sure[first : last + 1].mean())))
-        return Tagging(found)
+            entities.append(Entity(piece, label, start, end, float(sure[first : last + 1].mean())))
+        return Tagging(entities)
 
 
 def _with_spaces(folder: Path) -> TextEncoder | None:
@@ -331,7 +331,7 @@ def _with_spaces(folder: Path) -> TextEncoder | None:
     """
     from optkit.models.tokenization_worker import resolve
 
-    encoder = TextEncoder(folder, found=resolve(folder, add_prefix_space=True))
+    encoder = TextEncoder(folder, tokenization=resolve(folder, add_prefix_space=True))
     return encoder if encoder.reads_words_as_text else None
 
 

@@ -271,13 +271,13 @@ def _collate(task: Task, network: Any, splits: tuple[Labelled, ...], weights: np
     targets = [task.targets(labelled) for labelled in splits]
 
     def collate(items: list[dict[str, int]]) -> dict[str, Any]:
-        split, found = items[0]["split"], places(items)
-        batch = task.collate(splits[split].encoded, targets[split], found or [0])
+        split, rows = items[0]["split"], places(items)
+        batch = task.collate(splits[split].encoded, targets[split], rows or [0])
         wanted = {*names, *targets[split]}
-        made = {name: torch.from_numpy(value) for name, value in batch.items() if name in wanted}
+        tensors = {name: torch.from_numpy(value) for name, value in batch.items() if name in wanted}
         if split == 0:
-            made[MASS] = mass(len(found), batch.get("labels"), weights) if found else 0.0
-        return made
+            tensors[MASS] = mass(len(rows), batch.get("labels"), weights) if rows else 0.0
+        return tensors
 
     return collate
 

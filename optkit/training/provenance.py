@@ -57,14 +57,14 @@ def origin(checkpoint: Artifact) -> Origin:
 
 def required(checkpoint: Artifact, what: str) -> Origin:
     """`origin`, for what can not do without. Raises DataError."""
-    found = origin(checkpoint)
-    if found.name is None:
+    known = origin(checkpoint)
+    if known.name is None:
         raise DataError(
-            f"{what} needs data with labels: {found.said}.",
+            f"{what} needs data with labels: {known.said}.",
             hint="Give --data: a folder with train and validation files, one file, or a hub data set; or "
             "texts without labels, on which the teacher answers: --unlabelled FILE.",
         )
-    return found
+    return known
 
 
 def _noted(step: Any) -> dict[str, Any] | None:

@@ -25,7 +25,7 @@ class TrainingWorker:
         task: str | None = None,
     ) -> dict[str, Any]:
         """Train, and give the notes of the step: score, metric, history. Events say how far it is."""
-        made = finetune(
+        checkpoint = finetune(
             model,
             data,
             out,
@@ -35,7 +35,7 @@ class TrainingWorker:
             self.emit,
             task,
         )
-        return made.lineage[-1]["notes"]
+        return checkpoint.lineage[-1]["notes"]
 
 
 def serve() -> TrainingWorker:

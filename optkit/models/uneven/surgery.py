@@ -43,10 +43,10 @@ def cut(sublayer: Sublayer, keep: Sequence[int]) -> None:
 
 def shape_of(model: Any) -> dict[str, list[int]]:
     """Units left per layer, {"heads": [...], "ffn": [...]}: what config.json stores."""
-    found: dict[str, list[int]] = {"heads": [], "ffn": []}
+    units: dict[str, list[int]] = {"heads": [], "ffn": []}
     for sublayer in sublayers(model):
-        found[sublayer.kind].append(sublayer.units)
-    return found
+        units[sublayer.kind].append(sublayer.units)
+    return units
 
 
 def record(model: Any) -> None:

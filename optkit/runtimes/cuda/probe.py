@@ -92,10 +92,10 @@ def _describe(driver: Any, index: int, version_file: Path) -> Gpu:
 
 def _driver_version(file: Path) -> str | None:
     try:
-        found = re.search(r"\b(\d{3,}\.\d+(?:\.\d+)?)\b", file.read_text(encoding="utf-8"))
+        match = re.search(r"\b(\d{3,}\.\d+(?:\.\d+)?)\b", file.read_text(encoding="utf-8"))
     except OSError:
         return None
-    return found.group(1) if found else None
+    return match.group(1) if match else None
 
 
 def _check(code: int, call: str) -> None:

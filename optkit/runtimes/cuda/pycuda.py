@@ -32,9 +32,9 @@ class PycudaDevice(Device):
         self._streams: dict[int, Any] = {}
 
     def stream(self) -> int:
-        made = self._cuda.Stream(_NON_BLOCKING)
-        self._streams[made.handle] = made
-        return made.handle
+        stream = self._cuda.Stream(_NON_BLOCKING)
+        self._streams[stream.handle] = stream
+        return stream.handle
 
     def allocate(self, size: int) -> int:
         memory = self._cuda.mem_alloc(max(size, 1))
@@ -45,9 +45,9 @@ class PycudaDevice(Device):
         self._memory.pop(address).free()
 
     def pinned(self, size: int) -> np.ndarray:
-        made = self._cuda.pagelocked_empty(max(size, 1), np.uint8)
-        self._pinned.append(made)
-        return made[:size]
+        memory = self._cuda.pagelocked_empty(max(size, 1), np.uint8)
+        self._pinned.append(memory)
+        return memory[:size]
 
     def copy_in(self, address: int, host: np.ndarray, stream: int) -> None:
         self._cuda.memcpy_htod_async(address, host, self._streams[stream])

@@ -44,8 +44,8 @@ def process_memory_mib(pid: int, run: Callable[..., Any] = subprocess.run) -> fl
     except (OSError, subprocess.SubprocessError):
         return None
     for line in done.stdout.splitlines():
-        found, _, used = line.partition(",")
-        if found.strip() == str(pid):
+        owner, _, used = line.partition(",")
+        if owner.strip() == str(pid):
             return _number(used)
     return None
 

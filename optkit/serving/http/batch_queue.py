@@ -167,9 +167,9 @@ class BatchQueue:
     def _pick(self) -> list[Item]:
         first = self._items[0]
         if first.job.alone:
-            mine = [item for item in self._items if item.job is first.job]
-            self._items = self._items[len(mine) :]  # a job's inputs stand together
-            return mine
+            same_job = [item for item in self._items if item.job is first.job]
+            self._items = self._items[len(same_job) :]  # a job's inputs stand together
+            return same_job
         others = (x for x in self._items[1:] if x.job.options == first.job.options and not x.job.alone)
         order = sorted(others, key=lambda item: abs(item.tokens - first.tokens))
         batch, longest = [first], first.tokens

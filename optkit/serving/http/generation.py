@@ -33,14 +33,14 @@ def new_tokens(settings: ServeSettings) -> Any:
 def parameters(settings: ServeSettings) -> Any:
     """The type of `parameters` in a request; the defaults are those of `Generation`, within the limit."""
     usual = Generation()
-    found: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "max_new_tokens": (new_tokens(settings), min(usual.max_new_tokens, settings.max_new_tokens)),
         "temperature": (Annotated[float, Field(ge=0, le=100), _NUMBER], usual.temperature),
         "top_k": (Annotated[int, Field(ge=1), _NUMBER] | None, usual.top_k),
         "top_p": (Annotated[float, Field(gt=0, le=1), _NUMBER], usual.top_p),
         "seed": (Annotated[int, Field(ge=0, lt=2**63), _NUMBER], usual.seed),
     }
-    return create_model("GenerationParameters", __config__=ConfigDict(extra="forbid"), **found)
+    return create_model("GenerationParameters", __config__=ConfigDict(extra="forbid"), **parameters)
 
 
 def options_among(parameters: Any, given: Mapping[str, Any]) -> dict[str, Any]:

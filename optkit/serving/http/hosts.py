@@ -30,13 +30,13 @@ class Hosts:
     def __init__(self, bound: str, allowed: Sequence[str] = ()) -> None:
         self._rules: list[tuple[str, str | None]] = []
         for text in allowed:
-            found = _ALLOWED.fullmatch(text)
-            if not found:
+            match = _ALLOWED.fullmatch(text)
+            if not match:
                 raise RecipeError(
                     f"Expected --allowed-host NAME, *.NAME, [IPV6] or *, with :PORT or not, got {text!r}.",
                     hint="No scheme and no path: example.com, not https://example.com/.",
                 )
-            self._rules.append((found[1].lower().strip("[]"), found[2]))
+            self._rules.append((match[1].lower().strip("[]"), match[2]))
         self._loopback = is_loopback(bound)
         self._any = ("*", None) in self._rules or not (self._rules or self._loopback)
 
@@ -55,11 +55,11 @@ class Hosts:
         if separator and not target.startswith(b"/"):  # the absolute form names the host once more
             authorities.append(re.split(rb"[/?#]", rest, maxsplit=1)[0])
         for authority in authorities:
-            found = _AUTHORITY.fullmatch(authority)
-            if not found or int(found[3] or 0) > 65535:
+            match = _AUTHORITY.fullmatch(authority)
+            if not match or int(match[3] or 0) > 65535:
                 return _BROKEN
-            host = (found[1] or found[2]).decode().lower().removesuffix(".")
-            if not self._answers_to(host, found[3].decode() if found[3] else None):
+            host = (match[1] or match[2]).decode().lower().removesuffix(".")
+            if not self._answers_to(host, match[3].decode() if match[3] else None):
                 return _FOREIGN
         return None
 

@@ -34,8 +34,8 @@ class Version:
 
     def same_as(self, other: Version) -> bool:
         """Whether it would answer as `other` does: the same files in the same runtime with its settings."""
-        mine, others = (x.predictor.artifact.manifest.get("runtime") for x in (self, other))
-        return self.name == other.name and mine == others
+        ours, others = (x.predictor.artifact.manifest.get("runtime") for x in (self, other))
+        return self.name == other.name and ours == others
 
     def close(self) -> None:
         """Answer what waits, then free the model."""

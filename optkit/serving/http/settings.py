@@ -122,7 +122,7 @@ def named(paths: Sequence[str]) -> dict[str, str]:
     >>> named(["models/small", "best=models/large"])
     {'small': 'models/small', 'best': 'models/large'}
     """
-    found: dict[str, str] = {}
+    models: dict[str, str] = {}
     for text in paths:
         name, equals, path = text.partition("=")
         if not equals or "/" in name:
@@ -132,7 +132,7 @@ def named(paths: Sequence[str]) -> dict[str, str]:
                 f"Expected a name of letters, digits, '.', '_' and '-', received {name!r}.",
                 hint="Write NAME=PATH.",
             )
-        if name in found:
+        if name in models:
             raise RecipeError(f"Two models are called {name!r}.", hint="Write NAME=PATH for one of them.")
-        found[name] = path
-    return found
+        models[name] = path
+    return models

@@ -67,8 +67,8 @@ class Shadow:
     def _run(self) -> None:
         with suppress(OSError, AttributeError):  # of this thread alone, where the system can
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
-        while (found := self._waiting.get()) is not None:
-            inputs, answers, options = found
+        while (task := self._waiting.get()) is not None:
+            inputs, answers, options = task
             begun = time.monotonic()
             try:
                 others = self._predictor.predict(inputs, **options)

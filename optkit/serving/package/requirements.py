@@ -23,7 +23,7 @@ def pinned(extras: set[str]) -> list[str]:
 
     One that is not installed here keeps its own bounds.
     """
-    found = []
+    lines = []
     for text in metadata.requires("optkit") or []:
         requirement, _, marker = text.partition(";")
         extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", marker)
@@ -34,10 +34,10 @@ def pinned(extras: set[str]) -> list[str]:
             continue
         try:
             # A local part such as +cpu names a build that the index does not have.
-            found.append(f"{name.group(0)}=={metadata.version(name.group(0)).split('+')[0]}")
+            lines.append(f"{name.group(0)}=={metadata.version(name.group(0)).split('+')[0]}")
         except metadata.PackageNotFoundError:
-            found.append(requirement.strip())
-    return sorted(set(found))
+            lines.append(requirement.strip())
+    return sorted(set(lines))
 
 
 def own_files() -> tuple[dict[str, Path | bytes], str]:
@@ -52,6 +52,6 @@ def own_files() -> tuple[dict[str, Path | bytes], str]:
         raise OptkitError(
             "Expected optkit to be installed, received a bare source folder.", hint="pip install -e ."
         )
-    kept = (f for f in sorted(home.rglob("*")) if f.is_file() and f.suffix != ".pyc")
-    files: dict[str, Path | bytes] = {f"optkit/{f.relative_to(home).as_posix()}": f for f in kept}
+    sources = (f for f in sorted(home.rglob("*")) if f.is_file() and f.suffix != ".pyc")
+    files: dict[str, Path | bytes] = {f"optkit/{f.relative_to(home).as_posix()}": f for f in sources}
     return files, text

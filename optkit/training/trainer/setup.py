@@ -121,7 +121,7 @@ def arguments(settings: FinetuneSettings, folder: Path, world: World) -> Any:
     from transformers import TrainingArguments
 
     gpu = torch.cuda.is_available()
-    made = TrainingArguments(
+    training = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=world.share(settings),
@@ -154,8 +154,8 @@ def arguments(settings: FinetuneSettings, folder: Path, world: World) -> Any:
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
-    made._n_gpu = min(made.n_gpu, 1)  # or one process takes all GPUs, and a batch on each
-    return made
+    training._n_gpu = min(training.n_gpu, 1)  # or one process takes all GPUs, and a batch on each
+    return training
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -201,15 +201,15 @@ def callbacks(
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
             events(Scored(float(state.epoch), float(metrics["eval_score"])))
 
-    found: list[Any] = [Watch()]
+    watching: list[Any] = [Watch()]
     if settings.patience is not None:
-        found.append(early_stopping(settings.patience))
+        watching.append(early_stopping(settings.patience))
     if board is not None and World.current().is_first and find_spec("tensorboard"):
         from torch.utils.tensorboard import SummaryWriter
         from transformers.integrations import TensorBoardCallback
 
-        found.append(TensorBoardCallback(SummaryWriter(str(board))))
-    return found
+        watching.append(TensorBoardCallback(SummaryWriter(str(board))))
+    return watching
 
 
 def class_loss(network: Any, weights: np.ndarray | None, smoothing: float) -> Callable[..., Any]:

@@ -28,8 +28,8 @@ def is_of(out: Path, name: str, url: str) -> bool:
     file = out / JSON
     if not file.exists():
         return False
-    found = left_by_a_run(Study, file)
-    return (found.name, found.storage) == (name, url)
+    study = left_by_a_run(Study, file)
+    return (study.name, study.storage) == (name, url)
 
 
 def finished_since(out: Path, name: str, url: str, moment: float, complete: int = 0) -> bool:

@@ -164,10 +164,10 @@ def _from_file(file: Path) -> dict[str, Dimension]:
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """`[prune]` with `share` in it is `prune.share`."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in table.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _value(text: str) -> Value:
