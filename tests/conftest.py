@@ -63,6 +63,25 @@ def quiet_machine(monkeypatch):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def peaks_measured_once():
+    """The CPU is the same in all tests: its peaks, which take seconds, are measured once."""
+    from optkit.benchmarking.evaluation import Evaluator
+
+    measured, whole = {}, Evaluator._peak
+
+    def peak(self):
+        if self.target != "cpu":
+            return whole(self)
+        if self.plan.threads not in measured:
+            measured[self.plan.threads] = whole(self)
+        return measured[self.plan.threads]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Evaluator, "_peak", peak)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def forked_children():
     """The child processes of optkit are forks, where no test asks for `real_children`."""
     if sys.platform != "linux":

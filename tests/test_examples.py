@@ -15,8 +15,10 @@ import pytest
 from nbclient import NotebookClient
 from starlette.testclient import TestClient
 
+from optkit.passes import PASSES
 from optkit.report.interval import Interval
 from optkit.report.model import Report
+from optkit.tasks import TASKS
 
 FOLDER = Path(__file__).parent.parent / "examples"
 PATHS = (FOLDER, FOLDER.parent, FOLDER / "plugin")
@@ -45,12 +47,19 @@ def run(folder, name, *words, code=0):
         for path in (*PATHS, folder / "site"):
             patch.syspath_prepend(path)
         ended = 0
+        _read_what_is_installed_anew()
         try:
             runpy.run_path(str(FOLDER / name), run_name="__main__")
         except SystemExit as reason:
             ended = reason.code
+    _read_what_is_installed_anew()
     assert ended == code, printed.getvalue()
     return printed.getvalue()
+
+
+def _read_what_is_installed_anew():
+    for registry in (PASSES, TASKS):
+        vars(registry).pop("_installed", None)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +93,12 @@ def test_a_recipe_of_ones_own(folder):
 def test_a_pass_of_ones_own(folder):
     lines = dict(line.split() for line in run(folder, "own_pass.py").splitlines()[1:] if " " in line)
     assert int(lines["sparsify"]) > 1000
+
+
+def test_a_task_of_ones_own(folder):
+    out = run(folder, "own_task.py").splitlines()
+    assert out[0].startswith("reviews accuracy 0.")
+    assert all(line.startswith(("recommended (", "not recommended (")) for line in out[1:3])
 
 
 def test_the_application_answers(compressed, monkeypatch):

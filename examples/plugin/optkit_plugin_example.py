@@ -1,4 +1,4 @@
-"""A pass of one's own."""
+"""A pass and a task of one's own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from optkit.artifact import Artifact, copy_side_files
 from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
+from optkit.tasks.text_classification import Classification, TextClassification
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,21 @@ class Sparsify(Pass):
         graph.save_graph(model, out)
         copy_side_files(source.path, out)
         return {"zeros": zeros}
+
+
+@dataclass
+class Reviews(TextClassification):
+    """Text classification of a shop's reviews: its rows have other columns, its answers other words."""
+
+    name: ClassVar[str] = "reviews"
+    architectures: ClassVar[tuple[str, ...]] = ()  # no model is for it by its name: it takes task="reviews"
+    columns: ClassVar = {"text": ("review_body",), "pair": (), "label": ("verdict",)}
+
+    @property
+    def reference(self) -> str:
+        """The baseline is the one of text classification: transformers' own model and tokenizer."""
+        return "text-classification"
+
+    def line(self, answer: Classification) -> str:
+        """An answer as `optkit predict` prints it."""
+        return f"{'recommended' if answer.label == 'positive' else 'not recommended'} ({answer.score:.0%})"
