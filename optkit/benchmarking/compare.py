@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from math import exp, isnan, log, nan, sqrt
+from pathlib import Path
 
 import numpy as np
 
@@ -46,20 +47,53 @@ class Comparison:
         return not self.reasons
 
 
+def gate(
+    report: str | Path | Report,
+    baseline: str | Path | Report,
+    *,
+    max_drop: str | float | None = "1%",
+    max_slowdown: str | float | None = "5%",
+    row: str | None = None,
+    allow_other_data: bool = False,
+) -> Comparison:
+    """Compare a report with the one kept from the main branch, for CI.
+
+    Only a slowdown that the intervals show counts.
+
+    Parameters:
+        report: the new report, or its report.json.
+        baseline: the report kept from the main branch.
+        max_drop: the most the score may drop: "1%" (relative) or 0.01 (absolute). None: any will do.
+        max_slowdown: the most that the speedup may shrink, a share such as "5%". None: any will do.
+        row: the row to compare. None: the chosen one.
+        allow_other_data: compare all the same.
+
+    Returns what changed, and in `passed` and `reasons` whether that is allowed. What a limit speaks of and one
+    of the rows lacks is a reason to fail.
+
+    Raises DataError where the reports measured something else or are on different data, RecipeError for a
+    limit that is no share.
+
+    >>> import optkit
+    >>> optkit.gate("new/report.json", baseline="main/report.json").passed
+    True
+    """
+    both = (one if isinstance(one, Report) else Report.load(one) for one in (report, baseline))
+    return compare(*both, max_drop, max_slowdown, row, allow_other_data)
+
+
 def compare(
     report: Report,
     baseline: Report,
-    max_drop: str | None = "1%",
-    max_slowdown: str | None = "5%",
+    max_drop: str | float | None = "1%",
+    max_slowdown: str | float | None = "5%",
     row: str | None = None,
     allow_other_data: bool = False,
 ) -> Comparison:
     """Compare the chosen rows (or those called `row`) of two reports.
 
-    `max_drop` as in `optkit.Gate.parse`; `max_slowdown` is a share such as "5%"; None: any will
-    do. What a limit speaks of and one of the rows lacks (a score, a speedup with its interval, examples) is a
-    reason to fail: nothing was compared. Raises DataError where the reports measured something else, and
-    where they are on different data, unless `allow_other_data`.
+    Parameters as for `gate`. What a limit speaks of and one of the rows lacks (a score, a speedup with its
+    interval, examples) is a reason to fail: nothing was compared.
     """
     require_same_kind(report, baseline)
     if not allow_other_data:
@@ -266,7 +300,7 @@ def _change(drop: Interval) -> str:
     return f" ({0 - drop.value:+.4f}, paired [{0 - drop.high:+.4f}, {0 - drop.low:+.4f}])"
 
 
-def _share(text: str | None) -> float | None:
+def _share(text: str | float | None) -> float | None:
     """ "5%" or "0.05" as 0.05."""
     return None if text is None else DROP.percentage(text, "--max-slowdown")
 

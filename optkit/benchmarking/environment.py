@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,20 @@ def core_numbers(text: str) -> list[int]:
             raise ValueError("no machine has so many cores")
         found += range(int(first), int(last or first) + 1)
     return found
+
+
+def usable_among(cores: str | Sequence[int]) -> tuple[int, ...]:
+    """`cores`, a list or text such as "0,2-3", each once. Raises RecipeError for any but this process's."""
+    try:
+        found = core_numbers(cores) if isinstance(cores, str) else list(cores)
+    except ValueError:
+        found = []
+    if not found or not set(found) <= usable():
+        raise RecipeError(
+            f"Expected cores of this machine such as 0,1 or 0-3, received {cores!r}.",
+            hint=f"This process may use {', '.join(map(str, sorted(usable())))}.",
+        )
+    return tuple(dict.fromkeys(found))
 
 
 def _hypervisor() -> str | None:

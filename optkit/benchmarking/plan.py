@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from optkit.benchmarking.environment import usable_among
 from optkit.core.quantities import (
     BOUND_MS,
     COUNT,
@@ -121,6 +123,31 @@ class Plan:
 
 #: Fields of a plan that sees differences of 5% (benchmarks/aa.py): more processes, more and shorter visits.
 PRECISE: dict[str, Any] = {"processes": 8, "rounds": 20, "budget_ms_per_round": 30.0}
+
+
+def fields_of(
+    precise: bool = False,
+    threads: int | None = None,
+    cores: str | Sequence[int] | None = None,
+    rounds: int | None = None,
+    processes: int | None = None,
+    warmup: int | None = None,
+    timeout: float | None = None,
+) -> dict[str, Any]:
+    """The fields of a plan that a caller asks for; None leaves the default, with `precise` that of `PRECISE`.
+
+    >>> fields_of(precise=True, rounds=3)
+    {'processes': 8, 'rounds': 3, 'budget_ms_per_round': 30.0}
+    """
+    given = {
+        "rounds": rounds,
+        "processes": processes,
+        "warmup": warmup,
+        "threads": threads,
+        "cores": None if cores is None else usable_among(cores),
+        "timeout_s": timeout,
+    }
+    return {**(PRECISE if precise else {}), **{k: v for k, v in given.items() if v is not None}}
 
 
 @dataclass(frozen=True)

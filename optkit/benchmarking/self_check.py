@@ -17,6 +17,7 @@ from optkit.benchmarking.latency import Spawn, measure, speedup
 from optkit.benchmarking.opened_models import open_model, synthetic
 from optkit.benchmarking.plan import Candidate, Plan, Shape
 from optkit.benchmarking.statistics import difference_shown
+from optkit.core.quantities import SLOWDOWN
 from optkit.data.dataset import Data
 from optkit.errors import WorkerError
 from optkit.events import Events, Note, Step, silent
@@ -110,7 +111,7 @@ class SelfCheck:
 def self_check(
     model: str,
     *,
-    slowdown: float = 0.05,
+    slowdown: str | float = "5%",
     comparisons: int = 20,
     data: str | None = None,
     columns: Columns = Columns(),
@@ -128,6 +129,7 @@ def self_check(
     comparison; those `done` by an earlier call count, and are not measured again.
     Raises WorkerError where the model fails.
     """
+    slowdown = SLOWDOWN.percentage(slowdown, "--slowdown")
     measured_at = Shape.parse(shape or "1x32")
     given = plan or {}
     threads = thread_count(given.get("threads"), given.get("cores"))

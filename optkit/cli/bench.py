@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from optkit.cli.parameters import number
-from optkit.core.quantities import BOUND_MS, COUNT, COUNT_OR_NONE, FEW, SECONDS, SLOWDOWN
+from optkit.cli.parameters import call, number
+from optkit.core.quantities import BOUND_MS, COUNT, COUNT_OR_NONE, FEW, SECONDS
 from optkit.errors import RecipeError
 
 
@@ -49,102 +47,54 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout, all else on stderr.")] = False,
 ) -> None:  # fmt: skip
     """Measure models side by side: latency, accuracy, memory, scenarios."""
-    from optkit.benchmarking.benchmark import benchmark
-    from optkit.benchmarking.plan import PRECISE
-    from optkit.benchmarking.run_scenarios import Scenarios
+    flags = dict(locals())
+    import optkit
     from optkit.cli.terminal import Terminal
-    from optkit.tasks.base import Columns
 
-    settings = {
-        "rounds": rounds,
-        "processes": processes,
-        "warmup": warmup,
-        "threads": threads,
-        "cores": _cores(cores),
-        "timeout_s": timeout,
-    }
-    given = {key: value for key, value in settings.items() if value is not None}
-    plan = {**(PRECISE if precise else {}), **given}
-    columns = Columns(text_column, pair_column, label_column)
     if self_check:
-        ignored = {
-            "further models": models[1:],
-            "--names": names,
-            "--out": out,
-            "--scenario": scenario,
-            "--p99-ms": p99_ms is not None,
-            "--mlperf": mlperf,
-            "--unlabelled": unlabelled,
-            "--split": split,
-            "--limit": limit,
-            "--task": task,
-            "--metric": metric,
-            "--trust-remote-code": trust_remote_code,
-            "--verify-key": verify_key,
-            "--force": force,
-        }
-        if received := [name for name, value in ignored.items() if value]:
-            raise RecipeError(
-                f"Expected --self-check with one model and no scores or report, received {', '.join(received)}.",
-                hint="Leave them out, or leave out --self-check.",
-            )
-    with Terminal(quiet=quiet) as terminal:
-        if self_check:
-            from optkit.benchmarking.self_check import self_check as check
-
-            found = check(
-                models[0],
-                slowdown=SLOWDOWN.percentage(slowdown, "--slowdown"),
-                comparisons=comparisons,
-                data=data,
-                columns=columns,
-                shape=shapes,
-                plan=plan,
-                events=terminal,
-            )
-        else:
-            report = benchmark(
-                models,
-                names=names.split(",") if names else None,
-                data=data,
-                unlabelled=unlabelled,
-                split=split or "validation",
-                columns=columns,
-                task=task,
-                metric=metric,
-                limit=limit,
-                shapes=shapes.split(",") if shapes else None,
-                scenarios=Scenarios(tuple(scenario or ()), 100.0 if p99_ms is None else p99_ms, mlperf),
-                plan=plan,
-                trust_remote_code=trust_remote_code,
-                verify_key=verify_key,
-                out=out,
-                force=force,
-                events=terminal,
-                command=shlex.join(["optkit", *sys.argv[1:]]),
-            )
-    if self_check:
-        typer.echo(dumps(found.to_dict(), indent=2) if json else found.sentence())
+        _self_check(flags)
         return
+    for name in ("self_check", "comparisons", "slowdown"):
+        del flags[name]
+    with Terminal(quiet=quiet) as terminal:
+        report = call(optkit.bench, flags, events=terminal)
     terminal.result(report, out, json=json)
 
 
-def _cores(text: str | None) -> tuple[int, ...] | None:
-    """'0,2-3' → (0, 2, 3). Raises RecipeError."""
-    from optkit.benchmarking.environment import core_numbers, usable
+#: Flags that say nothing about a model beside itself.
+_NOT_CHECKED = (
+    *("names", "out", "scenario", "p99_ms", "mlperf", "unlabelled", "split", "limit", "task", "metric"),
+    *("trust_remote_code", "verify_key", "force"),
+)
 
-    if text is None:
-        return None
-    try:
-        found = core_numbers(text)
-    except ValueError:
-        found = []
-    if not found or not set(found) <= usable():
+
+def _self_check(flags: dict[str, Any]) -> None:
+    """The harness on one model, beside itself. Raises RecipeError for flags that it would ignore."""
+    import optkit
+    from optkit.benchmarking.plan import fields_of
+    from optkit.cli.terminal import Terminal
+
+    ignored = {f"--{name.replace('_', '-')}": flags[name] not in (None, False) for name in _NOT_CHECKED}
+    received = [name for name, given in ({"further models": flags["models"][1:]} | ignored).items() if given]
+    if received:
         raise RecipeError(
-            f"Expected cores of this machine such as 0,1 or 0-3, received {text!r}.",
-            hint=f"This process may use {', '.join(map(str, sorted(usable())))}.",
+            f"Expected --self-check with one model and no scores or report, received {', '.join(received)}.",
+            hint="Leave them out, or leave out --self-check.",
         )
-    return tuple(dict.fromkeys(found))
+    measuring = ("precise", "threads", "cores", "rounds", "processes", "warmup", "timeout")
+    columns = optkit.Columns(flags["text_column"], flags["pair_column"], flags["label_column"])
+    with Terminal(quiet=flags["quiet"]) as terminal:
+        checked = optkit.self_check(
+            flags["models"][0],
+            slowdown=flags["slowdown"],
+            comparisons=flags["comparisons"],
+            data=flags["data"],
+            columns=columns,
+            shape=flags["shapes"],
+            plan=fields_of(**{name: flags[name] for name in measuring}),
+            events=terminal,
+        )
+    typer.echo(dumps(checked.to_dict(), indent=2) if flags["json"] else checked.sentence())
 
 
 def register(app: typer.Typer) -> None:

@@ -7,21 +7,22 @@ from typing import Annotated
 
 import typer
 
+from optkit.cli.parameters import call
+
 
 def build(
     path: Annotated[Path, typer.Argument(help="A TensorRT artifact.")],
     out: Annotated[Path | None, typer.Option(help="A new folder; default: replace the artifact.")] = None,
 ) -> None:
     """Rebuild a TensorRT engine for this GPU."""
+    flags = dict(locals())
+    import optkit
     from optkit.cli.terminal import Terminal
-    from optkit.compression.rebuild import rebuild
-    from optkit.events import Step
 
     with Terminal() as terminal:
-        terminal(Step(f"building {path}"))
-        made = rebuild(path, out, events=terminal)
-    target = made.lineage[-1]["notes"]["built_for"]
-    typer.echo(f"{made.path}: built for {target['gpu']}, TensorRT {target['tensorrt']}")
+        built = call(optkit.build, flags, events=terminal)
+    target = built.lineage[-1]["notes"]["built_for"]
+    typer.echo(f"{built.path}: built for {target['gpu']}, TensorRT {target['tensorrt']}")
 
 
 def register(app: typer.Typer) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from optkit.cli.parameters import number
+from optkit.cli.parameters import call, number
 from optkit.core.quantities import COUNT, EPOCHS, FACTOR, FEW, PART
-from optkit.errors import RecipeError
 
 
 def compress(
@@ -54,94 +50,14 @@ def compress(
     json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout, all else on stderr.")] = False,
 ) -> None:  # fmt: skip
     """Compress, measure every step, keep the fastest that passes."""
-    from optkit.benchmarking.gate import Gate, share
+    flags = dict(locals())
+    import optkit
     from optkit.cli.terminal import Terminal, require_passed
-    from optkit.compression.compress import compress as run
-    from optkit.compression.compress import default_out
-    from optkit.compression.recipe import Recipe
-    from optkit.passes.distill import Distill
-    from optkit.passes.prune import Prune
-    from optkit.passes.prune_vocabulary import PruneVocabulary
-    from optkit.passes.take_layers import TakeLayers
-    from optkit.tasks.base import Columns
 
-    given = {"epochs": epochs, "layers": layers, "teacher": teacher}
-    if distill:
-        given["unlabelled"] = unlabelled
-    taught: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if taught and not distill:
-        raise RecipeError(f"--{next(iter(taught))} needs --distill.")
-    taught.pop("layers", None)  # they are taken before
-    flags: list[Any] = [
-        *([TakeLayers(layers)] if layers is not None else []),
-        *([Prune(prune)] if prune is not None else []),
-        *([Distill(**taught)] if distill else []),
-        *([PruneVocabulary()] if prune_vocabulary else []),
-        *(["int8"] if int8 else []),
-    ]
-    if target == "cuda" and recipe is None:
-        if int8:
-            raise RecipeError("--target cuda tries INT8 and FP8 by itself; leave --int8 out.")
-        flags.append("cuda")
-    if bool(flags) == (recipe is not None):
-        raise RecipeError(
-            "Expected either passes (--prune, --distill, --prune-vocabulary, --int8, --target cuda) or "
-            "--recipe FILE, received " + ("both." if flags else "neither."),
-            hint="optkit recipe init writes a recipe to edit.",
-        )
-    if runtime is not None and not int8:
-        raise RecipeError("--runtime restricts --int8; a recipe's passes decide its engines.")
-    if recipe is None:
-        steps = flags if int8 or target == "cuda" else [*flags, "export-onnx"]
-        plan = Recipe.of(steps, Gate.parse(max_drop or "1%", min_speedup), runtime)
-    else:
-        plan = _with_flags(Recipe.load(recipe), max_drop, min_speedup)
-    if min_agreement is not None:
-        plan = replace(plan, gate=replace(plan.gate, min_agreement=share(min_agreement, "--min-agreement")))
-    if batch_invariant:
-        plan = replace(plan, gate=replace(plan.gate, batch_invariant=True))
-    if target is not None:
-        plan = replace(plan, target=target)
-    out = default_out(checkpoint, plan) if out is None else out
     with Terminal(quiet=quiet) as terminal:
-        report = run(
-            checkpoint,
-            plan,
-            data=data,
-            unlabelled=None if distill else unlabelled,
-            out=out,
-            task=task,
-            metric=metric,
-            columns=Columns(text_column, pair_column, label_column),
-            split=split,
-            shapes=tuple(shapes.split(",")) if shapes else None,
-            threads=threads,
-            rounds=rounds,
-            processes=processes,
-            precise=precise,
-            limit=limit,
-            force=force,
-            keep_steps=keep_steps,
-            tune_runtime=tune_runtime,
-            trust_remote_code=trust_remote_code,
-            events=terminal,
-            command=shlex.join(["optkit", *sys.argv[1:]]),
-        )
+        report = call(optkit.compress, flags, events=terminal)
     terminal.result(report, out, json=json)
     require_passed(report, out)
-
-
-def _with_flags(plan: Any, max_drop: str | None, min_speedup: float | None) -> Any:
-    """Flags win over the recipe's own gate."""
-    from optkit.benchmarking.gate import Gate
-
-    gate = plan.gate
-    if max_drop is not None:
-        parsed = Gate.parse(max_drop, gate.min_speedup)
-        gate = replace(gate, max_drop=parsed.max_drop, relative=parsed.relative)
-    if min_speedup is not None:
-        gate = replace(gate, min_speedup=min_speedup)
-    return replace(plan, gate=gate)
 
 
 def register(app: typer.Typer) -> None:

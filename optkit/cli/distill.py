@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from optkit.cli.parameters import number
+from optkit.cli.parameters import call, number
 from optkit.core.quantities import COUNT, EPOCHS, EPOCHS_OR_NONE, FEW, RATE, SEED, TEMPERATURE, WEIGHT
-from optkit.events import Note, Step
 
 
 def distill(
@@ -41,75 +39,22 @@ def distill(
 
     Under torchrun the processes share each batch. The same command resumes after the last checkpoint.
     """
-    from dataclasses import asdict
-
-    from optkit.artifact import Artifact
+    flags = dict(locals())
+    import optkit
     from optkit.cli.terminal import Terminal
-    from optkit.core.output import named
-    from optkit.core.process import Child
-    from optkit.errors import OutputError
-    from optkit.models.architectures import infer_task
-    from optkit.models.checkpoint import fetch
-    from optkit.passes.distill import Distill
-    from optkit.tasks.base import Columns
-    from optkit.training.provenance import origin, required
     from optkit.training.trainer.distributed import World
 
-    step = Distill(
-        teacher=str(teacher),
-        epochs=epochs,
-        batch=batch,
-        learning_rate=learning_rate,
-        temperature=temperature,
-        hidden=hidden,
-        relations=relations,
-        labels=labels,
-        unlabelled=unlabelled,
-        mixed_precision=mixed_precision,
-        quantization_aware=quantization_aware,
-        seed=seed,
-    )
     first = World.current().is_first
-    if first and os.path.exists(named(out)):
-        raise OutputError(f"The output folder {str(out)!r} exists.", hint="Give another --out.")
-    source = fetch(student)
-    columns = Columns(text_column, pair_column, label_column)
-    if data is None:
-        known = origin(source) if unlabelled is not None else required(source, "distill")
-        data, columns = known.name, columns if columns != Columns() else known.columns
-    with (
-        Terminal(quiet=quiet or not first) as terminal,
-        Child("optkit.passes.worker", threads, timeout_s=7 * 86400) as child,
-    ):
-        terminal(Step(f"distilling {student.name}"))
-        if data is None:
-            text = (
-                f"accuracy is not measured: {known.said}; the teacher's answers to {unlabelled} are learned"
-            )
-            terminal(Note(text))
-        child.call(
-            "run",
-            events=terminal,
-            step="distill",
-            parameters=step.parameters(),
-            source=str(student),
-            final=str(out),
-            task=task or infer_task(source),
-            data=data,
-            columns=asdict(columns),
-            threads=threads,
-            trust_remote_code=False,
-            metric=metric,
-        )
+    with Terminal(quiet=quiet or not first) as terminal:
+        trained = call(optkit.distill, flags, events=terminal)
     if not first:
         return
-    notes = Artifact.open(out).lineage[-1]["notes"]
-    for look in notes["history"]:
+    for look in trained.history:
         typer.echo(
-            f"epoch {look['epoch']:g}: validation {notes['metric']} {look['score']:.4f}, "
-            f"distance to the teacher {look['distance']:.4g}"
+            f"epoch {look.epoch:g}: validation {trained.metric} {look.score:.4f}, "
+            f"distance to the teacher {look.distance:.4g}"
         )
-    typer.echo(f"kept: {notes['metric']} {notes['score']:.4f} (before {notes['score_before']:.4f}), in {out}")
+    typer.echo(f"kept: {trained.metric} {trained.score:.4f} (before {trained.score_before:.4f}), in {out}")
 
 
 def register(app: typer.Typer) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from optkit.cli.parameters import number
+from optkit.cli.parameters import call, number
 from optkit.core.quantities import COUNT, EPOCHS, FACTOR, LENGTH, RANK, RATE, RATE_OR_NONE, SEED, SHARE
-from optkit.events import Step
 
 
 def finetune(
@@ -62,62 +60,23 @@ def finetune(
 
     Labels are those of the training split. Under torchrun the processes share each batch. The same command resumes after the last whole epoch.
     """
-    from dataclasses import asdict
-
+    flags = dict(locals())
+    import optkit
     from optkit.cli.terminal import Terminal
-    from optkit.core.process import Child
-    from optkit.tasks.base import Columns
     from optkit.training.trainer.distributed import World
-    from optkit.training.trainer.settings import FinetuneSettings
 
-    settings = FinetuneSettings(
-        epochs,
-        batch,
-        learning_rate,
-        warmup,
-        weight_decay,
-        max_length,
-        seed,
-        optimizer,
-        schedule,
-        patience,
-        label_smoothing,
-        accumulate,
-        gradient_checkpointing,
-        precision,
-        class_weights,
-        lora,
-        fsdp,
-        head_rate,
-    )
     first = World.current().is_first
-    with (
-        Terminal(quiet=quiet or not first) as terminal,
-        Child("optkit.training.worker", timeout_s=7 * 86400) as child,
-    ):
-        terminal(Step(f"fine-tuning {Path(model).name if os.path.exists(model) else model}"))
-        notes = child.call(
-            "finetune",
-            events=terminal,
-            model=model,
-            data=data,
-            out=str(out),
-            settings=asdict(settings),
-            columns=asdict(Columns(text_column, pair_column, label_column)),
-            force=force,
-            task=task,
-        )
+    with Terminal(quiet=quiet or not first) as terminal:
+        trained = call(optkit.finetune, flags, events=terminal)
     if not first:
         return
-    for epoch in notes["history"]:
-        typer.echo(f"epoch {epoch['epoch']:g}: validation {notes['metric']} {epoch['score']:.4f}")
-    if notes["table"]:
+    for epoch in trained.history:
+        typer.echo(f"epoch {epoch.epoch:g}: validation {trained.metric} {epoch.score:.4f}")
+    if trained.classes:
         typer.echo(f"{'':20} {'precision':>9} {'recall':>9} {'f1':>9} {'support':>9}")
-    for x in notes["table"]:
-        typer.echo(
-            f"{x['label']:20} {x['precision']:9.4f} {x['recall']:9.4f} {x['f1']:9.4f} {x['support']:9d}"
-        )
-    typer.echo(f"kept: {notes['metric']} {notes['score']:.4f}, in {out}")
+    for x in trained.classes:
+        typer.echo(f"{x.label:20} {x.precision:9.4f} {x.recall:9.4f} {x.f1:9.4f} {x.support:9d}")
+    typer.echo(f"kept: {trained.metric} {trained.score:.4f}, in {out}")
 
 
 def register(app: typer.Typer) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from optkit.cli.parameters import call
+
 
 def gate(
     report: Annotated[Path, typer.Argument(metavar="REPORT", help="The new report.json.")],
@@ -23,16 +25,17 @@ def gate(
 
     Only a slowdown that the intervals show counts. Writes to $GITHUB_STEP_SUMMARY when it is set.
     """
-    from optkit.benchmarking.compare import compare, markdown, require_passed
-    from optkit.report.model import Report
+    flags = dict(locals())
+    import optkit
+    from optkit.benchmarking.compare import markdown, require_passed
 
-    found = compare(Report.load(report), Report.load(baseline), max_drop, max_slowdown, row, allow_other_data)
-    text = markdown(found)
+    compared = call(optkit.gate, flags)
+    text = markdown(compared)
     typer.echo(text, nl=False)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(summary, "a", encoding="utf-8") as file:
             file.write(text)
-    require_passed(found)
+    require_passed(compared)
 
 
 def register(app: typer.Typer) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from optkit.cli.parameters import call
+
 
 def package(
     path: Annotated[Path, typer.Argument(help="An artifact.")],
@@ -18,10 +20,10 @@ def package(
     force: Annotated[bool, typer.Option("--force", help="Replace the output folder.")] = False,
 ) -> None:  # fmt: skip
     """Package an artifact for a serving stack."""
-    from optkit.serving.package import package as run
+    flags = dict(locals())
+    import optkit
 
-    use = run(path, format, out, name=name, version=version, verify_key=verify_key, force=force)
-    typer.echo(f"{out}: {format}\nuse: {use}")
+    typer.echo(f"{out}: {format}\nuse: {call(optkit.package, flags).use}")
 
 
 def register(app: typer.Typer) -> None:

@@ -1,14 +1,37 @@
-"""What all verbs share of their options: a number is checked as the quantity that it is, and no text is empty."""
+"""What all verbs share: a number is checked as the quantity that it is, no text is empty, and flags become the
+call of a public function."""
 
 from __future__ import annotations
 
-from typing import Any
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from inspect import signature
+from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
 
 from optkit.core.quantities import Quantity
 from optkit.errors import RecipeError
+
+R = TypeVar("R")
+#: What only the command line has: it decides what is printed.
+PRINTED = ("quiet", "json")
+#: Flag → the field of `optkit.Columns`, which a public function takes as `columns`.
+COLUMNS = {"text_column": "text", "pair_column": "pair", "label_column": "label"}
+
+
+def call(function: Callable[..., R], flags: Mapping[str, Any], **more: Any) -> R:
+    """`function` with `flags`, the parameters of a verb: all have the same names; `more` are not flags."""
+    from optkit.tasks.base import Columns
+
+    given = {name: value for name, value in flags.items() if name not in (*PRINTED, *COLUMNS)}
+    if COLUMNS.keys() & flags.keys():
+        given["columns"] = Columns(**{field: flags[flag] for flag, field in COLUMNS.items() if flag in flags})
+    if "command" in signature(function).parameters:
+        given["command"] = shlex.join(["optkit", *sys.argv[1:]])
+    return function(**given, **more)
 
 
 def number(quantity: Quantity, *names: str, **more: Any) -> Any:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json as json_module
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from optkit.cli.parameters import number
-from optkit.core.files import lines_of
+from optkit.cli.parameters import call, number
 from optkit.core.quantities import COUNT, FEW, PROBABILITY, SEED, TEMPERATURE, TOKENS
 from optkit.errors import DataError, RecipeError
-from optkit.events import Answered, Event, Note
+from optkit.events import Answered, Event, Note, Piece
 
 
 def predict(
@@ -39,107 +38,53 @@ def predict(
     stream: Annotated[bool, typer.Option("--stream", help="causal-lm: print each prompt and its text as it is written.")] = False,
 ) -> None:  # fmt: skip
     """Print a prediction per text, or write those of a whole file; a language model writes on after each text."""
-    if texts and input:
-        raise RecipeError("Expected either texts or --input FILE, received both.")
+    flags = dict(locals())
+    import optkit
+
     if stream and json:
         raise RecipeError("Expected either --stream or --json, received both.")
-    asked = {
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "seed": seed,
-    }
-    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if not texts and input is None and output is None:
+        flags["texts"] = _standard_input()
+    predicted = call(optkit.predict, flags, events=_Told())
     if output is not None:
-        if input is None:
-            raise RecipeError("--output needs --input FILE.")
-        if options or stream:
-            raise RecipeError("Expected either --output or options of generation, received both.")
-        _whole_file(
-            force,
-            ray,
-            path=str(path),
-            input=str(input),
-            output=str(output),
-            runtime=runtime,
-            text_column=text_column,
-            pair_column=pair_column,
-            keep=tuple(keep.split(",")) if keep else (),
-            chunk=chunk,
-            threads=threads or (1 if ray else None),
-            verify_key=str(verify_key) if verify_key else None,
-        )
-        return
-    if ray or keep or text_column or pair_column:
-        raise RecipeError("--ray, --keep, --text-column and --pair-column need --output FILE.")
-    if input:
-        _refuse_rows(input)
-    from optkit.serving.predictor import load
-
-    lines = texts or _lines(input)
-    settings: dict[str, Any] = {"threads": threads} if threads else {}
-    with load(path, runtime, verify_key=verify_key, **settings) as predictor:
-        if stream:
-            for line in lines:
-                typer.echo(line, nl=False)
-                for piece in predictor.generate(line, **options):
-                    typer.echo(piece, nl=False)
-                typer.echo()
-            return
-        inputs = [predictor.task.from_line(line) for line in lines]
-        for text, answer in zip(lines, predictor.predict(inputs, **options)):
-            if json:
-                described = predictor.task.describe(answer)
-                typer.echo(json_module.dumps({"text": text, **described}, ensure_ascii=False))
-            else:
-                typer.echo(f"{predictor.task.line(answer)}\t{text}")
+        typer.echo(f"{output}: {predicted.rows:,} rows in {predicted.seconds:.1f} s")
+    for text, line, record in zip(predicted.texts, predicted.lines, predicted.records):
+        if json:
+            typer.echo(json_module.dumps({"text": text, **record}, ensure_ascii=False))
+        elif not stream:
+            typer.echo(f"{line}\t{text}")
 
 
-def _whole_file(force: bool, ray: bool, **fields: Any) -> None:
-    """Answer a file; progress goes to stderr, at most once a second."""
-    from optkit.serving.offline import Job, predict_file
+def _standard_input() -> list[str]:
+    from optkit.serving.predict import texts_of
 
-    begun: list[int] = []
-    told = 0.0
-
-    def tell(event: Event) -> None:
-        nonlocal told
-        if isinstance(event, Note):
-            typer.echo(event.text, err=True)
-        if not isinstance(event, Answered):
-            return
-        if not begun:
-            begun.append(event.rows)
-            if event.rows:
-                typer.echo(f"going on after {event.rows:,} of {event.total:,} rows", err=True)
-        elif event.seconds - told >= 1 or event.rows == event.total:
-            told = event.seconds
-            rate = (event.rows - begun[0]) / max(event.seconds, 1e-9)
-            typer.echo(f"{event.rows:,} of {event.total:,} rows, {rate:,.0f} a second", err=True)
-
-    done = predict_file(Job(**fields), force=force, ray=ray, events=tell)
-    typer.echo(f"{fields['output']}: {done.rows:,} rows in {done.seconds:.1f} s")
-
-
-def _refuse_rows(file: Path) -> None:
-    """RecipeError for a file whose lines are no texts."""
-    from optkit.data.tables.read import ENDINGS
-    from optkit.serving.inputs import KINDS
-
-    if file.suffix in ENDINGS:
-        raise RecipeError(
-            f"Expected texts, one per line, received {file.name!r}, whose lines are rows with columns.",
-            hint="Give --output as well." if file.suffix in KINDS else f"Give a {', '.join(KINDS)} file.",
-        )
-
-
-def _lines(file: Path | None) -> list[str]:
     try:
-        raw = file.read_bytes() if file else sys.stdin.buffer.read()
-        return [line for line in lines_of(raw.decode("utf-8")) if line.strip()]
+        return texts_of(sys.stdin.buffer.read())
     except (OSError, UnicodeDecodeError) as reason:
-        raise DataError(f"Cannot read texts from {str(file or 'standard input')!r}: {reason}.") from reason
+        raise DataError(f"Cannot read texts from 'standard input': {reason}.") from reason
+
+
+class _Told:
+    """Prints what a language model writes, and on stderr how many rows are answered, at most once a second."""
+
+    def __init__(self) -> None:
+        self._first: int | None = None
+        self._told = 0.0
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Piece(text):
+                typer.echo(text, nl=False)
+            case Note(text):
+                typer.echo(text, err=True)
+            case Answered(rows, total, _) if self._first is None:
+                self._first = rows
+                if rows:
+                    typer.echo(f"going on after {rows:,} of {total:,} rows", err=True)
+            case Answered(rows, total, seconds) if seconds - self._told >= 1 or rows == total:
+                self._told = seconds
+                rate = (rows - (self._first or 0)) / max(seconds, 1e-9)
+                typer.echo(f"{rows:,} of {total:,} rows, {rate:,.0f} a second", err=True)
 
 
 def register(app: typer.Typer) -> None:

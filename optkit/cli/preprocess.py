@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from optkit.cli.parameters import number
+from optkit.cli.parameters import call, number
 from optkit.core.quantities import COUNT_OR_NONE, FEW, SEED
 
 
@@ -55,32 +55,18 @@ def preprocess(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
 ) -> None:
     """Clean, segment, tag and split raw data; the same command resumes."""
+    flags = dict(locals())
+    import optkit
     from optkit.cli.terminal import Terminal
-    from optkit.errors import DataError
-    from optkit.preprocessing.run import preprocess as run
-    from optkit.preprocessing.settings import BY_NAME, Settings
 
-    try:
-        train, validation, test = (float(x) for x in shares.split(","))
-    except ValueError as reason:
-        raise DataError(f"Expected three shares such as 0.8,0.1,0.1, received {shares!r}.") from reason
-    settings = Settings(
-        text_column or BY_NAME, None if no_label else label_column or BY_NAME, unescape, not keep_empty, drop_duplicates,
-        segment, tag, tag_features, encode_labels, (train, validation, test), stratify, seed, skip_bad, pair_column,
-    )  # fmt: skip
     with Terminal(quiet=quiet) as terminal:
-        report = run(source, out, settings, processes=processes, model=model, force=force, events=terminal)
-    for split, count in report["rows"].items():
+        prepared = call(optkit.preprocess, flags, events=terminal)
+    for split, count in prepared.rows.items():
         typer.echo(f"{split}: {count} rows")
-        for what, found in (
-            ("rows without a label", report["rows_without_label"]),
-            (
-                "questions without an answer, which optkit finetune refuses",
-                report["questions_without_answer"],
-            ),
-        ):
-            if found.get(split):
-                typer.echo(f"{split}: {found[split]} {what}")
+        if without := prepared.rows_without_label.get(split):
+            typer.echo(f"{split}: {without} rows without a label")
+        if without := prepared.questions_without_answer.get(split):
+            typer.echo(f"{split}: {without} questions without an answer, which optkit finetune refuses")
     typer.echo(f"report: {out / 'preprocessing.md'}")
 
 

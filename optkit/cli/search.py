@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from optkit.cli.parameters import number
+from optkit.cli.parameters import call, number
 from optkit.core.quantities import COUNT, FACTOR, FEW, SEED
 
 
@@ -49,53 +46,23 @@ def search(
 
     The same command resumes, joins from another process, or goes on with more --trials. In the end the best trials are measured side by side, and of those that pass the gate the one with the best objective is kept.
     """
-    from optkit.benchmarking.gate import Gate, share
+    flags = dict(locals())
+    import optkit
     from optkit.cli.terminal import Terminal, require_passed
-    from optkit.compression.search.run import search as run
-    from optkit.tasks.base import Columns
     from optkit.training.tuning import page
 
     with Terminal(quiet=quiet) as terminal:
-        result, report = run(
-            checkpoint,
-            data=data,
-            unlabelled=unlabelled,
-            out=out,
-            space=space,
-            gate=replace(
-                Gate.parse(max_drop, min_speedup),
-                batch_invariant=batch_invariant,
-                min_agreement=None if min_agreement is None else share(min_agreement, "--min-agreement"),
-            ),
-            objective=objective,
-            trials=trials,
-            sampler=sampler,
-            storage=storage,
-            study=study,
-            seed=seed,
-            task=task,
-            metric=metric,
-            columns=Columns(text_column, pair_column, label_column),
-            split=split,
-            limit=limit,
-            shapes=shapes.split(",") if shapes else None,
-            threads=threads,
-            rounds=rounds,
-            processes=processes,
-            force=force,
-            events=terminal,
-            command=shlex.join(["optkit", *sys.argv[1:]]),
-        )
+        found = call(optkit.search, flags, events=terminal)
     if not json:
-        if report.fidelity:
-            typer.echo(f"{report.fidelity[:1].upper()}{report.fidelity[1:]}.")
-        for line in page.lines(result):
+        if found.report.fidelity:
+            typer.echo(f"{found.report.fidelity[:1].upper()}{found.report.fidelity[1:]}.")
+        for line in page.lines(found.study):
             typer.echo(line)
         typer.echo()
-    terminal.result(report, out, json=json)
+    terminal.result(found.report, out, json=json)
     if not json:
         typer.echo(f"study: {out / page.PAGE}")
-    require_passed(report, out)
+    require_passed(found.report, out)
 
 
 def register(app: typer.Typer) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from optkit.cli.parameters import number
+from optkit.cli.parameters import call, number
 from optkit.core.quantities import BYTES, COUNT, FEW, MILLISECONDS, PAUSE, PORT, SECONDS, TOKENS
-from optkit.core.reading import json_value
-from optkit.errors import RecipeError
 
 
 def serve(
@@ -43,55 +41,10 @@ def serve(
     log_requests: Annotated[bool, typer.Option("--log-requests", help="Log every request (never its text).")] = False,
 ) -> None:  # fmt: skip
     """Answer over HTTP: KServe's protocols v1 and v2, and OpenAI's embeddings and completions."""
-    from optkit.serving.http.run import serve as run
-    from optkit.serving.http.settings import ServeSettings, named
+    flags = dict(locals())
+    import optkit
 
-    run(
-        ServeSettings(
-            models=named(models),
-            host=host,
-            port=port,
-            workers=workers,
-            runtime=runtime,
-            options=_options(option or []),
-            streams=streams,
-            threads=threads,
-            max_batch=max_batch,
-            max_tokens=max_tokens,
-            max_delay_ms=max_delay_ms,
-            queue=queue,
-            timeout_s=timeout,
-            max_body=max_body,
-            max_text=max_text,
-            max_inputs=max_inputs,
-            max_new_tokens=max_new_tokens,
-            api_key_file=api_key_file,
-            tls_cert=tls_cert,
-            tls_key=tls_key,
-            watch_s=watch,
-            drain_s=drain,
-            shadow=shadow,
-            log_requests=log_requests,
-            allowed_hosts=allowed_host or [],
-            max_connections=max_connections,
-            connection_requests=connection_requests,
-            verify_key=verify_key,
-        )
-    )
-
-
-def _options(pairs: list[str]) -> dict[str, Any]:
-    """KEY=VALUE each; a value is JSON (false, 2) where it can be, else text."""
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.isidentifier():
-            raise RecipeError(f"Expected --option KEY=VALUE, received {pair!r}.")
-        try:
-            found[key] = json_value(value)
-        except ValueError:
-            found[key] = value
-    return found
+    call(optkit.serve, flags)
 
 
 def register(app: typer.Typer) -> None:

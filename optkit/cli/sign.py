@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from optkit.cli.parameters import call
+
 
 def sign(
     path: Annotated[Path, typer.Argument(help="An artifact or a checkpoint.")],
@@ -14,9 +16,10 @@ def sign(
     force: Annotated[bool, typer.Option("--force", help="Replace the signature that is there.")] = False,
 ) -> None:  # fmt: skip
     """Sign every file of a model; others check it with --verify-key PUBLIC.pem."""
-    from optkit.models.signing import sign as run
+    flags = dict(locals())
+    import optkit
 
-    typer.echo(f"signed: {run(path, key, force=force)}")
+    typer.echo(f"signed: {call(optkit.sign, flags)}")
 
 
 def register(app: typer.Typer) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from optkit.cli.parameters import number
+from optkit.cli.parameters import call, number
 from optkit.core.quantities import COUNT, SEED
 
 
@@ -44,30 +42,13 @@ def tune(
 
     The same command resumes, joins from another process, or goes on with more --trials. The test split is not read.
     """
+    flags = dict(locals())
+    import optkit
     from optkit.cli.terminal import Terminal
-    from optkit.tasks.base import Columns
-    from optkit.training.tune import SPACE
-    from optkit.training.tune import tune as run
     from optkit.training.tuning import page
 
     with Terminal(quiet=quiet) as terminal:
-        result = run(
-            model,
-            data,
-            out,
-            space or SPACE,
-            trials=trials,
-            sampler=sampler,
-            pruner=pruner,
-            storage=storage,
-            study=study,
-            seed=seed,
-            task=task,
-            columns=Columns(text_column, pair_column, label_column),
-            force=force,
-            events=terminal,
-            command=shlex.join(["optkit", *sys.argv[1:]]),
-        )
+        result = call(optkit.tune, flags, events=terminal)
     for line in page.lines(result):
         typer.echo(line)
     folder = out if (out / page.PAGE).exists() else out.with_name(f"{out.name}.study")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -95,6 +95,15 @@ def check_all(settings: Any, quantities: Mapping[str, Quantity]) -> None:
     for name, quantity in quantities.items():
         if (value := getattr(settings, name)) is not None:
             quantity.check(value, name)
+
+
+def listed(values: str | Sequence[str] | None) -> tuple[str, ...]:
+    """A list, which may be written with commas; () where there is none.
+
+    >>> listed("1x8,2x8"), listed(None)
+    (('1x8', '2x8'), ())
+    """
+    return tuple(values.split(",") if isinstance(values, str) else values or ())
 
 
 def _number(text: str) -> int | float | None:

@@ -31,13 +31,20 @@ _KEY_BYTES = 2**16
 
 
 def sign(path: str | Path, key: str | Path, *, force: bool = False) -> Path:
-    """Sign the artifact or checkpoint at `path` with the private `key`; gives the signature's file.
+    """Sign every file of a model, each compared with the manifest first; others check it by `verify_key`.
 
-    `key` is a PEM file of a P-256, P-384 or P-521 key, its password in $OPTKIT_KEY_PASSWORD where it has one.
-    Every file is compared with the manifest first. Raises CheckpointError for a damaged folder, RecipeError
-    for another kind of key, OutputError where there is a signature and `force` is false.
+    Parameters:
+        path: an artifact's or a checkpoint's folder.
+        key: the private key, a PEM file of a P-256, P-384 or P-521 key; its password in $OPTKIT_KEY_PASSWORD.
+        force: replace the signature that is there.
 
-    >>> sign("models/sst2-int8", "private.pem")
+    Returns the signature's file, in the folder.
+
+    Raises CheckpointError for a damaged folder, RecipeError for another kind of key, OutputError where there
+    is a signature and `force` is false, MissingDependency without the extra `sign`.
+
+    >>> import optkit
+    >>> optkit.sign("models/sst2-int8", "private.pem")
     PosixPath('models/sst2-int8/model.sig')
     """
     _need_library()

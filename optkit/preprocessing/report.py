@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
+from optkit.preprocessing.settings import Settings
 from optkit.tasks.base import BETWEEN
 
 #: Upper ends of the bins of the histogram of lengths, in words (white space between), and the rest.
@@ -17,6 +20,63 @@ EXAMPLES = 20
 def fingerprint(text: str) -> bytes:
     """What stands for `text` among those that were seen: 16 bytes, however long it is."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A text (its first 200 characters) that occurs with different labels."""
+
+    text: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A line, row or record that could not be read, and why."""
+
+    file: str
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """What `preprocess` left in the folder `path`, as preprocessing.json there says it.
+
+    Counts are by split where they are mappings: `rows`, `labels` (split → label → count), `truncated` (texts
+    beyond the limit of `model`). `settings` names the columns read. `conflicts` has the first of the
+    `conflicting` texts; `duplicates_between_splits` is by the names of both splits.
+    """
+
+    path: Path
+    settings: Settings
+    rows: dict[str, int]
+    labels: dict[str, dict[str, int]]
+    rows_without_label: dict[str, int]
+    questions_without_answer: dict[str, int]
+    lengths_in_words: dict[str, int]
+    empty_texts: int
+    duplicates: int
+    duplicates_between_splits: dict[str, int]
+    conflicting: int
+    conflicts: tuple[Conflict, ...]
+    truncated: dict[str, int]
+    skipped: tuple[Skipped, ...]
+
+    @classmethod
+    def of(cls, path: Path, report: Mapping[str, Any]) -> Preprocessed:
+        """From the contents of preprocessing.json."""
+        same = {f.name: report[f.name] for f in fields(cls) if f.name in report}
+        settings = {**report["settings"], "shares": tuple(report["settings"]["shares"])}
+        conflicts = report["conflicting_labels"]
+        typed = {
+            "path": path,
+            "settings": Settings(**settings),
+            "conflicting": conflicts["count"],
+            "conflicts": tuple(Conflict(x["text"], tuple(x["labels"])) for x in conflicts["examples"]),
+            "skipped": tuple(Skipped(**x) for x in report["skipped"]),
+        }
+        return cls(**{**same, **typed})
 
 
 @dataclass

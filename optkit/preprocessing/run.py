@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -32,10 +32,10 @@ from optkit.models.text import TextEncoder
 from optkit.preprocessing.check import flaw, has_answers
 from optkit.preprocessing.labels import as_one, check, check_named, groups, labels_of, numbered
 from optkit.preprocessing.load import Source, columns_of, sources
-from optkit.preprocessing.report import Tally, fingerprint, markdown
+from optkit.preprocessing.report import Preprocessed, Tally, fingerprint, markdown
 from optkit.preprocessing.result import REPORT, checksums, up_to_date
 from optkit.preprocessing.segment import jieba_version
-from optkit.preprocessing.settings import Settings
+from optkit.preprocessing.settings import BY_NAME, Settings, shares_of
 from optkit.preprocessing.split import position, split_of, stratified
 from optkit.preprocessing.taggers import open_tagger
 from optkit.preprocessing.transform import chunk, content
@@ -49,24 +49,79 @@ VERSION = 4
 def preprocess(
     source: str | Path,
     out: str | Path,
-    settings: Settings = Settings(),
     *,
+    columns: Columns = Columns(),
+    no_label: bool = False,
+    unescape: bool = False,
+    keep_empty: bool = False,
+    drop_duplicates: bool = False,
+    segment: str = "none",
+    tag: str = "none",
+    tag_features: bool = False,
+    encode_labels: bool = False,
+    shares: str | Sequence[float] = "0.8,0.1,0.1",
+    stratify: bool = False,
+    seed: int = 0,
+    skip_bad: int = 0,
     processes: int = 1,
     model: str | Path | None = None,
     force: bool = False,
     events: Events = silent,
-) -> dict[str, Any]:
-    """Write JSONL splits and a report to the folder `out`; the report.
+) -> Preprocessed:
+    """Clean, segment, tag and split raw data into JSONL files.
 
-    A source with several splits keeps them; one file, or a train split alone, is divided. Raises
-    DataError that names file and line of bad input; then nothing lies under `out`. Where `out` holds the
-    result of the same input and settings already, nothing is done, unless `force`.
+    A source with several splits keeps them; one file, or a train split alone, is divided. The same call
+    resumes; where `out` holds the result of the same input and settings already, nothing is done.
+
+    Parameters:
+        source: a JSONL, CSV, TSV, Parquet, CoNLL or SQuAD file, a folder of splits, or a hub data set.
+        out: the folder to make, with preprocessing.json and preprocessing.md.
+        columns: which columns hold text, second text and label. None in it: the names that `finetune` knows.
+        no_label: the data has no labels.
+        unescape: undo HTML escapes.
+        keep_empty: keep empty texts.
+        drop_duplicates: keep the first of equal texts only.
+        segment: none, jieba or sentences.
+        tag: none, jieba, spacy:PIPELINE, or a token-classification checkpoint.
+        tag_features: tags in the text (word/TAG) instead of columns.
+        encode_labels: labels as numbers; labels.json has their names.
+        shares: shares of train, validation and test, which sum to 1: three numbers, or text with commas.
+        stratify: the same shares of every label.
+        seed: the same seed gives the same splits.
+        skip_bad: leave out at most this many corrupt lines.
+        processes: the result does not depend on their number.
+        model: a checkpoint: count texts beyond its limit.
+        force: replace `out`.
+        events: hears of progress (`optkit.events`).
+
+    Raises DataError, which names file and line of bad input; then nothing lies under `out`.
+
+    >>> import optkit
+    >>> optkit.preprocess("raw.jsonl", "prepared", stratify=True).rows
+    {'train': 8, 'validation': 1, 'test': 1}
     """
+    settings = Settings(
+        text=columns.text or BY_NAME,
+        label=None if no_label else columns.label or BY_NAME,
+        pair=columns.pair,
+        unescape=unescape,
+        drop_empty=not keep_empty,
+        drop_duplicates=drop_duplicates,
+        segment=segment,
+        tag=tag,
+        tag_features=tag_features,
+        encode_labels=encode_labels,
+        shares=shares_of(shares),
+        stratify=stratify,
+        seed=seed,
+        skip_bad=skip_bad,
+    )
     out, encoder = Path(out), TextEncoder(Artifact.open(model).path) if model else None
     with held(named(out)):
         if not (out / REPORT).exists():
             check_free(out, force, (source, model))
-        return _preprocessed(source, out, settings, processes, model, encoder, force, events)
+        report = _preprocessed(source, out, settings, processes, model, encoder, force, events)
+    return Preprocessed.of(out, report)
 
 
 def _preprocessed(

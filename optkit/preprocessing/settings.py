@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -107,3 +107,12 @@ class Settings:
             return self.label if given is not None else None
         names = TokenClassification.columns["label"]
         return next((name for name in names if row.get(name) is not None), None)
+
+
+def shares_of(shares: str | Sequence[float]) -> tuple[float, float, float]:
+    """The three shares that are written in text with commas, or listed. Raises DataError."""
+    try:
+        train, validation, test = map(float, shares.split(",") if isinstance(shares, str) else shares)
+    except (TypeError, ValueError) as reason:
+        raise DataError(f"Expected three shares such as 0.8,0.1,0.1, received {shares!r}.") from reason
+    return train, validation, test

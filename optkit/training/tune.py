@@ -43,7 +43,7 @@ def tune(
     model: str | Path,
     data: str | Path,
     out: str | Path,
-    space: Sequence[str] = SPACE,
+    space: Sequence[str] | None = None,
     *,
     trials: int = 20,
     sampler: str = "tpe",
@@ -57,19 +57,39 @@ def tune(
     events: Events = silent,
     command: str = "",
 ) -> StudyResult:
-    """Search `space` over the fields of `FinetuneSettings`; the best trial's checkpoint lies at `out`.
+    """Search hyperparameters of `finetune`; the best checkpoint is kept.
 
-    `model` is what `finetune` takes, a folder or a hub name, and so is `data`.
-    `space` as `Space.parse` takes it; a field that is not in it keeps its default. `trials` counts the
-    finished trials of the study over all processes and runs: the same call resumes, and a larger number
-    goes on. `storage` is a URL that processes and machines can share (default: a SQLite file in the
-    folder `out`.study). Trials train on the training split and are judged on validation; the test split
-    is not read. Raises RecipeError where the study was begun with another space, model or data, and
-    WorkerError where no trial came to its end.
+    The same call resumes, joins from another process, or goes on with more `trials`. Trials train on the
+    training split and are judged on validation; the test split is not read.
 
-    >>> tune("encoder", "data", "models/best", ["learning_rate=loguniform(1e-5,1e-3)"])  # doctest: +SKIP
+    Parameters:
+        model: a pretrained model's folder, or a hub name.
+        data: a folder of train and validation files, one file, or a hub data set.
+        out: the folder for the best checkpoint.
+        space: what to search, once per name: "learning_rate=loguniform(1e-5,1e-3)", "batch=16,32",
+            "epochs=int(2,4)"; or the path of a .toml file. What is not in it keeps its default. None: learning
+            rate, batch, epochs, warm-up and weight decay.
+        trials: finished trials in all, over all processes and runs.
+        sampler: tpe, random, grid, cmaes.
+        pruner: what stops a hopeless trial after an epoch: median, hyperband, none.
+        storage: where the study lives, for all that share it: sqlite:///FILE.db, journal:FILE,
+            postgresql://... None: a SQLite file in the folder `out`.study.
+        study: name of the study. None: that of `out`.
+        seed: the same seed proposes the same trials.
+        task: what the model is for. None: the one whose columns the data has.
+        columns: which columns of the data hold text, second text and label.
+        force: replace `out`.
+        events: hears of progress (`optkit.events`).
+        command: what the page names as the command that made it.
+
+    Returns all trials, and which is the best.
+
+    Raises RecipeError where the study was begun with another space, model or data, WorkerError where no trial
+    came to its end.
+
+    >>> optkit.tune("encoder", "data", "models/best", ["learning_rate=1e-5,1e-4"], trials=2)  # doctest: +SKIP
     """
-    out, wanted = named(out), Space.parse(space)
+    out, wanted = named(out), Space.parse(space or SPACE)
     wanted.check([f.name for f in fields(FinetuneSettings)], _accept)
     COUNT.check(trials, "trials")
     SEED.check(seed, "seed")

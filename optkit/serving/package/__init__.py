@@ -7,7 +7,7 @@ puts one file there) and gives a sentence on how to use it, and `wrote(folder)`:
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,15 @@ FORMATS: Registry[Any] = Registry(
 )
 
 
+@dataclass(frozen=True)
+class Package:
+    """The folder `path`, of `format`; `use` is a command that serves it."""
+
+    path: Path
+    format: str
+    use: str
+
+
 def package(
     path: str | Path,
     format: str,
@@ -34,15 +43,24 @@ def package(
     version: str = "1",
     verify_key: str | Path | None = None,
     force: bool = False,
-) -> str:
-    """Package the artifact at `path` into the new folder `out`; gives how to use the result.
+) -> Package:
+    """Package an artifact for a serving stack. Every file is compared with the manifest first.
 
-    `name` (default: the folder's name) is what the model is called where it is served. Every file is
-    compared with the manifest first. Raises CheckpointError for a checkpoint that was not compressed,
-    RecipeError for a name or version that the format cannot bear.
+    Parameters:
+        path: an artifact's folder.
+        format: triton, docker, wheel or zip.
+        out: the folder to make.
+        name: what the model is called where it is served. None: the folder's name.
+        version: the model's version, numbers with points between them.
+        verify_key: a public key (PEM) whose owner has to have signed the artifact.
+        force: replace `out`, where all of it is an earlier package.
 
-    >>> package("models/sst2-int8", "triton", "triton-models")
-    'tritonserver --model-repository triton-models...'
+    Raises CheckpointError for a checkpoint that was not compressed, RecipeError for a name or version that the
+    format cannot bear, OutputError where `out` holds something.
+
+    >>> import optkit
+    >>> optkit.package("models/sst2-int8", "triton", "triton-models").use
+    'tritonserver --model-repository triton-models'
     """
     chosen = FORMATS[format]
     artifact = open_signed(path, verify_key)
@@ -60,7 +78,7 @@ def package(
         raise RecipeError(f"Expected a version such as 1 or 1.2.0, received {version!r}.")
     with claimed(out, force, [path], is_package), staged(Path(out), force, is_package) as folder:
         use = chosen.write(artifact, folder, name, version)
-    return use.replace("OUT", str(out))
+    return Package(Path(out), format, use.replace("OUT", str(out)))
 
 
 def is_package(folder: Path) -> bool:
