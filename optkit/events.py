@@ -6,6 +6,8 @@ Note       one fact, in words
 RowDone    a row of the report is complete
 Scored     an epoch of training was scored
 Answered   rows of a file were answered
+Piece      a part of what a language model writes
+Saved      what was made lies whole in its folder
 
 >>> import optkit
 >>> optkit.compress("ckpt", data="sst2", events=lambda event: print(event))  # doctest: +SKIP
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -76,6 +79,20 @@ class Answered(Event):
     rows: int
     total: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Piece(Event):
+    """A prompt, or a part of what a language model writes after it, as it comes."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Saved(Event):
+    """What was made lies whole in the folder `path`."""
+
+    path: Path
 
 
 Events = Callable[[Event], None]

@@ -68,8 +68,8 @@ def gate(
         row: the row to compare. None: the chosen one.
         allow_other_data: compare all the same.
 
-    Returns what changed, and in `passed` and `reasons` whether that is allowed. What a limit speaks of and one
-    of the rows lacks is a reason to fail.
+    Returns what changed, and in `passed` and `reasons` whether that is allowed. What a limit speaks of and
+    one of the rows lacks is a reason to fail.
 
     Raises DataError where the reports measured something else or are on different data, RecipeError for a
     limit that is no share.
@@ -78,8 +78,8 @@ def gate(
     >>> optkit.gate("new/report.json", baseline="main/report.json").passed
     True
     """
-    both = (one if isinstance(one, Report) else Report.load(one) for one in (report, baseline))
-    return compare(*both, max_drop, max_slowdown, row, allow_other_data)
+    now, before = (x if isinstance(x, Report) else Report.load(Path(x)) for x in (report, baseline))
+    return compare(now, before, max_drop, max_slowdown, row, allow_other_data)
 
 
 def compare(

@@ -56,8 +56,9 @@ def compress(
 
     with Terminal(quiet=quiet) as terminal:
         report = call(optkit.compress, flags, events=terminal)
-    terminal.result(report, out, json=json)
-    require_passed(report, out)
+    saved = terminal.saved or out
+    terminal.result(report, saved, json=json)
+    require_passed(report, saved)
 
 
 def register(app: typer.Typer) -> None:

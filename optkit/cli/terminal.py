@@ -18,7 +18,7 @@ from rich.text import Text
 
 from optkit.core.files import plain
 from optkit.errors import GateFailed
-from optkit.events import Event, Note, Progress, RowDone, Step
+from optkit.events import Event, Note, Progress, RowDone, Saved, Step
 
 if TYPE_CHECKING:
     from optkit.report.model import Report, Row
@@ -49,6 +49,8 @@ class Terminal:
         self._task: Any = None
         self._step = ""
         self._begun = clock()
+        #: The folder that the verb has written.
+        self.saved: Path | None = None
 
     def __enter__(self) -> Terminal:
         if self._console.is_terminal and not self._quiet:
@@ -72,6 +74,8 @@ class Terminal:
             self._progress.stop()
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, Saved):
+            self.saved = event.path
         if self._quiet:
             return
         match event:
@@ -159,7 +163,7 @@ class Terminal:
             self._console.print(f"{now - self._begun:6.1f} s  {plain(text)}", soft_wrap=True, markup=False)
 
 
-def require_passed(report: Report, out: Path) -> None:
+def require_passed(report: Report, out: Path | None) -> None:
     """Raise GateFailed, which ends the command with its own exit code, where no candidate passed."""
     if not report.gate["passed"]:
         raise GateFailed(

@@ -15,12 +15,13 @@ from optkit.artifact import MANIFEST, REPORTS, library_versions
 from optkit.benchmarking import stored_answers
 from optkit.benchmarking.environment import describe, standing_doubts, thread_count, usable_cores
 from optkit.benchmarking.evaluation import Evaluator, doubts_of
-from optkit.benchmarking.plan import PRECISE, Plan, Shape
+from optkit.benchmarking.plan import Plan, Shape, fields_of
 from optkit.benchmarking.summaries import padding
 from optkit.benchmarking.targets import require
 from optkit.benchmarking.unlabelled import MEASURED, OWN, Unlabelled, unlike_others
 from optkit.compression.accuracy_aware import AccuracyAwareLoop
 from optkit.compression.choice import winners
+from optkit.compression.flags import recipe_of
 from optkit.compression.loop import Loop
 from optkit.compression.measured_on import examples_of, refuse_both
 from optkit.compression.recipe import Recipe
@@ -29,8 +30,9 @@ from optkit.compression.steps import AnyOf
 from optkit.core.cpu import has_vnni
 from optkit.core.files import read_json, write_json
 from optkit.core.output import claimed, staged, writing
+from optkit.core.quantities import listed
 from optkit.errors import OutputError
-from optkit.events import Events, Note, Step, silent
+from optkit.events import Events, Note, Saved, Step, silent
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import Pass
 from optkit.report.model import Report, Row
@@ -38,22 +40,35 @@ from optkit.tasks.base import Columns, open_task
 
 
 def compress(
-    source: str | Path,
-    recipe: Recipe | Sequence[Pass | AnyOf | str] = ("int8",),
+    checkpoint: str | Path,
+    recipe: Recipe | Sequence[Pass | AnyOf | str] | str | Path | None = None,
     *,
     data: str | Path | None = None,
-    unlabelled: str | Path | None = None,
     out: str | Path | None = None,
+    int8: bool = False,
+    prune: float | None = None,
+    distill: bool = False,
+    epochs: float | None = None,
+    layers: int | None = None,
+    teacher: str | None = None,
+    unlabelled: str | Path | None = None,
+    prune_vocabulary: bool = False,
+    runtime: str | None = None,
+    batch_invariant: bool = False,
+    min_agreement: str | float | None = None,
+    max_drop: str | float | None = None,
+    min_speedup: float | None = None,
+    target: str | None = None,
     task: str | None = None,
     metric: str | None = None,
-    columns: Columns = Columns(),
     split: str = "validation",
-    shapes: tuple[str, ...] | None = None,
+    limit: int | None = None,
+    columns: Columns = Columns(),
+    shapes: str | Sequence[str] | None = None,
     threads: int | None = None,
+    precise: bool = False,
     rounds: int | None = None,
     processes: int | None = None,
-    precise: bool = False,
-    limit: int | None = None,
     force: bool = False,
     keep_steps: bool = False,
     tune_runtime: bool = False,
@@ -61,37 +76,89 @@ def compress(
     events: Events = silent,
     command: str = "",
 ) -> Report:
-    """Compress the checkpoint at `source` by `recipe`, measure every step, keep the best that passes.
+    """Compress, measure every step, keep the fastest that passes.
 
-    `source` is a folder or a hub name; `recipe` may be a list for `Recipe.of`, such as
-    `[Prune(0.6), "int8"]`; `data` as `optkit.data.dataset.Data` takes it, by default what the checkpoint's
-    manifest names (`optkit.training.provenance`). Without any, fidelity is measured in place of accuracy:
-    whether answers equal those of the checkpoint itself, on the texts in the file `unlabelled` or on built-in
-    ones; the gate is then `Gate.of_fidelity`. `limit` bounds the examples measured (None: the whole split);
-    `precise` takes so many processes and rounds that a difference in speed of 5% is seen; `tune_runtime`
-    searches the chosen model's runtime settings by measurement (`optkit.compression.runtime_search`) and
-    keeps them in its manifest. The folder `out` (default: models/NAME-int8, after the checkpoint and what the
-    recipe makes of it) gets the chosen artifact and report.json, .md, .html. When no candidate passes the
-    gate, the one with the best score is there, `report.gate["passed"]` is False, and the command line exits
-    with 3.
+    Without data, fidelity is measured in place of accuracy: whether answers equal those of the checkpoint
+    itself, on the texts of `unlabelled` or on built-in ones.
+
+    Parameters:
+        checkpoint: a Hugging Face folder (safetensors) or a hub name.
+        recipe: a `Recipe`, a list for `Recipe.of` such as `[Prune(0.6), "int8"]`, or a file (TOML, JSON).
+            None: the passes that the switches below name.
+        data: a folder of train and validation files, one file, or a hub data set (name:config). None: what
+            `finetune` noted in the checkpoint, else none.
+        out: the folder to make: the chosen artifact, and report.json, .md, .html. None: models/NAME-int8,
+            after the checkpoint and what the recipe makes of it.
+        int8: try INT8 in every installed CPU engine.
+        prune: remove this share of the encoder's FLOPs first: 0.6 removes 60%.
+        distill: then train what is left to answer as the unpruned model does.
+        epochs: with `distill`: passes over the texts. None: 3.
+        layers: with `distill`: a student of so many of the layers.
+        teacher: with `distill`: another model to learn from.
+        unlabelled: a file of texts without labels to compare answers on, where there is no data; with
+            `distill`: more texts to learn from.
+        prune_vocabulary: drop the tokens that the training data never uses.
+        runtime: with `int8`: this engine only (onnxruntime, openvino).
+        batch_invariant: refuse INT8 whose answers depend on the texts in their batch.
+        min_agreement: least share of answers equal to the model's own, for certain: "95%". None: the
+            recipe's, without data 90%.
+        max_drop: most the score may drop: "1%" (relative) or 0.01 (absolute). None: the recipe's, else 1%.
+        min_speedup: least speedup over torch fp32, at the lower end of its interval.
+        target: where it will serve: cpu, or cuda, which tries every way this machine has for its GPU. None:
+            the recipe's.
+        task: what the model is for. None: from its architecture.
+        metric: the task's metric. None: its first.
+        split: the split that scores are taken on.
+        limit: score at most this many examples, drawn over the whole split.
+        columns: which columns of the data hold text, second text and label.
+        shapes: latency shapes, batch x tokens: "1xdata,1x16", or a list. None: the task's.
+        threads: threads of each runtime. None: all cores.
+        precise: more processes and rounds: sees differences of 5%, and timing takes six times as long.
+        rounds: timed visits per process and shape.
+        processes: fresh processes per candidate.
+        force: replace `out`.
+        keep_steps: keep every step's artifact beside `out`.
+        tune_runtime: search the chosen model's runtime settings by measurement; its manifest keeps them.
+        trust_remote_code: run code that the checkpoint brings.
+        events: hears of progress (`optkit.events`).
+        command: what the report names as the command that made it.
+
+    Returns the report. When no candidate passes the gate, the one with the best score lies in `out`, and the
+    report's gate says that it did not pass.
 
     Raises an OptkitError that says what was wrong; then nothing lies under `out`.
 
     >>> import optkit
-    >>> optkit.compress("ckpt", optkit.Recipe.int8(), data="sst2", out="models/x")  # doctest: +SKIP
+    >>> optkit.compress("ckpt", int8=True, data="sst2", out="models/x")  # doctest: +SKIP
     """
     begun = time.monotonic()
-    if not isinstance(recipe, Recipe):
-        recipe = Recipe.of(recipe)
+    recipe = recipe_of(
+        recipe,
+        int8=int8,
+        prune=prune,
+        distill=distill,
+        epochs=epochs,
+        layers=layers,
+        teacher=teacher,
+        unlabelled=unlabelled if distill else None,
+        prune_vocabulary=prune_vocabulary,
+        runtime=runtime,
+        batch_invariant=batch_invariant,
+        min_agreement=min_agreement,
+        max_drop=max_drop,
+        min_speedup=min_speedup,
+        target=target,
+    )
+    source, unlabelled, shapes = checkpoint, None if distill else unlabelled, listed(shapes)
     refuse_both(data, unlabelled)
     require(recipe.target)
     with claimed(
         default_out(source, recipe) if out is None else out, force, (source, data, unlabelled)
     ) as out:
         events(Note(f"reading {source}"))
-        checkpoint = fetch(source, trust_remote_code)
-        model_task = open_task(checkpoint, task, metric)
-        given = examples_of(checkpoint, data, unlabelled, model_task, columns, split, limit, metric, events)
+        opened = fetch(source, trust_remote_code)
+        model_task = open_task(opened, task, metric)
+        given = examples_of(opened, data, unlabelled, model_task, columns, split, limit, metric, events)
         examples, labelled, ranges = given.source, given.labelled, given.ranges
         if ranges is not None:
             recipe = replace(recipe, gate=recipe.gate.of_fidelity())
@@ -101,12 +168,12 @@ def compress(
         plan = Plan(
             shapes=tuple(Shape.parse(s) for s in shapes or model_task.shapes),
             threads=threads,
-            **{**(PRECISE if precise else {}), **_given(rounds=rounds, processes=processes)},
+            **fields_of(precise, rounds=rounds, processes=processes),
         )
         work = out.parent / f".{out.name}.work"
         encoded_file = work / "examples.npz"
         run = AccuracyAwareLoop(
-            checkpoint=checkpoint,
+            checkpoint=opened,
             recipe=recipe,
             evaluator=Evaluator(
                 *(model_task, labelled, encoded_file, plan, events, recipe.target),
@@ -129,10 +196,10 @@ def compress(
             if ranges is not None:
                 ranges.save(work / "calibration.npz")
             run.all()
-        shape_names = tuple(shapes or ())
-        report = conclude(run, str(source), out, shape_names, begun, force, keep_steps, command, tune_runtime)
+        report = conclude(run, str(source), out, shapes, begun, force, keep_steps, command, tune_runtime)
         if not keep_steps:
             shutil.rmtree(work, ignore_errors=True)
+        events(Saved(out))
         return report
 
 
@@ -210,11 +277,6 @@ def default_out(source: str | Path, recipe: Recipe) -> Path:
     """models/NAME-int8: after the checkpoint's folder or hub name, and what `recipe` makes of it."""
     name = Path(source).resolve().name if os.path.exists(source) else str(source).rpartition("/")[2]
     return Path("models") / f"{name or 'model'}-{recipe.suffix()}"
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    """What was asked for: None leaves a default as it is."""
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _doubts(run: Loop, recipe: Recipe) -> list[str]:

@@ -67,8 +67,8 @@ def tune(
         data: a folder of train and validation files, one file, or a hub data set.
         out: the folder for the best checkpoint.
         space: what to search, once per name: "learning_rate=loguniform(1e-5,1e-3)", "batch=16,32",
-            "epochs=int(2,4)"; or the path of a .toml file. What is not in it keeps its default. None: learning
-            rate, batch, epochs, warm-up and weight decay.
+            "epochs=int(2,4)"; or the path of a .toml file. What is not in it keeps its default. None:
+            learning rate, batch, epochs, warm-up and weight decay.
         trials: finished trials in all, over all processes and runs.
         sampler: tpe, random, grid, cmaes.
         pruner: what stops a hopeless trial after an epoch: median, hyperband, none.

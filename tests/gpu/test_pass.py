@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from optkit.artifact import Artifact
-from optkit.compression.rebuild import rebuild
+from optkit.compression.build import build
 from optkit.core.files import sha256
 from optkit.errors import CheckpointError, OptkitError, PassError
 from optkit.passes.base import apply, make
@@ -115,7 +115,7 @@ def test_another_gpu_is_refused_and_build_makes_it_anew(trt, engine, monkeypatch
     assert f"optkit build {engine.path}" in raised.value.hint
     before = engine.lineage[-1]
     (engine.path / "report.json").write_text("{}")
-    made = rebuild(engine.path)
+    made = build(engine.path)
     assert made.path == engine.path
     assert (engine.path / "report.json").read_text() == "{}"
     assert "report.json" not in made.manifest["files"]
@@ -152,7 +152,7 @@ def test_a_version_that_is_too_old_is_refused(trt, plain, context, tmp_path, mon
 
 def test_build_refuses_what_is_no_engine(trt, plain):
     with pytest.raises(CheckpointError, match="Expected a TensorRT artifact"):
-        rebuild(plain.path)
+        build(plain.path)
 
 
 def test_files_in_folders_travel_with_the_engine(trt, plain, context, tmp_path):
@@ -163,7 +163,7 @@ def test_files_in_folders_travel_with_the_engine(trt, plain, context, tmp_path):
     manifest = copy.manifest
     manifest["files"]["1_Pooling/config.json"] = sha256(copy.path / "1_Pooling" / "config.json")
     made = apply(make("tensorrt", {}), copy, tmp_path / "e", context)
-    again = rebuild(made.path, tmp_path / "again")
+    again = build(made.path, tmp_path / "again")
     for artifact in (made, again):
         assert (artifact.path / "1_Pooling" / "config.json").read_text() == "{}"
         assert "1_Pooling/config.json" in artifact.manifest["files"]
@@ -175,4 +175,4 @@ def test_build_refuses_a_graph_that_was_changed(trt, engine, tmp_path):
     with (copy / "model.onnx").open("ab") as file:
         file.write(b"x")
     with pytest.raises(CheckpointError, match="sha256"):
-        rebuild(copy)
+        build(copy)

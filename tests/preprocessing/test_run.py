@@ -13,8 +13,9 @@ from optkit.core.files import sha256
 from optkit.data.dataset import Data
 from optkit.errors import DataError
 from optkit.preprocessing import run
+from optkit.preprocessing.report import Conflict
 from optkit.preprocessing.run import preprocess
-from optkit.preprocessing.settings import Settings
+from optkit.tasks.base import Columns
 
 
 def raw(folder, count=300):
@@ -34,7 +35,7 @@ def test_splits_are_read_by_data_and_do_not_depend_on_processes(tmp_path, monkey
     report = preprocess(file, tmp_path / "one")
     preprocess(file, tmp_path / "two", processes=2)
     assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
-    assert sum(report["rows"].values()) == 300
+    assert sum(report.rows.values()) == 300
     found = Data(str(tmp_path / "one"))
     assert sorted(found.splits) == ["test", "train", "validation"]
     expected = {f"text number {i}" for i in range(300)}
@@ -81,19 +82,19 @@ def test_a_corrupt_line_is_named_and_may_be_skipped(tmp_path):
     with pytest.raises(DataError, match="corrupt line 7"):
         preprocess(file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    report = preprocess(file, tmp_path / "out", Settings(skip_bad=1))
-    assert report["skipped"][0]["line"] == 7
-    assert sum(report["rows"].values()) == 99
+    report = preprocess(file, tmp_path / "out", skip_bad=1)
+    assert report.skipped[0].line == 7
+    assert sum(report.rows.values()) == 99
 
 
 def test_duplicates_conflicts_and_one_class(tmp_path):
     file = tmp_path / "raw.csv"
     file.write_text("text,label\n" + "same,a\nsame,b\n" + "".join(f"t{i},a\n" for i in range(50)), "utf-8")
-    report = preprocess(file, tmp_path / "kept", Settings(shares=(1.0, 0.0, 0.0)))
-    assert report["duplicates"] == 1
-    assert report["conflicting_labels"]["count"] == 1
+    report = preprocess(file, tmp_path / "kept", shares=(1.0, 0.0, 0.0))
+    assert report.duplicates == 1
+    assert report.conflicting == 1
     with pytest.raises(DataError, match="one only: 'a'"):
-        preprocess(file, tmp_path / "out", Settings(drop_duplicates=True))
+        preprocess(file, tmp_path / "out", drop_duplicates=True)
 
 
 def test_labels_that_train_lacks_are_refused(tmp_path):
@@ -114,13 +115,13 @@ def test_numbers_are_classes_unless_they_have_fractions(tmp_path, known, other, 
         with pytest.raises(DataError, match="train lacks: 7"):
             preprocess(tmp_path / "in", tmp_path / "out")
     else:
-        assert preprocess(tmp_path / "in", tmp_path / "out")["rows"] == {"train": 2, "test": 1}
+        assert preprocess(tmp_path / "in", tmp_path / "out").rows == {"train": 2, "test": 1}
 
 
 def test_conll_keeps_tokens_and_tags(tmp_path):
     file = tmp_path / "train.conll"
     file.write_text("Ada B-PER\nran O\n\nBonn B-LOC\n", encoding="utf-8")
-    preprocess(file, tmp_path / "out", Settings(shares=(1.0, 0.0, 0.0)))
+    preprocess(file, tmp_path / "out", shares=(1.0, 0.0, 0.0))
     rows = [json.loads(x) for x in (tmp_path / "out" / "train.jsonl").read_text("utf-8").splitlines()]
     assert rows == [
         {"tokens": ["Ada", "ran"], "tags": ["B-PER", "O"]},
@@ -144,7 +145,7 @@ def test_squad_and_an_answer_that_is_not_in_its_context(tmp_path):
 
     with pytest.raises(DataError, match="'q1' is not found"):
         preprocess(squad(2), tmp_path / "out")
-    preprocess(squad(4), tmp_path / "out", Settings(shares=(1.0, 0.0, 0.0)))
+    preprocess(squad(4), tmp_path / "out", shares=(1.0, 0.0, 0.0))
     row = json.loads((tmp_path / "out" / "train.jsonl").read_text("utf-8"))
     assert row["context"] == "In  Bonn."
     assert row["answers"] == {"text": ["Bonn"], "answer_start": [4]}
@@ -185,10 +186,8 @@ def test_a_row_that_makes_no_sense_is_named_and_may_be_skipped(tmp_path, row, sa
     (tmp_path / "raw.jsonl").write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(DataError, match=f"corrupt line 2: .*{said}"):
         preprocess(tmp_path / "raw.jsonl", tmp_path / "out")
-    report = preprocess(
-        tmp_path / "raw.jsonl", tmp_path / "out", Settings(skip_bad=1, shares=(1.0, 0.0, 0.0))
-    )
-    assert [x["line"] for x in report["skipped"]] == [2]
+    report = preprocess(tmp_path / "raw.jsonl", tmp_path / "out", skip_bad=1, shares=(1.0, 0.0, 0.0))
+    assert [x.line for x in report.skipped] == [2]
 
 
 QUESTION = {
@@ -223,17 +222,15 @@ def test_a_row_that_lacks_a_part_is_named_and_may_be_skipped(tmp_path, fine, cha
     file = pairs(tmp_path, [fine, bad, {**fine, "id": 2}])
     with pytest.raises(DataError, match=f"corrupt line 2: {said}"):
         preprocess(file, tmp_path / "out")
-    report = preprocess(file, tmp_path / "out", Settings(skip_bad=1, shares=(1.0, 0.0, 0.0)))
-    assert report["rows"] == {"train": 2}
-    assert [x["line"] for x in report["skipped"]] == [2]
+    report = preprocess(file, tmp_path / "out", skip_bad=1, shares=(1.0, 0.0, 0.0))
+    assert report.rows == {"train": 2}
+    assert [x.line for x in report.skipped] == [2]
 
 
 def test_a_number_that_python_refuses_is_a_corrupt_line(tmp_path):
     (tmp_path / "raw.jsonl").write_text(f'{{"text": {"9" * 5000}}}\n' + '{"text": "x"}\n', encoding="utf-8")
-    report = preprocess(
-        tmp_path / "raw.jsonl", tmp_path / "out", Settings(skip_bad=1, shares=(1.0, 0.0, 0.0))
-    )
-    assert report["rows"] == {"train": 1}
+    report = preprocess(tmp_path / "raw.jsonl", tmp_path / "out", skip_bad=1, shares=(1.0, 0.0, 0.0))
+    assert report.rows == {"train": 1}
 
 
 def test_a_hub_data_set_comes_with_its_splits_and_the_names_of_its_labels(tmp_path, monkeypatch):
@@ -252,7 +249,7 @@ def test_a_hub_data_set_comes_with_its_splits_and_the_names_of_its_labels(tmp_pa
     monkeypatch.setattr(datasets, "load_dataset", load)
     report = preprocess("owner/name:config", tmp_path / "out")
     assert asked[0] == ("owner/name", "config")
-    assert report["rows"] == {"train": 2, "validation": 2}
+    assert report.rows == {"train": 2, "validation": 2}
     rows = [json.loads(x) for x in (tmp_path / "out" / "train.jsonl").read_text("utf-8").splitlines()]
     assert rows == [{"text": "x", "label": "good"}, {"text": "y z", "label": "bad"}]
 
@@ -266,12 +263,12 @@ def pairs(folder, rows):
 def test_a_pair_is_both_of_its_texts(tmp_path):
     rows = [{"text": "p", "text_pair": f"h  {i}", "label": "abc"[i]} for i in range(3)]
     rows.append({"text": "p ", "text_pair": "h 0", "label": "b"})
-    settings = Settings(drop_duplicates=True, shares=(1.0, 0.0, 0.0))
-    report = preprocess(pairs(tmp_path, rows), tmp_path / "out", settings)
-    assert report["rows"] == {"train": 3}
-    assert report["duplicates"] == 1
-    assert report["conflicting_labels"]["examples"] == [{"text": "p ⟂ h 0", "labels": ["a", "b"]}]
-    assert report["lengths_in_words"]["<= 8"] == 3
+    settings = dict(drop_duplicates=True, shares=(1.0, 0.0, 0.0))
+    report = preprocess(pairs(tmp_path, rows), tmp_path / "out", **settings)
+    assert report.rows == {"train": 3}
+    assert report.duplicates == 1
+    assert report.conflicts == (Conflict("p ⟂ h 0", ("a", "b")),)
+    assert report.lengths_in_words["<= 8"] == 3
     written = [json.loads(x) for x in (tmp_path / "out" / "train.jsonl").read_text("utf-8").splitlines()]
     assert [row["text_pair"] for row in written] == ["h 0", "h 1", "h 2"]
 
@@ -280,29 +277,29 @@ def test_the_second_text_has_the_names_that_finetune_knows_or_the_one_given(tmp_
     rows = [{"text": "p", "hypothesis": "h  1", "other": f"o  {i}", "label": "ab"[i]} for i in range(2)]
     file = pairs(tmp_path, rows)
     whole = (1.0, 0.0, 0.0)
-    report = preprocess(file, tmp_path / "one", Settings(shares=whole))
-    assert report["conflicting_labels"]["count"] == 1
-    report = preprocess(file, tmp_path / "two", Settings(shares=whole, pair="other"))
-    assert report["duplicates"] == 0
+    report = preprocess(file, tmp_path / "one", shares=whole)
+    assert report.conflicting == 1
+    report = preprocess(file, tmp_path / "two", columns=Columns(pair="other"), shares=whole)
+    assert report.duplicates == 0
     row = json.loads((tmp_path / "two" / "train.jsonl").read_text("utf-8").splitlines()[0])
     assert (row["hypothesis"], row["other"]) == ("h  1", "o 0")
     with pytest.raises(DataError, match="line 1: expected a column 'odd' .--pair-column., received text,"):
-        preprocess(file, tmp_path / "three", Settings(pair="odd"))
+        preprocess(file, tmp_path / "three", columns=Columns(pair="odd"))
 
 
 def test_a_pair_without_a_second_text_is_empty(tmp_path):
     rows = [{"text": "p", "text_pair": ["h", "", None][i % 3], "label": "ab"[i % 2]} for i in range(6)]
-    report = preprocess(pairs(tmp_path, rows), tmp_path / "out", Settings(shares=(1.0, 0.0, 0.0)))
-    assert report["empty_texts"] == 4
-    assert report["rows"] == {"train": 2}
+    report = preprocess(pairs(tmp_path, rows), tmp_path / "out", shares=(1.0, 0.0, 0.0))
+    assert report.empty_texts == 4
+    assert report.rows == {"train": 2}
 
 
 def test_pairs_of_a_csv_file_do_not_depend_on_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "SHARD", 20)
     lines = [f'premise  {i // 3},"hypothesis {i}\n  goes on",{i % 3}' for i in range(90)]
     (tmp_path / "raw.csv").write_text("\n".join(["text,text_pair,label", *lines]), encoding="utf-8")
-    settings = Settings(drop_duplicates=True, encode_labels=True, stratify=True)
-    report = preprocess(tmp_path / "raw.csv", tmp_path / "one", settings)
-    preprocess(tmp_path / "raw.csv", tmp_path / "two", settings, processes=2)
+    settings = dict(drop_duplicates=True, encode_labels=True, stratify=True)
+    report = preprocess(tmp_path / "raw.csv", tmp_path / "one", **settings)
+    preprocess(tmp_path / "raw.csv", tmp_path / "two", **settings, processes=2)
     assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
-    assert report["rows"] == {"train": 72, "validation": 9, "test": 9}
+    assert report.rows == {"train": 72, "validation": 9, "test": 9}

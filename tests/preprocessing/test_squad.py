@@ -6,7 +6,6 @@ import pytest
 
 from optkit.errors import DataError
 from optkit.preprocessing.run import preprocess
-from optkit.preprocessing.settings import Settings
 
 FINE = {"id": "1", "question": "Where?", "answers": [{"text": "Bonn", "answer_start": 3}]}
 WHOLE = (1.0, 0.0, 0.0)
@@ -33,16 +32,16 @@ def test_a_question_that_lacks_a_part_is_named_and_may_be_skipped(tmp_path, ques
     with pytest.raises(DataError, match=f"corrupt question 2: .*{said}") as caught:
         preprocess(file, tmp_path / "out")
     assert "such questions out" in caught.value.hint
-    report = preprocess(file, tmp_path / "out", Settings(skip_bad=1, shares=WHOLE))
-    assert report["rows"] == {"train": 2}
-    assert [x["line"] for x in report["skipped"]] == [2]
+    report = preprocess(file, tmp_path / "out", skip_bad=1, shares=WHOLE)
+    assert report.rows == {"train": 2}
+    assert [x.line for x in report.skipped] == [2]
 
 
 def test_questions_without_an_answer_are_kept_and_counted(tmp_path):
     file = squad(tmp_path, FINE, FINE | {"id": "2", "answers": [], "is_impossible": True})
-    report = preprocess(file, tmp_path / "out", Settings(shares=WHOLE))
-    assert report["rows"] == {"train": 2}
-    assert report["questions_without_answer"] == {"train": 1}
+    report = preprocess(file, tmp_path / "out", shares=WHOLE)
+    assert report.rows == {"train": 2}
+    assert report.questions_without_answer == {"train": 1}
 
 
 @pytest.mark.parametrize("text", ['{"data": [{"title": "t"}]}', "[1]", "{", "[" * 100_000])

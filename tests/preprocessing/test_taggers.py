@@ -10,7 +10,6 @@ import pytest
 from optkit.errors import CheckpointError, MissingDependency
 from optkit.preprocessing import run
 from optkit.preprocessing.run import preprocess
-from optkit.preprocessing.settings import Settings
 from optkit.preprocessing.taggers import open_tagger
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests.conftest import WORDS, write_jsonl
@@ -42,9 +41,9 @@ def test_a_tagger_fine_tuned_with_optkit_tags_in_optkit(tagger, tmp_path, monkey
     monkeypatch.setattr(run, "SHARD", 2)
     texts = ["the film is good.", "", "cast not bad", "a film"]
     write_jsonl(tmp_path / "raw.jsonl", [{"text": t, "label": "ab"[i % 2]} for i, t in enumerate(texts)])
-    settings = Settings(tag=str(tagger), shares=ALL_TRAIN, drop_empty=False)
-    preprocess(tmp_path / "raw.jsonl", tmp_path / "one", settings)
-    preprocess(tmp_path / "raw.jsonl", tmp_path / "two", settings, processes=2)
+    settings = dict(tag=str(tagger), shares=ALL_TRAIN, keep_empty=True)
+    preprocess(tmp_path / "raw.jsonl", tmp_path / "one", **settings)
+    preprocess(tmp_path / "raw.jsonl", tmp_path / "two", **settings, processes=2)
     found = rows_of(tmp_path / "one")
     assert found[0]["words"] == ["the", "film", "is", "good", "."]
     assert [row["pos"][:3] for row in found] == [
@@ -58,11 +57,11 @@ def test_a_tagger_fine_tuned_with_optkit_tags_in_optkit(tagger, tmp_path, monkey
 
 def test_tags_as_features_and_of_given_words(tagger, tmp_path):
     write_jsonl(tmp_path / "raw.jsonl", [{"text": "film is", "label": "a"}, {"text": "not", "label": "b"}])
-    settings = Settings(tag=str(tagger), tag_features=True, shares=ALL_TRAIN)
-    preprocess(tmp_path / "raw.jsonl", tmp_path / "out", settings)
+    settings = dict(tag=str(tagger), tag_features=True, shares=ALL_TRAIN)
+    preprocess(tmp_path / "raw.jsonl", tmp_path / "out", **settings)
     assert [row["text"] for row in rows_of(tmp_path / "out")] == ["film/NOUN is/VERB", "not/PART"]
     (tmp_path / "x.conll").write_text("film B-W\nis O\n\nnot O\n", encoding="utf-8")
-    preprocess(tmp_path / "x.conll", tmp_path / "given", Settings(tag=str(tagger), shares=ALL_TRAIN))
+    preprocess(tmp_path / "x.conll", tmp_path / "given", tag=str(tagger), shares=ALL_TRAIN)
     assert [row["pos"] for row in rows_of(tmp_path / "given")] == [["NOUN", "VERB"], ["PART"]]
     assert rows_of(tmp_path / "given")[0]["tags"] == ["B-W", "O"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from optkit.artifact import MANIFEST, Artifact
 from optkit.benchmarking.environment import thread_count
 from optkit.benchmarking.evaluation import Evaluator
-from optkit.benchmarking.gate import Gate
+from optkit.benchmarking.gate import Gate, share
 from optkit.benchmarking.plan import Plan, Shape
 from optkit.benchmarking.targets import EAGER
 from optkit.compression.compress import conclude
@@ -32,7 +32,7 @@ from optkit.compression.search.models import delete
 from optkit.compression.search.trial import COSTS, NOTES, TrialLoop, run_chain, timing_turn
 from optkit.core.locks import locked
 from optkit.core.output import claimed, named, writing
-from optkit.core.quantities import COUNT, SEED
+from optkit.core.quantities import COUNT, SEED, listed
 from optkit.data.examples import EncodedSet
 from optkit.errors import GateFailed, RecipeError, did_you_mean
 from optkit.events import Event, Events, Note, Progress, silent
@@ -51,50 +51,101 @@ from optkit.training.tuning.worker import Worker, is_finished
 DEAR = "distill-"
 
 
+@dataclass(frozen=True)
+class SearchResult:
+    """The study's trials, and the report of its best ones, measured side by side."""
+
+    study: StudyResult
+    report: Report
+
+
 def search(
-    source: str | Path,
+    checkpoint: str | Path,
+    out: str | Path,
     *,
     data: str | Path | None = None,
     unlabelled: str | Path | None = None,
-    out: str | Path,
-    space: Sequence[str] | None = None,
-    gate: Gate = Gate(),
+    min_agreement: str | float | None = None,
+    max_drop: str | float | None = "1%",
+    min_speedup: float | None = None,
+    batch_invariant: bool = False,
     objective: str = "latency",
     trials: int = 20,
+    space: Sequence[str] | None = None,
     sampler: str = "tpe",
     storage: str | None = None,
     study: str | None = None,
     seed: int = 0,
     task: str | None = None,
     metric: str | None = None,
-    columns: Columns = Columns(),
     split: str = "validation",
     limit: int | None = None,
-    shapes: Sequence[str] | None = None,
+    columns: Columns = Columns(),
+    shapes: str | Sequence[str] | None = None,
     threads: int | None = None,
     rounds: int | None = None,
     processes: int | None = None,
     force: bool = False,
     events: Events = silent,
     command: str = "",
-) -> tuple[StudyResult, Report]:
-    """Search a recipe for the checkpoint `source`: the score against `objective`, within the gate.
+) -> SearchResult:
+    """Search a recipe: the score against latency, size or memory, within a gate.
 
-    `space` as `Space.parse` takes it, over the names of `optkit.compression.search.chain`; None: a default
-    for this model and the installed engines. `objective` is latency, size or memory. `trials` counts the
-    finished trials over all processes and runs; the same call resumes or joins, a larger number goes on. A
-    trial's latency is a ratio to the fp32 graph measured beside it; in the end the trials that no other
-    beats, and where none of them passes the next best, are measured side by side once more. What passes the
-    gate and is smallest by `objective` lies at `out`, with report.* (that measurement) and study.* (all
-    trials). Where none passes, the best score is there, and `report.gate["passed"]` is False. Without `data`,
-    and where the checkpoint names none, the agreement with the checkpoint's own answers stands for the score,
-    on the texts in the file `unlabelled` or on built-in ones; what needs data is not searched.
+    The same call resumes, joins from another process, or goes on with more `trials`. A trial's latency is a
+    ratio to the fp32 graph measured beside it; in the end the trials that no other beats, and where none of
+    them passes the next best, are measured side by side once more, and of those that pass the gate the one
+    with the best objective is kept. Without data the agreement with the checkpoint's own answers stands for
+    the score, and what needs data is not searched.
 
-    Raises DataError where the space asks for that, RecipeError where the study was begun with another space,
-    gate, model, data, teacher or texts.
+    Parameters:
+        checkpoint: a Hugging Face folder (safetensors) or a hub name.
+        out: the folder to make, with report.* (the last measurement) and study.* (all trials).
+        data: a folder of train and validation files, one file, or a hub data set (name:config). None: what
+            `finetune` noted in the checkpoint, else none.
+        unlabelled: a file of texts without labels to compare answers on, where there is no data. None:
+            built-in ones.
+        min_agreement: least share of answers equal to the model's own, for certain: "95%". None: without data
+            90%.
+        max_drop: most the score may drop: "1%" (relative) or 0.01 (absolute). None: any will do.
+        min_speedup: least speedup over torch fp32, at the lower end of its interval.
+        batch_invariant: refuse INT8 whose answers depend on the texts in their batch.
+        objective: what to make small within the gate: latency, size, memory.
+        trials: finished trials in all, over all processes and runs.
+        space: what to search, once per name: "prune.share=uniform(0,0.7,0.1)", "distill.epochs=0,1,3",
+            "quantize=none,quantize-dynamic"; or the path of a .toml file. None: pruning, distillation, INT8.
+        sampler: tpe, random, grid, nsga2.
+        storage: where the study lives, for all that share it: sqlite:///FILE.db, journal:FILE,
+            postgresql://... None: a SQLite file in the folder `out`.study.
+        study: name of the study. None: that of `out`.
+        seed: the same seed proposes the same trials.
+        task: what the model is for. None: from its architecture.
+        metric: the task's metric. None: its first.
+        split: the split that scores are taken on.
+        limit: score at most this many examples, drawn over the whole split.
+        columns: which columns of the data hold text, second text and label.
+        shapes: latency shapes, batch x tokens: "1xdata,1x16", or a list; trials are timed at the first.
+        threads: threads of each runtime. None: all cores.
+        rounds: timed visits per process and shape.
+        processes: fresh processes per candidate.
+        force: replace `out`.
+        events: hears of progress (`optkit.events`).
+        command: what the pages name as the command that made them.
 
-    >>> search("ckpt", data="sst2", out="models/best", trials=30)  # doctest: +SKIP
+    Returns trials and report. Where nothing passes the gate, the best score lies in `out`, and the report's
+    gate says that it did not pass.
+
+    Raises DataError where `space` needs data, RecipeError where the study was begun with another space, gate,
+    model, data, teacher or texts, GateFailed where no trial made a model.
+
+    >>> import optkit
+    >>> optkit.search("ckpt", "models/best", data="sst2", trials=30).report.chosen  # doctest: +SKIP
     """
+    gate = replace(
+        Gate.parse(max_drop, min_speedup),
+        batch_invariant=batch_invariant,
+        min_agreement=None if min_agreement is None else share(min_agreement, "--min-agreement"),
+    )
+    source, shapes = checkpoint, listed(shapes)
     begun, begun_at = time.monotonic(), time.time()
     out = named(out)
     if objective not in COSTS:
@@ -105,19 +156,19 @@ def search(
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
     ours = page.is_of(out, name, shown(url))
     with claimed(out, force or ours, (source, data, unlabelled), shared=True, leaves=[folder]):
-        checkpoint = fetch(source)
-        model_task = open_task(checkpoint, task, metric)
-        found = examples_of(checkpoint, data, unlabelled, model_task, columns, split, limit, metric, events)
+        model = fetch(source)
+        model_task = open_task(model, task, metric)
+        found = examples_of(model, data, unlabelled, model_task, columns, split, limit, metric, events)
         examples, blind = found.source, found.ranges is not None
         gate = gate.of_fidelity() if blind else gate
         if space is None:
-            space = default_space(_prunable(checkpoint) and not blind, layer_count(checkpoint.config))
+            space = default_space(_prunable(model) and not blind, layer_count(model.config))
         wanted = Space.parse(space)
         check_space(wanted, own_data=not blind)
         evaluator, ranges = _evaluator(found, folder, gate, shapes, threads, rounds, processes, events)
         facts = {
             "task": evaluator.task.name,
-            "model": checkpoint.fingerprint()[:12],
+            "model": model.fingerprint()[:12],
             "data": {
                 s: examples.fingerprint(s)[:12]
                 for s in dict.fromkeys(("train", split))
@@ -133,7 +184,7 @@ def search(
         objectives = [Objective(quality_of, maximize=True), COSTS[objective]]
         opened = open_study(url, name, wanted, objectives, facts, sampler, seed=seed)
         shared = {
-            "checkpoint": checkpoint,
+            "checkpoint": model,
             "data": examples,
             "columns": evaluator.labelled.columns,  # other splits are read by the same ones
             "split": split,
@@ -146,17 +197,26 @@ def search(
         with writing(folder):
             Worker(opened, wanted, run.one, trials, events, lambda trial: ask_chain(wanted, trial)).work()
         result = collect(
-            *(opened, url, sampler, "gate", objectives, wanted, {**facts, "data": examples.name}, command)
+            *(
+                opened,
+                url,
+                sampler,
+                "gate",
+                objectives,
+                wanted,
+                {**facts, "data": examples.name},
+                command,
+            )
         )
         with locked(folder / "finish"):
             complete = len(result.complete)
             # Another process of this study may have come to its end before.
             if page.finished_since(out, name, shown(url), begun_at, complete):
-                return result, Report.load(out / "report.json")
+                return SearchResult(result, Report.load(out / "report.json"))
             again = page.is_of(out, name, shown(url))
-            report = run.confirm(result, out, begun, tuple(shapes or ()), force or again, command)
+            report = run.confirm(result, out, begun, shapes, force or again, command)
             run.sweep(last=True)
-        return result, report
+        return SearchResult(result, report)
 
 
 @dataclass
@@ -282,7 +342,7 @@ def _evaluator(
     found: Examples,
     folder: Path,
     gate: Gate,
-    shapes: Sequence[str] | None,
+    shapes: tuple[str, ...],
     threads: int | None,
     rounds: int | None,
     processes: int | None,

@@ -55,8 +55,8 @@ def package(
         verify_key: a public key (PEM) whose owner has to have signed the artifact.
         force: replace `out`, where all of it is an earlier package.
 
-    Raises CheckpointError for a checkpoint that was not compressed, RecipeError for a name or version that the
-    format cannot bear, OutputError where `out` holds something.
+    Raises CheckpointError for a checkpoint that was not compressed, RecipeError for a name or version that
+    the format cannot bear, OutputError where `out` holds something.
 
     >>> import optkit
     >>> optkit.package("models/sst2-int8", "triton", "triton-models").use

@@ -26,7 +26,7 @@ from optkit.training.tuning.worker import Worker
 ROOT = Path(__file__).resolve().parents[3]
 QUICK = {"shapes": ("1xdata",), "rounds": 1, "processes": 1, "threads": 1, "sampler": "grid"}
 SPACE = ("prune.share=0,0.3", "prune.criterion=magnitude", "quantize=none,quantize-dynamic")
-LENIENT = Gate(max_drop=0.5, relative=False)
+LENIENT = 0.5
 
 
 def made(folder: Path) -> list[str]:
@@ -53,9 +53,10 @@ def no_probes():
 def searched(checkpoint, data, tmp_path_factory):
     """The whole grid of four, by time."""
     out, events = tmp_path_factory.mktemp("models") / "best", []
-    result, report = search(
-        checkpoint, data=data, out=out, space=SPACE, gate=LENIENT, trials=4, events=events.append, **QUICK
+    both = search(
+        checkpoint, data=data, out=out, space=SPACE, max_drop=LENIENT, trials=4, events=events.append, **QUICK
     )
+    result, report = both.study, both.report
     return out, result, report, events
 
 
@@ -104,9 +105,10 @@ def test_only_the_front_s_models_and_the_baseline_stay(searched):
 def test_again_it_only_confirms(searched, checkpoint, data):
     out, result, report, _ = searched
     events = []
-    again, second = search(
-        checkpoint, data=data, out=out, space=SPACE, gate=LENIENT, trials=4, events=events.append, **QUICK
+    both = search(
+        checkpoint, data=data, out=out, space=SPACE, max_drop=LENIENT, trials=4, events=events.append, **QUICK
     )
+    again, second = both.study, both.report
     assert again.trials == result.trials
     assert [r.name for r in second.rows] == [r.name for r in report.rows]
     assert not any(isinstance(e, Step) and "prune" in e.name for e in events)
@@ -148,17 +150,17 @@ def test_a_hopeless_trial_is_stopped_before_it_is_quantized(checkpoint, data, tm
 
     monkeypatch.setattr(TrialLoop, "_add", hopeless)
     notes = []
-    result, _ = search(
+    result = search(
         checkpoint,
         data=data,
         out=tmp_path / "out",
         space=(*SPACE[:2], "quantize=none"),
-        gate=Gate(0.1, relative=False),
+        max_drop=0.1,
         trials=2,
         objective="memory",
         events=lambda e: notes.append(getattr(e, "text", "")),
         **QUICK,
-    )
+    ).study
     ended = {t.parameters["prune.share"]: t.state for t in result.trials}
     assert ended == {0: "complete", 0.3: "stopped early"}
     assert any(
@@ -171,16 +173,17 @@ def test_a_pass_that_does_not_suit_the_model_fails_its_trial_and_the_others_go_o
     make_checkpoint, data, tmp_path
 ):
     """`prune-width` refuses a DeBERTa with a CheckpointError, whose trial alone it is to end."""
-    result, report = search(
+    both = search(
         make_checkpoint("deberta-v2"),
         data=data,
         out=tmp_path / "out",
         space=("prune-width=true,false", "quantize=none"),
-        gate=LENIENT,
+        max_drop=LENIENT,
         trials=2,
         objective="size",
         **QUICK,
     )
+    result, report = both.study, both.report
     ended = {t.parameters["prune-width"]: (t.state, t.error) for t in result.trials}
     assert ended[False] == ("complete", "")
     assert ended[True][0] == "failed"
@@ -211,17 +214,18 @@ def test_where_the_front_misses_the_gate_the_next_best_is_measured(checkpoint, d
     monkeypatch.setattr(finalists, "FINALISTS", 1)
     out = tmp_path / "out"
     events = lambda e: notes.append(getattr(e, "text", ""))  # noqa: E731
-    result, report = search(
+    both = search(
         checkpoint,
         data=data,
         out=out,
         space=SPACE[-1:],
-        gate=LENIENT,
+        max_drop=LENIENT,
         trials=2,
         objective="size",
         events=events,
         **QUICK,
     )
+    result, report = both.study, both.report
     by_scheme = {t.parameters["quantize"]: t.number for t in result.trials}
     assert report.gate["passed"]
     assert report.chosen.startswith(f"trial {by_scheme[None]}:")
@@ -238,16 +242,18 @@ def test_a_trial_whose_answers_depend_on_their_batch_is_stopped_where_the_gate_a
 
     found = {"invariant": False, "largest_difference": 0.2, "flipped": 1, "examples": 40}
     monkeypatch.setattr(Evaluator, "probe", lambda self, candidate: {"neighbours": found})
-    result, report = search(
+    both = search(
         checkpoint,
         data=data,
         out=tmp_path / "out",
         space=SPACE[-1:],
-        gate=Gate(max_drop=0.5, relative=False, batch_invariant=True),
+        max_drop=0.5,
+        batch_invariant=True,
         trials=2,
         objective="size",
         **QUICK,
     )
+    result, report = both.study, both.report
     ended = {t.parameters["quantize"]: t.state for t in result.trials}
     assert ended == {None: "complete", "quantize-dynamic": "stopped early"}
     assert report.gate["passed"]
@@ -260,7 +266,9 @@ def test_a_study_of_another_gate_is_refused_and_nothing_is_touched(searched, che
     with pytest.raises(RecipeError, match="another gate"):
         search(checkpoint, data=data, out=out, space=SPACE, trials=4, **QUICK)
     with pytest.raises(RecipeError, match="another space: prune.share"):
-        search(checkpoint, data=data, out=out, space=("prune.share=0.1", *SPACE[1:]), gate=LENIENT, **QUICK)
+        search(
+            checkpoint, data=data, out=out, space=("prune.share=0.1", *SPACE[1:]), max_drop=LENIENT, **QUICK
+        )
     assert sorted(p.name for p in out.iterdir()) == before
 
 

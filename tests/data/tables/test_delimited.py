@@ -10,7 +10,6 @@ from optkit.data.tables.lines import BadRow
 from optkit.errors import DataError
 from optkit.preprocessing.load import rows
 from optkit.preprocessing.run import preprocess
-from optkit.preprocessing.settings import Settings
 
 
 def read(folder, text, name="raw.csv"):
@@ -35,7 +34,7 @@ def test_the_mark_that_excel_writes_is_no_part_of_the_first_name(tmp_path, name)
 def test_a_quote_that_is_never_closed_is_an_error_that_no_flag_skips(tmp_path):
     (tmp_path / "raw.csv").write_text('text,label\nx,a\n"y,b\nz,a\nw,b\n')
     with pytest.raises(DataError, match="not closed, in the row that begins at line 3"):
-        preprocess(tmp_path / "raw.csv", tmp_path / "out", Settings(skip_bad=100))
+        preprocess(tmp_path / "raw.csv", tmp_path / "out", skip_bad=100)
     assert not (tmp_path / "out").exists()
 
 
@@ -50,7 +49,7 @@ def test_lines_that_a_quote_joins_count_one_by_one(tmp_path):
     assert [line for line, _ in found] == [2, 3, 4, 5, 6]
     assert all("lines 3 to 5, where a quote may be left open" in found[i][1] for i in (1, 2, 3))
     with pytest.raises(DataError, match="corrupt line 4"):
-        preprocess(tmp_path / "raw.csv", tmp_path / "out", Settings(skip_bad=1))
+        preprocess(tmp_path / "raw.csv", tmp_path / "out", skip_bad=1)
 
 
 def test_joined_lines_with_as_many_columns_are_found_too(tmp_path):

@@ -1,4 +1,4 @@
-"""Build a TensorRT artifact's engine anew, on this machine, from the ONNX graph beside it."""
+"""`build`: a TensorRT artifact's engine anew, on this machine, from the ONNX graph beside it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 from optkit.artifact import REPORTS, Artifact, copy_files, relocated, seal
 from optkit.core.output import claimed, staged
-from optkit.data.dataset import Data
 from optkit.errors import CheckpointError, RecipeError
 from optkit.events import Events, Progress, silent
 from optkit.passes.base import make
@@ -19,16 +18,18 @@ from optkit.runtimes.trt.profiles import Profile, from_record
 from optkit.tasks.base import open_task
 
 
-def rebuild(
-    path: str | Path,
-    out: str | Path | None = None,
-    data: Data | None = None,
-    events: Events = silent,
-) -> Artifact:
-    """The same pass with the same fields and profiles, for this GPU and this TensorRT.
+def build(path: str | Path, out: str | Path | None = None, *, events: Events = silent) -> Artifact:
+    """Rebuild a TensorRT engine for this GPU, with the same settings and profiles. Reports stay.
 
-    `out` None replaces the folder, once the new one is whole; reports stay.
-    Raises CheckpointError where `path` is no TensorRT artifact or its graph was changed.
+    Parameters:
+        path: a TensorRT artifact's folder.
+        out: a new folder. None: replace the artifact, once the new one is whole.
+        events: hears of progress (`optkit.events`).
+
+    Raises CheckpointError where `path` is no TensorRT artifact or its graph was changed, MissingDependency
+    without the extra `tensorrt`.
+
+    >>> optkit.build("models/sst2-tensorrt", "models/here")  # doctest: +SKIP
     """
     artifact = Artifact.open(path)
     step = last_build(artifact)
@@ -40,7 +41,7 @@ def rebuild(
         reports = [name for name in REPORTS if (artifact.path / name).is_file()]
         copy_files(artifact.path, [*kept, *reports], folder)
         context = make_context(
-            open_task(artifact), data, progress=lambda text, fraction: events(Progress(text, fraction))
+            open_task(artifact), None, progress=lambda text, fraction: events(Progress(text, fraction))
         )
         notes = tensorrt.build(folder, profiles, context)
         parent = replace(artifact, manifest={**artifact.manifest, "lineage": artifact.lineage[:-1]})
