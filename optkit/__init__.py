@@ -6,7 +6,7 @@
 [Classification(label='positive', score=0.998, ...)]
 
 Every verb of the command line is a function of the same name here, and its flags are the parameters. Every
-name below loads on first use, so that `import optkit` costs nothing and a serving process never imports torch.
+name below loads on first use: `import optkit` costs nothing, and a serving process never imports torch.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from optkit.cli.parameters import COLUMNS
 #: Verbs that print, and have nothing to give back: what they show are attributes of `Artifact`, `Recipe`,
 #: `Report` and `Pass`; `demo` is an example.
 SHOWN = {"demo", "info", "passes", "recipe", "report"}
+ROOT = Path(__file__).parents[1]
 VERBS = sorted({verb.__name__.rpartition(".")[2] for verb in cli.VERBS} - SHOWN)
 #: Flags that are no parameter: they decide what is printed.
 PRINTED = {"quiet", "json"}
@@ -32,9 +33,8 @@ def flags(verb: str) -> dict[str, inspect.Parameter]:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_flags_and_parameters_have_the_same_names_and_defaults(verb):
-    given = {
-        name: p.default for name, p in flags(verb).items() if name not in PRINTED | OTHER.get(verb, set())
-    }
+    skipped = PRINTED | OTHER.get(verb, set())
+    given = {name: p.default for name, p in flags(verb).items() if name not in skipped}
     has_columns = bool(COLUMNS.keys() & given.keys())
     asked = {name: default for name, default in given.items() if name not in COLUMNS}
     taken = {name: p.default for name, p in inspect.signature(getattr(optkit, verb)).parameters.items()}
@@ -48,17 +48,11 @@ def test_flags_and_parameters_have_the_same_names_and_defaults(verb):
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_parameter_is_documented_and_typed(verb):
     function = getattr(optkit, verb)
-    documented = re.findall(
-        r"^        (\w+): ", inspect.getdoc(function).replace("\n    ", "\n        "), re.M
-    )
-    parameters = inspect.signature(function).parameters
-    assert documented == list(parameters)
-    assert "Any" not in {p.annotation for p in parameters.values()}
-    assert inspect.signature(function).return_annotation not in (
-        inspect.Signature.empty,
-        "Any",
-        "dict[str, Any]",
-    )
+    documented = re.findall(r"^    (\w+): ", inspect.getdoc(function), re.M)
+    signature = inspect.signature(function)
+    assert documented == list(signature.parameters)
+    annotated = {*(p.annotation for p in signature.parameters.values()), signature.return_annotation}
+    assert not annotated & {inspect.Signature.empty, "Any", "dict[str, Any]"}
     assert ">>> " in function.__doc__
 
 
@@ -73,3 +67,8 @@ def test_no_room_takes_the_name_of_a_verb():
     root = Path(optkit.__file__).parent
     rooms = {path.stem for path in root.iterdir() if path.suffix in ("", ".py")}
     assert not rooms & {name for name in optkit.__all__ if name != "__version__"}
+
+
+def test_the_reference_lists_every_public_name():
+    listed = re.findall(r"^::: optkit\.(\w+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.M)
+    assert sorted([*listed, "__version__"]) == sorted(optkit.__all__)

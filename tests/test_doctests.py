@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import shutil
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import optkit
+from tests.benchmarking.test_compare import report
 from tests.serving.artifacts import artifact
 
 FILES = [f for f in Path(optkit.__file__).parent.rglob("*.py") if ">>> " in f.read_text(encoding="utf-8")]
@@ -20,11 +22,16 @@ MODULES = sorted(
 #: Examples marked to be skipped: why.
 SKIPPED = {
     "optkit": "compresses a checkpoint: tests/compression",
-    "optkit.benchmarking.benchmark": "measures for minutes: tests/benchmarking",
+    "optkit.benchmarking.bench": "measures for minutes: tests/benchmarking",
+    "optkit.compression.build": "needs a GPU: tests/gpu",
     "optkit.compression.compress": "compresses a checkpoint: tests/compression",
+    "optkit.compression.distill": "trains: tests/cli, tests/training/test_distributed.py",
     "optkit.compression.search.run": "30 trials: tests/compression/search",
+    "optkit.events": "compresses a checkpoint: tests/compression",
     "optkit.serving.http.logs": "prints the time: tests/serving/http",
+    "optkit.serving.serve": "serves until it is ended: tests/serving/http",
     "optkit.training.finetune": "trains: tests/training",
+    "optkit.training.run": "trains: tests/training",
     "optkit.training.tune": "trains: tests/training",
 }
 
@@ -42,6 +49,11 @@ def folder(tmp_path, checkpoint):
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     (tmp_path / "private.pem").write_bytes(key)
+    rows = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(40)]
+    (tmp_path / "raw.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    for name in ("main", "new"):
+        (tmp_path / name).mkdir()
+        report().save(tmp_path / name / "report.json")
     return tmp_path
 
 

@@ -60,25 +60,16 @@ def benchmark(
     events: Events = silent,
     command: str = "",
 ) -> Report:
-    """Measure `models` side by side; the first is the baseline of every ratio.
+    """`optkit.bench`, with what a program may ask for besides.
 
-    Each is a folder (an artifact or a checkpoint) or a .onnx file, with `@runtime` behind it where
-    it should not run in its default one. With `data` the report has scores, paired with the
-    first model's, and the data's own lengths. Without, several models that read texts or images are compared
-    by their answers with the first one's, on those in the file `unlabelled` or on built-in ones: fidelity, no
-    accuracy. For a single model, and where they cannot be compared, inputs are random and only times are
-    measured; a doubt says why.
-    `options` are runtime options by name, over those in a model's manifest; `plan` holds fields of
-    `optkit.benchmarking.plan.Plan`. With `out` the reports are written to that folder. `verify_key` is
-    a public key, whose owner has to have signed every model.
+    `options` are runtime options by name of a model, over those in its manifest; `plan` holds fields of
+    `optkit.benchmarking.plan.Plan`. For a single model without data, and where answers cannot be compared,
+    inputs are random and only times are measured; a doubt says why.
 
     A model whose process crashes, hangs or runs out of memory has a row of verdict `error`, and the
     others finish. Where the first cannot answer, the next that can becomes the first row; where it
     fails while timed, there are no ratios; a doubt says so. Raises WorkerError when all of them failed,
     CheckpointError, DataError or RecipeError for what cannot be measured at all.
-
-    >>> benchmark(["models/fp32", "models/int8"], data="sst2").rows[1].speedup  # doctest: +SKIP
-    Interval(value=2.0, low=1.8, high=2.2)
     """
     begun = time.monotonic()
     _refuse_contradictions(models, data, unlabelled, metric)

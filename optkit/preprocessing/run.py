@@ -98,7 +98,7 @@ def preprocess(
 
     >>> import optkit
     >>> optkit.preprocess("raw.jsonl", "prepared", stratify=True).rows
-    {'train': 8, 'validation': 1, 'test': 1}
+    {'train': 32, 'test': 4, 'validation': 4}
     """
     settings = Settings(
         text=columns.text or BY_NAME,

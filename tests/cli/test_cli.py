@@ -7,10 +7,14 @@ import json
 import signal
 import subprocess
 import sys
+from inspect import signature
 
 import pytest
 
+import optkit
 from optkit import cli
+from optkit.compression.flags import recipe_of
+from optkit.core.quantities import listed
 from optkit.errors import DataError, Interrupted
 from optkit.events import Note
 from optkit.report.interval import Interval
@@ -50,7 +54,7 @@ def run(monkeypatch, capsys):
 @pytest.fixture
 def fake_compress(monkeypatch):
     """Replace the loop; `calls` collects what it was given, `result` is what it returns or raises."""
-    import optkit.compression.compress as module
+    flags = [name for name in signature(recipe_of).parameters if name not in ("recipe", "unlabelled")]
 
     class Fake:
         def __init__(self):
@@ -58,14 +62,16 @@ def fake_compress(monkeypatch):
 
     fake = Fake()
 
-    def compress(source, recipe, **options):
-        fake.calls = [(source, recipe, options)]
-        options["events"](Note("working"))
+    def compress(checkpoint, recipe, events, **options):
+        unlabelled = options["unlabelled"] if options["distill"] else None
+        plan = recipe_of(recipe, unlabelled=unlabelled, **{name: options[name] for name in flags})
+        fake.calls = [(checkpoint, plan, {**options, "shapes": listed(options["shapes"])})]
+        events(Note("working"))
         if isinstance(fake.result, BaseException):
             raise fake.result
         return fake.result
 
-    monkeypatch.setattr(module, "compress", compress)
+    monkeypatch.setattr(optkit, "compress", compress)
     return fake
 
 
@@ -400,7 +406,7 @@ def test_distill_hands_its_columns_on(run, checkpoint, monkeypatch, tmp_path):
             told.update(arguments)
             raise DataError("enough")
 
-    monkeypatch.setattr("optkit.core.process.Child", Child)
+    monkeypatch.setattr("optkit.compression.distill.Child", Child)
     columns = ("--text-column", "review", "--pair-column", "other", "--label-column", "stars")
     run("distill", checkpoint, "--teacher", checkpoint, "--data", "d", "--out", tmp_path / "o", *columns)
     assert told["columns"] == {"text": "review", "pair": "other", "label": "stars"}

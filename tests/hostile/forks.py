@@ -33,7 +33,7 @@ _MODULES = (
         "optkit.benchmarking.benchmark",
         "optkit.compression.search.run",
         "optkit.training.tune",
-        "optkit.compression.rebuild",
+        "optkit.compression.build",
     ),
     *(
         "optkit.preprocessing.run",

@@ -291,7 +291,7 @@ def test_compress_bench_and_predict(sentence_folder, pairs, tmp_path):
     done = CliRunner().invoke(app, ["predict", str(tmp_path / "out"), "a fine film", "--json"])
     assert done.exit_code == 0, done.output
     np.testing.assert_allclose(json.loads(done.stdout)["vector"], found[0], atol=0.05)
-    timed = optkit.benchmark([str(tmp_path / "out")], data=pairs, shapes=["1xdata", "1xtext"], plan=PLAN)
+    timed = optkit.bench([str(tmp_path / "out")], data=pairs, shapes=["1xdata", "1xtext"], **PLAN)
     assert timed.rows[0].verdict != "error"
 
 

@@ -115,10 +115,10 @@ def test_compress_bench_and_predict(checkpoint, data, tmp_path):
     assert sum(answers[2].scores.values()) == pytest.approx(1)
     done = CliRunner().invoke(app, ["predict", str(tmp_path / "out"), str(tmp_path / "one.png"), "--json"])
     assert json.loads(done.stdout)["label"] == answers[0].label
-    timed = optkit.benchmark([str(tmp_path / "out"), str(checkpoint)], data=data, split="test", plan=PLAN)
+    timed = optkit.bench([str(tmp_path / "out"), str(checkpoint)], data=data, split="test", **PLAN)
     assert [row.verdict for row in timed.rows].count("error") == 0
     assert timed.rows[0].score == pytest.approx(next(r.score for r in report.rows if r.name == report.chosen))
-    random = optkit.benchmark([str(tmp_path / "out")], plan=PLAN)
+    random = optkit.bench([str(tmp_path / "out")], **PLAN)
     assert [str(x.tokens) for x in random.rows[0].latency] == ["1", "1"]
 
 

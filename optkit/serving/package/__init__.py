@@ -60,7 +60,7 @@ def package(
 
     >>> import optkit
     >>> optkit.package("models/sst2-int8", "triton", "triton-models").use
-    'tritonserver --model-repository triton-models'
+    'tritonserver --model-repository triton-models...'
     """
     chosen = FORMATS[format]
     artifact = open_signed(path, verify_key)
