@@ -32,7 +32,7 @@ def test_a_flag_that_needs_labels_names_the_columns_where_there_are_none(tmp_pat
     assert "--label-column" in caught.value.hint
     assert not (tmp_path / "out").exists()
     with pytest.raises(DataError, match=f"for {flag}, received --no-label"):
-        dict(no_label=True, **settings)
+        prepared(tmp_path, rows, no_label=True, **settings)
 
 
 def test_columns_are_found_by_the_names_that_finetune_looks_for(tmp_path):
@@ -65,7 +65,7 @@ def test_none_is_a_name_as_any_other(tmp_path):
 
 def test_fine_tuning_knows_the_names_of_encoded_labels(tmp_path):
     rows = [{"text": str(i), "kind": label} for i, label in enumerate(["bad", "fine", "good", "bad"])]
-    prepared(tmp_path, rows, encode_labels=True, label="kind")
+    prepared(tmp_path, rows, encode_labels=True, columns=Columns(label="kind"))
     columns, found = Columns(label="kind"), Data(str(tmp_path / "out")).whole("train")
     config = TASK.training_config(found, columns)
     assert list(config["id2label"].values()) == ["bad", "fine", "good"]
