@@ -43,7 +43,7 @@ class PruneVocabulary(Pass):
         if task.predicts_tokens:
             raise RecipeError(
                 "Expected a model that reads texts, received a language model, which writes them: with "
-                "another vocabulary what it says of each token cannot be compared any more.",
+                "another vocabulary its accuracy or perplexity per token cannot be compared any more.",
                 hint="Leave prune-vocabulary out.",
             )
         if checkpoint.config.get("model_type") == "ibert":

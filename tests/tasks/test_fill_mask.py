@@ -9,6 +9,7 @@ import pytest
 from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.models.architectures import infer_task
+from optkit.passes.base import make
 from optkit.runtimes.base import infer_all, open_session
 from optkit.tasks.base import Columns, open_task
 from tests.tasks.builders import decoder, masked_lm
@@ -125,3 +126,8 @@ def test_given_masks_are_what_is_learned(task):
     labelled = task.read(table(text=["a [MASK] film"], target=["fine"]), Columns())
     assert task.to_learn(labelled, 1) is labelled
     assert [x for x in task.targets(labelled)["labels"][0] if x >= 0] == list(labelled.references[0])
+
+
+def test_the_words_to_choose_among_are_not_pruned(model, task):
+    with pytest.raises(RecipeError, match="per token cannot be compared"):
+        make("prune-vocabulary", {}).check(Artifact.open(model), task)
