@@ -112,6 +112,20 @@ def slow_close(close):
 
 
 @pytest.fixture
+def run(monkeypatch, capsys):
+    """run(*arguments) → (exit code, stdout, stderr) of the command line in this process."""
+    from optkit import cli
+
+    def run(*arguments: object):
+        monkeypatch.setattr(sys, "argv", ["optkit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return (stopped.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
 def real_children(monkeypatch):
     """Each child process is a Python of its own, as it is for users."""
     monkeypatch.setattr("optkit.core.process.subprocess", subprocess)

@@ -7,12 +7,10 @@ import io
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from optkit import cli
 from optkit.benchmarking.gate import Gate, share
 from optkit.compression.compress import compress, default_out
 from optkit.compression.recipe import Recipe
@@ -37,16 +35,9 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """run(*arguments) → (exit code, stdout, stderr) in an empty folder."""
+def run(run, monkeypatch, tmp_path):
+    """The command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["optkit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        return (stopped.value.code, *capsys.readouterr())
-
     return run
 
 

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -372,20 +370,14 @@ def test_the_interval_of_a_share_is_wilsons(count, n):
     assert share_interval(count, n) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
-def test_the_command_prints_a_table_and_scenarios(exported, data):
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "optkit", "bench", str(exported), f"{exported}@fake"),
-            *("--data", str(data), "--shapes", "1xdata", "--scenario", "offline"),
-            *("--rounds", "1", "--processes", "1"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
+def test_the_command_prints_a_table_and_scenarios(run, exported, data):
+    code, out, err = run(
+        *("bench", exported, f"{exported}@fake", "--data", data, "--shapes", "1xdata"),
+        *("--scenario", "offline", "--rounds", "1", "--processes", "1"),
     )
-    assert done.returncode == 0, done.stderr
-    assert "tiny-onnx@fake" in done.stdout
-    assert "offline: tiny-onnx: " in done.stdout
+    assert code == 0, err
+    assert "tiny-onnx@fake" in out
+    assert "offline: tiny-onnx: " in out
 
 
 @pytest.mark.parametrize(
@@ -398,14 +390,9 @@ def test_the_command_prints_a_table_and_scenarios(exported, data):
         ("--shapes 1x", "Expected a shape"),
     ],
 )
-def test_wrong_flags_exit_with_two(exported, flags, message):
-    done = subprocess.run(
-        [sys.executable, "-m", "optkit", "bench", str(exported), *flags.split()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+def test_wrong_flags_exit_with_two(run, exported, flags, message):
+    code, _, err = run("bench", exported, *flags.split())
+    assert (code, message in err) == (2, True), err
 
 
 def test_data_without_examples_is_refused(exported, tmp_path):

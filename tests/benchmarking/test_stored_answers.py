@@ -212,21 +212,15 @@ def test_lower_precision_that_differs_falls_back_to_f32(folder, monkeypatch, cap
         assert predictor.predict(["a fine film"])[0] == answer
 
 
-def test_info_check_prints_how_much(folder):
-    def run(*words):
-        done = subprocess.run(
-            [sys.executable, "-m", "optkit", "info", str(folder), *words], capture_output=True, text=True
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    code, said, _ = run("--check")
+def test_info_check_prints_how_much(run, folder):
+    code, said, _ = run("info", folder, "--check")
     assert code == 0
     assert re.search(r"check: equal; the 3 stored answers differ by (\d\.\de-0[67](, )?){3}", said)
     rewrite(folder, wrong)
-    code, _, said = run("--check")
+    code, _, said = run("info", folder, "--check")
     assert code == 4
     assert "does not answer here as it did where it was proven" in said
-    assert run()[0] == 0  # not asked
+    assert run("info", folder)[0] == 0  # not asked
 
 
 def test_torch_is_not_loaded_for_a_check(folder):

@@ -38,20 +38,6 @@ def example(passed: bool = True) -> Report:
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """run(*arguments) → (exit code, stdout, stderr) of the command line in this process."""
-
-    def run(*arguments: object):
-        monkeypatch.setattr(sys, "argv", ["optkit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        out, err = capsys.readouterr()
-        return stopped.value.code, out, err
-
-    return run
-
-
-@pytest.fixture
 def fake_compress(monkeypatch):
     """Replace the loop; `calls` collects what it was given, `result` is what it returns or raises."""
     flags = [name for name in signature(recipe_of).parameters if name not in ("recipe", "unlabelled")]

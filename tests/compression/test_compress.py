@@ -283,14 +283,13 @@ def run_command(*arguments: object, **options) -> subprocess.Popen:
     )
 
 
-def test_no_candidate_passes_exit_3_with_the_report_written(checkpoint, data, tmp_path):
+def test_no_candidate_passes_exit_3_with_the_report_written(run, checkpoint, data, tmp_path):
     out = tmp_path / "out"
-    done = run_command(
+    code, stdout, stderr = run(
         "compress", checkpoint, "--int8", "--data", data, "--out", out, "--min-speedup", "1000",
         "--shapes", "1xdata", "--rounds", "1", "--processes", "1", "--quiet",
     )  # fmt: skip
-    stdout, stderr = done.communicate(timeout=300)
-    assert done.returncode == 3, stderr
+    assert code == 3, stderr
     assert "No candidate passed" in stderr
     report = Report.load(out / "report.json")
     assert report.gate["passed"] is False

@@ -120,16 +120,27 @@ def test_what_trials_have_in_common_is_made_once(searched):
     assert len(loaded) == 3
 
 
-def test_no_trial_feasible(checkpoint, data, tmp_path):
+def test_no_trial_feasible(run, checkpoint, data, tmp_path):
     """Random pruning of nearly everything: stopped before quantizing; the best score is kept all the same."""
-    command = [sys.executable, "-m", "optkit", "search", str(checkpoint), "--data", str(data)]
-    command += ["--out", str(tmp_path / "out"), "--max-drop", "0", "--trials", "1", "--threads", "1"]
-    command += ["--space", "prune.share=0.95", "--space", "prune.criterion=random"]
-    command += ["--space", "quantize=quantize-dynamic", "--sampler", "grid"]
-    command += ["--rounds", "1", "--processes", "1", "--shapes", "1xdata", "--min-speedup", "100000"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 3, done.stderr
-    assert "No candidate passed the gate" in done.stderr
+    code, _, err = run(
+        *(
+            "search",
+            checkpoint,
+            "--data",
+            data,
+            "--out",
+            tmp_path / "out",
+            "--max-drop",
+            "0",
+            "--trials",
+            "1",
+        ),
+        *("--space", "prune.share=0.95", "--space", "prune.criterion=random", "--threads", "1"),
+        *("--space", "quantize=quantize-dynamic", "--sampler", "grid", "--shapes", "1xdata"),
+        *("--rounds", "1", "--processes", "1", "--min-speedup", "100000"),
+    )
+    assert code == 3, err
+    assert "No candidate passed the gate" in err
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["gate"]["passed"] is False
     assert Artifact.open(tmp_path / "out").lineage[-1]["pass"] == "quantize-dynamic"
