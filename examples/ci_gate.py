@@ -5,10 +5,9 @@ python examples/compress.py && python examples/ci_gate.py work/int8/report.json 
 
 import sys
 
-from optkit import Report
-from optkit.benchmarking.compare import compare, markdown
+import optkit
 
-new, baseline = (Report.load(file) for file in sys.argv[1:3])
-found = compare(new, baseline, max_drop="1%", max_slowdown="10%")
-print(markdown(found))  # for $GITHUB_STEP_SUMMARY
+found = optkit.gate(sys.argv[1], sys.argv[2], max_drop="1%", max_slowdown="10%")
+print(f"{found.metric}: {found.drop.value:+.4f} lost; speed {found.speed}")
+print("passes" if found.passed else "fails: " + "; ".join(found.reasons))
 sys.exit(0 if found.passed else 3)

@@ -116,7 +116,7 @@ def test_the_notebook_runs_from_the_first_cell_to_the_last(folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, PATHS)))
     notebook = nbformat.read(FOLDER / "compress.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "it is kept without outputs"
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(folder)}}).execute()
     printed = "".join(str(output) for cell in notebook.cells for output in cell.get("outputs", ()))
     assert "quantize-dynamic" in printed
     assert "positive" in printed or "negative" in printed
