@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.artifact import Artifact
 from optkit.benchmarking.roofline import Work, count, graph_of
+
+if TYPE_CHECKING:
+    import onnx
+
 
 Shapes = Sequence[tuple[int, int]]
 
@@ -80,12 +84,12 @@ def of_openvino(folder: Path, shapes: Shapes) -> list[Work] | None:
 _BETWEEN = ("Convert", "Multiply", "Subtract", "FakeQuantize", "Reshape", "Transpose")
 
 
-def _quantized(node: Any) -> bool:
+def _quantized(node: onnx.NodeProto) -> bool:
     """Whether its activations are: an INT8 weight alone is turned back to float."""
     return any(maker.get_type_name() == "FakeQuantize" for maker in _makers(node, 0))
 
 
-def _stored_bytes(node: Any) -> float:
+def _stored_bytes(node: onnx.NodeProto) -> float:
     """Of the matrix it multiplies by, where that is a constant."""
     last = _makers(node, 1)[-1]
     if last.get_type_name() != "Constant":
@@ -93,7 +97,7 @@ def _stored_bytes(node: Any) -> float:
     return float(prod(last.output(0).shape) * last.output(0).element_type.size)
 
 
-def _makers(node: Any, index: int) -> list[Any]:
+def _makers(node: onnx.NodeProto, index: int) -> list[Any]:
     """What makes an input, back to the first node that does more than convert."""
     found = [node.input(index).get_source_output().get_node()]
     while found[-1].get_type_name() in _BETWEEN:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.benchmarking.roofline import Peak
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
 
 #: Side of the square products, and bytes of the copy: large enough to leave every cache.
 SIDE, BLOCK = 8192, 2**29
 
 
-def measure_peaks(torch: Any, device: str = "cuda", side: int = SIDE, block: int = BLOCK) -> Peak:
+def measure_peaks(torch: ModuleType, device: str = "cuda", side: int = SIDE, block: int = BLOCK) -> Peak:
     """Operations per second by precision and bytes per second read plus written.
 
     A precision without a kernel on this device is None (fp32 and fp16 always have one).
@@ -51,7 +55,7 @@ def measure_peaks(torch: Any, device: str = "cuda", side: int = SIDE, block: int
 
 
 def times_ms(
-    torch: Any, device: str, work: Callable[[], Any], warm: int = 5, repeats: int = 20
+    torch: ModuleType, device: str, work: Callable[[], Any], warm: int = 5, repeats: int = 20
 ) -> list[float]:
     """Milliseconds of each call: by CUDA events, on a CPU by the clock."""
     for _ in range(warm):
@@ -74,7 +78,7 @@ def times_ms(
     return [float(begin.elapsed_time(end)) for begin, end in pairs]
 
 
-def _rate(torch: Any, device: str, work: Callable[[], Any], side: int) -> float:
+def _rate(torch: ModuleType, device: str, work: Callable[[], Any], side: int) -> float:
     return 2.0 * side**3 / (median(times_ms(torch, device, work)) / 1000)
 
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from optkit.artifact import Artifact
 from optkit.runtimes import kv_cache
 from optkit.runtimes.base import stored_runtime
 from optkit.runtimes.vino_core import core
+
+if TYPE_CHECKING:
+    import openvino
+
 
 #: ONNX Runtime's kernels that multiply integers.
 INTEGER = frozenset(
@@ -165,7 +169,7 @@ def _openvino(
     return found
 
 
-def _subgraphs_that_multiply(compiled: Any) -> set[str]:
+def _subgraphs_that_multiply(compiled: openvino.CompiledModel) -> set[str]:
     """Names of the fused subgraphs that hold a product of two activations: attention."""
     found = set()
     for op in compiled.get_runtime_model().get_ordered_ops():

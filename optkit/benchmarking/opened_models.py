@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,10 @@ from optkit.models.limits import token_limit
 from optkit.models.pixels import input_shape
 from optkit.runtimes import RUNTIMES
 from optkit.runtimes.base import DEFAULT_RUNTIME, chosen_runtime
+
+if TYPE_CHECKING:
+    import onnx
+
 
 #: Random examples, and the longest of them, where there is no data.
 RANDOM_EXAMPLES, RANDOM_TOKENS = 64, 128
@@ -179,7 +183,7 @@ def _place(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _graph(model: OpenedModel) -> Any:
+def _graph(model: OpenedModel) -> onnx.ModelProto:
     files = sorted(Path(model.artifact).glob("*.onnx"))
     if not files:
         return None

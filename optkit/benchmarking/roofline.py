@@ -13,11 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optkit.runtimes import kv_cache
+
+if TYPE_CHECKING:
+    import onnx
+
 
 #: Rows × inner × columns of the probe's products: as in small and base encoders. Larger squares leave
 #: the cache and gave a third less on the machine this was tuned on.
@@ -65,7 +69,7 @@ class Peak:
         return asdict(self)
 
 
-def count(model: Any, batch: int, tokens: int) -> Work:
+def count(model: onnx.ModelProto, batch: int, tokens: int) -> Work:
     """Work of one inference of a transformer graph at batch × tokens.
 
     A MatMul with a constant weight runs once per token, or once per example where one token is all
@@ -145,7 +149,7 @@ def probe_bf16(threads: int, clock: Callable[[], float] = perf_counter) -> float
     return max(rate(*shape) for shape in PRODUCTS)
 
 
-def graph_of(folder: Path) -> Any:
+def graph_of(folder: Path) -> onnx.ModelProto:
     """The graph of an `onnx` artifact without its weights' values, or None where there is none."""
     files = sorted(folder.glob("*.onnx"))
     if len(files) != 1:
@@ -155,7 +159,9 @@ def graph_of(folder: Path) -> Any:
     return onnx.load(str(files[0]), load_external_data=False)
 
 
-def _weight(node: Any, sizes: dict[str, list[int]], made_by: dict[str, Any]) -> tuple[str | None, bool]:
+def _weight(
+    node: onnx.NodeProto, sizes: dict[str, list[int]], made_by: dict[str, Any]
+) -> tuple[str | None, bool]:
     """The constant matrix of a multiply and whether it is INT8, through DequantizeLinear if need be."""
     for name in node.input[:4]:
         maker = made_by.get(name)
@@ -168,7 +174,7 @@ def _weight(node: Any, sizes: dict[str, list[int]], made_by: dict[str, Any]) -> 
     return None, False
 
 
-def _one_token_tensors(model: Any) -> set[str]:
+def _one_token_tensors(model: onnx.ModelProto) -> set[str]:
     """Tensors with one vector per example: picked by Gather, cut by Slice, pooled, and what follows."""
     constant = {tensor.name for tensor in model.graph.initializer} | {""}
     indices = {t.name for t in model.graph.initializer if len(t.dims) == 0}
@@ -188,7 +194,7 @@ def _one_token_tensors(model: Any) -> set[str]:
     return single
 
 
-def _small(tensor: Any) -> Any:
+def _small(tensor: onnx.TensorProto) -> Any:
     from onnx import numpy_helper
 
     return numpy_helper.to_array(tensor).tolist()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,10 @@ from optkit.data.tables.read import ENDINGS
 from optkit.data.tables.read import read as read_tables
 from optkit.data.tables.splits import regular, split_files, split_named
 from optkit.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import datasets
+
 
 #: Beside the files of a folder: column → names of its classes, which the rows have as numbers.
 CLASSES = "labels.json"
@@ -67,7 +71,7 @@ class Data:
             )
         return splits
 
-    def split(self, name: str, limit: int | None = None) -> Any:
+    def split(self, name: str, limit: int | None = None) -> datasets.Dataset:
         """The rows of split `name` (`train`, `validation` or `test`): at most `limit` rows of it.
 
         A source without a validation split gives a fixed tenth of its training split, which
@@ -109,11 +113,11 @@ class Data:
             return images.fingerprint(files[0])
         return sha256(files[0]) if len(files) == 1 else _joint(files)
 
-    def whole(self, name: str) -> Any:
+    def whole(self, name: str) -> datasets.Dataset:
         """All rows of a split that the source has, none held out."""
         return _read(self.files[name]) if self.is_local else self._hub[name]
 
-    def _divided(self, name: str) -> Any:
+    def _divided(self, name: str) -> datasets.Dataset:
         rows = self.whole(name)
         if len(rows) < 2:
             raise DataError(
@@ -150,7 +154,7 @@ class Data:
         return splits
 
 
-def drawn(rows: Any, limit: int | None) -> Any:
+def drawn(rows: datasets.Dataset, limit: int | None) -> datasets.Dataset:
     """At most `limit` of `rows`, drawn with a fixed seed over all of them, in their order."""
     if limit is None or COUNT.check(limit, "limit") >= len(rows):
         return rows
@@ -178,7 +182,7 @@ def column(have: Sequence[str], wanted: str | None, names: tuple[str, ...], kind
     )
 
 
-def _read(files: list[Path]) -> Any:
+def _read(files: list[Path]) -> datasets.Dataset:
     if files[0].suffix not in ENDINGS:
         return images.read(files)
     rows = _with_classes(read_tables(files), files[0].parent / CLASSES)
@@ -192,7 +196,7 @@ def class_names(feature: Any) -> list[str] | None:
     return getattr(one, "names", None)
 
 
-def _with_classes(rows: Any, file: Path) -> Any:
+def _with_classes(rows: datasets.Dataset, file: Path) -> datasets.Dataset:
     """`rows` with columns of numbers as classes, where `file` names them. Raises DataError.
 
     Another file of this name, which holds no list of names for such a column, changes nothing.
@@ -228,7 +232,7 @@ def _joint(files: list[Path]) -> str:
     return hashlib.sha256("".join(sha256(f) for f in files).encode()).hexdigest()
 
 
-def texts_of(rows: Any, name: str, hint: str = _OTHER_COLUMN) -> list[str]:
+def texts_of(rows: datasets.Dataset, name: str, hint: str = _OTHER_COLUMN) -> list[str]:
     """Column `name` of `rows`. DataError names the first row that holds no text, and gives `hint`."""
     values = list(rows[name])
     for i, value in enumerate(values):

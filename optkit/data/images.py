@@ -9,13 +9,17 @@ from __future__ import annotations
 import gzip
 import struct
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optkit.core.files import sha256
 from optkit.data.tables.splits import regular, split_named
 from optkit.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
+
 
 #: Endings of files that are read as images.
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
@@ -111,7 +115,7 @@ def stored(item: Any, folder: Path, number: int) -> str:
     return str(file)
 
 
-def located(rows: Any, folder: Path) -> Any:
+def located(rows: datasets.Dataset, folder: Path) -> datasets.Dataset:
     """`rows` with relative image paths made absolute, where they name files in `folder`."""
     for name in COLUMNS:
         if name not in rows.column_names or not isinstance(rows[0][name], str):

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from optkit.artifact import Artifact, copy_side_files
 from optkit.core.reading import read_json
@@ -22,6 +22,10 @@ from optkit.models.pooling import encoder_of, is_pooled, save_layers
 from optkit.models.signing import open_signed
 from optkit.models.soundness import check_model
 from optkit.models.task import TASKS, Shape
+
+if TYPE_CHECKING:
+    import transformers
+
 
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
@@ -58,7 +62,9 @@ def locate(source: str | Path, everything: bool = False) -> Path:
     return path
 
 
-def load_model(path: str | Path | Artifact, task: str | None = None, trust_remote_code: bool = False) -> Any:
+def load_model(
+    path: str | Path | Artifact, task: str | None = None, trust_remote_code: bool = False
+) -> transformers.PreTrainedModel:
     """The torch module in fp32 and evaluation mode, from an `hf` artifact or checkpoint folder.
 
     Raises CheckpointError for unknown architectures, missing or unexpected weights, and NaN.
@@ -113,7 +119,7 @@ def load_model(path: str | Path | Artifact, task: str | None = None, trust_remot
     return model.eval()
 
 
-def save_model(model: Any, source: Artifact, out: Path) -> None:
+def save_model(model: transformers.PreTrainedModel, source: Artifact, out: Path) -> None:
     """Write a torch module made of the checkpoint `source` into `out`, with the tokenizer and settings.
 
     config.json is the module's own; of a pooled encoder the encoder is written.
@@ -124,7 +130,7 @@ def save_model(model: Any, source: Artifact, out: Path) -> None:
         save_layers(model, out)
 
 
-def model_inputs(model: Any) -> list[str]:
+def model_inputs(model: transformers.PreTrainedModel) -> list[str]:
     """The encoded inputs this model takes, in the order of its forward method.
 
     `token_type_ids` counts only where there is more than one type to tell apart (RoBERTa has one, and GPT-2,
@@ -144,7 +150,7 @@ def model_inputs(model: Any) -> list[str]:
     return names
 
 
-def model_outputs(model: Any) -> dict[str, Shape]:
+def model_outputs(model: transformers.PreTrainedModel) -> dict[str, Shape]:
     """The outputs that optkit reads from a model of `load_model`, with their shapes."""
     return TASKS[model.optkit_task].model_outputs(model)
 

@@ -7,17 +7,21 @@ fewer bytes leave the model, and a server that knows nothing of optkit needs no 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.errors import CheckpointError
 from optkit.models.sentence_folder import Layer, Pooling, read_pooling
+
+if TYPE_CHECKING:
+    import torch
+
 
 __all__ = ["OUTPUT", "Pooling", "encoder_of", "is_pooled", "pooled", "read_pooling", "save_layers"]
 #: The name of the vector among a model's outputs, as sentence-transformers calls it.
 OUTPUT = "sentence_embedding"
 
 
-def pooled(encoder: Any, pooling: Pooling, folder: Path) -> Any:
+def pooled(encoder: torch.nn.Module, pooling: Pooling, folder: Path) -> torch.nn.Module:
     """`encoder` (an AutoModel) as a torch module whose one output is `OUTPUT`, (batch, width).
 
     The weights of modules behind the pooling are read from `folder`. Its attributes `config`, `inputs` and
@@ -60,17 +64,17 @@ def pooled(encoder: Any, pooling: Pooling, folder: Path) -> Any:
     return Pooled()
 
 
-def encoder_of(model: Any) -> Any:
+def encoder_of(model: torch.nn.Module) -> torch.nn.Module:
     """The transformers model of `model`: what `pooled` was given, or `model` itself, from elsewhere."""
     return model.transformer if is_pooled(model) else model
 
 
-def is_pooled(model: Any) -> bool:
+def is_pooled(model: torch.nn.Module) -> bool:
     """Whether `model` was returned by `pooled`."""
     return getattr(model, "is_pooled", False)
 
 
-def save_layers(model: Any, out: Path) -> None:
+def save_layers(model: torch.nn.Module, out: Path) -> None:
     """Write the weights of the modules behind the pooling of `model` (see `pooled`) into `out`."""
     from safetensors.torch import save_model
 
@@ -80,7 +84,7 @@ def save_layers(model: Any, out: Path) -> None:
             save_model(module, str(out / layer.folder / "model.safetensors"))
 
 
-def _module(layer: Layer, width: int, folder: Path) -> Any:
+def _module(layer: Layer, width: int, folder: Path) -> torch.nn.Module:
     """`layer` in torch, with its weights, for vectors of `width` numbers."""
     import torch
     from safetensors.torch import load_file
@@ -127,35 +131,35 @@ def _module(layer: Layer, width: int, folder: Path) -> Any:
     return module
 
 
-def _weighted(tokens: Any, weights: Any) -> Any:
+def _weighted(tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """The mean of `tokens` (batch, tokens, width) by `weights` (batch, tokens)."""
     weights = weights.to(tokens.dtype).unsqueeze(-1)
     return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
 
 
-def _mean(tokens: Any, mask: Any) -> Any:
+def _mean(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return _weighted(tokens, mask)
 
 
-def _root(tokens: Any, mask: Any) -> Any:
+def _root(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The sum over the square root of the number of tokens."""
     return _weighted(tokens, mask) * mask.sum(dim=1, keepdim=True).to(tokens.dtype).sqrt()
 
 
-def _by_place(tokens: Any, mask: Any) -> Any:
+def _by_place(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """A mean in which token i weighs i: later tokens of a decoder have seen more."""
     return _weighted(tokens, mask * mask.cumsum(dim=1))
 
 
-def _max(tokens: Any, mask: Any) -> Any:
+def _max(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return tokens.masked_fill(mask.unsqueeze(-1) == 0, -1e9).amax(dim=1)
 
 
-def _first(tokens: Any, mask: Any) -> Any:
+def _first(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return tokens[:, 0]
 
 
-def _last(tokens: Any, mask: Any) -> Any:
+def _last(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The vector of the last token that is no padding, on whichever side the padding is."""
     import torch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.artifact import Artifact
 from optkit.core.reading import read_json
@@ -13,13 +13,19 @@ from optkit.errors import CheckpointError, first_line
 from optkit.models.pooling import encoder_of
 from optkit.models.task import ModelTask
 
+if TYPE_CHECKING:
+    import transformers
+
+
 #: Tokens of the text that is tried.
 _TOKENS = 5
 #: The largest difference that padding may make, as a share of the answer's size.
 _TOLERANCE = 1e-3
 
 
-def check_model(model: Any, artifact: Artifact, task: type[ModelTask], inputs: Sequence[str]) -> None:
+def check_model(
+    model: transformers.PreTrainedModel, artifact: Artifact, task: type[ModelTask], inputs: Sequence[str]
+) -> None:
     """Raise CheckpointError where `model` needs other inputs, has NaN, or fails on a short text.
 
     `inputs` are those that it is given. Where the tokenizer pads on the left, padding on the right, as
@@ -32,7 +38,7 @@ def check_model(model: Any, artifact: Artifact, task: type[ModelTask], inputs: S
         _check_short_text(model, artifact, inputs)
 
 
-def _check_short_text(model: Any, artifact: Artifact, inputs: Sequence[str]) -> None:
+def _check_short_text(model: transformers.PreTrainedModel, artifact: Artifact, inputs: Sequence[str]) -> None:
     import torch
 
     pad = model.config.pad_token_id
@@ -86,7 +92,7 @@ def _pads_left(artifact: Artifact) -> bool:
     return file.exists() and read_json(file, CheckpointError).get("padding_side") == "left"
 
 
-def _refuse_other_inputs(model: Any, task: type[ModelTask]) -> None:
+def _refuse_other_inputs(model: transformers.PreTrainedModel, task: type[ModelTask]) -> None:
     """Raise CheckpointError where the model does not read what this task gives it, or needs more."""
     parameters = inspect.signature(model.forward).parameters
     wanted = task.reads
@@ -106,7 +112,7 @@ def _refuse_other_inputs(model: Any, task: type[ModelTask]) -> None:
         )
 
 
-def refuse_nan(model: Any) -> None:
+def refuse_nan(model: transformers.PreTrainedModel) -> None:
     """Raise CheckpointError where a weight of the torch module `model` is NaN or infinite."""
     import torch
 
@@ -118,7 +124,7 @@ def refuse_nan(model: Any) -> None:
             )
 
 
-def refuse_unknown_ids(model: Any, *texts: EncodedSet) -> None:
+def refuse_unknown_ids(model: transformers.PreTrainedModel, *texts: EncodedSet) -> None:
     """Raise CheckpointError where encoded `texts` hold token ids beyond the embedding of `model`."""
     ids = [row for encoded in texts for row in encoded.arrays.get("input_ids", ())]
     if not ids:

@@ -6,10 +6,14 @@ loads it and for the outputs that are read, whichever task that is.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from optkit.artifact import Artifact
 from optkit.core.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+
 
 #: An output's or input's shape; a word stands for a size that varies.
 Shape = tuple[int | str, ...]
@@ -45,12 +49,12 @@ class ModelTask:
         return cls.auto_class
 
     @classmethod
-    def completed(cls, model: Any, source: Artifact) -> Any:
+    def completed(cls, model: torch.nn.Module, source: Artifact) -> torch.nn.Module:
         """The torch module `model`, as transformers loaded it from `source`, with all that answers need."""
         return model
 
     @classmethod
-    def model_outputs(cls, model: Any) -> dict[str, Shape]:
+    def model_outputs(cls, model: torch.nn.Module) -> dict[str, Shape]:
         """The outputs that are read from the torch module `model`, with their shapes."""
         return {"logits": ("batch", model.config.num_labels)}
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx
+
 
 #: What may lie between a product and the softmax, or the softmax and a product.
 _BETWEEN = {"Add", "Mul", "Div", "Where"}
@@ -18,7 +22,7 @@ class Attention:
     context: Any
 
 
-def find_attention(model: Any) -> list[Attention]:
+def find_attention(model: onnx.ModelProto) -> list[Attention]:
     """The blocks of `model` in the order of the graph; [] where attention is fused or absent."""
     producers = {name: node for node in model.graph.node for name in node.output}
     consumers: dict[str, list[Any]] = {}
@@ -34,7 +38,7 @@ def find_attention(model: Any) -> list[Attention]:
     return found
 
 
-def _up(node: Any, producers: dict[str, Any]) -> Any:
+def _up(node: onnx.NodeProto, producers: dict[str, Any]) -> onnx.NodeProto | None:
     """The product above `node`, past the scale and the mask."""
     while node is not None and node.op_type in _BETWEEN:
         above = [producers.get(name) for name in node.input]
@@ -42,7 +46,7 @@ def _up(node: Any, producers: dict[str, Any]) -> Any:
     return node if node is not None and node.op_type == "MatMul" else None
 
 
-def residuals(model: Any, skip: set[str]) -> list[tuple[Any, int]]:
+def residuals(model: onnx.ModelProto, skip: set[str]) -> list[tuple[Any, int]]:
     """(Add node, number of its input) where a normalized tensor is added back: the residual branch.
 
     `skip` names initializers; an Add of a bias is none.

@@ -7,7 +7,7 @@ is linear, so the mean of its output follows from the mean of its input: no prod
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +15,13 @@ from optkit.data.examples import EncodedSet
 from optkit.passes import graph
 from optkit.passes.calibration import Probe, unpadded
 
+if TYPE_CHECKING:
+    import onnx
 
-def correct_biases(model: Any, quantized: Any, chosen: list[str], samples: EncodedSet) -> int:
+
+def correct_biases(
+    model: onnx.ModelProto, quantized: onnx.ModelProto, chosen: list[str], samples: EncodedSet
+) -> int:
     """Take each product's mean shift out of its bias in the float `model`, in place; how many had a bias.
 
     `quantized` is the same graph with Q/DQ pairs around the inputs of `chosen`. Where every input is as
@@ -81,7 +86,9 @@ class _Rounding:
         return numpy_helper.to_array(self._constants[name])
 
 
-def _bias(node: Any, weights: dict[str, Any], readers: dict[str, list[Any]]) -> tuple[Any, int] | None:
+def _bias(
+    node: onnx.NodeProto, weights: dict[str, Any], readers: dict[str, list[Any]]
+) -> tuple[Any, int] | None:
     """(reader, which of its inputs) where the bias of a product is kept; None where there is no place."""
     if node.op_type == "Gemm":  # exporters leave a bias of zeros out, and there is a place for one
         takes_one = len(node.input) == 2 or len(getattr(weights.get(node.input[2]), "dims", ())) == 1
@@ -94,7 +101,7 @@ def _bias(node: Any, weights: dict[str, Any], readers: dict[str, list[Any]]) -> 
 
 
 def _means(
-    model: Any, steps: dict[str, tuple[float, int, int, int]], samples: EncodedSet
+    model: onnx.ModelProto, steps: dict[str, tuple[float, int, int, int]], samples: EncodedSet
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Tensor → the mean of each channel (its last dimension) over all tokens, before and after rounding."""
     sums: dict[str, tuple[Any, Any, int]] = {name: (0.0, 0.0, 0) for name in steps}

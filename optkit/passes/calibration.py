@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,13 +18,17 @@ from optkit.errors import DataError, PassError
 from optkit.passes import graph
 from optkit.runtimes import kv_cache
 
+if TYPE_CHECKING:
+    import onnx
+
+
 BINS = 4096
 METHODS = ("min-max", "percentile", "entropy", "mse")
 Range = tuple[float, float]
 
 
 def activation_ranges(
-    model: Any,
+    model: onnx.ModelProto,
     tensors: list[str],
     samples: EncodedSet,
     method: str,
@@ -130,7 +134,7 @@ def _kl(p: np.ndarray, q: np.ndarray) -> float:
 class Probe:
     """A session on the graph that also returns the named activations. A context manager."""
 
-    def __init__(self, model: Any, tensors: list[str]) -> None:
+    def __init__(self, model: onnx.ModelProto, tensors: list[str]) -> None:
         self._model, self._tensors = model, tensors
 
     def __enter__(self) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:

@@ -8,7 +8,7 @@ ours: `logits_to_keep` holds the places whose logits are wanted; a prompt needs 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,11 +19,15 @@ from optkit.passes import torch_export
 from optkit.runtimes import kv_cache
 from optkit.runtimes.base import Session
 
+if TYPE_CHECKING:
+    import torch
+
+
 #: Tokens of each example that the graph is compared with torch on: its logits hold a vocabulary per token.
 CHECKED_TOKENS = 128
 
 
-def export(model: Any, file: Path, opset: int) -> None:
+def export(model: torch.nn.Module, file: Path, opset: int) -> None:
     """Write the graph of `model`, a transformers causal language model, to `file`."""
     import torch
     from transformers import DynamicCache
@@ -38,7 +42,12 @@ def export(model: Any, file: Path, opset: int) -> None:
             self.model = model
 
         def forward(
-            self, ids: Any, mask: Any, positions: Any, keep: Any, *past: torch.Tensor
+            self,
+            ids: torch.Tensor,
+            mask: torch.Tensor,
+            positions: torch.Tensor,
+            keep: torch.Tensor,
+            *past: torch.Tensor,
         ) -> tuple[torch.Tensor, ...]:
             answer = self.model(
                 input_ids=ids,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from optkit.data.examples import EncodedSet
 from optkit.errors import DataError
 from optkit.passes.base import PassContext
 from optkit.tasks.base import Columns, Task
+
+if TYPE_CHECKING:
+    import datasets
 
 
 def make_context(
@@ -30,7 +33,7 @@ def make_context(
     Without data, `calibration` stands for the training split of passes that only take ranges from it.
     """
 
-    def rows(split: str) -> Any:
+    def rows(split: str) -> datasets.Dataset:
         if data is None:
             raise DataError("This pass needs data with labels, received none.", hint="Give --data.")
         return data.split(split)

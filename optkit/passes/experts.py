@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from optkit.models.pooling import encoder_of
+
+if TYPE_CHECKING:
+    import torch
+
 
 NAME = "optkit_every_expert"
 
 
 @contextmanager
-def every_expert(model: Any) -> Iterator[None]:
+def every_expert(model: torch.nn.Module) -> Iterator[None]:
     """Inside of it the experts of `model`, if it has any, are computed as above."""
     model = encoder_of(model)
     able = getattr(model, "_can_set_experts_implementation", None)
@@ -35,7 +39,9 @@ def every_expert(model: Any) -> Iterator[None]:
         model.set_experts_implementation(before)
 
 
-def _forward(module: Any, hidden: Any, chosen: Any, shares: Any) -> Any:
+def _forward(
+    module: torch.nn.Module, hidden: torch.Tensor, chosen: torch.Tensor, shares: torch.Tensor
+) -> torch.Tensor:
     """hidden (tokens, width), chosen and shares (tokens, experts per token) → (tokens, width)."""
     import torch
 
@@ -50,7 +56,7 @@ def _forward(module: Any, hidden: Any, chosen: Any, shares: Any) -> Any:
     return (answers * every.t().unsqueeze(-1)).sum(dim=0).to(hidden.dtype)
 
 
-def _products(module: Any, x: Any, name: str) -> Any:
+def _products(module: torch.nn.Module, x: torch.Tensor, name: str) -> torch.Tensor:
     """(experts or 1, tokens, in) by the weights `name` of each expert → (experts, tokens, out)."""
     weight = getattr(module, name)
     answer = x @ (weight if module.is_transposed else weight.transpose(1, 2))

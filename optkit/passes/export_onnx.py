@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,10 @@ from optkit.passes.packed_projections import bypass_reshapes, pack
 from optkit.runtimes import kv_cache
 from optkit.runtimes.base import open_session
 from optkit.tasks.base import Task
+
+if TYPE_CHECKING:
+    import torch
+
 
 #: Examples on which the graph is compared with torch.
 CHECKED = 16
@@ -94,7 +98,7 @@ class _Export:
     """One checkpoint on its way to a graph in the folder `out`."""
 
     def __init__(
-        self, step: ExportOnnx, model: Any, context: PassContext, source: Artifact, out: Path
+        self, step: ExportOnnx, model: torch.nn.Module, context: PassContext, source: Artifact, out: Path
     ) -> None:
         from optkit.models.checkpoint import is_per_token, model_inputs, model_outputs
 

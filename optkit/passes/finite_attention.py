@@ -9,23 +9,27 @@ without the guard the pattern softmax → product is one that engines fuse.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from optkit.passes import graph
 
+if TYPE_CHECKING:
+    import onnx
+
+
 #: What a masked score gets; every constant below it is raised to it.
 MASKED = -1e4
 
 
-def make_masks_finite(model: Any) -> dict[str, int]:
+def make_masks_finite(model: onnx.ModelProto) -> dict[str, int]:
     """Raise scalar constants below `MASKED` to it and remove NaN guards, in place; how many of each."""
     raised = _raise_constants(model)
     return {"masks_raised": raised, "nan_guards_removed": _remove_guards(model)}
 
 
-def _raise_constants(model: Any) -> int:
+def _raise_constants(model: onnx.ModelProto) -> int:
     from onnx import numpy_helper
 
     count = 0
@@ -43,7 +47,7 @@ def _raise_constants(model: Any) -> int:
     return count
 
 
-def _remove_guards(model: Any) -> int:
+def _remove_guards(model: onnx.ModelProto) -> int:
     """Where(IsNaN(x), constant, x) becomes x."""
     tests = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "IsNaN"}
     renamed = {

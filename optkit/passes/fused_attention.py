@@ -16,7 +16,11 @@ attention_bias).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
 
 NAME, CACHED = "optkit_fused", "optkit_fused_cached"
 OPERATOR = "MultiHeadAttention"
@@ -47,7 +51,7 @@ def register() -> None:
         AttentionMaskInterface.register(name, _mask)
 
 
-def switch(model: Any, name: str, answer: Callable[[], Any]) -> str:
+def switch(model: torch.nn.Module, name: str, answer: Callable[[], Any]) -> str:
     """Set the attention `name` and let the model `answer` once; why it cannot be fused, "" where it is.
 
     The answer means nothing: only what the operator cannot say is looked for. A model that cannot be fused is
@@ -78,11 +82,11 @@ _called: set[int] = set()
 
 
 def _attention(
-    module: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    attention_mask: Any,
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
     scaling: float | None = None,
     **more: Any,
 ) -> tuple[Any, None]:
@@ -92,18 +96,18 @@ def _attention(
     """
     key, value = _every_head(query, key, value)
 
-    def flat(x: Any) -> Any:
+    def flat(x: torch.Tensor) -> torch.Tensor:
         return x.transpose(1, 2).reshape(x.shape[0], -1, x.shape[1] * x.shape[3])
 
     return _emit(module, query, (flat(key), flat(value)), value.shape[-1], attention_mask, scaling, more)
 
 
 def _cached_attention(
-    module: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    attention_mask: Any,
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
     scaling: float | None = None,
     **more: Any,
 ) -> tuple[Any, None]:
@@ -112,25 +116,25 @@ def _cached_attention(
     return _emit(module, query, (key, value), value.shape[-1], attention_mask, scaling, more)
 
 
-def _every_head(query: Any, key: Any, value: Any) -> tuple[Any, Any]:
+def _every_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[Any, Any]:
     groups = query.shape[1] // key.shape[1]
     if groups == 1:
         return key, value
     if query.shape[1] % key.shape[1]:
         raise CannotFuse(f"{query.shape[1]} heads share {key.shape[1]} of keys")
 
-    def repeated(x: Any) -> Any:
+    def repeated(x: torch.Tensor) -> torch.Tensor:
         return x[:, :, None].expand(-1, -1, groups, -1, -1).reshape(x.shape[0], -1, *x.shape[2:])
 
     return repeated(key), repeated(value)
 
 
 def _emit(
-    module: Any,
-    query: Any,
+    module: torch.nn.Module,
+    query: torch.Tensor,
     others: tuple[Any, Any],
     width: int,
-    mask: Any,
+    mask: torch.Tensor,
     scaling: float | None,
     more: dict[str, Any],
 ) -> tuple[Any, None]:
@@ -150,7 +154,9 @@ def _emit(
     return out.reshape(batch, tokens, heads, width), None
 
 
-def _as_operator(module: Any, query: Any, mask: Any, more: dict[str, Any]) -> tuple[Any, Any]:
+def _as_operator(
+    module: torch.nn.Module, query: torch.Tensor, mask: torch.Tensor, more: dict[str, Any]
+) -> tuple[Any, Any]:
     """`mask` and a bias by position as key_padding_mask and attention_bias. Raises CannotFuse."""
     import torch
 
@@ -179,17 +185,17 @@ def _as_operator(module: Any, query: Any, mask: Any, more: dict[str, Any]) -> tu
     return None, _every_query(query, mask if bias is None else mask + bias)
 
 
-def _every_query(query: Any, bias: Any) -> Any:
+def _every_query(query: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """`bias` with a row for each query, as the operator asks for."""
     return bias if bias is None or bias.shape[2] != 1 else bias.expand(-1, -1, query.shape[2], -1)
 
 
 def _mask(
-    attention_mask: Any = None,
+    attention_mask: torch.Tensor | None = None,
     mask_function: Any = None,
     use_vmap: bool = False,
     local_size: int | None = None,
-    dtype: Any = None,
+    dtype: torch.dtype = None,
     **arguments: Any,
 ) -> Any:
     """(batch, keys), 1 where a key may be attended to, if padding is all that is masked (None: nothing is);

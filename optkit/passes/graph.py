@@ -7,11 +7,15 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optkit.errors import PassError, RecipeError, did_you_mean
+
+if TYPE_CHECKING:
+    import onnx
+
 
 MODEL_FILE, DATA_FILE = "model.onnx", "model.onnx.data"
 FLOAT = 1  # onnx.TensorProto.FLOAT
@@ -25,14 +29,14 @@ ELEMENTWISE = {
 }
 
 
-def load_graph(folder: Path) -> Any:
+def load_graph(folder: Path) -> onnx.ModelProto:
     """The ONNX model of an artifact folder, weights included."""
     import onnx
 
     return onnx.load(str(folder / MODEL_FILE))
 
 
-def save_graph(model: Any, folder: Path) -> None:
+def save_graph(model: onnx.ModelProto, folder: Path) -> None:
     """Write `model` into `folder`, over a graph that is there; large weights go beside it."""
     import onnx
 
@@ -44,16 +48,16 @@ def save_graph(model: Any, folder: Path) -> None:
         onnx.save(model, str(folder / MODEL_FILE))
 
 
-def initializers(model: Any) -> dict[str, Any]:
+def initializers(model: onnx.ModelProto) -> dict[str, Any]:
     return {tensor.name: tensor for tensor in model.graph.initializer}
 
 
-def producers(model: Any) -> dict[str, Any]:
+def producers(model: onnx.ModelProto) -> dict[str, Any]:
     """Tensor → the node that makes it."""
     return {name: node for node in model.graph.node for name in node.output}
 
 
-def consumers(model: Any) -> dict[str, list[Any]]:
+def consumers(model: onnx.ModelProto) -> dict[str, list[Any]]:
     """Tensor → the nodes that read it, a node once for each time."""
     found: dict[str, list[Any]] = {}
     for node in model.graph.node:
@@ -62,7 +66,7 @@ def consumers(model: Any) -> dict[str, list[Any]]:
     return found
 
 
-def shapes(model: Any) -> dict[str, tuple[int | None, ...]]:
+def shapes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
     """Tensor → its sizes, None for one that varies; tensors of which the graph says nothing are left out."""
     known = [*model.graph.input, *model.graph.value_info, *model.graph.output]
     return {
@@ -72,19 +76,19 @@ def shapes(model: Any) -> dict[str, tuple[int | None, ...]]:
     }
 
 
-def is_transposed(node: Any) -> bool:
+def is_transposed(node: onnx.NodeProto) -> bool:
     """Whether a Gemm takes its weight as (outputs, inputs)."""
     return any(a.name == "transB" and a.i for a in node.attribute)
 
 
-def matmuls_with_weights(model: Any) -> list[Any]:
+def matmuls_with_weights(model: onnx.ModelProto) -> list[Any]:
     """MatMul and Gemm nodes whose second input is a constant matrix: the ones that INT8 speeds up."""
     constant = {name for name, tensor in initializers(model).items() if len(tensor.dims) == 2}
     return [n for n in model.graph.node if n.op_type in ("MatMul", "Gemm") and n.input[1] in constant]
 
 
 def quantizable(
-    model: Any,
+    model: onnx.ModelProto,
     exclude: tuple[str, ...],
     operators: tuple[str, ...] = ("MatMul", "Gemm"),
     among: set[str] | None = None,
@@ -105,7 +109,7 @@ def quantizable(
     return [name for name in names if name not in exclude]
 
 
-def feed_forward(model: Any, config: dict[str, Any]) -> set[str]:
+def feed_forward(model: onnx.ModelProto, config: dict[str, Any]) -> set[str]:
     """Names of the feed-forward blocks' multiplies. PassError where config.json tells no width."""
     if pruned := config.get("optkit_pruned"):
         return _of_pruned(model, pruned, config)
@@ -117,7 +121,7 @@ def feed_forward(model: Any, config: dict[str, Any]) -> set[str]:
     } - packed
 
 
-def _of_pruned(model: Any, pruned: dict[str, Any], config: dict[str, Any]) -> set[str]:
+def _of_pruned(model: onnx.ModelProto, pruned: dict[str, Any], config: dict[str, Any]) -> set[str]:
     """The same where each layer has a width of its own, which may be that of something else too.
 
     Two multiplies with nothing between them but an activation, from the hidden size, which may have been
@@ -166,7 +170,7 @@ def quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def fold_transposed_weights(model: Any) -> int:
+def fold_transposed_weights(model: onnx.ModelProto) -> int:
     """Give each product with a transposed constant matrix a constant of its own, in place; how many.
 
     A language model's head is the table of its embeddings, transposed: engines fold that when they load
@@ -209,14 +213,14 @@ def symmetric_scales(weight: np.ndarray, axis: int | None, largest: float = 127.
     return np.maximum(np.abs(weight).max(axis=others, keepdims=axis is not None), 1e-12) / largest
 
 
-def drop_unused_initializers(model: Any) -> None:
+def drop_unused_initializers(model: onnx.ModelProto) -> None:
     used = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
     kept = [t for t in model.graph.initializer if t.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
 
 
-def drop_unused_nodes(model: Any) -> None:
+def drop_unused_nodes(model: onnx.ModelProto) -> None:
     """Remove nodes whose results nobody reads, and then the weights that only they read."""
     results = {output.name for output in model.graph.output}
     while True:
@@ -229,7 +233,7 @@ def drop_unused_nodes(model: Any) -> None:
     drop_unused_initializers(model)
 
 
-def operator_counts(model: Any) -> dict[str, int]:
+def operator_counts(model: onnx.ModelProto) -> dict[str, int]:
     return dict(Counter(node.op_type for node in model.graph.node).most_common())
 
 

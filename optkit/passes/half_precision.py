@@ -6,12 +6,16 @@ of the model keep their types.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optkit.errors import PassError
 from optkit.passes import graph
+
+if TYPE_CHECKING:
+    import onnx
+
 
 #: What sums many squares stays in fp32: 65,504 is soon reached.
 STABLE = ("LayerNormalization", "ReduceMean", "ReduceSum", "ReduceL2", "Pow", "Sqrt")
@@ -19,7 +23,7 @@ STABLE = ("LayerNormalization", "ReduceMean", "ReduceSum", "ReduceL2", "Pow", "S
 LARGEST = {"fp16": 65504.0, "bf16": 3.38e38}
 
 
-def to_half(model: Any, kind: str, keep: tuple[str, ...]) -> dict[str, int]:
+def to_half(model: onnx.ModelProto, kind: str, keep: tuple[str, ...]) -> dict[str, int]:
     """Convert `model` in place to `kind` (fp16 or bf16); operator types in `keep` stay in fp32.
 
     Operators of other domains than ai.onnx stay too. Raises PassError for a weight that does not fit.
@@ -84,7 +88,7 @@ def to_half(model: Any, kind: str, keep: tuple[str, ...]) -> dict[str, int]:
     return {f"{kind}_nodes": low, "fp32_nodes": stable}
 
 
-def _float_tensors(model: Any) -> set[str]:
+def _float_tensors(model: onnx.ModelProto) -> set[str]:
     """Names of all fp32 tensors, by shape inference and from the initializers."""
     import onnx
 
@@ -109,13 +113,13 @@ def _float_tensors(model: Any) -> set[str]:
     return found
 
 
-def _cast(source: str, made: str, kind: int) -> Any:
+def _cast(source: str, made: str, kind: int) -> onnx.NodeProto:
     from onnx import helper
 
     return helper.make_node("Cast", [source], [made], f"{made}_cast", to=kind)
 
 
-def _retype(node: Any, kind: str, target: int) -> None:
+def _retype(node: onnx.NodeProto, kind: str, target: int) -> None:
     """Attributes that name fp32, or hold a constant of it."""
     for attribute in node.attribute:
         if node.op_type == "Cast" and attribute.name == "to" and attribute.i == graph.FLOAT:
@@ -124,7 +128,7 @@ def _retype(node: Any, kind: str, target: int) -> None:
             attribute.t.CopyFrom(_half(attribute.t, attribute.t.name, kind, target))
 
 
-def _half(tensor: Any, name: str, kind: str, target: int) -> Any:
+def _half(tensor: onnx.TensorProto, name: str, kind: str, target: int) -> onnx.TensorProto:
     from onnx import TensorProto, numpy_helper
 
     values = numpy_helper.to_array(tensor).astype(np.float32)

@@ -7,17 +7,21 @@ turned back to float. Used by the quantization passes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optkit.passes import graph
 
+if TYPE_CHECKING:
+    import onnx
+
+
 #: Smaller tables (token types) are not worth three more nodes.
 SMALLEST = 100_000
 
 
-def quantize_embeddings(model: Any) -> list[str]:
+def quantize_embeddings(model: onnx.ModelProto) -> list[str]:
     """Replace each `Gather` from a large float table, in place; the names of the tables replaced.
 
     Gather(table (rows, width)) becomes Mul(Cast(Gather(int8 table)), Gather(scales (rows, 1))).

@@ -9,10 +9,14 @@ this leaves out about a seventh of the work, in one of twelve a fourteenth.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.passes import graph
 from optkit.passes.fused_attention import OPERATOR
+
+if TYPE_CHECKING:
+    import onnx
+
 
 #: What is added to the scores is this input, (batch or 1, heads or 1, tokens, keys), with its tokens there.
 _BIAS, _BIAS_AXIS = 5, 2
@@ -20,7 +24,7 @@ _BIAS, _BIAS_AXIS = 5, 2
 _ALL, _FIRST = ("Add", "Sub", "Mul", "Div"), ("MatMul", "LayerNormalization", "Gelu", "Relu", "Tanh", "Erf")
 
 
-def keep_first_token(model: Any) -> int:
+def keep_first_token(model: onnx.ModelProto) -> int:
     """Cut per-token work whose only reader takes token 0, in place; how many operators that were.
 
     Works on (batch, tokens, width) graphs with fused attention. 0 where the head reads all tokens.
@@ -32,7 +36,7 @@ def keep_first_token(model: Any) -> int:
     results = {output.name for output in model.graph.output}
     alone: dict[str, Any] = {}  # output → operator whose other tokens nobody reads
 
-    def read_at_zero(tensor: str, node: Any) -> bool:
+    def read_at_zero(tensor: str, node: onnx.NodeProto) -> bool:
         if node.op_type == "Gather" and node.input[0] == tensor:
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
             index = constants.get(node.input[1])
@@ -85,7 +89,7 @@ def keep_first_token(model: Any) -> int:
     return len(alone)
 
 
-def _tokens_of(node: Any, constants: dict[str, Any]) -> list[str]:
+def _tokens_of(node: onnx.NodeProto, constants: dict[str, Any]) -> list[str]:
     """Inputs of `node` of which output token i needs token i only; [] where it mixes tokens."""
     if node.op_type == OPERATOR:
         return [node.input[0]]  # the query

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.export_check import Check, largest_difference
 from optkit.passes.plain_attention import unfuse
 from optkit.runtimes.vino_core import core
+
+if TYPE_CHECKING:
+    import openvino
+
 
 MODEL_FILE = "openvino_model.xml"
 #: Examples on which the model is compared with its source.
@@ -87,7 +91,7 @@ def convert(source: Artifact) -> tuple[Any, int]:
     return model, unfused
 
 
-def save(model: Any, folder: Path) -> None:
+def save(model: openvino.Model, folder: Path) -> None:
     """Write .xml and .bin, weights as they are (OpenVINO halves them unless told not to)."""
     import openvino
 
@@ -95,7 +99,7 @@ def save(model: Any, folder: Path) -> None:
     openvino.save_model(model, str(folder / MODEL_FILE), compress_to_fp16=False)
 
 
-def _name_by_place(model: Any) -> None:
+def _name_by_place(model: openvino.Model) -> None:
     """Number the operators that have no name in the graph by their place in it.
 
     OpenVINO numbers them by a counter of the whole process: the same model would differ in every run.
@@ -107,7 +111,7 @@ def _name_by_place(model: Any) -> None:
             op.set_friendly_name(f"{op.get_type_name()}_{place}")
 
 
-def compile_cpu(model: Any, threads: int | None = None) -> Any:
+def compile_cpu(model: openvino.Model, threads: int | None = None) -> openvino.CompiledModel:
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
@@ -123,7 +127,7 @@ def _checks(source: Artifact, samples: EncodedSet, names: list[str]) -> list[Che
     return found
 
 
-def _difference(source: Artifact, model: Any, checks: list[Check], tolerance: float) -> float:
+def _difference(source: Artifact, model: openvino.Model, checks: list[Check], tolerance: float) -> float:
     """The largest difference of the OpenVINO `model` to the graph that it was made from."""
     import onnxruntime
 

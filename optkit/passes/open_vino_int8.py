@@ -6,7 +6,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from optkit.errors import DataError, MissingDependency, PassError, RecipeError, 
 from optkit.passes import bf16_probe
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.open_vino import convert, save
+
+if TYPE_CHECKING:
+    import openvino
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class OpenVinoInt8(Pass):
             "calibration_examples": len(samples),
         }
 
-    def _quantize(self, model: Any, samples: EncodedSet) -> Any:
+    def _quantize(self, model: openvino.Model, samples: EncodedSet) -> openvino.Model:
         try:
             os.environ["NNCF_CI"] = "1"  # NNCF reports its use to its makers unless this is set
             import nncf
@@ -123,7 +126,7 @@ class OpenVinoInt8(Pass):
             ) from reason
 
 
-def products_of_activations(model: Any) -> list[str]:
+def products_of_activations(model: openvino.Model) -> list[str]:
     """The names of multiplies without a weight: in a transformer, those of attention.
 
     They are a twentieth of the work at 128 tokens, and rounding their inputs is work of its own.
@@ -139,7 +142,7 @@ def products_of_activations(model: Any) -> list[str]:
     return found
 
 
-def quantized_operators(model: Any) -> dict[str, int]:
+def quantized_operators(model: openvino.Model) -> dict[str, int]:
     """Type → how many operators take a quantized activation."""
     found: dict[str, int] = {}
     for op in model.get_ordered_ops():

@@ -6,15 +6,18 @@ for. Also takes out the reshapes to heads and back that the exporter leaves arou
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optkit.passes import graph
 from optkit.passes.fused_attention import OPERATOR
 
+if TYPE_CHECKING:
+    import onnx
 
-def bypass_reshapes(model: Any) -> int:
+
+def bypass_reshapes(model: onnx.ModelProto) -> int:
     """Feed each fused attention, and what reads it, directly; how many reshapes went, in place.
 
     (batch, tokens, hidden) → heads → (batch, tokens, hidden) around an operator that takes and gives
@@ -49,7 +52,7 @@ def bypass_reshapes(model: Any) -> int:
     return before - len(model.graph.node)
 
 
-def pack(model: Any) -> int:
+def pack(model: onnx.ModelProto) -> int:
     """One product for the projections into each fused attention that share an input; how many products
     were packed, in place.
 

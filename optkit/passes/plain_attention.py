@@ -6,18 +6,22 @@ itself, from the plain pattern: split into heads, scale, multiply, mask, softmax
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optkit.errors import PassError
 from optkit.passes.fused_attention import OPERATOR
 
+if TYPE_CHECKING:
+    import onnx
+
+
 #: Added to the scores of padding: the contrib operator's own default, and exp(-10000) is 0.
 _MASKED = -10000.0
 
 
-def unfuse(model: Any) -> int:
+def unfuse(model: onnx.ModelProto) -> int:
     """Replace every MultiHeadAttention of `model` in place; how many there were.
 
     The mask is turned into an addend once, not per layer. Raises PassError for any other operator
@@ -48,12 +52,12 @@ def unfuse(model: Any) -> int:
 class _Writer:
     """Appends standard nodes to `nodes`; constants and mask addends are shared by all layers."""
 
-    def __init__(self, model: Any, nodes: list[Any]) -> None:
+    def __init__(self, model: onnx.ModelProto, nodes: list[Any]) -> None:
         self._model, self._nodes = model, nodes
         self._constants: dict[str, str] = {}
         self._addends: dict[str, str] = {}
 
-    def attention(self, node: Any) -> None:
+    def attention(self, node: onnx.NodeProto) -> None:
         """(batch, tokens, hidden) query, key, value → (batch, tokens, hidden), as `node` gave it."""
         settings = {a.name: a for a in node.attribute}
         inputs = [*node.input, *[""] * 6][:6]

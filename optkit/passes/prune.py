@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from optkit.artifact import Artifact
 from optkit.core.quantities import SEED
@@ -14,6 +14,10 @@ from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.pruning.criteria import CRITERIA, FROM_GRADIENTS
 from optkit.passes.pruning.latency import PRECISIONS
 from optkit.tasks.base import Task
+
+if TYPE_CHECKING:
+    import torch
+
 
 #: Fewer calibration examples than this say too little about any unit.
 FEWEST = 32
@@ -116,7 +120,7 @@ class Prune(Pass):
 
 
 def calibration(
-    model: Any, context: PassContext, samples: int, max_length: int
+    model: torch.nn.Module, context: PassContext, samples: int, max_length: int
 ) -> tuple[list[dict[str, Any]], int]:
     """Calibration feeds, neighbours in length together, and the number of examples."""
     import torch
@@ -135,5 +139,5 @@ def calibration(
     return [{n: torch.from_numpy(f[n]) for n in names} for f in feeds], len(encoded)
 
 
-def _parameters(model: Any) -> int:
+def _parameters(model: torch.nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())

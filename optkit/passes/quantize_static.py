@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from optkit.passes.bias_correction import correct_biases
 from optkit.passes.calibration import METHODS, Range, activation_ranges
 from optkit.passes.int8_embeddings import quantize_embeddings
 from optkit.passes.smooth_quant import smooth
+
+if TYPE_CHECKING:
+    import onnx
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class QuantizeStatic(Pass):
             "corrected_biases": corrected,
         }
 
-    def chosen(self, model: Any, source: Artifact) -> list[str]:
+    def chosen(self, model: onnx.ModelProto, source: Artifact) -> list[str]:
         """Names of the multiplies that become INT8. Raises PassError where there are none."""
         among = graph.feed_forward(model, source.config) if self.scope == "ffn" else None
         found = graph.quantizable(model, self.exclude, self.operators, among)
@@ -94,7 +97,9 @@ class QuantizeStatic(Pass):
             )
         return found
 
-    def _with_qdq(self, model: Any, chosen: list[str], ranges: dict[str, Range]) -> Any:
+    def _with_qdq(
+        self, model: onnx.ModelProto, chosen: list[str], ranges: dict[str, Range]
+    ) -> onnx.ModelProto:
         """`model`, which is used up, with Q/DQ pairs around the inputs of the multiplies `chosen`."""
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData

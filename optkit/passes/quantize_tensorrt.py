@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from optkit.passes.attention_pattern import Attention, find_attention, residuals
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.calibration import METHODS, activation_ranges
 from optkit.passes.finite_attention import make_masks_finite
+
+if TYPE_CHECKING:
+    import onnx
+
 
 #: Head sizes and the longest text for which TensorRT fuses INT8 attention.
 HEAD_SIZES, LONGEST = (16, 32, 64), 512
@@ -92,7 +96,9 @@ class QuantizeTensorRT(Pass):
             "calibration_examples": len(samples),
         }
 
-    def _places(self, model: Any, weighted: set[str], blocks: list[Attention]) -> list[tuple[Any, int]]:
+    def _places(
+        self, model: onnx.ModelProto, weighted: set[str], blocks: list[Attention]
+    ) -> list[tuple[Any, int]]:
         """(node, number of its input) for each input that gets a pair."""
         places = [(n, 0) for n in model.graph.node if n.name in weighted]
         for block in blocks:
@@ -105,7 +111,7 @@ class QuantizeTensorRT(Pass):
 
 
 def insert_pairs(
-    model: Any,
+    model: onnx.ModelProto,
     places: list[tuple[Any, int]],
     weighted: set[str],
     scales: dict[str, float],
@@ -159,7 +165,7 @@ def insert_pairs(
     return len(done)
 
 
-def _quantize_weight(model: Any, tensor: Any, axis: int | None, kind: str) -> Any:
+def _quantize_weight(model: onnx.ModelProto, tensor: onnx.TensorProto, axis: int | None, kind: str) -> Any:
     """Store `tensor` with a scale per channel along `axis` (None: one scale); gives its DequantizeLinear."""
     from onnx import helper, numpy_helper
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from optkit.errors import DataError
 from optkit.passes import graph
 from optkit.passes.calibration import Range, activation_ranges
 from optkit.runtimes import kv_cache
+
+if TYPE_CHECKING:
+    import onnx
+
 
 #: Training examples that each multiply is judged on.
 EXAMPLES = 64
@@ -61,7 +65,7 @@ def scan(
     return sorted(found, key=lambda pair: -pair[1])
 
 
-def _put_switches(model: Any, names: Sequence[str], ranges: dict[str, Range]) -> None:
+def _put_switches(model: onnx.ModelProto, names: Sequence[str], ranges: dict[str, Range]) -> None:
     """Replace each multiply by an If on an input of its own, in place: its rounded form, or itself."""
     from onnx import TensorProto, helper, numpy_helper
 
@@ -104,13 +108,13 @@ def _put_switches(model: Any, names: Sequence[str], ranges: dict[str, Range]) ->
     model.graph.node.extend(nodes)
 
 
-def _rounded(node: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rounded(node: onnx.NodeProto, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """INT8 values and one scale per output channel."""
     scales = graph.symmetric_scales(weight, 0 if graph.is_transposed(node) else 1)
     return np.rint(weight / scales).astype(np.int8), scales.reshape(-1).astype(np.float32)
 
 
-def _like(node: Any, inputs: list[str], output: str) -> Any:
+def _like(node: onnx.NodeProto, inputs: list[str], output: str) -> Any:
     """`node` with other names of its inputs and output."""
     import onnx
 
@@ -129,7 +133,7 @@ def _value(name: str) -> Any:
 
 
 def _session(
-    model: Any, names: Sequence[str], threads: int | None
+    model: onnx.ModelProto, names: Sequence[str], threads: int | None
 ) -> Callable[[dict[str, np.ndarray], str | None], np.ndarray]:
     """run(batch, name) → the first output with the multiply `name` rounded, or none.
 

@@ -7,7 +7,7 @@ s_j = max|X_j|^a / max|W_j|^(1 - a), and row j of the weights is multiplied by i
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +15,11 @@ from optkit.data.examples import EncodedSet
 from optkit.passes import graph
 from optkit.passes.calibration import Probe, unpadded
 
+if TYPE_CHECKING:
+    import onnx
 
-def smooth(model: Any, chosen: list[str], samples: EncodedSet, strength: float) -> int:
+
+def smooth(model: onnx.ModelProto, chosen: list[str], samples: EncodedSet, strength: float) -> int:
     """Put one multiplication before each input that `chosen` multiplies share; how many were put in.
 
     Changes `model` in place; in float its outputs stay what they were, but for rounding. A Mul is
@@ -56,7 +59,7 @@ def smooth(model: Any, chosen: list[str], samples: EncodedSet, strength: float) 
     return len(sharing)
 
 
-def _channel_maxima(model: Any, tensors: list[str], samples: EncodedSet) -> dict[str, np.ndarray]:
+def _channel_maxima(model: onnx.ModelProto, tensors: list[str], samples: EncodedSet) -> dict[str, np.ndarray]:
     """Tensor → the largest absolute value of each channel (its last dimension) over all samples."""
     found: dict[str, np.ndarray] = {}
     with Probe(model, tensors) as run:
@@ -67,7 +70,7 @@ def _channel_maxima(model: Any, tensors: list[str], samples: EncodedSet) -> dict
     return found
 
 
-def _row_maxima(node: Any, weight: Any) -> np.ndarray:
+def _row_maxima(node: onnx.NodeProto, weight: Any) -> np.ndarray:
     """The largest absolute weight that each input channel meets."""
     from onnx import numpy_helper
 

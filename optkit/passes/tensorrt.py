@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from optkit.artifact import Artifact, copy_files
 from optkit.core.files import write_text
@@ -18,6 +18,10 @@ from optkit.runtimes.trt import library as trt_library
 from optkit.runtimes.trt.build import BuildSettings, build_engine
 from optkit.runtimes.trt.inspection import inspect_engine, summarize_layers
 from optkit.runtimes.trt.profiles import Profile, plan
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
 
 ENGINE_FILE, INSPECTOR_FILE = "model.engine", "engine-layers.json"
 #: The longest input where the model states no limit.
@@ -101,14 +105,14 @@ class TensorRT(Pass):
             self.weight_streaming,
         )
 
-    def _cache_file(self, library: Any, gpu: Gpu) -> Path:
+    def _cache_file(self, library: ModuleType, gpu: Gpu) -> Path:
         """One file per GPU model and TensorRT version: times do not carry over."""
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "optkit" / "tensorrt"
         name = "".join(c if c.isalnum() else "-" for c in f"{gpu.name}-{library.__version__}")
         return Path(self.timing_cache or base) / f"{name}.timing"
 
 
-def built_for(library: Any, gpu: Gpu) -> dict[str, Any]:
+def built_for(library: ModuleType, gpu: Gpu) -> dict[str, Any]:
     """What an engine is bound to, as the manifest keeps it."""
     return {
         "gpu": gpu.name,

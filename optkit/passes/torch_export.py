@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,12 +13,16 @@ from optkit.models.limits import token_limit
 from optkit.passes import graph
 from optkit.passes.experts import every_expert
 
+if TYPE_CHECKING:
+    import torch
+
+
 #: Sizes that a graph is made for where the model states no limit.
 MOST_TOKENS, MOST_TEXTS = 2**20, 65536
 
 
 def export(
-    model: Any, names: list[str], results: list[str], samples: EncodedSet, file: Path, opset: int
+    model: torch.nn.Module, names: list[str], results: list[str], samples: EncodedSet, file: Path, opset: int
 ) -> None:
     """Write the graph of `model` to `file`, with dynamic batch and sequence. Raises PassError in one line."""
     import torch
@@ -45,7 +49,7 @@ def export(
 
 
 def save(
-    module: Any,
+    module: torch.nn.Module,
     inputs: tuple[Any, ...],
     dynamic_shapes: dict[str, Any],
     input_names: list[str],

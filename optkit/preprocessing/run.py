@@ -227,8 +227,8 @@ def _sound(source: Source, settings: Settings, tally: Tally) -> Iterator[dict[st
 
 def _kept(
     shards: list[Path], split: str, settings: Settings, tally: Tally | None, done: set[bytes]
-) -> Iterator:
-    """Rows of the shards without the empty and the repeated ones, as asked."""
+) -> Iterator[tuple[dict[str, Any], list[str], float, str]]:
+    """Rows of the shards without the empty and the repeated ones, as asked: with texts, position and split."""
     for shard in shards:
         with shard.open(encoding="utf-8") as lines:
             for line in lines:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -11,6 +11,10 @@ from optkit.artifact import Artifact
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, first_line
 from optkit.runtimes import kv_cache
 from optkit.runtimes.base import COUNTS, Decoder, Feeds, Session, TensorSpec
+
+if TYPE_CHECKING:
+    import onnxruntime
+
 
 _NUMPY = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 _LEVELS = ("disabled", "basic", "extended", "all")
@@ -108,7 +112,9 @@ class OnnxRuntimeDecoder(Decoder):
     """A graph with a cache. Keys and values stay ONNX Runtime's own from step to step (IO binding): they are
     never turned into numpy arrays, and on a GPU never leave it."""
 
-    def __init__(self, session: Any, inputs: tuple[TensorSpec, ...], device: str) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, inputs: tuple[TensorSpec, ...], device: str
+    ) -> None:
         self._session, self._inputs, self._device = session, {x.name: x for x in inputs}, device
         self._past = [name for name in self._inputs if name.startswith(kv_cache.PAST)]
         self._outputs = ["logits", *(kv_cache.PRESENT + n[len(kv_cache.PAST) :] for n in self._past)]

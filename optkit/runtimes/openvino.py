@@ -6,7 +6,7 @@ import logging
 import queue
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from optkit.core import cpu
 from optkit.errors import CheckpointError, OptkitError, did_you_mean
 from optkit.runtimes.base import COUNTS, Feeds, Session, TensorSpec
 from optkit.runtimes.vino_core import core, why_not_bf16
+
+if TYPE_CHECKING:
+    import openvino
+
 
 PRECISIONS = ("f32", "bf16", "f16")
 HINTS = ("LATENCY", "THROUGHPUT", "CUMULATIVE_THROUGHPUT")
@@ -82,7 +86,7 @@ class OpenVinoSession(Session):
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     @property
-    def compiled(self) -> Any:
+    def compiled(self) -> openvino.CompiledModel:
         """The compiled model, for what asks it about its kernels."""
         return self._model
 
@@ -153,7 +157,7 @@ def _model_file(artifact: Artifact) -> Path:
     return files[0]
 
 
-def _spec(port: Any) -> TensorSpec:
+def _spec(port: openvino.Output) -> TensorSpec:
     kind = port.get_element_type().get_type_name()
     shape = port.get_partial_shape()
     names = ("batch", "sequence")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +17,12 @@ from optkit.runtimes.cuda.probe import Gpu
 from optkit.runtimes.trt.execution import Execution
 from optkit.runtimes.trt.library import make_runtime, numpy_type, open_library
 from optkit.runtimes.trt.profiles import Profile, choose
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import tensorrt
+
 
 #: A context with its graph holds some device memory; the one unused for longest is closed.
 MOST_CONTEXTS = 64
@@ -139,7 +145,9 @@ def open_session(artifact: Artifact, **options: Any) -> TensorRTSession:
     return TensorRTSession(artifact, **options)
 
 
-def _specs(library: Any, engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def _specs(
+    library: ModuleType, engine: tensorrt.ICudaEngine
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     found: dict[bool, list[TensorSpec]] = {True: [], False: []}
     for i in range(engine.num_io_tensors):
         name = engine.get_tensor_name(i)
@@ -154,7 +162,7 @@ def _types(specs: tuple[TensorSpec, ...]) -> dict[str, np.dtype]:
     return {spec.name: np.dtype(spec.dtype) for spec in specs}
 
 
-def _profiles(engine: Any, inputs: list[str]) -> list[Profile]:
+def _profiles(engine: tensorrt.ICudaEngine, inputs: list[str]) -> list[Profile]:
     """The engine's own profiles, from the first input of text or image."""
     profiles = []
     for i in range(engine.num_optimization_profiles):
@@ -163,7 +171,7 @@ def _profiles(engine: Any, inputs: list[str]) -> list[Profile]:
     return profiles
 
 
-def _check_target(artifact: Artifact, library: Any, gpu: Gpu) -> None:
+def _check_target(artifact: Artifact, library: ModuleType, gpu: Gpu) -> None:
     """Refuse an engine that was built for another GPU or TensorRT, before TensorRT fails on it."""
     step = artifact.lineage[-1] if artifact.lineage else {}
     target, options = step.get("notes", {}).get("built_for"), step.get("parameters", {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from optkit.models.task import TASKS
 from optkit.runtimes.base import COUNTS, Decoder, Feeds, Session, TensorSpec
 from optkit.runtimes.cuda.buckets import cut, fill, rounded
 from optkit.runtimes.kv_cache import positions
+
+if TYPE_CHECKING:
+    import torch
+
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 ATTENTION = ("sdpa", "eager")
@@ -128,14 +132,14 @@ class TorchSession(Session):
         if self._cuda:
             self._torch.cuda.synchronize(self._where)
 
-    def mark(self) -> Any:
+    def mark(self) -> torch.cuda.Event:
         if not self._cuda:
             return None
         event = self._torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
-    def elapsed_ms(self, begin: Any, end: Any) -> float:
+    def elapsed_ms(self, begin: torch.cuda.Event, end: torch.cuda.Event) -> float:
         end.synchronize()
         return float(begin.elapsed_time(end))
 
@@ -144,7 +148,7 @@ class TorchSession(Session):
             return super().decoder()
         return TorchDecoder(self._model, self._tensor)
 
-    def _tensor(self, array: np.ndarray) -> Any:
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
         tensor = self._torch.from_numpy(array).to(self._where)
         return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
 
@@ -155,7 +159,7 @@ class TorchSession(Session):
 class TorchDecoder(Decoder):
     """The checkpoint with transformers' own cache."""
 
-    def __init__(self, model: Any, tensor: Any) -> None:
+    def __init__(self, model: torch.nn.Module, tensor: Any) -> None:
         self._model, self._tensor, self._cache = model, tensor, None
 
     def step(self, tokens: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
@@ -186,7 +190,7 @@ def _input(name: str, folder: Path) -> TensorSpec:
     return TensorSpec(name, "float32", ("batch", images.channels, *images.size))
 
 
-def _quantize(model: Any, kind: str) -> None:
+def _quantize(model: torch.nn.Module, kind: str) -> None:
     """Replace the linear layers that 8-bit matrix units take; heads of few outputs stay."""
     try:
         import torchao.quantization as quantization
@@ -194,7 +198,7 @@ def _quantize(model: Any, kind: str) -> None:
         raise MissingDependency.of("torchao", "torchao") from reason
     from torch.nn import Linear
 
-    def fits(module: Any, name: str) -> bool:
+    def fits(module: torch.nn.Module, name: str) -> bool:
         return (
             isinstance(module, Linear)
             and module.in_features % _WIDTH == 0

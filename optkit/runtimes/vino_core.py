@@ -18,9 +18,13 @@ import ctypes
 import os
 import threading
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.core import cpu
+
+if TYPE_CHECKING:
+    import openvino
+
 
 #: Kernels of a kind that a model keeps, the last used ones: those of some hundred shapes.
 KERNELS = 1000
@@ -47,7 +51,7 @@ def why_not_bf16(proven_on: Collection[object]) -> str:
     return "bf16 was not compared with f32 there, and OpenVINO has been wrong on CPUs without AMX"
 
 
-def core() -> Any:
+def core() -> openvino.Core:
     """An `openvino.Core`. It reads files and maps none: one cut short while it is mapped is a SIGBUS."""
     with _LOCK:
         if not _CORES:

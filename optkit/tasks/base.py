@@ -11,7 +11,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -28,6 +28,10 @@ from optkit.tasks.labelled import Columns as Columns
 from optkit.tasks.labelled import Labelled as Labelled
 from optkit.tasks.labelled import Outputs as Outputs
 from optkit.tasks.trainable import Trainable
+
+if TYPE_CHECKING:
+    import datasets
+
 
 #: Inputs that show a graph all it must stand where no data was given; never for calibration or training.
 _SAMPLES = (
@@ -284,7 +288,7 @@ def task_type(name: str) -> type[Task]:
     return cast(type[Task], TASKS[name])
 
 
-def task_to_train(name: str | None, rows: Any, columns: Columns) -> type[Task]:
+def task_to_train(name: str | None, rows: datasets.Dataset, columns: Columns) -> type[Task]:
     """The task called `name`; without a name, the first whose columns the data has.
 
     Raises RecipeError for a task that is not known or has no trainer half, DataError where no column is

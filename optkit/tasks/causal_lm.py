@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +24,11 @@ from optkit.runtimes.base import Session
 from optkit.runtimes.generation import Generation, generate
 from optkit.runtimes.token_logprobs import NONE, OUTPUT, TARGETS
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+
 
 #: Longest window that texts are scored in; models whose limit is larger gain little beyond it.
 WINDOW = 1024
@@ -86,7 +91,7 @@ class CausalLM(Task):
         """Texts, to be scored: without an end that is not in them."""
         return self._windows(self._tokens(inputs))
 
-    def read(self, rows: Any, columns: Columns) -> Labelled:
+    def read(self, rows: datasets.Dataset, columns: Columns) -> Labelled:
         """Every row as a document. Rows with nothing to predict (an empty text) are left out and counted.
 
         Raises DataError where no row is left.
@@ -182,18 +187,18 @@ class CausalLM(Task):
         return answer.text.replace("\n", "\\n")
 
     @classmethod
-    def model_outputs(cls, model: Any) -> dict[str, Shape]:
+    def model_outputs(cls, model: torch.nn.Module) -> dict[str, Shape]:
         return {"logits": ("batch", "sequence", model.config.vocab_size)}
 
     @classmethod
-    def fits(cls, rows: Any, columns: Columns) -> bool:
+    def fits(cls, rows: datasets.Dataset, columns: Columns) -> bool:
         """Texts and nothing beside them, which might be a label under any name."""
         known = [columns.text] if columns.text else cls.columns["text"]
         alone = len(rows.column_names) == 1 and rows.column_names[0] in known
         return alone and columns.label is None and columns.pair is None
 
     @classmethod
-    def training_config(cls, rows: Any, columns: Columns) -> dict[str, Any]:
+    def training_config(cls, rows: datasets.Dataset, columns: Columns) -> dict[str, Any]:
         cls.column(rows.column_names, "text", columns)
         return {}
 
@@ -203,7 +208,7 @@ class CausalLM(Task):
         task.encoder.truncate(max_length)
         return task
 
-    def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> Any:
+    def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> torch.nn.Module:
         """Raises CheckpointError for an encoder: it would learn to copy the token that it should predict."""
         network = super().network(source, config, load)
         if _looks_ahead(network):
@@ -218,7 +223,7 @@ class CausalLM(Task):
         """The tokens themselves, which the model shifts by one; a token of two windows is learned once."""
         return {"labels": [np.roll(row, 1) for row in labelled.encoded.arrays[TARGETS]]}
 
-    def reduced(self, logits: Any, labels: Any) -> Any:
+    def reduced(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(batch, tokens, vocabulary) → log-likelihood of the token behind each, (batch, tokens)."""
         import torch
 
@@ -229,7 +234,7 @@ class CausalLM(Task):
         )
         return -flat
 
-    def reduced_outputs(self, network: Any) -> dict[str, Shape]:
+    def reduced_outputs(self, network: torch.nn.Module) -> dict[str, Shape]:
         return {OUTPUT: ("batch", "sequence")}
 
     def _steps(
@@ -302,7 +307,7 @@ class CausalLM(Task):
         return EncodedSet(arrays, pad, 0, windows if documents else None)
 
 
-def _looks_ahead(network: Any) -> bool:
+def _looks_ahead(network: torch.nn.Module) -> bool:
     """Whether what the model says at a token depends on the tokens behind it."""
     import torch
 

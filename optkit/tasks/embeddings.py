@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +29,11 @@ from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
 from optkit.tasks.base import BETWEEN, Columns, Field, Labelled, Outputs, Task
 from optkit.tasks.label_mapping import number
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+
 
 #: Column names looked for, in this order.
 COLUMNS = {
@@ -85,14 +90,14 @@ class Embeddings(Task):
         return "AutoModelForTextEncoding" if only_encoder else cls.auto_class
 
     @classmethod
-    def completed(cls, model: Any, source: Artifact) -> Any:
+    def completed(cls, model: torch.nn.Module, source: Artifact) -> torch.nn.Module:
         """With its pooling, whose layers are checked too."""
         whole = pooled(model, read_pooling(source.path), source.path)
         refuse_nan(whole.layers)
         return whole
 
     @classmethod
-    def model_outputs(cls, model: Any) -> dict[str, Shape]:
+    def model_outputs(cls, model: torch.nn.Module) -> dict[str, Shape]:
         return {OUTPUT: ("batch", model.pooling.width(model.config.hidden_size))}
 
     @property
@@ -105,7 +110,7 @@ class Embeddings(Task):
                 raise DataError(f"Expected a text at position {i}, received {type(item).__name__}.")
         return self.encoder.encode([self.pooling.prompt + text for text in inputs])
 
-    def read(self, rows: Any, columns: Columns) -> Labelled:
+    def read(self, rows: datasets.Dataset, columns: Columns) -> Labelled:
         """Pairs, flattened: `encoded` and `inputs` hold two texts per reference."""
         first = self.column(rows.column_names, "text", columns)
         others = [name for name in rows.column_names if name != first or columns.pair is not None]
@@ -194,7 +199,7 @@ class Embeddings(Task):
         return "[" + ", ".join(f"{x:.6g}" for x in answer) + "]"
 
     @classmethod
-    def training_config(cls, rows: Any, columns: Columns) -> dict[str, Any]:
+    def training_config(cls, rows: datasets.Dataset, columns: Columns) -> dict[str, Any]:
         """`scale`: what divides the scores. Nothing of it goes into config.json."""
         name = cls.column(rows.column_names, "label", columns)
         values = [x for x in map(number, rows[name]) if x is not None]
@@ -219,13 +224,13 @@ class Embeddings(Task):
     def targets(self, labelled: Labelled) -> dict[str, list[np.ndarray]]:
         return {"labels": [np.array(reference, dtype=np.float32) for reference in labelled.references]}
 
-    def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> Any:
+    def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> torch.nn.Module:
         return _pair(pooled(load(self.auto_class), self.pooling, source.path), config["scale"])
 
-    def backbone(self, network: Any) -> Any:
+    def backbone(self, network: torch.nn.Module) -> torch.nn.Module:
         return network.transformer
 
-    def save(self, network: Any, folder: Path) -> None:
+    def save(self, network: torch.nn.Module, folder: Path) -> None:
         network.transformer.save_pretrained(str(folder), safe_serialization=True)
         save_layers(network.model, folder)
 
@@ -249,7 +254,7 @@ class Embeddings(Task):
         pairs = (np.stack([np.broadcast_to(q, documents.shape), documents], axis=1) for q in queries)
         return np.stack([self._similarities(pair) for pair in pairs])
 
-    def _references(self, rows: Any, columns: Columns) -> tuple[str | None, list[float]]:
+    def _references(self, rows: datasets.Dataset, columns: Columns) -> tuple[str | None, list[float]]:
         """Their column, and one number per pair. For recall data without scores holds matching pairs only."""
         there = columns.label or next((n for n in COLUMNS["label"] if n in rows.column_names), None)
         if there is None and self.metric.startswith("recall@"):
@@ -289,7 +294,7 @@ def cosines(answers: np.ndarray) -> np.ndarray:
     return np.einsum("ij,ij->i", answers[:, 0], answers[:, 1])
 
 
-def _pair(model: Any, scale: float) -> Any:
+def _pair(model: torch.nn.Module, scale: float) -> Any:
     """Two texts through one encoder: `OUTPUT` (batch, 2, width), and with `labels` the loss."""
     import torch
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,11 @@ from optkit.errors import CheckpointError, DataError
 from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+
 
 #: How many words `predict` gives for a mask, and how many words of a text are tried as the masked one.
 BEST, TRIED = 5, 4
@@ -88,7 +93,7 @@ class FillMask(Task):
         return cls(cls.checked_metric(metric), encoder)
 
     @classmethod
-    def model_outputs(cls, model: Any) -> dict[str, Shape]:
+    def model_outputs(cls, model: torch.nn.Module) -> dict[str, Shape]:
         return {"logits": ("batch", "sequence", model.config.vocab_size)}
 
     @property
@@ -112,7 +117,7 @@ class FillMask(Task):
                 )
         return self._asked(encoded, places)
 
-    def read(self, rows: Any, columns: Columns) -> Labelled:
+    def read(self, rows: datasets.Dataset, columns: Columns) -> Labelled:
         """Masked texts, and for each the ids of its masked words. Rows without a word of one token are
         left out and counted. Raises DataError where no row is left."""
         name = self.column(rows.column_names, "text", columns)
@@ -223,13 +228,13 @@ class FillMask(Task):
             row[places] = reference
         return {"labels": targets}
 
-    def reduced(self, logits: Any, labels: Any) -> Any:
+    def reduced(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(batch, tokens, vocabulary) → ids of the likeliest, (batch, tokens, k), NaN where logits are."""
         logits = logits[0] if isinstance(logits, tuple) else logits
         best = logits.topk(min(self._most, logits.shape[-1]), dim=-1).indices.float()
         return best.masked_fill(~logits.isfinite().all(-1, keepdim=True), float("nan"))
 
-    def reduced_outputs(self, network: Any) -> dict[str, Shape]:
+    def reduced_outputs(self, network: torch.nn.Module) -> dict[str, Shape]:
         return {"best": ("batch", "sequence", self._most)}
 
     def plain_outputs(

@@ -11,7 +11,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from optkit.tasks.base import Columns, Field, Labelled, Task
 from optkit.tasks.label_columns import REGRESSION
 from optkit.tasks.text_classification import COLUMNS as TEXT_COLUMNS
 from optkit.tasks.text_classification import TextClassification
+
+if TYPE_CHECKING:
+    import datasets
+
 
 #: Column names looked for, in this order.
 COLUMNS = {"text": images.COLUMNS, "label": ("label", "labels", "fine_label", *TEXT_COLUMNS["label"])}
@@ -105,7 +109,7 @@ class ImageClassification(TextClassification):
     def from_line(cls, line: str) -> Any:
         return line
 
-    def read(self, rows: Any, columns: Columns) -> Labelled:
+    def read(self, rows: datasets.Dataset, columns: Columns) -> Labelled:
         name, label = (self.column(rows.column_names, part, columns) for part in ("text", "label"))
         references = self.references(rows, label)
         inputs = list(rows[name])
@@ -113,7 +117,7 @@ class ImageClassification(TextClassification):
         return Labelled(self.encode(inputs), references, sources, inputs, columns=Columns(name, None, label))
 
     @classmethod
-    def fits(cls, rows: Any, columns: Columns) -> bool:
+    def fits(cls, rows: datasets.Dataset, columns: Columns) -> bool:
         name = columns.text or next((n for n in cls.columns["text"] if n in rows.column_names), None)
         if name not in rows.column_names:
             return False
@@ -121,7 +125,7 @@ class ImageClassification(TextClassification):
         return value is not None and (not isinstance(value, str) or value.lower().endswith(images.ENDINGS))
 
     @classmethod
-    def training_config(cls, rows: Any, columns: Columns) -> dict[str, Any]:
+    def training_config(cls, rows: datasets.Dataset, columns: Columns) -> dict[str, Any]:
         config = super().training_config(rows, columns)
         if config["problem_type"] == REGRESSION:
             raise DataError("Expected a class per image, received numbers with a fraction.")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.data.dataset import class_names
 from optkit.errors import CheckpointError, DataError
 from optkit.tasks.label_mapping import label_name, number
+
+if TYPE_CHECKING:
+    import datasets
+
 
 #: What transformers calls a label per example, several, and a number.
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
@@ -31,7 +35,7 @@ def labels_of(config: dict[str, Any]) -> list[str]:
         raise CheckpointError(f"id2label in config.json has no entry {missing}; it has {id2label}.") from None
 
 
-def labels_and_problem(rows: Any, name: str) -> tuple[list[str], str]:
+def labels_and_problem(rows: datasets.Dataset, name: str) -> tuple[list[str], str]:
     """Label names in order (numbers by size), and the problem type that the values of column `name` imply."""
     values = list(rows[name])
     missing = next((i for i, value in enumerate(values) if value is None), None)

@@ -11,7 +11,7 @@ import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -22,6 +22,11 @@ from optkit.errors import DataError
 from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+
 
 _PUNCTUATION = frozenset(string.punctuation)
 #: Longest answer in tokens, and how many starts of a window are tried.
@@ -107,7 +112,7 @@ class QuestionAnswering(Task):
             encoded.arrays, encoded.pad, 0, Windows(np.array(owner, dtype=np.int64), picks, carried)
         )
 
-    def read(self, rows: Any, columns: Columns) -> Labelled:
+    def read(self, rows: datasets.Dataset, columns: Columns) -> Labelled:
         parts = ("text", "pair", "label")
         question, context, answers = (self.column(rows.column_names, part, columns) for part in parts)
         pairs = list(zip(rows[question], rows[context]))
@@ -151,11 +156,11 @@ class QuestionAnswering(Task):
         return np.array(scores, dtype=bool if self.metric == "exact_match" else np.float64)
 
     @classmethod
-    def model_outputs(cls, model: Any) -> dict[str, Shape]:
+    def model_outputs(cls, model: torch.nn.Module) -> dict[str, Shape]:
         return {"start_logits": ("batch", "sequence"), "end_logits": ("batch", "sequence")}
 
     @classmethod
-    def fits(cls, rows: Any, columns: Columns) -> bool:
+    def fits(cls, rows: datasets.Dataset, columns: Columns) -> bool:
         return {"question", "context", "answers"} <= set(rows.column_names)
 
     @classmethod

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -32,6 +32,10 @@ from optkit.tasks.label_columns import (
     labels_of,
 )
 from optkit.tasks.label_mapping import number, places
+
+if TYPE_CHECKING:
+    import datasets
+
 
 #: Column names looked for, in this order.
 COLUMNS = {
@@ -139,7 +143,7 @@ class TextClassification(Task):
                 )
         return self.encoder.encode([x if isinstance(x, str) else (x[0], x[1]) for x in inputs])
 
-    def read(self, rows: Any, columns: Columns) -> Labelled:
+    def read(self, rows: datasets.Dataset, columns: Columns) -> Labelled:
         text, *others = self.input_columns(rows.column_names, columns)
         pair = others[0] if others else None
         label = self.column(rows.column_names, "label", columns)
@@ -159,7 +163,7 @@ class TextClassification(Task):
         parts = line.split("\t")
         return tuple(parts) if len(parts) == 2 and all(part.strip() for part in parts) else line
 
-    def references(self, rows: Any, name: str) -> list[Any]:
+    def references(self, rows: datasets.Dataset, name: str) -> list[Any]:
         """The labels in column `name` as indices, 0/1 flags, or values. DataError names the row."""
         values, names = list(rows[name]), class_names(rows.features.get(name))
         if self.problem == REGRESSION:
@@ -276,12 +280,12 @@ class TextClassification(Task):
         return float(answer.label == other.label)
 
     @classmethod
-    def fits(cls, rows: Any, columns: Columns) -> bool:
+    def fits(cls, rows: datasets.Dataset, columns: Columns) -> bool:
         """Whether there is a label; what is read for it, `training_config` says."""
         return columns.label is not None or any(n in rows.column_names for n in cls.columns["label"])
 
     @classmethod
-    def training_config(cls, rows: Any, columns: Columns) -> dict[str, Any]:
+    def training_config(cls, rows: datasets.Dataset, columns: Columns) -> dict[str, Any]:
         labels, problem = labels_and_problem(rows, cls.column(rows.column_names, "label", columns))
         return {**labels_config(labels), "problem_type": problem}
 

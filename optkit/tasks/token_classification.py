@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -28,6 +28,11 @@ from optkit.tasks.bio_tags import check_bio, check_lengths, is_bio
 from optkit.tasks.label_columns import labels_config, labels_of
 from optkit.tasks.label_mapping import label_name, places
 from optkit.tasks.words import assigned, word_spans
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+
 
 #: Column names looked for, in this order.
 COLUMNS = {
@@ -143,7 +148,7 @@ class TokenClassification(Task):
         windows_of = Windows(np.array(owner, dtype=np.int64), picks, carried)
         return EncodedSet(encoded.arrays, encoded.pad, 0, windows_of if texts else None)
 
-    def read(self, rows: Any, columns: Columns) -> Labelled:
+    def read(self, rows: datasets.Dataset, columns: Columns) -> Labelled:
         words, tags = (self.column(rows.column_names, part, columns) for part in ("text", "label"))
         names = class_names(rows.features.get(tags))
         inputs, references = list(rows[words]), []
@@ -220,11 +225,11 @@ class TokenClassification(Task):
         return [list(WORDS)]
 
     @classmethod
-    def model_outputs(cls, model: Any) -> dict[str, Shape]:
+    def model_outputs(cls, model: torch.nn.Module) -> dict[str, Shape]:
         return {"logits": ("batch", "sequence", model.config.num_labels)}
 
     @classmethod
-    def fits(cls, rows: Any, columns: Columns) -> bool:
+    def fits(cls, rows: datasets.Dataset, columns: Columns) -> bool:
         names = rows.column_names
         text = [columns.text] if columns.text else cls.columns["text"]
         tags = [columns.label] if columns.label else cls.columns["label"]
@@ -232,7 +237,7 @@ class TokenClassification(Task):
         return words and any(n in names for n in tags)
 
     @classmethod
-    def training_config(cls, rows: Any, columns: Columns) -> dict[str, Any]:
+    def training_config(cls, rows: datasets.Dataset, columns: Columns) -> dict[str, Any]:
         words, tags = (cls.column(rows.column_names, x, columns) for x in ("text", "label"))
         names = class_names(rows.features.get(tags))
         first_rows: dict[str, int] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from optkit.artifact import Artifact
 from optkit.data.examples import EncodedSet
 from optkit.models.task import ModelTask, Shape
 from optkit.tasks.labelled import Columns, Labelled
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
 
 
 class Trainable(ModelTask):
@@ -24,12 +28,12 @@ class Trainable(ModelTask):
     asked_last: ClassVar[bool] = False
 
     @classmethod
-    def fits(cls, rows: Any, columns: Columns) -> bool:
+    def fits(cls, rows: datasets.Dataset, columns: Columns) -> bool:
         """Whether data with these columns is for this task, where nobody named one."""
         return False
 
     @classmethod
-    def training_config(cls, rows: Any, columns: Columns) -> dict[str, Any]:
+    def training_config(cls, rows: datasets.Dataset, columns: Columns) -> dict[str, Any]:
         """Changes to the model's config.json that follow from the training rows (labels, problem).
 
         Raises DataError.
@@ -49,7 +53,7 @@ class Trainable(ModelTask):
         """Targets per class, shape (classes,); None where an example has no single class."""
         return None
 
-    def backbone(self, network: Any) -> Any:
+    def backbone(self, network: torch.nn.Module) -> torch.nn.Module:
         """The pretrained part of `network`, without the head."""
         return network.base_model
 
@@ -60,7 +64,7 @@ class Trainable(ModelTask):
         """
         return labelled
 
-    def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> Any:
+    def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> torch.nn.Module:
         """The torch module to train; `load(auto_class, **config)` is transformers' from_pretrained."""
         return load(self.auto_class, **config)
 
@@ -77,15 +81,15 @@ class Trainable(ModelTask):
         pad = encoded.pad | dict.fromkeys(per_token, -100)
         return {**EncodedSet({**encoded.arrays, **per_token}, pad).batch(indices), **single}
 
-    def reduced(self, logits: Any, labels: Any) -> Any:
+    def reduced(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """What is needed of a batch's outputs (tensors) to score them, until a whole split is answered."""
         return logits
 
-    def reduced_outputs(self, network: Any) -> dict[str, Shape]:
+    def reduced_outputs(self, network: torch.nn.Module) -> dict[str, Shape]:
         """Names and shapes of what `reduced` gives."""
         return self.model_outputs(network)
 
-    def save(self, network: Any, folder: Path) -> None:
+    def save(self, network: torch.nn.Module, folder: Path) -> None:
         """Write weights and config into `folder`."""
         network.save_pretrained(str(folder), safe_serialization=True)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,6 +39,11 @@ from optkit.training.trainer.setup import (
     trainer_class,
 )
 from optkit.training.trainer.sharded import whole_weights
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+
 
 __all__ = ["FinetuneSettings", "finetune"]
 
@@ -183,7 +188,7 @@ def _trained(
 
 
 def _read(
-    goal: Task, examples: Data, rows: Any, columns: Columns, events: Events
+    goal: Task, examples: Data, rows: datasets.Dataset, columns: Columns, events: Events
 ) -> tuple[Labelled, Labelled]:
     """The train and the validation split. Raises DataError where they are read by different columns."""
     train = goal.read(rows, columns)
@@ -250,7 +255,7 @@ def _loader(source: Artifact, new: set[str]) -> Any:
     return load
 
 
-def _refuse_new_body(network: Any, new: set[str], source: Artifact) -> None:
+def _refuse_new_body(network: torch.nn.Module, new: set[str], source: Artifact) -> None:
     """CheckpointError where not only the head, or a pooler, of `network` would begin with random weights."""
     body = network.base_model
     prefix = "" if body is network else f"{network.base_model_prefix}."
@@ -263,7 +268,9 @@ def _refuse_new_body(network: Any, new: set[str], source: Artifact) -> None:
         )
 
 
-def _collate(task: Task, network: Any, splits: tuple[Labelled, ...], weights: np.ndarray | None) -> Any:
+def _collate(
+    task: Task, network: torch.nn.Module, splits: tuple[Labelled, ...], weights: np.ndarray | None
+) -> Any:
     """Of the first split, which is trained on, batches have a mass; `weights` are those of the classes."""
     import torch
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.artifact import Artifact
 from optkit.core.files import digest
@@ -28,6 +28,10 @@ from optkit.training.tuning.results import StudyResult, collect
 from optkit.training.tuning.space import Space, Value
 from optkit.training.tuning.storage import place_of, shown
 from optkit.training.tuning.study import Objective, open_study
+
+if TYPE_CHECKING:
+    import optuna
+
 
 #: What is searched where nothing is asked for.
 SPACE = (
@@ -141,7 +145,7 @@ class _Trials:
     key: str
     events: Events
 
-    def one(self, trial: Any, parameters: dict[str, Any]) -> Sequence[float]:
+    def one(self, trial: optuna.Trial, parameters: dict[str, Any]) -> Sequence[float]:
         """Fine-tune with `parameters`; the best epoch's score. Raises TrialPruned where it is hopeless."""
         self.sweep()
         out, settings = self.place(trial), replace(FinetuneSettings(), **parameters)
@@ -161,7 +165,7 @@ class _Trials:
             )
         return [notes["score"]]
 
-    def _hear(self, trial: Any, settings: FinetuneSettings, event: Event) -> None:
+    def _hear(self, trial: optuna.Trial, settings: FinetuneSettings, event: Event) -> None:
         """Pass progress on; after an epoch ask the pruner. Leaving by an exception ends the child."""
         if not isinstance(event, Scored):
             return self.events(event)
@@ -189,7 +193,7 @@ class _Trials:
             for rest in self.folder.glob(f".{escape(place.name)}.*"):
                 delete(rest)
 
-    def place(self, trial: Any) -> Path:
+    def place(self, trial: optuna.Trial) -> Path:
         """Where the checkpoint of `trial` (Optuna's) lies; another study's never lies there."""
         settings = {**asdict(FinetuneSettings()), **trial.params}
         return self.folder / f"trial-{trial.number:04d}-{digest(self.key, settings)}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.artifact import Artifact
 from optkit.compression.recipe import Recipe
@@ -19,6 +19,10 @@ from optkit.errors import DataError, RecipeError, did_you_mean
 from optkit.passes import PASSES
 from optkit.passes.base import Pass, make
 from optkit.training.tuning.space import Space, Value
+
+if TYPE_CHECKING:
+    import optuna
+
 
 LAST = "quantize"
 EXPORT = "export-onnx"
@@ -89,7 +93,7 @@ def read_beside(space: Space) -> dict[str, str]:
     return found
 
 
-def ask_chain(space: Space, trial: Any) -> dict[str, Any]:
+def ask_chain(space: Space, trial: optuna.Trial) -> dict[str, Any]:
     """Ask `trial` for what its chain needs: no temperature where nothing is distilled, and layers left out
     only where it is (`compress --layers` needs `--distill`), or where the space says nothing of it."""
     chosen: dict[str, Any] = {}

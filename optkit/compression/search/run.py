@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.artifact import MANIFEST, Artifact
 from optkit.benchmarking.environment import thread_count
@@ -46,6 +46,10 @@ from optkit.training.tuning.space import Space
 from optkit.training.tuning.storage import shown
 from optkit.training.tuning.study import Objective, open_study
 from optkit.training.tuning.worker import Worker, is_finished
+
+if TYPE_CHECKING:
+    import optuna
+
 
 #: How the names of models begin that stay, so that more trials need not train them again.
 DEAR = "distill-"
@@ -233,9 +237,9 @@ class _Study:
 
     @property
     def folder(self) -> Path:
-        return self.shared["work"]
+        return Path(self.shared["work"])
 
-    def one(self, trial: Any, parameters: dict[str, Any]) -> list[float]:
+    def one(self, trial: optuna.Trial, parameters: dict[str, Any]) -> list[float]:
         """[score, cost]; raises TrialPruned where the gate is out of reach."""
         self.sweep()
         chain = chain_of(parameters)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from optuna import TrialPruned
 
@@ -27,6 +27,10 @@ from optkit.passes.base import Pass
 from optkit.report.interval import Interval
 from optkit.report.model import Row, quality
 from optkit.training.tuning.study import Objective
+
+if TYPE_CHECKING:
+    import optuna
+
 
 #: What may be made small beside the score, and how it is shown.
 COSTS = {
@@ -170,7 +174,7 @@ class Outcome:
         return asdict(self)
 
 
-def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], trial: Any) -> list[float]:
+def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], trial: optuna.Trial) -> list[float]:
     """[score or agreement, cost] of `chain`.
 
     How it came about is left in the trial's notes, its gate as constraints.

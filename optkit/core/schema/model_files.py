@@ -76,7 +76,7 @@ class TokenizerConfig(Known):
     pad_token: str | dict[str, Any] | None = None
 
 
-class SpecialTokens(RootModel):  # type: ignore[type-arg]  # a parametrized one is built at once
+class SpecialTokens(RootModel):  # a parametrized one is built at once
     """special_tokens_map.json"""
 
     model_config = ConfigDict(defer_build=True)
@@ -132,7 +132,7 @@ class Module(Known):
     type: Annotated[str, Field(pattern=r"^sentence_transformers\.[\w.]+$", max_length=230)]
 
 
-class Modules(RootModel):  # type: ignore[type-arg]
+class Modules(RootModel):
     """modules.json"""
 
     model_config = ConfigDict(defer_build=True)

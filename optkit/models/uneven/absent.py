@@ -6,7 +6,10 @@ The classes are made on first use, so that importing this module does not load t
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 
 @cache
@@ -15,7 +18,7 @@ def bias_only_class() -> type:
     import torch
 
     class BiasOnly(torch.nn.Module):
-        def __init__(self, linear: Any) -> None:
+        def __init__(self, linear: torch.nn.Module) -> None:
             super().__init__()
             bias = linear.bias
             size = linear.weight.shape[1 if type(linear).__name__ == "Conv1D" else 0]
@@ -25,7 +28,7 @@ def bias_only_class() -> type:
             else:
                 self.bias = torch.nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
 
-        def forward(self, x: Any) -> Any:
+        def forward(self, x: torch.Tensor) -> Any:
             zeros = x.new_zeros((*x.shape[:-1], self.out_features))
             return zeros if self.bias is None else zeros + self.bias
 
@@ -46,13 +49,13 @@ def absent_class() -> type:
     class Absent(torch.nn.Module):
         is_absent = True
 
-        def __init__(self, name: str | None, output: Any, pair: bool) -> None:
+        def __init__(self, name: str | None, output: torch.nn.Module, pair: bool) -> None:
             super().__init__()
             self.child, self.pair = name, pair
             if name is not None:
                 self.add_module(name, output)
 
-        def forward(self, hidden_states: Any = None, *_: Any, **__: Any) -> Any:
+        def forward(self, hidden_states: torch.Tensor | None = None, *_: Any, **__: Any) -> Any:
             if self.child is not None:
                 hidden_states = self.get_submodule(self.child)(hidden_states)
             return (hidden_states, None) if self.pair else hidden_states

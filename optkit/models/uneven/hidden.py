@@ -7,19 +7,22 @@ the dimensions that stay only, not the one with zeros in it: a larger step than 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from optkit.models.uneven.key import CONFIG_KEY
 from optkit.models.uneven.layout import sublayers
 from optkit.models.uneven.surgery import select_columns, select_parameter, select_rows
 
+if TYPE_CHECKING:
+    import torch
 
-def width_of(model: Any) -> int:
+
+def width_of(model: torch.nn.Module) -> int:
     """The hidden dimension, which config.json's hidden_size does not say of a model that was cut."""
     return (getattr(model.config, CONFIG_KEY, None) or {}).get("hidden") or model.config.hidden_size
 
 
-def cut_width(model: Any, keep: Sequence[int], readers: Sequence[str]) -> None:
+def cut_width(model: torch.nn.Module, keep: Sequence[int], readers: Sequence[str]) -> None:
     """Keep the dimensions `keep` of the hidden state, in place; `readers` are the layers after the encoder
     that read it (see `readers_of`)."""
     import torch

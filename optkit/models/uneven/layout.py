@@ -8,10 +8,14 @@ columns of its output projection.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from optkit.errors import CheckpointError
 from optkit.models.pooling import encoder_of
+
+if TYPE_CHECKING:
+    import torch
+
 
 Kind = Literal["heads", "ffn"]
 
@@ -148,7 +152,7 @@ class Sublayer:
         return self.layout.head_output if self.kind == "heads" else self.layout.ffn_output
 
     @property
-    def output(self) -> Any:
+    def output(self) -> torch.nn.Module:
         """The output projection; each unit owns `width` of its inputs."""
         return self.layer.get_submodule(self.output_path)
 
@@ -186,13 +190,13 @@ class Sublayer:
         return getattr(self.layer.get_submodule(self.core), self.layout.head_size)
 
 
-def base_of(model: Any) -> Any:
+def base_of(model: torch.nn.Module) -> torch.nn.Module:
     """The transformers model without its head; of an encoder with a pooling after it, that encoder."""
     network = encoder_of(model)
     return getattr(network, network.base_model_prefix, network)
 
 
-def sublayers(model: Any) -> list[Sublayer]:
+def sublayers(model: torch.nn.Module) -> list[Sublayer]:
     """Heads, then FFN, of each layer from the bottom. CheckpointError for an unknown architecture."""
     kind = model.config.model_type
     check_kind(kind)
@@ -213,20 +217,20 @@ def check_kind(kind: str) -> None:
         )
 
 
-def is_transposed(module: Any) -> bool:
+def is_transposed(module: torch.nn.Module) -> bool:
     """Whether the weight is (in, out), as in transformers' Conv1D, and not (out, in)."""
     return type(module).__name__ == "Conv1D"
 
 
-def in_features(module: Any) -> int:
+def in_features(module: torch.nn.Module) -> int:
     return module.weight.shape[0 if is_transposed(module) else 1]
 
 
-def out_features(module: Any) -> int:
+def out_features(module: torch.nn.Module) -> int:
     return module.weight.shape[1 if is_transposed(module) else 0]
 
 
-def _find(layer: Any, path: str) -> Any:
+def _find(layer: torch.nn.Module, path: str) -> Any:
     try:
         return layer.get_submodule(path)
     except AttributeError:

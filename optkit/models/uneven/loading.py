@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.errors import CheckpointError
 from optkit.models.uneven.hidden import cut_width
 from optkit.models.uneven.key import CONFIG_KEY
 from optkit.models.uneven.layout import sublayers
 from optkit.models.uneven.surgery import cut
+
+if TYPE_CHECKING:
+    import torch
 
 
 def from_pretrained(auto: Any, path: str, **options: Any) -> Any:
@@ -42,7 +45,7 @@ def pruned_class(plain: Any) -> Any:
     return type(plain.__name__, (plain,), {"__init__": build, "__module__": plain.__module__})
 
 
-def reshape(model: Any, shape: Any) -> None:
+def reshape(model: torch.nn.Module, shape: Any) -> None:
     """Give a model that was built from its config the `shape` of a pruned one; weights are to be loaded.
 
     Raises CheckpointError where `shape` does not fit the model.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from optkit.models.uneven.absent import absent_class, bias_only_class
 from optkit.models.uneven.key import CONFIG_KEY
 from optkit.models.uneven.layout import Sublayer, is_transposed, sublayers
+
+if TYPE_CHECKING:
+    import torch
 
 
 def cut(sublayer: Sublayer, keep: Sequence[int]) -> None:
@@ -41,7 +44,7 @@ def cut(sublayer: Sublayer, keep: Sequence[int]) -> None:
             setattr(core, name, len(keep) * head_size)
 
 
-def shape_of(model: Any) -> dict[str, list[int]]:
+def shape_of(model: torch.nn.Module) -> dict[str, list[int]]:
     """Units left per layer, {"heads": [...], "ffn": [...]}: what config.json stores."""
     units: dict[str, list[int]] = {"heads": [], "ffn": []}
     for sublayer in sublayers(model):
@@ -49,7 +52,7 @@ def shape_of(model: Any) -> dict[str, list[int]]:
     return units
 
 
-def record(model: Any) -> None:
+def record(model: torch.nn.Module) -> None:
     """Write the model's shape into its config, so that it can be loaded again."""
     before = getattr(model.config, CONFIG_KEY, None) or {}
     width = {key: before[key] for key in ("hidden", "readers") if key in before}
@@ -66,18 +69,18 @@ def _remove(sublayer: Sublayer) -> None:
         sublayer.layer.set_submodule(sublayer.output_path, output)
 
 
-def _out(module: Any) -> int:
+def _out(module: torch.nn.Module) -> int:
     return module.weight.shape[1 if is_transposed(module) else 0]
 
 
-def _spread(index: Any, width: int) -> Any:
+def _spread(index: torch.Tensor, width: int) -> torch.Tensor:
     """Unit numbers → the numbers of all their rows, `width` each."""
     import torch
 
     return (index[:, None] * width + torch.arange(width, device=index.device)).reshape(-1)
 
 
-def select_rows(module: Any, rows: Any) -> None:
+def select_rows(module: torch.nn.Module, rows: torch.Tensor) -> None:
     """Keep these outputs of a linear layer, in place."""
     select_parameter(module, "weight", 1 if is_transposed(module) else 0, rows)
     if module.bias is not None:
@@ -85,13 +88,13 @@ def select_rows(module: Any, rows: Any) -> None:
     setattr(module, "nf" if is_transposed(module) else "out_features", len(rows))
 
 
-def select_columns(module: Any, columns: Any) -> None:
+def select_columns(module: torch.nn.Module, columns: torch.Tensor) -> None:
     """Keep these inputs of a linear layer, in place."""
     select_parameter(module, "weight", 0 if is_transposed(module) else 1, columns)
     setattr(module, "nx" if is_transposed(module) else "in_features", len(columns))
 
 
-def select_parameter(module: Any, name: str, dimension: int, index: Any) -> None:
+def select_parameter(module: torch.nn.Module, name: str, dimension: int, index: torch.Tensor) -> None:
     """Keep `index` along one dimension of a parameter, in place."""
     import torch
 

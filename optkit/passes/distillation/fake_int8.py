@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from optkit.models.uneven.layout import is_transposed
+
+if TYPE_CHECKING:
+    import torch
+
 
 #: Levels on one side of zero of a symmetric INT8 weight, and steps of an unsigned INT8 activation.
 WEIGHT, ACTIVATION = 127, 255
 
 
 @contextmanager
-def fake_int8(model: Any, on: bool = True) -> Iterator[None]:
+def fake_int8(model: torch.nn.Module, on: bool = True) -> Iterator[None]:
     """Within the block every linear layer of `model` rounds its weights and inputs to INT8's levels.
 
     As `quantize-dynamic` does: weights symmetric with one scale per output, inputs with one scale and zero
@@ -34,7 +38,7 @@ def fake_int8(model: Any, on: bool = True) -> Iterator[None]:
             del layer.forward  # the class's own shows again
 
 
-def _multiply(layer: Any, x: Any) -> Any:
+def _multiply(layer: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     import torch
 
     weight = rounded_weight(layer.weight, axis=1 if is_transposed(layer) else 0)
@@ -43,7 +47,7 @@ def _multiply(layer: Any, x: Any) -> Any:
     )
 
 
-def rounded_weight(weight: Any, axis: int) -> Any:
+def rounded_weight(weight: torch.Tensor, axis: int) -> torch.Tensor:
     """A matrix at the nearest of INT8's levels, one scale for each row (axis 0) or column (axis 1)."""
     import torch
 
@@ -52,7 +56,7 @@ def rounded_weight(weight: Any, axis: int) -> Any:
     return torch.fake_quantize_per_channel_affine(weight, scale, zero, axis, -WEIGHT, WEIGHT)
 
 
-def rounded_input(x: Any) -> Any:
+def rounded_input(x: torch.Tensor) -> torch.Tensor:
     """A tensor at the nearest of 256 levels between its least and its greatest number; 0 is one of them."""
     import torch
 
@@ -64,6 +68,6 @@ def rounded_input(x: Any) -> Any:
     return torch.fake_quantize_per_tensor_affine(x, scale, zero, 0, ACTIVATION)
 
 
-def _scale(reach: Any, levels: int) -> Any:
+def _scale(reach: torch.Tensor, levels: int) -> torch.Tensor:
     """Never 0: a row of zeros, or an empty batch of them, stays one."""
     return (reach.float() / levels).clamp_min(1e-12)

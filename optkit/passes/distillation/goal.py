@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.errors import RecipeError
 from optkit.models.checkpoint import is_per_token, model_outputs
 from optkit.models.uneven.hidden import width_of
 from optkit.passes.distillation import loss
 from optkit.passes.distillation.view import View, attention_of
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass
@@ -60,7 +63,7 @@ class Goal:
         self._view = View(self.student, states[0], heads[0])
         self.teacher_view = View(self.teacher, states[1], heads[1])
 
-    def loss(self, model: Any, feeds: Any, told: Any, labels: Any) -> tuple[Any, Any]:
+    def loss(self, model: torch.nn.Module, feeds: Any, told: Any, labels: Any) -> tuple[Any, Any]:
         """(loss, answer) for one batch; `model` is the student, possibly wrapped for several processes,
         `told` what the teacher's view showed, as a mapping."""
         answer = View(model, self._view.states, self._view.attention)(feeds, self._outputs)
@@ -101,7 +104,7 @@ def _mapped(mine: int, its: int, layers: Sequence[int]) -> tuple[list[int], list
     return list(range(mine + 1)), [0, *(layers or [round((i + 1) * its / mine) for i in range(mine)])]
 
 
-def _freeze(student: Any, teacher: Any) -> int:
+def _freeze(student: torch.nn.Module, teacher: torch.nn.Module) -> int:
     """Freeze what the student's embeddings share with the teacher's; how many numbers that is."""
     import torch
 
@@ -117,7 +120,7 @@ def _freeze(student: Any, teacher: Any) -> int:
     return count
 
 
-def _states_compare(student: Any, teacher: Any) -> bool:
+def _states_compare(student: torch.nn.Module, teacher: torch.nn.Module) -> bool:
     """Whether the hidden states of both have a distance: of one width, in every layer, of the text or image
     itself. Stages of growing width have none (ResNet), nor two networks that answer together (BART, T5)."""
     if any(not hasattr(model.config, "hidden_size") for model in (student, teacher)):
@@ -126,6 +129,6 @@ def _states_compare(student: Any, teacher: Any) -> bool:
     return not decodes and width_of(student) == width_of(teacher)
 
 
-def _depth(model: Any) -> int:
+def _depth(model: torch.nn.Module) -> int:
     """Layers that a student's and a teacher's correspond by; 0 for a model of stages."""
     return getattr(model.config, "num_hidden_layers", 0)

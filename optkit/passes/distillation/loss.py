@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
 
 #: Heads into which queries, keys and values are divided for relations (12 in Wang et al. 2020 for a
 #: student of that width): the largest number up to this that divides both widths.
 RELATION_HEADS = 12
 
 
-def soft_labels(student: Any, teacher: Any, temperature: float, valid: Any = None) -> Any:
+def soft_labels(
+    student: torch.Tensor, teacher: torch.Tensor, temperature: float, valid: torch.Tensor | None = None
+) -> torch.Tensor:
     """KL divergence to the teacher's soft labels, times the square of `temperature` (Hinton et al. 2015).
 
     `student` and `teacher` are logits of the shape (..., labels); `valid` (...) says which count.
@@ -24,12 +30,12 @@ def soft_labels(student: Any, teacher: Any, temperature: float, valid: Any = Non
     return _mean(apart, valid) * temperature**2
 
 
-def hidden_states(student: Sequence[Any], teacher: Sequence[Any], valid: Any) -> Any:
+def hidden_states(student: Sequence[Any], teacher: Sequence[Any], valid: torch.Tensor) -> torch.Tensor:
     """Sum over pairs of states, (batch, tokens, width), of the mean squared error, padding left out."""
     return sum(_mean((s - t).pow(2).mean(-1), valid) for s, t in zip(student, teacher))
 
 
-def values(student: Any, teacher: Any, valid: Any = None) -> Any:
+def values(student: torch.Tensor, teacher: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
     """Mean squared error of outputs that are no distribution: scores, vectors.
 
     With `valid` (batch, tokens) they are (batch, tokens) or (batch, tokens, values), and padding is left out.
@@ -39,7 +45,7 @@ def values(student: Any, teacher: Any, valid: Any = None) -> Any:
     return _mean(apart if one_each else apart.mean(-1), valid)
 
 
-def relations(student: Sequence[Any], teacher: Sequence[Any], valid: Any) -> Any:
+def relations(student: Sequence[Any], teacher: Sequence[Any], valid: torch.Tensor) -> torch.Tensor:
     """KL divergence of the relations among queries, among keys and among values (MiniLM-v2, Wang et al.
     2020): softmax(XX'/√d) per relation head, so that widths and numbers of heads may differ.
 
@@ -67,7 +73,7 @@ def relation_heads(*widths: int) -> int:
     return max(n for n in range(1, RELATION_HEADS + 1) if common % n == 0)
 
 
-def hard_labels(student: Any, labels: Any) -> Any:
+def hard_labels(student: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Cross-entropy to `labels` (batch,) where they are at least 0; 0 where none is."""
     import torch.nn.functional as F
 
@@ -75,7 +81,7 @@ def hard_labels(student: Any, labels: Any) -> Any:
     return F.cross_entropy(student, labels, ignore_index=-1, reduction="sum") / known
 
 
-def _products(x: Any, heads: int, valid: Any) -> Any:
+def _products(x: torch.Tensor, heads: int, valid: torch.Tensor) -> torch.Tensor:
     """Scaled products of all pairs of tokens per relation head, padding never looked at."""
     batch, tokens, width = x.shape
     split = x.reshape(batch, tokens, heads, width // heads).transpose(1, 2)
@@ -83,7 +89,7 @@ def _products(x: Any, heads: int, valid: Any) -> Any:
     return products if valid is None else products.masked_fill(valid[:, None, None] == 0, -1e4)
 
 
-def _mean(rows: Any, valid: Any) -> Any:
+def _mean(rows: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     if valid is None or valid.shape != rows.shape:
         return rows.mean()
     return (rows * valid).sum() / valid.sum()

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from optkit.core.files import write_json
 from optkit.data.examples import EncodedSet
 from optkit.models.checkpoint import is_per_token, model_outputs
 from optkit.passes.distillation.view import Seen, View
+
+if TYPE_CHECKING:
+    import torch
+
 
 #: Larger than this, or than half of the free disk, and the teacher runs in every epoch.
 MOST_BYTES = 12 << 30
@@ -182,7 +186,7 @@ def _varies(view: View, name: str) -> bool:
     return is_per_token(model_outputs(view.model)[name])
 
 
-def _tensor(array: np.ndarray) -> Any:
+def _tensor(array: np.ndarray) -> torch.Tensor:
     import torch
 
     return torch.from_numpy(array)

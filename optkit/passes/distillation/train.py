@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from optkit.training.trainer.batches import MASS, SHARE, Rows, mass, places, sha
 from optkit.training.trainer.distributed import World
 from optkit.training.trainer.settings import FinetuneSettings
 from optkit.training.trainer.setup import arguments, callbacks, last_checkpoint, trainer_class
+
+if TYPE_CHECKING:
+    import torch
+
 
 #: At most this many steps between two looks at the validation split, and two checkpoints.
 STEPS = 500
@@ -137,7 +141,7 @@ def distill(
     }
 
 
-def answers(model: Any, encoded: EncodedSet) -> dict[str, list[np.ndarray]]:
+def answers(model: torch.nn.Module, encoded: EncodedSet) -> dict[str, list[np.ndarray]]:
     """The outputs of a torch module for every example."""
     model.eval()
     per_token = max(values_in(shape) for shape in model_outputs(model).values())
@@ -145,7 +149,7 @@ def answers(model: Any, encoded: EncodedSet) -> dict[str, list[np.ndarray]]:
 
 
 def _judged(
-    student: Any, task: Task, validation: Labelled, wanted: Mapping[str, list[np.ndarray]]
+    student: torch.nn.Module, task: Task, validation: Labelled, wanted: Mapping[str, list[np.ndarray]]
 ) -> dict[str, float]:
     """Score, distance to the teacher's answers (mean square), and the number that the choice goes by."""
     found = answers(student, validation.encoded)
@@ -175,7 +179,7 @@ def _every(steps: int) -> int:
 class _Module(Session):
     """A torch module that is at hand, as a session."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: torch.nn.Module) -> None:
         self._model = model
         self.inputs = tuple(TensorSpec(name, "int64", ("batch", "sequence")) for name in model_inputs(model))
         self.outputs = tuple(TensorSpec(n, "float32", shape) for n, shape in model_outputs(model).items())
@@ -202,7 +206,9 @@ def _trainer_class() -> Any:
         int8_share: float
         control: Any
 
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        def compute_loss(
+            self, model: torch.nn.Module, inputs: Any, return_outputs: bool = False, **_: Any
+        ) -> Any:
             share = inputs.pop(SHARE)
             model.eval()  # the teacher answers without dropout; noise would be one more thing to learn
             with fake_int8(self.goal.student, on=self.is_int8):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.errors import RecipeError
 from optkit.models.checkpoint import model_outputs
 from optkit.models.uneven.layout import LAYOUTS, Sublayer, sublayers
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class View:
         return Seen(outputs, [answer["hidden_states"][i] for i in self.states], caught)
 
 
-def attention_of(model: Any, layer: int | None = None) -> Sublayer:
+def attention_of(model: torch.nn.Module, layer: int | None = None) -> Sublayer:
     """The heads of layer number `layer`; without a number those of the last layer that has any left."""
     if model.config.model_type not in LAYOUTS:
         raise RecipeError(
@@ -69,7 +72,9 @@ def _caught(place: Sublayer | None, caught: list[Any]) -> Iterator[None]:
     modules = place.inputs[:3] if place else []
     found: dict[Any, Any] = {}
 
-    def keep(module: Any, inputs: Any, output: Any) -> None:  # what a hook returns would replace the output
+    def keep(
+        module: torch.nn.Module, inputs: Any, output: Any
+    ) -> None:  # what a hook returns would replace the output
         found.setdefault(module, output)
 
     handles = [module.register_forward_hook(keep) for module in modules]

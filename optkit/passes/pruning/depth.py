@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from optkit.models.uneven.key import CONFIG_KEY
 from optkit.models.uneven.layout import base_of, sublayers
 from optkit.models.uneven.surgery import record
 
+if TYPE_CHECKING:
+    import torch
+
+
 #: Attributes of a layer's modules in which decoders keep its number, for the cache.
 _NUMBERS = ("layer_idx", "layer_id")
 
 
-def keep_layers(model: Any, keep: Sequence[int]) -> None:
+def keep_layers(model: torch.nn.Module, keep: Sequence[int]) -> None:
     """Keep the layers numbered `keep`, from 0, in place; config.json will say how many there are.
 
     Raises CheckpointError for an unknown architecture.

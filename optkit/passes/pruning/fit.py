@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
 
 #: Weight of the distance to the weights before, relative to the inputs' mean square.
 RIDGE = 0.01
@@ -29,14 +33,14 @@ class Fit:
         return Fit(self.gram[rows][:, rows], self.cross[rows], self.weight[rows], self.has_bias)
 
     @property
-    def ridge(self) -> Any:
+    def ridge(self) -> torch.Tensor:
         return RIDGE * self.gram.diagonal().mean().clamp_min(1e-12)
 
-    def solved(self) -> Any:
+    def solved(self) -> torch.Tensor:
         """The weights that come nearest to Y, kept near to `weight` where the data does not say."""
         return self.weight + _solve(self.gram, self.cross - self.gram @ self.weight, self.ridge)
 
-    def scaled(self, units: int, width: int) -> Any:
+    def scaled(self, units: int, width: int) -> torch.Tensor:
         """`weight` with the best factor per unit, the bias unchanged; None where one is unreasonable."""
         import torch
 
@@ -52,7 +56,7 @@ class Fit:
         return torch.cat([weight * scales.repeat_interleave(width)[:, None], self.weight[size:]])
 
 
-def _solve(gram: Any, right: Any, ridge: Any) -> Any:
+def _solve(gram: torch.Tensor, right: torch.Tensor, ridge: torch.Tensor) -> torch.Tensor:
     import torch
 
     return torch.linalg.solve(gram + ridge * torch.eye(len(gram), dtype=gram.dtype), right)

@@ -8,12 +8,16 @@ labels, a random direction with the same covariance is drawn, diag(p) - pp': one
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.errors import PassError
 from optkit.models.pooling import OUTPUT
 from optkit.models.uneven.layout import Sublayer
 from optkit.passes.pruning.masks import masked
+
+if TYPE_CHECKING:
+    import torch
+
 
 #: Softens the model's answers, so that examples it is sure of count too (as in K-prune).
 TEMPERATURE = 2.0
@@ -23,7 +27,7 @@ _VECTORS = (OUTPUT, "last_hidden_state")
 
 
 def mask_gradients(
-    model: Any,
+    model: torch.nn.Module,
     places: Sequence[Sublayer],
     batches: Sequence[dict[str, Any]],
     tick: Callable[[float], None] = lambda done: None,
@@ -59,7 +63,7 @@ def mask_gradients(
 
 
 def gradients_of(
-    model: Any, on: Callable[[Any], list[Any]], units: int, batches: Sequence[dict[str, Any]]
+    model: torch.nn.Module, on: Callable[[Any], list[Any]], units: int, batches: Sequence[dict[str, Any]]
 ) -> Any:
     """The same for one mask (examples, units) that `on(mask)` puts into the model by hooks, which it gives.
 
@@ -82,7 +86,7 @@ def gradients_of(
     return torch.cat(found)
 
 
-def _direction(outputs: Any, attention_mask: Any, generator: Any) -> Any:
+def _direction(outputs: Any, attention_mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """The outputs along a random direction, a number."""
     import torch
 

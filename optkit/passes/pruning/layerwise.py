@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.errors import CheckpointError
 from optkit.models.uneven.layout import Sublayer, base_of
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass
@@ -20,14 +23,16 @@ class Stream:
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
     valid: Any
 
-    def through(self, layer: Any, index: int) -> Any:
+    def through(self, layer: torch.nn.Module, index: int) -> Any:
         """What `layer` makes of the hidden state when it stands at `index`."""
         arguments, named = self.calls[index]
         out = layer(self.hidden, *arguments, **named)
         return out[0] if isinstance(out, tuple) else out
 
 
-def streams(model: Any, places: Sequence[Sublayer], batches: Sequence[dict[str, Any]]) -> list[Stream]:
+def streams(
+    model: torch.nn.Module, places: Sequence[Sublayer], batches: Sequence[dict[str, Any]]
+) -> list[Stream]:
     """Each batch as it enters the first layer."""
     import torch
 
@@ -86,7 +91,7 @@ def observe_heads(stream: Stream, heads: Sublayer) -> Passage:
 
     passage = Passage(residual=stream.hidden)
 
-    def stop(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def stop(module: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         passage.inputs, passage.outputs = inputs[0], output
         raise _Seen
 
@@ -100,7 +105,7 @@ class _Seen(Exception):
 
 
 @contextmanager
-def _without_cache(model: Any) -> Iterator[None]:
+def _without_cache(model: torch.nn.Module) -> Iterator[None]:
     """A decoder's layer that runs twice must not meet the keys and values of its first run."""
     before = getattr(model.config, "use_cache", None)
     model.config.use_cache = False
@@ -123,14 +128,14 @@ def _hooks(handles: list[Any]) -> Iterator[None]:
 
 
 def _see(passage: Passage) -> Callable[..., None]:
-    def see(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def see(module: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         passage.inputs, passage.outputs = inputs[0], output
 
     return see
 
 
 def _keep(seen: list[Any]) -> Callable[..., None]:
-    def keep(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def keep(module: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         named = dict(named)
         hidden = arguments[0] if arguments else named.pop("hidden_states")
         seen.append((hidden, arguments[1:], named))

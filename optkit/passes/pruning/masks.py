@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.models.uneven.layout import Sublayer
+
+if TYPE_CHECKING:
+    import torch
 
 
 @contextmanager
@@ -32,8 +35,8 @@ def masked(masks: Mapping[Sublayer, Any]) -> Iterator[None]:
             handle.remove()
 
 
-def _hook(mask: Any, width: int) -> Any:
-    def scale(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def _hook(mask: torch.Tensor, width: int) -> Any:
+    def scale(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         spread = mask.repeat_interleave(width, dim=-1)
         if spread.dim() == 2:  # one row per example: (examples, 1, features)
             spread = spread[:, None]

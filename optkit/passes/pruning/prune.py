@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from optkit.passes.pruning.gradients import mask_gradients
 from optkit.passes.pruning.refit import cut_and_refit
 from optkit.passes.pruning.search import allocate, counts_allowed
 from optkit.passes.pruning.select import best
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Plan:
 
 
 def prune(
-    model: Any,
+    model: torch.nn.Module,
     plan: Plan,
     batches: Sequence[dict[str, Any]],
     progress: Callable[[str, float | None], None] = lambda text, fraction: None,
@@ -80,9 +83,9 @@ def prune(
 
 
 def _round(
-    model: Any,
+    model: torch.nn.Module,
     places: Sequence[Sublayer],
-    teacher: Any,
+    teacher: torch.nn.Module,
     plan: Plan,
     budget: float,
     batches: Sequence[dict[str, Any]],

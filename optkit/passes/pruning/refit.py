@@ -9,7 +9,7 @@ has before it, so errors of lower layers are made up for too.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,10 +19,13 @@ from optkit.passes.pruning.fit import Fit
 from optkit.passes.pruning.layerwise import Passage, Stream, observe, observe_heads, streams
 from optkit.passes.pruning.select import best, select
 
+if TYPE_CHECKING:
+    import torch
+
 
 def cut_and_refit(
-    model: Any,
-    original: Any,
+    model: torch.nn.Module,
+    original: torch.nn.Module,
     counts: Mapping[str, int],
     importance: Mapping[str, np.ndarray],
     mode: str,

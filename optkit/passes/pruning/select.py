@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from optkit.passes.pruning.fit import Fit
+
+if TYPE_CHECKING:
+    import torch
+
 
 #: Rounds in which neurons are taken out; after each the errors are computed anew.
 ROUNDS = 64
@@ -48,7 +52,7 @@ def select(fit: Fit, units: int, count: int, importance: np.ndarray) -> list[int
     return torch.nonzero(alive)[:, 0].tolist()
 
 
-def _errors(inverse: Any, weight: Any, alive: Any, width: int) -> Any:
+def _errors(inverse: torch.Tensor, weight: torch.Tensor, alive: torch.Tensor, width: int) -> torch.Tensor:
     """What each unit that is left would cost, (units,)."""
     import torch
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,11 +13,15 @@ from optkit.models.uneven.hidden import width_of
 from optkit.models.uneven.layout import sublayers
 from optkit.passes.pruning.gradients import gradients_of
 
+if TYPE_CHECKING:
+    import torch
+
+
 #: Encoders in which all that reads and writes the hidden state is known.
 KINDS = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 
 
-def readers_of(model: Any, feeds: dict[str, Any]) -> list[str]:
+def readers_of(model: torch.nn.Module, feeds: dict[str, Any]) -> list[str]:
     """Names of the linear layers after the encoder whose input is its hidden state, or one token of it.
 
     Found by running the model on `feeds`: a pooler reads it, the classifier behind the pooler does not.
@@ -55,13 +59,13 @@ def check_width_of(kind: str, pooled: bool) -> None:
         )
 
 
-def importance(model: Any, batches: Sequence[dict[str, Any]]) -> np.ndarray:
+def importance(model: torch.nn.Module, batches: Sequence[dict[str, Any]]) -> np.ndarray:
     """Fisher information of a mask on the hidden state after every norm, (hidden,)."""
     base = getattr(model, model.base_model_prefix, model)
     width = width_of(model)
     norms = [m for m in base.modules() if getattr(m, "normalized_shape", None) == (width,)]
 
-    def on(mask: Any) -> list[Any]:
+    def on(mask: torch.Tensor) -> list[Any]:
         return [n.register_forward_hook(lambda m, i, output: output * mask[:, None]) for n in norms]
 
     return gradients_of(model, on, width, batches).double().square().mean(dim=0).numpy()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optkit.runtimes.cuda.device import Device
+
+if TYPE_CHECKING:
+    import torch
 
 
 class TorchDevice(Device):
@@ -74,7 +77,7 @@ class TorchDevice(Device):
     def close(self) -> None:
         self._tensors, self._pinned, self._streams = {}, [], {}
 
-    def _copy(self, target: Any, source: Any, stream: int) -> None:
+    def _copy(self, target: torch.Tensor, source: torch.Tensor, stream: int) -> None:
         with self._torch.cuda.stream(self._streams[stream]):
             target.copy_(source, non_blocking=True)
 

@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.errors import PassError
 from optkit.runtimes.trt.library import make_logger, version
 from optkit.runtimes.trt.profiles import Profile, shape_of
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import tensorrt
+
 
 MIB = 2**20
 _HARDWARE = {"none": "NONE", "ampere-plus": "AMPERE_PLUS", "same-capability": "SAME_COMPUTE_CAPABILITY"}
@@ -41,7 +47,7 @@ class Built:
 
 
 def build_engine(
-    library: Any, onnx_file: Path, profiles: Sequence[Profile], settings: BuildSettings, cache: bytes
+    library: ModuleType, onnx_file: Path, profiles: Sequence[Profile], settings: BuildSettings, cache: bytes
 ) -> Built:
     """Parse and build. PassError lists every error of the parser with its node.
 
@@ -71,14 +77,14 @@ def build_engine(
     return Built(bytes(plan), bytes(timing.serialize()), used)
 
 
-def _creation_flags(library: Any) -> int:
+def _creation_flags(library: ModuleType) -> int:
     """11 has strongly typed networks only; 10 has to be told."""
     if version(library)[0] >= 11:
         return 0
     return 1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
-def _set_up(library: Any, config: Any, settings: BuildSettings) -> None:
+def _set_up(library: ModuleType, config: tensorrt.IBuilderConfig, settings: BuildSettings) -> None:
     config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, settings.workspace_mib * MIB)
     config.builder_optimization_level = settings.optimization_level
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
@@ -95,7 +101,7 @@ def _set_up(library: Any, config: Any, settings: BuildSettings) -> None:
             config.set_flag(getattr(flags, name))
 
 
-def _timing_cache(config: Any, stored: bytes) -> tuple[Any, bool]:
+def _timing_cache(config: tensorrt.IBuilderConfig, stored: bytes) -> tuple[Any, bool]:
     """The cache the builder will use, and whether `stored` was taken: a foreign one is refused."""
     timing = config.create_timing_cache(stored)
     if config.set_timing_cache(timing, False):
@@ -105,7 +111,9 @@ def _timing_cache(config: Any, stored: bytes) -> tuple[Any, bool]:
     return timing, False
 
 
-def _profile(builder: Any, network: Any, profile: Profile) -> Any:
+def _profile(
+    builder: tensorrt.Builder, network: tensorrt.INetworkDefinition, profile: Profile
+) -> tensorrt.IOptimizationProfile:
     made = builder.create_optimization_profile()
     for i in range(network.num_inputs):
         tensor = network.get_input(i)
@@ -114,6 +122,6 @@ def _profile(builder: Any, network: Any, profile: Profile) -> Any:
     return made
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: tensorrt.IParserError) -> str:
     node = error.node_name() or f"number {error.node()}"
     return f"- node {node!r} ({error.node_operator() or 'unknown operator'}): {error.desc()}"

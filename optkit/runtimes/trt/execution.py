@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from optkit.errors import OptkitError
 from optkit.runtimes.cuda.device import Device
+
+if TYPE_CHECKING:
+    import tensorrt
+
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -39,7 +43,7 @@ class Execution:
 
     def __init__(
         self,
-        context: Any,
+        context: tensorrt.IExecutionContext,
         device: Device,
         stream: int,
         profile: int,

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import tensorrt
 
 
-def inspect_engine(library: Any, engine: Any) -> str:
+def inspect_engine(library: ModuleType, engine: tensorrt.ICudaEngine) -> str:
     """The layers of `engine`, JSON; with their kinds and types where it was built with DETAILED verbosity."""
     inspector = engine.create_engine_inspector()
     return str(inspector.get_engine_information(library.LayerInformationFormat.JSON))

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from importlib import import_module, util
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.errors import MissingDependency, OptkitError
 from optkit.runtimes.cuda import probe as cuda_probe
 from optkit.runtimes.cuda.probe import Gpu
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import tensorrt
+
 
 OLDEST, NEWEST = (10, 13), (11, 99)
 #: TensorRT's names of types → numpy's.
@@ -45,15 +51,15 @@ def open_library() -> tuple[Any, Gpu]:
     return library, gpu
 
 
-def version(library: Any) -> tuple[int, ...]:
+def version(library: ModuleType) -> tuple[int, ...]:
     return tuple(int(part) for part in library.__version__.split(".") if part.isdigit())
 
 
-def make_logger(library: Any) -> Any:
+def make_logger(library: ModuleType) -> tensorrt.ILogger:
     return library.Logger(library.Logger.ERROR)
 
 
-def make_runtime(library: Any, version_compatible: bool) -> Any:
+def make_runtime(library: ModuleType, version_compatible: bool) -> tensorrt.Runtime:
     """A runtime; a version-compatible engine carries code of its own, which has to be allowed."""
     runtime = library.Runtime(make_logger(library))
     if version_compatible:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from optkit.errors import MissingDependency, RecipeError
 
+if TYPE_CHECKING:
+    import torch
 
-def adapt(network: Any, backbone: Any, rank: int) -> Callable[[], None]:
+
+def adapt(network: torch.nn.Module, backbone: torch.nn.Module, rank: int) -> Callable[[], None]:
     """Freeze `backbone`, a part of `network`, but for adapters of `rank` beside each of its linear layers.
 
     What lies outside of the backbone, the new head, trains whole. The function given back merges the

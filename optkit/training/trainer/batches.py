@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
 
 #: The place of a row that is none: with such rows the last batch gives every process a part.
 FILL = -1
@@ -80,7 +84,7 @@ def grouped(rows: Rows, batch: int, parts: int, seed: int) -> Any:
     return Grouped(batch, lengths=list(rows.lengths), generator=torch.Generator())
 
 
-def shared(loss: Any, outputs: Mapping[str, Any], share: Any) -> Any:
+def shared(loss: torch.Tensor, outputs: Mapping[str, Any], share: torch.Tensor) -> torch.Tensor:
     """`loss`, the mean of a part, as its summand of the whole batch's mean; None: a part without mass."""
     if share is not None:
         return loss * share

@@ -6,7 +6,10 @@ transformers' own counts in memory, from zero again after a kill.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import transformers
 
 
 def used_up(scores: Sequence[float], patience: int) -> bool:
@@ -18,12 +21,18 @@ def used_up(scores: Sequence[float], patience: int) -> bool:
     return bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= patience
 
 
-def early_stopping(patience: int) -> Any:
+def early_stopping(patience: int) -> transformers.TrainerCallback:
     """The Trainer's callback: it ends a run after `patience` looks without a better score."""
     from transformers import TrainerCallback
 
     class Patience(TrainerCallback):
-        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_evaluate(
+            self,
+            args: transformers.TrainingArguments,
+            state: transformers.TrainerState,
+            control: transformers.TrainerControl,
+            **_: Any,
+        ) -> None:
             name = f"eval_{args.metric_for_best_model}"
             if used_up([e[name] for e in state.log_history if name in e], patience):
                 control.should_training_stop = True

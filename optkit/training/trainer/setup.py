@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Collection
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from optkit.training.trainer.batches import MASS, SHARE, grouped, shared
 from optkit.training.trainer.distributed import World
 from optkit.training.trainer.patience import early_stopping
 from optkit.training.trainer.settings import OPTIMIZERS, FinetuneSettings
+
+if TYPE_CHECKING:
+    import torch
+    import transformers
 
 
 def trainer_class() -> Any:
@@ -46,7 +50,9 @@ def trainer_class() -> Any:
             whole = parts * self.args.gradient_accumulation_steps
             return grouped(rows, whole, parts if self.args.world_size > 1 else 1, self.args.seed)
 
-        def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list, None]:
+        def get_batch_samples(
+            self, epoch_iterator: Any, num_batches: int, device: torch.device
+        ) -> tuple[list, None]:
             """The parts of one step, each with its `SHARE`; gradients are then the mean over processes."""
             batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
             masses = [batch.pop(MASS) for batch in batches]
@@ -58,14 +64,18 @@ def trainer_class() -> Any:
             return batches, None
 
         def compute_loss(
-            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
+            self,
+            model: torch.nn.Module,
+            inputs: Any,
+            return_outputs: bool = False,
+            num_items_in_batch: Any = None,
+        ) -> torch.Tensor:
             share = inputs.pop(SHARE, 1.0)  # in evaluation there is none
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
             loss = shared(loss, outputs, share)
             return (loss, outputs) if return_outputs else loss
 
-        def create_optimizer(self, model: Any = None) -> Any:
+        def create_optimizer(self, model: torch.nn.Module = None) -> Any:
             first = self.optimizer is None
             optimizer = super().create_optimizer(model)
             if first and self._new and self._new_rate != 1:
@@ -107,7 +117,7 @@ def trainer_class() -> Any:
     return GroupedTrainer
 
 
-def speed_up(optimizer: Any, chosen: Collection[int], rate: float) -> None:
+def speed_up(optimizer: torch.optim.Optimizer, chosen: Collection[int], rate: float) -> None:
     """Give the parameters whose `id` is in `chosen` `rate` times the learning rate that they have."""
     for group in list(optimizer.param_groups):
         faster = [p for p in group["params"] if id(p) in chosen]
@@ -116,7 +126,7 @@ def speed_up(optimizer: Any, chosen: Collection[int], rate: float) -> None:
             optimizer.add_param_group({**group, "params": faster, "lr": group["lr"] * rate})
 
 
-def arguments(settings: FinetuneSettings, folder: Path, world: World) -> Any:
+def arguments(settings: FinetuneSettings, folder: Path, world: World) -> transformers.TrainingArguments:
     import torch
     from transformers import TrainingArguments
 
@@ -184,7 +194,14 @@ def callbacks(
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        def on_log(
+            self,
+            args: transformers.TrainingArguments,
+            state: transformers.TrainerState,
+            control: transformers.TrainerControl,
+            logs: Any = None,
+            **_: Any,
+        ) -> None:
             loss = (logs or {}).get("loss")
             if loss is None:
                 return
@@ -195,10 +212,23 @@ def callbacks(
                 )
             events(Progress(f"loss {float(loss):.3f}", state.global_step / max(1, state.max_steps)))
 
-        def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_epoch_end(
+            self,
+            args: transformers.TrainingArguments,
+            state: transformers.TrainerState,
+            control: transformers.TrainerControl,
+            **_: Any,
+        ) -> None:
             control.should_log = True  # so that every step's loss is looked at before a checkpoint is kept
 
-        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+        def on_evaluate(
+            self,
+            args: transformers.TrainingArguments,
+            state: transformers.TrainerState,
+            control: transformers.TrainerControl,
+            metrics: Any = None,
+            **_: Any,
+        ) -> None:
             events(Scored(float(state.epoch), float(metrics["eval_score"])))
 
     watching: list[Any] = [Watch()]
@@ -212,13 +242,13 @@ def callbacks(
     return watching
 
 
-def class_loss(network: Any, weights: np.ndarray | None, smoothing: float) -> Callable[..., Any]:
+def class_loss(network: torch.nn.Module, weights: np.ndarray | None, smoothing: float) -> Callable[..., Any]:
     """Cross-entropy for the Trainer, every class weighted, its target softened; -100 is left out."""
     import torch
 
     count = network.config.num_labels
 
-    def loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         logits = outputs["logits"].reshape(-1, count)
         scale = None if weights is None else torch.tensor(weights, dtype=logits.dtype, device=logits.device)
         return torch.nn.functional.cross_entropy(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 
-def whole_weights(network: Any) -> dict[str, Any]:
+def whole_weights(network: torch.nn.Module) -> dict[str, Any]:
     """Name → tensor on the CPU in the first process; {} in the others. All processes have to call it.
 
     `network` is sharded, and stays so: whole tensors do not go back into it. Load them into another one.

@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.core.process import runs
+
+if TYPE_CHECKING:
+    import optuna
+
 
 #: Seconds between two signs of life, and how long without one means dead. Clocks of machines that share
 #: a study may differ by less than the second.
@@ -40,7 +44,7 @@ class Lease:
         return f"process {self.pid} on {self.host.partition('/')[0]}"
 
 
-def is_alive(trial: Any, now: float | None = None) -> bool:
+def is_alive(trial: optuna.Trial, now: float | None = None) -> bool:
     """Whether the process behind a running trial (Optuna's frozen one) still works on it.
 
     On this machine the process is looked up, so that a killed one is known at once. Of another
@@ -56,7 +60,7 @@ def is_alive(trial: Any, now: float | None = None) -> bool:
 
 
 @contextmanager
-def heartbeat(trial: Any, every_s: float = BEAT_S) -> Iterator[None]:
+def heartbeat(trial: optuna.Trial, every_s: float = BEAT_S) -> Iterator[None]:
     """Give a sign of life for `trial` now and then, until the block ends."""
     over = threading.Event()
 

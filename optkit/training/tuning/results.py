@@ -5,13 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.training.tuning.lease import OWNER, Lease
 from optkit.training.tuning.space import Space
 from optkit.training.tuning.storage import shown
 from optkit.training.tuning.study import Objective
 from optkit.training.tuning.worker import ERROR, SKIPPED, in_words
+
+if TYPE_CHECKING:
+    import optuna
+
 
 SCHEMA = "optkit.study/1"
 #: Fewer complete trials say nothing about what mattered.
@@ -78,7 +82,7 @@ class StudyResult:
 
 
 def collect(
-    study: Any,
+    study: optuna.Study,
     url: str,
     sampler: str,
     pruner: str,
@@ -122,7 +126,7 @@ def front(trials: Sequence[TrialResult], objectives: Sequence[Objective]) -> lis
     return [number for number in costs if not beaten(number)]
 
 
-def trial_result(trial: Any) -> TrialResult:
+def trial_result(trial: optuna.Trial) -> TrialResult:
     """From Optuna's frozen trial."""
     owner = trial.user_attrs.get(OWNER)
     return TrialResult(
@@ -138,7 +142,7 @@ def trial_result(trial: Any) -> TrialResult:
     )
 
 
-def _importance(study: Any, index: int, objective: Objective) -> dict[str, float]:
+def _importance(study: optuna.Study, index: int, objective: Objective) -> dict[str, float]:
     """{} where the trials are too few to say anything."""
     import optuna
 
@@ -148,6 +152,8 @@ def _importance(study: Any, index: int, objective: Objective) -> dict[str, float
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return optuna.importance.get_param_importances(study, target=lambda t: sign * t.values[index])
+            return dict(
+                optuna.importance.get_param_importances(study, target=lambda t: sign * t.values[index])
+            )
         except (ValueError, RuntimeError, ZeroDivisionError):
             return {}

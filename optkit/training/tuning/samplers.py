@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -11,6 +11,11 @@ from optuna.samplers import BaseSampler, CmaEsSampler
 
 from optkit.errors import MissingDependency, RecipeError, did_you_mean
 from optkit.training.tuning.space import Space
+
+if TYPE_CHECKING:
+    import optuna.distributions
+    import optuna.trial
+
 
 #: Samplers for one objective, and for several.
 SAMPLERS = ("tpe", "random", "grid", "cmaes")
@@ -68,28 +73,50 @@ class SeededPerTrial(BaseSampler):
         self._make, self._seed = make, seed
         self._sampler = make(seed)
 
-    def before_trial(self, study: Any, trial: Any) -> None:
+    def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         mixed = np.random.SeedSequence((self._seed, trial.number)).generate_state(1)[0]
         self._sampler = self._make(int(mixed) % 2**31)
         self._sampler.before_trial(study, trial)
 
-    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, Any]:
         return self._sampler.infer_relative_search_space(study, trial)
 
-    def sample_relative(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
+    def sample_relative(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, Any]
+    ) -> dict[str, Any]:
         return self._sampler.sample_relative(study, trial, search_space)
 
-    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        param_name: str,
+        param_distribution: optuna.distributions.BaseDistribution,
+    ) -> Any:
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
-    def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        state: optuna.trial.TrialState,
+        values: Any,
+    ) -> None:
         self._sampler.after_trial(study, trial, state, values)
 
 
 class Grid(optuna.samplers.GridSampler):
     """Optuna's grid, whose end `Worker` sees for itself."""
 
-    def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        state: optuna.trial.TrialState,
+        values: Any,
+    ) -> None:
         """Optuna would stop its own loop here, which is not the one that runs."""
 
 
@@ -100,7 +127,9 @@ class ReplayedCmaEs(CmaEsSampler):
     database. The state follows from the finished generations, so it is computed from them again.
     """
 
-    def sample_relative(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
+    def sample_relative(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, Any]
+    ) -> dict[str, Any]:
         self._finished = self._get_trials(study)
         return super().sample_relative(study, trial, search_space)
 

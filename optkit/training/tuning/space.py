@@ -8,10 +8,14 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.core.reading import read_text
 from optkit.errors import RecipeError, did_you_mean
+
+if TYPE_CHECKING:
+    import optuna
+
 
 #: A value that a dimension can take, as Optuna's storages keep it.
 Value = None | bool | int | float | str
@@ -69,7 +73,7 @@ class Dimension:
             raise RecipeError(f"Expected {_FORMS}; received {text!r}.")
         return cls(kind, float(numbers[0]), float(numbers[1]), float(numbers[2]) if numbers[2:] else None)
 
-    def suggest(self, trial: Any, name: str) -> Any:
+    def suggest(self, trial: optuna.Trial, name: str) -> Any:
         """Ask Optuna's `trial` for a value."""
         if self.kind == "choice":
             return trial.suggest_categorical(name, list(self.choices))

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from optkit.core.locks import locked
 from optkit.errors import MissingDependency, OutputError, RecipeError
+
+if TYPE_CHECKING:
+    import optuna
+    import optuna.storages
+
 
 _FORMS = "sqlite:///FILE.db, journal:FILE.journal, or any SQLAlchemy URL such as postgresql://HOST/NAME"
 _SQLITE, _JOURNAL = "sqlite:///", "journal:"
 
 
-def open_storage(url: str) -> Any:
+def open_storage(url: str) -> optuna.storages.BaseStorage:
     """Optuna's storage for `url`; a file is made where there is none.
 
     A journal is one file to which every process appends: it serves where SQLite's locks do not (network

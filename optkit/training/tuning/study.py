@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.errors import RecipeError
 from optkit.training.tuning.space import Space
 from optkit.training.tuning.storage import open_storage, shown
+
+if TYPE_CHECKING:
+    import optuna
+
 
 #: The study's attribute that holds what it was begun with.
 FACTS = "optkit"
@@ -33,7 +37,7 @@ def open_study(
     pruner: str = "none",
     most_steps: int = 1,
     seed: int = 0,
-) -> Any:
+) -> optuna.Study:
     """The Optuna study `name` at `url`, new or as other processes and earlier runs left it.
 
     `facts` are what its numbers depend on (model, data, task, ...) as JSON values. Raises RecipeError

@@ -9,12 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.errors import MissingDependency, PassError, RecipeError, WorkerError
 from optkit.events import Events, Note, Step, silent
 from optkit.training.tuning.lease import ATTEMPTS, BEAT, OWNER, Lease, heartbeat, is_alive
 from optkit.training.tuning.space import Space
+
+if TYPE_CHECKING:
+    import optuna
+
 
 try:
     from optuna import TrialPruned
@@ -78,7 +82,7 @@ class Worker:
             _check_failures(done)
             self._one(self.study.ask())
 
-    def _one(self, trial: Any) -> None:
+    def _one(self, trial: optuna.Trial) -> None:
         me = Lease.me().to_dict()
         attempts = trial.user_attrs.get(ATTEMPTS, 0) + 1
         for name, value in ((OWNER, me), (BEAT, time.time()), (ATTEMPTS, attempts)):
@@ -106,7 +110,7 @@ class Worker:
         else:
             self._tell(trial, TrialState.COMPLETE, values, ", ".join(f"{v:.6g}" for v in values))
 
-    def _tell(self, trial: Any, state: TrialState, values: Any = None, said: str = "") -> None:
+    def _tell(self, trial: optuna.Trial, state: TrialState, values: Any = None, said: str = "") -> None:
         stored = self._stored(trial)
         if stored.state != TrialState.RUNNING or stored.user_attrs.get(OWNER) != Lease.me().to_dict():
             said = "another process took this trial over"  # this one was held dead
@@ -114,11 +118,11 @@ class Worker:
             self.study.tell(trial, values, state=state)
         self.events(Note(f"trial {trial.number}: {said}"))
 
-    def _skip(self, trial: Any, why: str) -> None:
+    def _skip(self, trial: optuna.Trial, why: str) -> None:
         trial.set_user_attr(SKIPPED, why)
         self.study.tell(trial, state=TrialState.FAIL)
 
-    def _is_surplus(self, trial: Any) -> bool:
+    def _is_surplus(self, trial: optuna.Trial) -> bool:
         """Whether processes that asked at the same moment got the last trials before this one."""
         before = [
             t
@@ -127,7 +131,7 @@ class Worker:
         ]
         return len(before) >= self.total
 
-    def _same(self, trial: Any) -> int | None:
+    def _same(self, trial: optuna.Trial) -> int | None:
         """The number of a trial that has been run, or is, with the same parameters."""
         for other in self.study.get_trials(deepcopy=False):
             counts = is_finished(other) or other.state == TrialState.RUNNING
@@ -150,11 +154,11 @@ class Worker:
             self.events(Note(text))
             self._put_back(trial)
 
-    def _put_back(self, trial: Any) -> None:
+    def _put_back(self, trial: optuna.Trial) -> None:
         # Waiting trials are what `ask` gives first; the public way there makes a copy with a new number.
         self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
-    def _stored(self, trial: Any) -> Any:
+    def _stored(self, trial: optuna.Trial) -> Any:
         return self.study._storage.get_trial(trial._trial_id)
 
     def _wait_for(self, running: list[Any]) -> None:
@@ -167,12 +171,12 @@ class Worker:
         self.sleep(POLL_S)
 
 
-def ask(space: Space, trial: Any) -> dict[str, Any]:
+def ask(space: Space, trial: optuna.Trial) -> dict[str, Any]:
     """A value for every name of `space`."""
     return {name: dimension.suggest(trial, name) for name, dimension in space.dimensions.items()}
 
 
-def is_finished(trial: Any) -> bool:
+def is_finished(trial: optuna.Trial) -> bool:
     """Whether `trial` was run to some end; one that was skipped was not."""
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (
         trial.state == TrialState.FAIL and ERROR in trial.user_attrs

@@ -4,6 +4,8 @@ Runs inside of Triton, with numpy and tokenizers and nothing of optkit's. Copied
 `optkit package --format triton`.
 """
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from tokenizers import Tokenizer
 
 
 class TritonPythonModel:
-    def initialize(self, args):
+    def initialize(self, args: dict[str, str]) -> None:
         here = Path(args["model_repository"]) / args["model_version"]
         self.settings = json.loads((here / "settings.json").read_text(encoding="utf-8"))
         self.tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
@@ -24,7 +26,7 @@ class TritonPythonModel:
         )
         self.labels = self.settings["labels"]
 
-    def execute(self, requests):
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         read = [self._texts(request) for request in requests]
         texts = [text for each in read if isinstance(each, list) for text in each]
         outputs, error = self._infer(texts) if texts else ({}, None)
@@ -39,7 +41,7 @@ class TritonPythonModel:
             responses.append(pb_utils.InferenceResponse(tensors, error=error))
         return responses
 
-    def _texts(self, request):
+    def _texts(self, request: pb_utils.InferenceRequest) -> list | pb_utils.TritonError:
         """The texts of a request, or its pairs of texts; an error where they are not in UTF-8."""
         given = [pb_utils.get_input_tensor_by_name(request, name) for name in self.settings["texts"]]
         raw = [tensor.as_numpy().reshape(-1) for tensor in given if tensor is not None]
@@ -49,7 +51,7 @@ class TritonPythonModel:
             return pb_utils.TritonError("Expected texts in UTF-8.")
         return columns[0] if len(columns) == 1 else list(zip(*columns))
 
-    def _infer(self, texts):
+    def _infer(self, texts: list) -> tuple[dict[str, np.ndarray], pb_utils.TritonError | None]:
         """The outputs of all texts padded together, and an error or None."""
         encoded = self.tokenizer.encode_batch(texts)
         longest = max(len(e.ids) for e in encoded)
@@ -75,7 +77,7 @@ class TritonPythonModel:
             outputs.update(self._classify(outputs["logits"]))
         return outputs, None
 
-    def _classify(self, logits):
+    def _classify(self, logits: np.ndarray) -> dict[str, np.ndarray]:
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares = shifted / shifted.sum(axis=1, keepdims=True)
         best = shares.argmax(axis=1)
