@@ -228,7 +228,7 @@ def _sound(source: Source, settings: Settings, tally: Tally) -> Iterator[dict[st
 def _kept(
     shards: list[Path], split: str, settings: Settings, tally: Tally | None, done: set[bytes]
 ) -> Iterator[tuple[dict[str, Any], list[str], float, str]]:
-    """Rows of the shards without the empty and the repeated ones, as asked: with texts, position and split."""
+    """Rows of the shards, without the empty and repeated ones as asked: with texts, position and split."""
     for shard in shards:
         with shard.open(encoding="utf-8") as lines:
             for line in lines:
