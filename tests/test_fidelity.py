@@ -30,7 +30,7 @@ def quick(monkeypatch):
 
     reasons = Gate.reasons
     monkeypatch.setattr(Gate, "reasons", lambda self, row, first, tuned=None: reasons(self, row, first))
-    monkeypatch.setattr(Evaluator, "roofline", lambda self, rows: (None, []))
+    monkeypatch.setattr(Evaluator, "roofline", lambda self, models: (None, {}, []))
     monkeypatch.setattr(Evaluator, "probe", lambda self, candidate: {})
 
 

@@ -7,30 +7,27 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, library_versions
+from optkit.artifact import Artifact
 from optkit.benchmarking.accuracy import load_outputs
 from optkit.benchmarking.environment import describe, nodes_of, standing_doubts, thread_count, usable
-from optkit.benchmarking.evaluation import Evaluator, doubts_of, failed_row, first_sound, plain_row, stored
+from optkit.benchmarking.evaluation import Evaluator, Failure, Model, stored
 from optkit.benchmarking.opened_models import OpenedModel, named, open_model, synthetic
-from optkit.benchmarking.plan import Plan, Shape
-from optkit.benchmarking.roofline import Peak
-from optkit.benchmarking.run_scenarios import Scenarios, fill_in
+from optkit.benchmarking.plan import Candidate, Plan, Shape
+from optkit.benchmarking.results import doubts_of, failed_row, faster_than_possible, report_of, row_of
+from optkit.benchmarking.run_scenarios import Scenarios, scenarios_of
 from optkit.benchmarking.scenarios import MIN_SECONDS, SHAPES
-from optkit.benchmarking.summaries import padding
 from optkit.benchmarking.targets import target_of
 from optkit.benchmarking.unlabelled import MEASURED, Unlabelled, built_in_for, read, unlike_others
 from optkit.core.output import claimed, staged
 from optkit.data.dataset import Data
-from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError, OptkitError, PassError, RecipeError, WorkerError
 from optkit.events import Events, Note, RowDone, Step, silent
-from optkit.report.model import Report, Row
-from optkit.tasks.base import Columns, Labelled, open_task
+from optkit.report.model import Answers, Report
+from optkit.tasks.base import Columns, Labelled, Task, open_task
 
 #: Shapes where there is no data: lengths that most texts lie between.
 FIXED_SHAPES = ("1x16", "1x32", "1x128", "8x128")
@@ -79,13 +76,15 @@ def benchmark(
         tempfile.TemporaryDirectory(prefix="optkit-bench-") as scratch,
     ):
         folder = Path(scratch)
-        found = [open_model(text, folder, trust_remote_code, verify_key) for text in models]
-        found = named(found, names)
+        opened = [open_model(text, folder, trust_remote_code, verify_key) for text in models]
+        opened = named(opened, names)
         asked = {"task": task} if task else {}
-        found = [replace(m, options={**m.options, **asked, **(options or {}).get(m.name, {})}) for m in found]
+        opened = [
+            replace(m, options={**m.options, **asked, **(options or {}).get(m.name, {})}) for m in opened
+        ]
         threads = thread_count((plan or {}).get("threads"), (plan or {}).get("cores"))
         given = data is not None or unlabelled is not None
-        wanted = [Shape.parse(s) for s in shapes or _usual(found, given, scenarios)]
+        wanted = [Shape.parse(s) for s in shapes or _usual(opened, given, scenarios)]
         wanted += [SHAPES[name] for name in scenarios.names if name in SHAPES]
         if not given and not all(shape.fixed for shape in wanted):
             raise RecipeError(
@@ -100,247 +99,235 @@ def benchmark(
                 "threads": threads,
             }
         )
-        run = _Benchmark(found, settings, folder, events)
         if data is not None:
-            run.read(Data(str(data)), split, columns, task, metric, limit)
+            inputs = _labelled(opened, settings, Data(str(data)), split, columns, task, metric, limit, folder)
         else:
-            run.read_unlabelled(None if unlabelled is None else str(unlabelled), columns, task, limit)
-        rows = run.measure(scenarios)
-        about, target = run.about(split), run.target
-        report = Report(
-            task=run.task.name if run.task else "",
-            metric=run.task.metric if run.task and not run.fidelity else "",
-            fidelity=run.fidelity,
-            data=about,
-            target=target,
-            environment={
-                **describe(threads),
-                "versions": library_versions(),
-                "measured_with": settings.record(),
-                "peaks": asdict(run.peaks) if run.peaks else None,
-                "noise": run.noise,
-            },
-            rows=rows,
-            source=", ".join(models),
-            command=command,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            doubts=run.doubts,
-            labels=list(getattr(run.task, "labels", [])),
-            seconds=round(time.monotonic() - begun, 1),
-            peak_rss_bytes=sum(row.peak_rss_bytes for row in rows),
-        )
+            inputs = _unlabelled(opened, settings, unlabelled, columns, task, limit, folder)
+        if inputs.data is not None:
+            where = (split,) if data is not None else ()
+            events(Note(inputs.labelled.described(inputs.data.name, *where)))
+        source = ", ".join(models)
+        report = _measured(inputs, settings, scenarios, events, folder, split, begun, source, command)
         if out is not None:
             with staged(Path(out), force) as final:
                 report.save_all(final)
     return report
 
 
-class _Benchmark:
-    """One run: first `read` or `read_unlabelled`, then `measure`."""
+@dataclass(frozen=True)
+class _Inputs:
+    """What `models` are measured on, and the file of it; each model knows the one that it reads itself."""
 
-    def __init__(self, found: list[OpenedModel], plan: Plan, folder: Path, events: Events) -> None:
-        self.task: Any = None
-        self.doubts: list[str] = []
-        self.noise: dict[str, float | None] = {}
-        self.peaks: Peak | None = None
-        self._found, self._plan, self._folder, self._events = found, plan, folder, events
-        self._labelled = Labelled(EncodedSet({}, {}), [])
-        self._file = folder / "examples.npz"
-        self._data: Data | Unlabelled | None = None
-
-    @property
-    def target(self) -> str:
-        """`cuda` where any of the models is served there."""
-        return max((target_of(Artifact.open(model.artifact)) for model in self._found), default="cpu")
-
-    def read(
-        self,
-        data: Data,
-        split: str,
-        columns: Columns,
-        task: str | None,
-        metric: str | None,
-        limit: int | None,
-    ) -> None:
-        """Encode the split for every model: by its own tokenizer where that differs from the first's."""
-        rows = data.split(split, limit)
-        self._encode(lambda one: one.read(rows, columns), task, metric)
-        self._data = data
-        self._events(Note(self._labelled.described(data.name, split)))
-
-    def read_unlabelled(
-        self, file: str | None, columns: Columns, task: str | None, limit: int | None
-    ) -> None:
-        """Encode the inputs in `file`, or built-in ones where answers can be compared; else random ones."""
-        try:
-            if file is None and len(self._found) < 2:
-                raise RecipeError("a single model was given")
-            reader = next((m for m in self._found if m.reads_text), None)
-            if reader is None:
-                raise _nothing_reads()
-            first = open_task(Artifact.open(reader.artifact), task)
-            found = read(file, first, columns, limit) if file else built_in_for(first, limit)
-            self._encode(found.labelled, task, None)
-        except OptkitError as reason:
-            if file is not None:
-                raise
-            self.doubts.append(f"Answers were not compared: {reason}")
-            self.task, self._data = None, None
-            self._read_nothing()
-            return
-        self._data = found
-        self._events(Note(self._labelled.described(found.name)))
+    models: list[OpenedModel]
+    labelled: Labelled
+    file: Path
+    task: Task | None = None
+    data: Data | Unlabelled | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def fidelity(self) -> str:
         """What was measured in place of accuracy; "" where accuracy or times alone were."""
-        if not isinstance(self._data, Unlabelled):
+        if not isinstance(self.data, Unlabelled):
             return ""
-        return MEASURED.format(f"those of {self._found[0].name}", self._data.name)
+        return MEASURED.format(f"those of {self.models[0].name}", self.data.name)
 
-    def _encode(self, read: Callable[[Any], Labelled], task: str | None, metric: str | None) -> None:
-        """What `read` gives for the task of each model, in files for the processes that answer."""
-        # An .onnx file beside which no tokenizer lies reads texts as the first model does.
-        readers = [m for m in self._found if m.reads_text]
-        if not readers:
+
+def _labelled(
+    models: list[OpenedModel],
+    plan: Plan,
+    data: Data,
+    split: str,
+    columns: Columns,
+    task: str | None,
+    metric: str | None,
+    limit: int | None,
+    folder: Path,
+) -> _Inputs:
+    rows = data.split(split, limit)
+    inputs = _encoded(models, plan, lambda one: one.read(rows, columns), task, metric, folder)
+    return replace(inputs, data=data)
+
+
+def _unlabelled(
+    models: list[OpenedModel],
+    plan: Plan,
+    file: str | Path | None,
+    columns: Columns,
+    task: str | None,
+    limit: int | None,
+    folder: Path,
+) -> _Inputs:
+    """The inputs in `file`, or built-in ones where answers can be compared; else random ones, as the models
+    declare them."""
+    try:
+        if file is None and len(models) < 2:
+            raise RecipeError("a single model was given")
+        reader = next((m for m in models if m.reads_text), None)
+        if reader is None:
             raise _nothing_reads()
-        texts = self._folder / "texts.json"
-        done: dict[str, Path] = {}
-        for i, model in enumerate(self._found):
-            source = model if model.reads_text else readers[0]
-            key = source.reader
-            mine = open_task(Artifact.open(source.artifact), task, metric)
-            # Two models may read alike and still mean other labels.
-            if self.task is not None and (mine.name, _labels(mine)) != (self.task.name, _labels(self.task)):
-                raise RecipeError(
-                    f"Expected models of one task with the same labels, received {self.task.name} "
-                    f"{_labels(self.task)} and, from {model.name}, {mine.name} {_labels(mine)}.",
-                    hint="Compare them in two runs.",
-                )
-            if key not in done:
-                labelled = read(mine)
-                if self.task is None:
-                    self.task, self._labelled = mine, labelled
-                    if any(shape.tokens == "text" for shape in self._plan.shapes):
-                        raw = stored(labelled.inputs or labelled.sources, self._folder / "images")
-                        texts.write_text(json.dumps(raw), encoding="utf-8")
-                done[key] = self._folder / f"examples-{i}.npz"
-                labelled.encoded.save(done[key])
-            self._found[i] = replace(
-                model,
-                encoded=str(done[key]),
-                texts=str(texts) if model.reads_text and texts.exists() else None,
+        first = open_task(Artifact.open(reader.artifact), task)
+        texts = read(str(file), first, columns, limit) if file else built_in_for(first, limit)
+        return replace(_encoded(models, plan, texts.labelled, task, None, folder), data=texts)
+    except OptkitError as reason:
+        if file is not None:
+            raise
+        encoded = synthetic(models)
+        encoded.save(folder / "random.npz")
+        nothing = Labelled(encoded, [None] * len(encoded))
+        doubt = f"Answers were not compared: {reason}"
+        return _Inputs(models, nothing, folder / "random.npz", doubts=(doubt,))
+
+
+def _encoded(
+    models: list[OpenedModel],
+    plan: Plan,
+    read: Callable[[Task], Labelled],
+    task: str | None,
+    metric: str | None,
+    folder: Path,
+) -> _Inputs:
+    """What `read` gives for the task of each model, encoded by its own tokenizer where that differs from the
+    first's. An .onnx file beside which no tokenizer lies reads texts as the first model does."""
+    readers = [m for m in models if m.reads_text]
+    if not readers:
+        raise _nothing_reads()
+    texts, first, labelled = folder / "texts.json", None, None
+    files: dict[str, Path] = {}
+    ready = []
+    for i, model in enumerate(models):
+        source = model if model.reads_text else readers[0]
+        own = open_task(Artifact.open(source.artifact), task, metric)
+        # Two models may read alike and still mean other labels.
+        if first is not None and (own.name, _labels(own)) != (first.name, _labels(first)):
+            raise RecipeError(
+                f"Expected models of one task with the same labels, received {first.name} "
+                f"{_labels(first)} and, from {model.name}, {own.name} {_labels(own)}.",
+                hint="Compare them in two runs.",
             )
-        self._file = done[readers[0].reader]
-
-    def _read_nothing(self) -> None:
-        """Random inputs of all lengths up to 128, as the models declare them."""
-        encoded = synthetic(self._found)
-        self._labelled = Labelled(encoded, [None] * len(encoded))
-        encoded.save(self._file)
-
-    def measure(self, scenarios: Scenarios) -> list[Row]:
-        """A row per model; `doubts`, `noise` and `peaks` are known after it."""
-        evaluator = Evaluator(self.task, self._labelled, self._file, self._plan, self._events, self.target)
-        rows: list[Row] = []
-        candidates, before = [], None
-        failures: list[OptkitError] = []
-        for model in self._found:
-            candidate = model.candidate()
-            self._step(model.name, len(rows) + 1)
-            try:
-                if self.task is None:
-                    rows.append(plain_row(candidate))
-                else:
-                    outputs = self._folder / f"outputs-{len(rows)}.npz"
-                    rows.append(evaluator.row(candidate, outputs, before, plain=True))
-                    if before is None:
-                        before = load_outputs(outputs)
-                candidates.append(candidate)
-            except (WorkerError, PassError, CheckpointError) as error:
-                rows.append(failed_row(model.name, error))
-                failures.append(error)
-                self._events(Note(f"{model.name}: {error}"))
-        if candidates:
-            self._step("latency, all side by side", 0)
-            rows, doubts = first_sound(rows)
-            sound = [row for row in rows if row.verdict != "error"]
-            measured = evaluator.time(sound, candidates)
-            failures += [failure for row in sound if (failure := measured[row.name].failure)]
-            for row in sound:
-                if row.verdict != "error":
-                    row.verdict = "baseline" if row is rows[0] else "measured"
-            if rows[0].verdict == "error":
-                doubts.append(
-                    f"{rows[0].name} failed while timed, so no speedup is known: name another model first."
-                )
-            self.noise = measured.noise
-            self.peaks, impossible = evaluator.roofline(sound)
-            self.doubts += [*doubts_of(sound), *measured.doubts, *doubts, *impossible]
-            fill_in(
-                sound,
-                candidates,
-                measured,
-                scenarios,
-                self._plan,
-                self._file,
-                len(self._labelled.encoded),
-                self._events,
-            )
-        if all(row.verdict == "error" for row in rows):
-            reasons = " ".join(reason for row in rows for reason in row.reasons)
-            kinds = {type(failure) for failure in failures}
-            kind = kinds.pop() if len(kinds) == 1 else WorkerError  # what all of them are refused for
-            raise kind(f"No model could be measured. {reasons}")
-        for row in rows:
-            self._events(RowDone(row))
-        self.doubts += standing_doubts(describe()) + self._of_cores() + self._of_data()
-        return rows
-
-    def about(self, split: str) -> dict[str, Any]:
-        """What the report says of the data."""
-        encoded = self._labelled.encoded
-        if self._data is None:
-            return {"name": "random inputs", "split": "none", "examples": len(encoded), "truncated": 0}
-        return {
-            "name": self._data.name,
-            "split": split,
-            "held_out": self._data.is_held_out(split),
-            "examples": len(self._labelled.references),
-            "sha256": self._data.fingerprint(split),
-            "truncated": encoded.truncated,
-            "padding": padding(encoded),
-        }
-
-    def _step(self, name: str, index: int) -> None:
-        total = len(self._found) if index else 0
-        self._events(Step(name, index, total))
-
-    def _of_cores(self) -> list[str]:
-        nodes = nodes_of(set(self._plan.cores or usable()))
-        if len(nodes) > 1:
-            return [
-                f"The models ran on cores of {len(nodes)} NUMA nodes, where times depend on where memory "
-                "lies; --cores with those of one node avoids it."
-            ]
-        return []
-
-    def _of_data(self) -> list[str]:
-        if self._data is None:
-            return ["The inputs are random: scores are not measured, and times hold for fixed lengths only."]
-        if isinstance(self._data, Unlabelled):
-            return [unlike_others(self._data)]
-        return []
+        if source.reader not in files:
+            examples = read(own)
+            if first is None or labelled is None:
+                first, labelled = own, examples
+                if any(shape.tokens == "text" for shape in plan.shapes):
+                    raw = stored(labelled.inputs or labelled.sources, folder / "images")
+                    texts.write_text(json.dumps(raw), encoding="utf-8")
+            files[source.reader] = folder / f"examples-{i}.npz"
+            examples.encoded.save(files[source.reader])
+        own_texts = str(texts) if model.reads_text and texts.exists() else None
+        ready.append(replace(model, encoded=str(files[source.reader]), texts=own_texts))
+    assert labelled is not None
+    return _Inputs(ready, labelled, files[readers[0].reader], first)
 
 
-def _usual(found: list[OpenedModel], data: bool, scenarios: Scenarios) -> tuple[str, ...]:
+def _measured(
+    inputs: _Inputs,
+    plan: Plan,
+    scenarios: Scenarios,
+    events: Events,
+    folder: Path,
+    split: str,
+    begun: float,
+    source: str,
+    command: str,
+) -> Report:
+    """A report with a row per model; the first that can answer stands in front."""
+    target = max((target_of(Artifact.open(model.artifact)) for model in inputs.models), default="cpu")
+    evaluator = Evaluator(inputs.task, inputs.labelled, inputs.file, plan, events, target)  # type: ignore[arg-type]
+    models: list[Model] = []
+    failed: list[Failure] = []
+    for number, opened in enumerate(inputs.models, start=1):
+        events(Step(opened.name, number, len(inputs.models)))
+        try:
+            models.append(_answered(evaluator, opened.candidate(), models, folder))
+        except (WorkerError, PassError, CheckpointError) as error:
+            failed.append(Failure(opened.name, error))
+            events(Note(f"{opened.name}: {error}"))
+    if not models:
+        raise _all_failed([failure.error for failure in failed])
+    events(Step("latency, all side by side"))
+    measured = evaluator.measure(models)
+    sound = [model for model in models if not measured[model.name].error]
+    if not sound:
+        raise _all_failed(
+            [*(f.error for f in failed), *(e for m in models if (e := measured[m.name].failure))]
+        )
+    peaks, bounds, peak_doubts = evaluator.roofline(sound)
+    count, candidates = len(inputs.labelled.encoded), [model.candidate for model in models]
+    results = scenarios_of(candidates, measured, scenarios, plan, inputs.file, count, events)
+    first, encoded = models[0], inputs.labelled.encoded
+    rows = [
+        row_of(
+            *(model, encoded, measured[model.name], measured[first.name], bounds.get(model.name)),
+            verdict="baseline" if model is first else "measured",
+            scenarios=results.get(model.name, []),
+        )
+        for model in models
+    ]
+    others = [failed_row(failure.name, failure.error) for failure in failed]
+    moved = []
+    if first.name != inputs.models[0].name:
+        moved = [f"{inputs.models[0].name} failed, so all models are compared to {first.name}."]
+    if measured[first.name].error:
+        moved.append(f"{first.name} failed while timed, so no speedup is known: name another model first.")
+    order = [first.name, *(model.name for model in inputs.models if model.name != first.name)]
+    rows = sorted([*rows, *others], key=lambda row: order.index(row.name))
+    for row in rows:
+        events(RowDone(row))
+    return report_of(
+        *(evaluator, rows, measured, peaks, inputs.data, split, begun),
+        source=source,
+        command=command,
+        fidelity=inputs.fidelity,
+        doubts=[
+            *inputs.doubts,
+            *(*doubts_of(rows), *measured.doubts, *moved, *peak_doubts, *faster_than_possible(rows)),
+            *(*standing_doubts(describe()), *_of_cores(plan), *_of_data(inputs.data)),
+        ],
+        peak_rss_bytes=sum(row.peak_rss_bytes for row in rows),
+    )
+
+
+def _answered(evaluator: Evaluator, candidate: Candidate, before: list[Model], folder: Path) -> Model:
+    """How `candidate` answers beside the first of those `before` it; without inputs to read, what it is."""
+    if evaluator.task is None:
+        artifact = Artifact.open(candidate.artifact)
+        return Model(candidate, Answers(artifact.precision, artifact.size_bytes))
+    outputs = folder / f"outputs-{len(before)}.npz"
+    first = load_outputs(folder / "outputs-0.npz") if before else None
+    return Model(candidate, evaluator.answer(candidate, outputs, first, plain=True))
+
+
+def _all_failed(errors: list[OptkitError]) -> OptkitError:
+    kinds = {type(error) for error in errors}
+    kind = kinds.pop() if len(kinds) == 1 else WorkerError  # what all of them are refused for
+    return kind(f"No model could be measured. {' '.join(error.whole for error in errors)}")
+
+
+def _of_cores(plan: Plan) -> list[str]:
+    nodes = nodes_of(set(plan.cores or usable()))
+    if len(nodes) > 1:
+        return [
+            f"The models ran on cores of {len(nodes)} NUMA nodes, where times depend on where memory "
+            "lies; --cores with those of one node avoids it."
+        ]
+    return []
+
+
+def _of_data(data: Data | Unlabelled | None) -> list[str]:
+    if data is None:
+        return ["The inputs are random: scores are not measured, and times hold for fixed lengths only."]
+    return [unlike_others(data)] if isinstance(data, Unlabelled) else []
+
+
+def _usual(opened: list[OpenedModel], data: bool, scenarios: Scenarios) -> tuple[str, ...]:
     """The shapes that nobody named: with scenarios only the one that ratios speak of.
 
     Images have one size, so that a number of tokens says nothing of them.
     """
     if scenarios.names:
         return ("1xdata",)
-    if any(model.takes_images for model in found):
+    if any(model.takes_images for model in opened):
         return ("1xdata", "8xdata") if data else ("1x1", "8x1")
     return DATA_SHAPES if data else FIXED_SHAPES
 

@@ -1,4 +1,4 @@
-"""One model → one report row: accuracy on the whole split, latency beside the baseline, memory, size.
+"""How models answer a whole split, and what they are measured with: latency, memory, the roofline.
 
 Every model answers in a process that holds it alone; the harness under `benchmarking/` owns the clock.
 """
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
-from math import nan
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,10 +21,10 @@ from optkit.benchmarking.accuracy import load_outputs, paired_drop, paired_drop_
 from optkit.benchmarking.environment import usable_cores
 from optkit.benchmarking.fidelity import compare, distances
 from optkit.benchmarking.latency import Measurement, measure
-from optkit.benchmarking.plan import Candidate, Plan, Shape
+from optkit.benchmarking.plan import Candidate, Plan
 from optkit.benchmarking.reference.tasks import reference_of
 from optkit.benchmarking.roofline import Peak, Work, as_precision, bound_ms
-from optkit.benchmarking.summaries import ANSWERED_AT_ONCE, TOKEN_BUDGET, latencies
+from optkit.benchmarking.summaries import ANSWERED_AT_ONCE, TOKEN_BUDGET, Bounds
 from optkit.core.cpu import has_bf16
 from optkit.core.files import digest, write_json
 from optkit.core.process import Child
@@ -35,22 +34,41 @@ from optkit.events import Events, Progress, silent
 from optkit.models import tokenization
 from optkit.models.limits import token_limit
 from optkit.report.interval import Interval
-from optkit.report.model import Row
+from optkit.report.model import Answers
 from optkit.runtimes import RUNTIMES
 from optkit.tasks.base import Labelled, Outputs, Task, open_task
 
-#: The scenario that the headline speedup and the gate speak of: one text at a time, real lengths.
-HEADLINE = Shape(1, "data")
 #: Flips kept per row, the most confident first.
 MAX_FLIPS = 200
 
 
-@dataclass
+@dataclass(frozen=True)
+class Model:
+    """A model that has answered. `parent` names the one that its last pass was applied to."""
+
+    candidate: Candidate
+    answers: Answers
+    parent: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.candidate.name
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A model that could not be made or could not answer, and why."""
+
+    name: str
+    error: OptkitError
+
+
+@dataclass(frozen=True)
 class Evaluator:
     """Measures models of one task on one labelled split.
 
-    `encoded_file` is `labelled.encoded` on disk, for the worker processes. `asks_agreement`: rows say how
-    near their answers are to the first row's, also where there are labels.
+    `encoded_file` is `labelled.encoded` on disk, for the worker processes. `asks_agreement`: models say how
+    near their answers are to the first one's, also where there are labels.
     """
 
     task: Task
@@ -137,93 +155,75 @@ class Evaluator:
             return "sentence-transformers, which its users run it by, is not installed"
         return None
 
-    def row(
+    def answer(
         self, candidate: Candidate, file: Path, baseline: Outputs | None, plain: bool | None = None
-    ) -> Row:
-        """Everything about `candidate` but its latency; its raw outputs are left in `file`.
+    ) -> Answers:
+        """How `candidate` answers every example; its raw outputs are left in `file`.
 
-        `baseline` holds the first row's outputs (None: this is the first row). With `plain` (None: the first
-        row) a checkpoint is answered by transformers from end to end (`optkit.benchmarking.reference`), and
-        ours compared with it: CheckpointError or PassError where they differ, doubts in
-        `row.notes["reference"]`.
+        `baseline` holds the first model's outputs (None: this is the first). With `plain` (None: the first) a
+        checkpoint is answered by transformers from end to end (`optkit.benchmarking.reference`), and ours
+        compared with it: CheckpointError or PassError where they differ, doubts in `notes["reference"]`.
         """
         self.events(Progress("answering every example"))
-        notes = _attention(Artifact.open(candidate.artifact))
+        artifact = Artifact.open(candidate.artifact)
+        notes = _attention(artifact)
         if (baseline is None if plain is None else plain) and is_plain(candidate):
             peak, notes["reference"] = self.reference(candidate, file)
         else:
             peak = self.outputs(candidate, file)
         outputs = load_outputs(file)
-        row = plain_row(candidate)
-        row.notes, row.peak_rss_bytes, row.agreement = notes, peak, 1.0
+        known: dict[str, Any] = {
+            "precision": artifact.precision,
+            "size_bytes": artifact.size_bytes,
+            "peak_rss_bytes": peak,
+            "notes": notes,
+            "agreement": 1.0,
+        }
         if baseline is not None and (self.unlabelled or self.asks_agreement):
-            row.fidelity = self.fidelity(baseline, outputs)
+            known["fidelity"] = self.fidelity(baseline, outputs)
         if self.unlabelled:
-            row.agreement = row.fidelity.get("agreement", 1.0)
-            return row
-        answers = self.task.answers(outputs)
-        score = self.task.score(answers, self.labelled.references)
-        row.score, row.score_delta = score, 0.0
-        row.outcomes = outcomes_text(self.task.outcomes(answers, self.labelled.references))
+            return Answers(**{**known, "agreement": known.get("fidelity", {}).get("agreement", 1.0)})
+        answers, references = self.task.answers(outputs), self.labelled.references
+        score = self.task.score(answers, references)
+        known |= {"score": score, "score_delta": 0.0}
+        known["outcomes"] = outcomes_text(self.task.outcomes(answers, references))
         if baseline is not None:
             before = self.task.answers(baseline)
-            row.score_delta = score - self.task.score(before, self.labelled.references)
-            row.agreement = self.task.agreement(answers, before)
-            row.drop = self.drop(before, answers)
-            row.flips = self.flips(baseline, outputs)
-        return row
+            known["score_delta"] = score - self.task.score(before, references)
+            known["agreement"] = self.task.agreement(answers, before)
+            known["drop"] = self.drop(before, answers)
+            known["flips"] = self.flips(baseline, outputs)
+        return Answers(**known)
 
-    def time(self, rows: Sequence[Row], candidates: Sequence[Candidate]) -> Measurement:
-        """Fill in latency, speedup, memory and load time of all `rows`, measured side by side.
+    def measure(self, models: Sequence[Model]) -> Measurement:
+        """The latency of all `models`, side by side.
 
         One interleaved measurement for all of them: every ratio in the report is then free of the
         drift between the first pass and the last, which on a shared machine can be twofold. Where the
-        first candidate fails there are no ratios: no other takes its place.
+        first fails there are no ratios: no other takes its place.
         """
-        measured = measure(candidates, self.encoded_file, self.plan, events=self.events)
-        first = measured[candidates[0].name]
-        for row in rows:
-            mine = measured[row.name]
-            row.latency = latencies(mine, None if mine is first else first, self.labelled.encoded)
-            row.gpu = mine.gpu
-            row.load_ms, row.cold_ms, row.load_rss_bytes = mine.load_ms, mine.cold_ms, mine.load_rss_bytes
-            row.peak_rss_bytes = max(row.peak_rss_bytes, mine.peak_rss_bytes or 0)
-            headline = row.at(HEADLINE.batch, HEADLINE.tokens) or (row.latency[0] if row.latency else None)
-            row.speedup = headline.speedup if headline else None
-            if mine.error:
-                row.verdict, row.reasons = "error", [mine.error]
-        return measured
+        return measure([m.candidate for m in models], self.encoded_file, self.plan, events=self.events)
 
-    def roofline(self, rows: Sequence[Row]) -> tuple[Peak | None, list[str]]:
-        """Fill in the share of the bound at fixed shapes; the machine's peaks, and doubts about them.
+    def roofline(self, models: Sequence[Model]) -> tuple[Peak | None, dict[str, Bounds], list[str]]:
+        """The machine's peaks, and by model the least milliseconds that they allow at each fixed shape.
 
         Where the peaks cannot be measured they are None, and a doubt says why. An engine whose work nobody
         can count (TensorRT) is counted as what it was made from.
         """
-        doubts: list[str] = []
         try:
             peak = self._peak()
         except OptkitError as error:  # the times stand without it
-            return None, [f"This machine's peaks could not be measured: {error.whole}"]
-        counted = {row.name: self._work(row) for row in rows}
-        for row in rows:
-            fixed = [x for x in row.latency if isinstance(x.tokens, int)]
-            own, source = counted[row.name], counted.get(row.parent or "", {})
+            return None, {}, [f"This machine's peaks could not be measured: {error.whole}"]
+        counted = {model.name: self._work(model) for model in models}
+        bounds: dict[str, Bounds] = {}
+        for model in models:
+            work = counted[model.name] or counted.get(model.parent or "", {})
             # A graph says itself what is in 8 bits; a checkpoint may be served in half precision.
-            plain = own and Artifact.open(row.artifact).format != "hf" and self.target == "cpu"
-            for latency in fixed:
-                work = (own or source).get((latency.batch, latency.tokens))
-                if work is None:
-                    continue
-                work = work if plain else as_precision(work, row.precision)
-                latency.bound_share = round(bound_ms(work, peak) / latency.p50_ms, 4)
-            if impossible := [x for x in fixed if (x.bound_share or 0) > 1]:
-                shape = max(impossible, key=lambda x: x.bound_share or 0)
-                doubts.append(
-                    f"{row.name} at {shape.batch}×{shape.tokens} is {shape.bound_share:.2f} times as fast as "
-                    "the measured peak allows: the probe was disturbed, or the model leaves work out."
-                )
-        return peak, doubts
+            is_graph = Artifact.open(model.candidate.artifact).format != "hf"
+            if not (counted[model.name] and is_graph and self.target == "cpu"):
+                work = {shape: as_precision(one, model.answers.precision) for shape, one in work.items()}
+            bounds[model.name] = {shape: bound_ms(one, peak) for shape, one in work.items()}
+        return peak, bounds, []
 
     def _peak(self) -> Peak:
         """What this machine does at best, each library in a process of its own."""
@@ -238,15 +238,15 @@ class Evaluator:
                 peak = replace(peak, bf16=child.call("probe_bf16", threads=threads))
         return peak
 
-    def _work(self, row: Row) -> dict[tuple[int, int | str], Work]:
-        """What the model of `row` computes at each fixed shape; {} where nobody can count it."""
+    def _work(self, model: Model) -> dict[tuple[int, int | str], Work]:
+        """What `model` computes at each fixed shape; {} where nobody can count it."""
         shapes = [(shape.batch, shape.tokens) for shape in self.plan.shapes if shape.fixed]
-        if not shapes or row.runtime not in RUNTIMES.built_in or not row.latency:
+        if not shapes or model.candidate.runtime not in RUNTIMES.built_in:
             return {}
         try:
             with Child("optkit.benchmarking.roofline_worker", timeout_s=self.plan.timeout_s) as child:
                 task = self.task.name if self.task else None  # none where only times are measured
-                found = child.call("count", artifact=row.artifact, shapes=shapes, task=task)
+                found = child.call("count", artifact=model.candidate.artifact, shapes=shapes, task=task)
         except OptkitError:  # an unusual model: its times stand without this
             return {}
         return {shape: Work(**x) for shape, x in zip(shapes, found or ())}
@@ -335,59 +335,6 @@ def _attention(artifact: Artifact) -> dict[str, Any]:
     steps = [step.get("notes", {}) for step in artifact.lineage if step.get("pass") == "export-onnx"]
     names = ("attention", "attention_note")
     return {name: str(step[name]) for step in steps[-1:] for name in names if name in step}
-
-
-def doubts_of(rows: Sequence[Row]) -> list[str]:
-    """What the comparison of the baselines with transformers left to say, and where attention is plain."""
-    found = [doubt for row in rows for doubt in row.notes.get("reference", {}).get("doubts", ())]
-    found += [
-        f"{row.name}: attention is {row.notes['attention_note']}."
-        for row in rows
-        if row.notes.get("attention") == "plain" and "attention_note" in row.notes
-    ]
-    return list(dict.fromkeys(found))
-
-
-def plain_row(candidate: Candidate) -> Row:
-    """What is known of `candidate` before it answers: no score, no latency."""
-    artifact = Artifact.open(candidate.artifact)
-    row = failed_row(candidate.name, None)
-    row.artifact, row.runtime = str(candidate.artifact), candidate.runtime or ""
-    row.precision, row.size_bytes = artifact.precision, artifact.size_bytes
-    row.verdict = "baseline"
-    return row
-
-
-def failed_row(name: str, error: OptkitError | None) -> Row:
-    """The row of a candidate that could not be made or could not answer."""
-    return Row(
-        name=name,
-        artifact="",
-        runtime="",
-        precision="",
-        size_bytes=0,
-        score=nan,
-        score_delta=nan,
-        agreement=nan,
-        latency=[],
-        speedup=None,
-        peak_rss_bytes=0,
-        seconds=0.0,
-        verdict="error",
-        reasons=[] if error is None else [error.whole],
-    )
-
-
-def first_sound(rows: list[Row]) -> tuple[list[Row], list[str]]:
-    """`rows` with the first that answered in front, since the others are compared to it; a doubt if it moved.
-
-    One of them must have answered.
-    """
-    first = next(row for row in rows if row.verdict != "error")
-    if first is rows[0]:
-        return rows, []
-    doubt = f"{rows[0].name} failed, so all models are compared to {first.name}."
-    return [first, *(row for row in rows if row is not first)], [doubt]
 
 
 def outcomes_text(outcomes: np.ndarray | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from optkit.core.quantities import DROP, FACTOR, PART, check_all
 from optkit.errors import RecipeError
-from optkit.report.model import Row
+from optkit.report.model import Answers, Row
 
 #: The least agreement asked where no data has labels, at the lower end of its 95% interval.
 MIN_AGREEMENT = 0.9
@@ -92,7 +92,7 @@ class Gate:
             return None
         return self.max_drop * abs(score) if self.relative else self.max_drop
 
-    def reasons(self, row: Row, baseline: Row, tuned: Row | None = None) -> list[str]:
+    def reasons(self, row: Row, baseline: Row | Answers, tuned: Row | None = None) -> list[str]:
         """Why `row` fails; empty where it passes. It may not be slower than `tuned` (fp32) either."""
         reasons = []
         drop, allowed = baseline.score - row.score, self.allowed_drop(baseline.score)

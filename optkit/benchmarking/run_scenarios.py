@@ -16,7 +16,7 @@ from optkit.core.process import Child
 from optkit.core.quantities import BOUND_MS
 from optkit.errors import OptkitError, RecipeError, did_you_mean
 from optkit.events import Events, Progress, Step
-from optkit.report.model import Row, Scenario
+from optkit.report.model import Scenario
 
 #: Queries answered at once by the server scenario's system under test, at most.
 MAX_BATCH = 8
@@ -48,8 +48,7 @@ class Scenarios:
         BOUND_MS.check(self.p99_ms, "the latency bound")
 
 
-def fill_in(
-    rows: Sequence[Row],
+def scenarios_of(
     candidates: Sequence[Candidate],
     measured: Measurement,
     asked: Scenarios,
@@ -58,18 +57,22 @@ def fill_in(
     examples: int,
     events: Events,
     spawn: Spawn | None = None,
-) -> None:
-    """Add the asked scenarios' results to each row that was measured."""
+) -> dict[str, list[Scenario]]:
+    """The results of the asked scenarios of each candidate that was measured, by its name."""
     make = spawn or (lambda n: Child("optkit.benchmarking.worker", threads=n, timeout_s=plan.timeout_s))
-    for row, candidate in zip(rows, candidates):
-        if row.verdict == "error":
+    results: dict[str, list[Scenario]] = {}
+    for candidate in candidates:
+        if measured[candidate.name].error:
             continue
+        results[candidate.name] = []
         for name in asked.names:
             if name == "server":
-                events(Step(f"server scenario: {row.name}"))
-                row.scenarios.append(_server(candidate, asked, plan, encoded, make, events))
+                events(Step(f"server scenario: {candidate.name}"))
+                result = _server(candidate, asked, plan, encoded, make, events)
             else:
-                row.scenarios.append(_of_samples(name, measured[row.name], asked.full, examples))
+                result = _of_samples(name, measured[candidate.name], asked.full, examples)
+            results[candidate.name].append(result)
+    return results
 
 
 def _of_samples(name: str, measured: Measured, full: bool, examples: int) -> Scenario:

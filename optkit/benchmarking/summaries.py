@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from optkit.benchmarking.batches import ALL_EXAMPLES, data_batches, padding_share, parts_of
@@ -14,6 +16,9 @@ from optkit.report.model import Latency
 
 #: Batches in which the whole split is answered: examples, and token slots.
 ANSWERED_AT_ONCE, TOKEN_BUDGET = 32, 4096
+
+#: Batch and tokens of fixed shapes → the least milliseconds that the machine's peaks allow there.
+Bounds = Mapping[tuple[int, int | str], float]
 
 
 def padding(encoded: EncodedSet) -> dict[str, float] | None:
@@ -30,10 +35,12 @@ def padding(encoded: EncodedSet) -> dict[str, float] | None:
     return {name: round(padding_share(encoded.lengths, parts), 4) for name, parts in shares.items()}
 
 
-def latencies(mine: Measured, first: Measured | None, encoded: EncodedSet) -> list[Latency]:
+def latencies(
+    measured: Measured, first: Measured | None, encoded: EncodedSet, bounds: Bounds | None = None
+) -> list[Latency]:
     """Samples per shape of `encoded` with their percentiles, and the ratio to `first` measured beside it."""
-    found = []
-    for shape, draws in mine.samples.items():
+    times = []
+    for shape, draws in measured.samples.items():
         flat = [[x for visit in draw for x in visit] for draw in draws if draw]
         if not flat:
             continue
@@ -42,7 +49,8 @@ def latencies(mine: Measured, first: Measured | None, encoded: EncodedSet) -> li
         p50, p90, p99 = (_interval(every, visits, q) for q in (50, 90, 99))
         batch = min(len(encoded), ALL_EXAMPLES) if shape.tokens == "all" else shape.batch
         answered = _answered(encoded, shape, batch)
-        found.append(
+        bound = (bounds or {}).get((shape.batch, shape.tokens))
+        times.append(
             Latency(
                 batch,
                 shape.tokens,
@@ -50,17 +58,18 @@ def latencies(mine: Measured, first: Measured | None, encoded: EncodedSet) -> li
                 p90.value,
                 p99.value,
                 [[round(x, 4) for x in draw] for draw in flat],
-                _ratio(first, mine, shape),
+                _ratio(first, measured, shape),
+                None if bound is None else round(bound / p50.value, 4),
                 per_second=round(
                     answered * 1000 / (float(every.mean()) if not shape.fixed else p50.value), 2
                 ),
                 p50=p50,
                 p90=p90,
                 p99=p99,
-                padding=_padding(encoded, shape, mine.offline_batch),
+                padding=_padding(encoded, shape, measured.offline_batch),
             )
         )
-    return found
+    return times
 
 
 def _answered(encoded: EncodedSet, shape: Shape, batch: int) -> float:
@@ -82,8 +91,8 @@ def _interval(samples: np.ndarray, visits: list[list[float]], q: float) -> Inter
     return percentile(samples, q, design_effect(visits, q))
 
 
-def _ratio(first: Measured | None, mine: Measured, shape: Shape) -> Interval | None:
+def _ratio(first: Measured | None, measured: Measured, shape: Shape) -> Interval | None:
     """None for the baseline itself, and where one of the two has no whole round at this shape."""
-    if first is None or first.error or mine.error:
+    if first is None or first.error or measured.error:
         return None
-    return speedup(first, mine, shape)
+    return speedup(first, measured, shape)

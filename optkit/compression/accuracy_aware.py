@@ -1,74 +1,64 @@
-"""`AccuracyAwareLoop`: where no candidate keeps the score, gentler ones are tried.
-
-What `optkit.compression.mixed_precision.search` tries is a variant of the recipe's first `quantize-static`.
-"""
+"""`gentler`: where no candidate keeps the score, other settings of `quantize-static` are tried."""
 
 from __future__ import annotations
 
 import math
 
 from optkit.artifact import Artifact
-from optkit.compression.loop import Loop
+from optkit.benchmarking.evaluation import Failure, Model
+from optkit.compression.chain import Models, attempt, first_of
+from optkit.compression.job import Job
 from optkit.compression.mixed_precision import Ranked, search
-from optkit.compression.resume_cache import step_folder
+from optkit.compression.recipe import Recipe
 from optkit.compression.sensitivity_ranking import ranked
+from optkit.compression.store import Store
 from optkit.data.dataset import Data
-from optkit.events import Note
+from optkit.events import Note, Step
 from optkit.passes.base import Pass
 
 
-class AccuracyAwareLoop(Loop):
-    """A `Loop` that goes on where every candidate misses the gate's score; `trace` says what it tried."""
+def gentler(
+    job: Job, store: Store, recipe: Recipe, models: Models, candidates: list[str]
+) -> tuple[list[str], set[str]]:
+    """Try gentler ways where every candidate misses the gate's score; each is one more model and candidate.
 
-    def _go_on(self, chains: list[tuple[Pass, ...]], root: str) -> None:
-        """Each trial is a row of its own; those that miss the score are not timed."""
-        allowed = self.recipe.gate.allowed_drop(self.rows[0].score)
-        static = next((c for c in chains if c[-1].name() == "quantize-static"), None)
-        if allowed is None or static is None or not isinstance(self.data, Data):
-            return
-        before, source = static[:-1], self._made(static[:-1], root)
-        needed = self.rows[0].score - allowed - 1e-12
-        if source is None or any(self._score_of(leaf) >= needed for leaf in self.leaves):
-            return
+    What was tried, in words, and the names of those that missed the score and need not be timed.
+    """
+    baseline = first_of(models).answers.score
+    allowed = recipe.gate.allowed_drop(baseline)
+    chain = next((c for c in recipe.chains() if c[-1].name() == "quantize-static"), None)
+    if allowed is None or chain is None or not isinstance(job.data, Data):
+        return [], set()
+    before, needed = chain[:-1], baseline - allowed - 1e-12
+    source = _made(store, before)
+    scores = _scores(models)
+    if source is None or any(scores[name] >= needed for name in candidates):
+        return [], set()
 
-        def attempt(step: Pass) -> float:
-            failed = self._attempt((*before, step), root)
-            return -math.inf if failed else self._score_of(self.leaves[-1])
+    def try_(step: Pass) -> float:
+        failed = attempt(job, store, (*before, step), models, candidates)
+        return -math.inf if failed else _scores(models)[candidates[-1]]
 
-        def rank(step: Pass) -> list[Ranked]:
-            return self._ranked(step, source, self._made((*before, step), root))
+    def rank(step: Pass) -> list[Ranked]:
+        job.events(Step("sensitivity scan", len(models) + 1, len(models) + 1))
+        return ranked(job, store, step, source, _made(store, (*before, step)))
 
-        tried, leaf = len(self.leaves), self._named.get(self._key(root, *static))
-        score = self._score_of(leaf) if leaf else -math.inf
-        self.trace += search(static[-1], score, needed, attempt, rank)
-        best = max(self.leaves, key=self._score_of)
-        self._hopeless = {x for x in self.leaves[tried:] if x != best and self._score_of(x) < needed}
-        for line in self.trace:
-            self.events(Note(line))
+    first_try, model = len(candidates), models.get(store.keys(chain)[-1])
+    score = scores[model.name] if isinstance(model, Model) else -math.inf
+    trace = search(chain[-1], score, needed, try_, rank)
+    scores = _scores(models)
+    best = max(candidates, key=scores.__getitem__)
+    for line in trace:
+        job.events(Note(line))
+    return trace, {name for name in candidates[first_try:] if name != best and scores[name] < needed}
 
-    def _score_of(self, name: str) -> float:
-        """The score of the row `name`; below all others where it has none."""
-        row = next(r for r in self.rows if r.name == name)
-        return -math.inf if row.verdict == "error" else row.score
 
-    def _made(self, chain: tuple[Pass, ...], root: str) -> Artifact | None:
-        """What `chain` made; None where it failed."""
-        folder = step_folder(self.work, chain[-1], self._key(root, *chain)) if chain else None
-        return Artifact.open(folder) if folder and folder.exists() else None
+def _scores(models: Models) -> dict[str, float]:
+    """The score of each model; below all others where it failed."""
+    return {m.name: -math.inf if isinstance(m, Failure) else m.answers.score for m in models.values()}
 
-    def _ranked(self, step: Pass, source: Artifact, made: Artifact | None) -> list[Ranked]:
-        """The multiplies that `step` rounds; the scan of an earlier run is not made again."""
-        assert isinstance(self.data, Data)  # `_go_on` asked
-        self._begin("sensitivity scan")
-        return ranked(
-            step,
-            source,
-            made,
-            self.work / f"sensitivity-{self._key(source.fingerprint(), step)}.json",
-            self.evaluator.examples_for(source, self.checkpoint) or str(self.evaluator.encoded_file),
-            self.data,
-            self.columns,
-            self.evaluator.task.name,
-            self.evaluator.plan.threads,
-            self.events,
-        )
+
+def _made(store: Store, chain: tuple[Pass, ...]) -> Artifact | None:
+    """What `chain` made; None where it failed."""
+    folder = store.folders(chain)[-1] if chain else None
+    return Artifact.open(folder) if folder and folder.exists() else None

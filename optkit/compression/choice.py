@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from optkit.benchmarking.evaluation import HEADLINE
 from optkit.benchmarking.latency import Measurement, speedup
 from optkit.benchmarking.plan import Shape
+from optkit.benchmarking.results import HEADLINE
 from optkit.report.model import Row, quality, shapes_of
 
 #: (faster, other) → whether the measurement leaves open which of the two is faster.

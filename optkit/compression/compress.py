@@ -5,38 +5,37 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import MANIFEST, REPORTS, library_versions
+from optkit.artifact import MANIFEST, REPORTS
 from optkit.benchmarking import stored_answers
-from optkit.benchmarking.environment import describe, standing_doubts, thread_count, usable_cores
-from optkit.benchmarking.evaluation import Evaluator, doubts_of
-from optkit.benchmarking.plan import Plan, Shape, fields_of
-from optkit.benchmarking.summaries import padding
+from optkit.benchmarking.environment import describe, standing_doubts, usable_cores
+from optkit.benchmarking.evaluation import Model
+from optkit.benchmarking.gate import Gate
+from optkit.benchmarking.results import doubts_of, report_of
 from optkit.benchmarking.targets import require
 from optkit.benchmarking.unlabelled import MEASURED, OWN, Unlabelled, unlike_others
-from optkit.compression.accuracy_aware import AccuracyAwareLoop
-from optkit.compression.choice import winners
+from optkit.compression.accuracy_aware import gentler
+from optkit.compression.chain import Measured, check, judge, measure, run_recipe
+from optkit.compression.choice import choose, tied_in, why, winners
 from optkit.compression.flags import recipe_of
-from optkit.compression.loop import Loop
-from optkit.compression.measured_on import examples_of, refuse_both
+from optkit.compression.job import Job, open_job, refuse_both
 from optkit.compression.recipe import Recipe
 from optkit.compression.runtime_search import may_pad, search
 from optkit.compression.steps import AnyOf
+from optkit.compression.store import Store
 from optkit.core.cpu import has_vnni
 from optkit.core.files import read_json, write_json
 from optkit.core.output import claimed, staged, writing
 from optkit.core.quantities import listed
 from optkit.errors import OutputError
 from optkit.events import Events, Note, Saved, Step, silent
-from optkit.models.checkpoint import fetch
 from optkit.passes.base import Pass
 from optkit.report.model import Report, Row
-from optkit.tasks.base import Columns, open_task
+from optkit.tasks.base import Columns
 
 
 def compress(
@@ -156,47 +155,57 @@ def compress(
         default_out(source, recipe) if out is None else out, force, (source, data, unlabelled)
     ) as out:
         events(Note(f"reading {source}"))
-        opened = fetch(source, trust_remote_code)
-        model_task = open_task(opened, task, metric)
-        given = examples_of(opened, data, unlabelled, model_task, columns, split, limit, metric, events)
-        examples, labelled, ranges = given.source, given.labelled, given.ranges
-        if ranges is not None:
-            recipe = replace(recipe, gate=recipe.gate.of_fidelity())
-        columns = labelled.columns  # other splits are read by the same ones
-
-        threads = thread_count(threads)
-        plan = Plan(
-            shapes=tuple(Shape.parse(s) for s in shapes or model_task.shapes),
-            threads=threads,
-            **fields_of(precise, rounds=rounds, processes=processes),
-        )
         work = out.parent / f".{out.name}.work"
-        encoded_file = work / "examples.npz"
-        run = AccuracyAwareLoop(
-            checkpoint=opened,
-            recipe=recipe,
-            evaluator=Evaluator(
-                *(model_task, labelled, encoded_file, plan, events, recipe.target),
-                asks_agreement=recipe.gate.min_agreement is not None,
-            ),
-            calibration=work / "calibration.npz" if ranges is not None else None,
-            data=examples,
+        job = open_job(
+            *(source, data, unlabelled, work),
+            task=task,
+            metric=metric,
             columns=columns,
             split=split,
-            work=work,
-            trust_remote_code=trust_remote_code,
+            limit=limit,
+            shapes=shapes,
+            threads=threads,
+            rounds=rounds,
+            processes=processes,
             events=events,
+            precise=precise,
+            target=recipe.target,
+            asks_agreement=recipe.gate.min_agreement is not None,
+            trust_remote_code=trust_remote_code,
         )
-        run.check(recipe.chains())
+        if job.ranges is not None:
+            recipe = replace(recipe, gate=recipe.gate.of_fidelity())
+        check(job, recipe.chains())
         with writing(work):
-            work.mkdir(parents=True, exist_ok=True)
             for leftover in work.glob(".*.partial-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
-            labelled.encoded.save(encoded_file)
-            if ranges is not None:
-                ranges.save(work / "calibration.npz")
-            run.all()
-        report = conclude(run, str(source), out, shapes, begun, force, keep_steps, command, tune_runtime)
+            job.save_examples()
+            store = Store.of(job)
+            models, candidates = run_recipe(job, store, recipe)
+            trace, untimed = gentler(job, store, recipe, models, candidates)
+            measured = measure(job, models.values(), candidates, untimed)
+        rows = judge(job, recipe.gate, measured.rows, candidates)
+        chosen = choose(rows, candidates, shapes, tied_in(measured.measurement))
+        options: dict[str, Any] = {}
+        if tune_runtime and chosen is not None:
+            events(Step("runtime settings"))
+            model = next(m for m in models.values() if isinstance(m, Model) and m.name == chosen.name)
+            tuned = search(
+                model.candidate, job.evaluator.encoded_file, job.evaluator.plan, bucket=may_pad(chosen)
+            )
+            options = tuned.options
+            trace = [*trace, *(f"runtime settings: {_in_words(trial)}" for trial in tuned.trace)]
+        report = conclude(
+            *(job, recipe, measured, rows, candidates, chosen, why(chosen, rows, candidates, shapes)),
+            source=str(source),
+            out=out,
+            begun=begun,
+            force=force,
+            keep_steps=keep_steps,
+            command=command,
+            trace=trace,
+            options=options,
+        )
         if not keep_steps:
             shutil.rmtree(work, ignore_errors=True)
         events(Saved(out))
@@ -204,72 +213,66 @@ def compress(
 
 
 def conclude(
-    run: Loop,
+    job: Job,
+    recipe: Recipe,
+    measured: Measured,
+    rows: Sequence[Row],
+    candidates: Collection[str],
+    chosen: Row | None,
+    why: str,
+    *,
     source: str,
     out: Path,
-    shapes: tuple[str, ...],
     begun: float,
-    force: bool = False,
-    keep_steps: bool = False,
-    command: str = "",
-    tune_runtime: bool = False,
+    force: bool,
+    keep_steps: bool,
+    command: str,
+    trace: Sequence[str] = (),
+    options: dict[str, Any] | None = None,
 ) -> Report:
-    """Choose among what `run` has judged, and write the chosen artifact with its reports to `out`."""
-    gpu = require(run.recipe.target)
-    recipe, examples, split, work = run.recipe, run.data, run.split, run.work
-    model_task, labelled = run.evaluator.task, run.evaluator.labelled
-    threads = run.evaluator.plan.threads or usable_cores()
-    chosen = run.choose(shapes)
-    passed = chosen is not None and chosen.verdict == "passed"
-    options: dict[str, Any] = {}
-    if tune_runtime and chosen is not None:
-        run.events(Step("runtime settings"))
-        one = next(c for c in run.candidates if c.name == chosen.name)
-        tuned = search(one, run.evaluator.encoded_file, run.evaluator.plan, bucket=may_pad(chosen))
-        options = tuned.options
-        run.trace += [f"runtime settings: {_told(trial)}" for trial in tuned.trace]
-    report = Report(
-        task=model_task.name,
-        metric="" if run.evaluator.unlabelled else model_task.metric,
-        data={
-            "name": examples.name,
-            "split": split,
-            "held_out": examples.is_held_out(split),
-            "examples": len(labelled.references),
-            "sha256": examples.fingerprint(split),
-            "truncated": labelled.encoded.truncated,
-            "padding": padding(labelled.encoded),
-        },
-        target=recipe.target,
-        environment={
-            **describe(threads),
-            "versions": library_versions(),
-            "measured_with": run.evaluator.plan.record(),
-            "peaks": asdict(run.peaks) if run.peaks else None,
-            "noise": run.noise,
-            **({"gpu": gpu.record(), "transfers": "included"} if gpu else {}),
-        },
-        rows=run.rows,
+    """Write the artifact of the `chosen` row, with the runtime `options`, and the reports to `out`."""
+    gpu = require(recipe.target)
+
+    def final(row: Row) -> Row:
+        if row is chosen:
+            return replace(row, artifact=str(out))
+        gone = not keep_steps and Path(row.artifact).parent == job.work
+        return replace(row, artifact="") if gone else row
+
+    report = report_of(
+        *(
+            job.evaluator,
+            [*map(final, rows)],
+            measured.measurement,
+            measured.peaks,
+            job.data,
+            job.split,
+            begun,
+        ),
+        environment={"gpu": gpu.record(), "transfers": "included"} if gpu else {},
         chosen=chosen.name if chosen else None,
-        gate={**recipe.gate.to_dict(), "conditions": recipe.gate.describe(), "passed": passed},
+        gate={
+            **recipe.gate.to_dict(),
+            "conditions": recipe.gate.describe(),
+            "passed": chosen is not None and chosen.verdict == "passed",
+        },
         recipe=recipe.to_dict(),
         source=source,
         command=command,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        doubts=_doubts(run, recipe),
-        labels=list(getattr(model_task, "labels", [])),
-        trace=run.trace,
-        winners=winners(run.rows, run.leaves),
-        why=run.why(chosen, shapes),
-        fidelity=MEASURED.format(OWN, examples.name) if run.evaluator.unlabelled else "",
-        seconds=round(time.monotonic() - begun, 1),
-        measuring_seconds=round(run.measuring_seconds, 1),
-        peak_rss_bytes=run.peak_rss_bytes,
+        doubts=[
+            *doubts_of(rows),
+            *measured.doubts,
+            *standing_doubts(describe()),
+            *_doubts(job, recipe.gate, rows),
+        ],
+        trace=list(trace),
+        winners=winners(list(rows), list(candidates)),
+        why=why,
+        fidelity=MEASURED.format(OWN, job.data.name) if job.evaluator.unlabelled else "",
+        measuring_seconds=round(measured.seconds, 1),
+        peak_rss_bytes=measured.peak_rss_bytes,
     )
-    for row in run.rows:
-        if row is not chosen and not keep_steps and Path(row.artifact).parent == work:
-            row.artifact = ""  # it goes with the work folder
-    _write(report, chosen, out, force, options, threads, run.trust_remote_code)
+    _write(job, report, chosen, out, force, options or {})
     return report
 
 
@@ -279,40 +282,37 @@ def default_out(source: str | Path, recipe: Recipe) -> Path:
     return Path("models") / f"{name or 'model'}-{recipe.suffix()}"
 
 
-def _doubts(run: Loop, recipe: Recipe) -> list[str]:
-    """What a reader should know before believing the report."""
-    doubts = [*doubts_of(run.rows), *run.doubts, *standing_doubts(describe())]
-    count = len(run.evaluator.labelled.references)
-    labelled = run.evaluator.labelled
+def _doubts(job: Job, gate: Gate, rows: Sequence[Row]) -> list[str]:
+    """What a reader should know of the data and of each row before believing the report."""
+    doubts, labelled, count = [], job.evaluator.labelled, job.examples
     if labelled.empty:
         doubts.append(f"{labelled.empty} of {count} texts are empty; they count as all others do.")
     if labelled.skipped:
         doubts.append(f"{labelled.skipped} rows hold too little text to score and were left out.")
-    truncated = labelled.encoded.truncated
-    if truncated:
+    if truncated := labelled.encoded.truncated:
         doubts.append(f"{truncated} of {count} texts are longer than the model's maximum and were truncated.")
-    if not has_vnni() and any(row.precision == "int8" for row in run.rows):
+    if not has_vnni() and any(row.precision == "int8" for row in rows):
         doubts.append(
             "This CPU has no VNNI: INT8 gains little or is slower than fp32, and 8-bit products may "
             "saturate; reduce_range = true keeps weights to 7 bits, as --int8 does by itself here."
         )
-    for row in run.rows:
+    for row in rows:
         wanted, ran = row.notes.get("quantized_matmuls", 0), row.probes.get("int8") or {}
         if (missing := wanted - ran.get("int8_multiplies", wanted)) > 0:
             doubts.append(
                 f"{row.name}: {missing} of {wanted} quantized multiplies ran in float: {row.runtime} has no "
                 "INT8 kernel for them on this CPU."
             )
-    if isinstance(run.data, Unlabelled):
+    if isinstance(job.data, Unlabelled):
         doubts += [
-            unlike_others(run.data),
-            f"Ranges, where a pass takes them, come from {len(run.data.calibration)} other texts of the same "
+            unlike_others(job.data),
+            f"Ranges, where a pass takes them, come from {len(job.data.calibration)} other texts of the same "
             "source.",
         ]
-    if run.data.is_held_out(run.split):
-        doubts.append(f"The data has no {run.split} split: a tenth was held out of the rest.")
-    allowed = recipe.gate.allowed_drop(run.rows[0].score)
-    for row in run.rows:
+    if job.data.is_held_out(job.split):
+        doubts.append(f"The data has no {job.split} split: a tenth was held out of the rest.")
+    allowed = gate.allowed_drop(rows[0].score)
+    for row in rows:
         if allowed is not None and row.verdict == "passed" and row.drop and row.drop.high > allowed:
             doubts.append(
                 f"{row.name}: {count} examples are too few to promise a drop of at most {allowed:.4f}: "
@@ -321,7 +321,7 @@ def _doubts(run: Loop, recipe: Recipe) -> list[str]:
     return doubts
 
 
-def _told(trial: dict[str, Any]) -> str:
+def _in_words(trial: dict[str, Any]) -> str:
     """One trial of the runtime search, in words."""
     if trial.get("failed"):
         return f"{trial['setting']} = {trial['value']} failed"
@@ -330,19 +330,12 @@ def _told(trial: dict[str, Any]) -> str:
 
 
 def _write(
-    report: Report,
-    chosen: Row | None,
-    out: Path,
-    force: bool,
-    options: dict[str, Any],
-    threads: int,
-    trust: bool,
+    job: Job, report: Report, chosen: Row | None, out: Path, force: bool, options: dict[str, Any]
 ) -> None:
     with staged(out, force) as folder:
         if chosen is not None:
-            source = Path(chosen.artifact)
             shutil.copytree(
-                source,
+                chosen.artifact,
                 folder,
                 ignore=shutil.ignore_patterns(*REPORTS),
                 dirs_exist_ok=True,
@@ -356,6 +349,10 @@ def _write(
             }
             manifest["gate"] = report.gate
             write_json(folder / MANIFEST, manifest)
-            stored_answers.store(folder, threads=threads, trust_remote_code=trust)
-            chosen.artifact = str(out)
+            threads = job.threads or usable_cores()
+            stored_answers.store(folder, threads=threads, trust_remote_code=job.trust_remote_code)
+            rows = [
+                replace(row, artifact=str(out)) if row.name == chosen.name else row for row in report.rows
+            ]
+            report = replace(report, rows=rows)
         report.save_all(folder)

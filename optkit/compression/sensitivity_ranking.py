@@ -3,53 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 from optkit.artifact import Artifact
+from optkit.compression.job import Job
 from optkit.compression.mixed_precision import Ranked
+from optkit.compression.store import Store, key_after
 from optkit.core.files import write_json
 from optkit.core.process import Child
 from optkit.core.schema.notes import Ranking, left_by_a_run
-from optkit.data.dataset import Data
-from optkit.events import Events
 from optkit.passes.base import Pass
-from optkit.tasks.base import Columns
 
 
-def ranked(
-    step: Pass,
-    source: Artifact,
-    made: Artifact | None,
-    file: Path,
-    encoded: str,
-    data: Data,
-    columns: Columns,
-    task: str,
-    threads: int | None,
-    events: Events,
-) -> list[Ranked]:
+def ranked(job: Job, store: Store, step: Pass, source: Artifact, quantized: Artifact | None) -> list[Ranked]:
     """How far each multiply that `step` rounds moves the outputs, by a scan of `source`, and the time that
-    INT8 saves it in `made` (None: unknown), on the `encoded` examples.
+    INT8 saves it in `quantized` (None: unknown).
 
-    Read from `file` where an earlier run left it, else written there.
+    A scan that an earlier run left in `store` is not made again.
     """
+    file = store.folder / f"sensitivity-{key_after(source.fingerprint(), step, data=store.data)}.json"
     if not file.exists():
-        with Child("optkit.passes.worker", threads=threads) as child:
+        with Child("optkit.passes.worker", threads=job.threads) as child:
             distances = child.call(
                 "scan",
-                events=events,
+                events=job.events,
                 parameters=step.parameters(),
                 source=str(source.path),
-                task=task,
-                data=data.name,
-                columns=asdict(columns),
-                threads=threads,
+                task=job.task.name,
+                data=job.data.name,
+                columns=asdict(job.columns),
+                threads=job.threads,
             )
-        times = [_kernel_times(artifact, encoded, threads) for artifact in (source, made) if artifact]
-        saved = {n: us - times[-1][n] for n, us in times[0].items() if made and n in times[-1]}
+        encoded = job.evaluator.examples_for(source, job.source) or str(job.evaluator.encoded_file)
+        times = [_kernel_times(one, encoded, job.threads) for one in (source, quantized) if one]
+        saved = {n: us - times[-1][n] for n, us in times[0].items() if quantized and n in times[-1]}
         write_json(file, {"ranked": distances, "saved_us": saved})
-    found = left_by_a_run(Ranking, file)
-    return [Ranked(str(n), float(distance), found.saved_us.get(str(n))) for n, distance in found.ranked]
+    stored = left_by_a_run(Ranking, file)
+    return [Ranked(str(n), float(distance), stored.saved_us.get(str(n))) for n, distance in stored.ranked]
 
 
 def _kernel_times(artifact: Artifact, encoded: str, threads: int | None) -> dict[str, float]:

@@ -129,7 +129,37 @@ class Row:
         return next((x for x in self.latency if (x.batch, x.tokens) == (batch, tokens)), None)
 
 
-def quality(row: Row) -> float:
+@dataclass(frozen=True)
+class Answers:
+    """How one model answers: what its `Row` will say but for names, times and verdict."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _CLOSED
+
+    precision: str
+    size_bytes: int
+    score: float = math.nan
+    score_delta: float = math.nan
+    agreement: float = math.nan
+    peak_rss_bytes: int = 0
+    seconds: float = 0.0
+    drop: Interval | None = None
+    pass_peak_rss_bytes: int | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+    flips: list[dict[str, Any]] = field(default_factory=list)
+    outcomes: str = ""
+    fidelity: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any], name: str = "answers") -> Answers:
+        """As `asdict` or JSON wrote it. Raises DataError where a field is missing, unknown or malformed."""
+        value = _numbers(value, cls)
+        if isinstance(value, dict):
+            value = {**value, "drop": _numbers(value.get("drop"), Interval)}
+        _check(cls, value, name)
+        return cls(**{**value, "drop": Interval(**value["drop"]) if value["drop"] else None})
+
+
+def quality(row: Row | Answers) -> float:
     """The score; where none was measured, the agreement with the first row; minus infinity for neither."""
     value = row.agreement if math.isnan(row.score) else row.score
     return value if math.isfinite(value) else -math.inf
@@ -239,13 +269,6 @@ def render(report: Report, format: str) -> str:
 
 _HINT = "Run the command that wrote it again."
 _INTERVALS = ("speedup", "p50", "p90", "p99")
-
-
-def row_from_dict(value: dict[str, Any], name: str = "row") -> Row:
-    """A row as `asdict` or JSON wrote it. Raises DataError where a field is missing, unknown or malformed."""
-    value = _numbers_of_row(value)
-    _check(Row, value, name)
-    return _row(value)
 
 
 def _check(kind: type, value: dict[str, Any], name: str) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from optkit.benchmarking.evaluation import doubts_of, failed_row
+from optkit.benchmarking.results import doubts_of, failed_row
 
 
 def test_a_report_tells_where_attention_is_plain_and_what_it_costs():

@@ -90,8 +90,8 @@ def test_peaks_that_cannot_be_measured_are_a_doubt(monkeypatch):
         raise WorkerError("It ended with code -9.")
 
     monkeypatch.setattr(Evaluator, "_peak", killed)
-    peak, doubts = object.__new__(Evaluator).roofline([])
-    assert peak is None
+    peak, bounds, doubts = object.__new__(Evaluator).roofline([])
+    assert (peak, bounds) == (None, {})
     assert "It ended with code -9." in doubts[0]
 
 

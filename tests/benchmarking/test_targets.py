@@ -91,9 +91,9 @@ def chosen(monkeypatch, checkpoint, data, tmp_path):
     monkeypatch.setattr("optkit.compression.recipe.require", lambda target: H200)
     monkeypatch.setattr("optkit.compression.compress.require", lambda target: H200)
     monkeypatch.setattr("optkit.compression.recipe.gpu_chains", lambda gpu: ways)
-    monkeypatch.setattr("optkit.compression.loop.eager_options", lambda target: {"attention": "eager"})
+    monkeypatch.setattr("optkit.compression.chain.eager_options", lambda target: {"attention": "eager"})
     monkeypatch.setattr(
-        "optkit.compression.loop.tuned",
+        "optkit.compression.chain.tuned",
         lambda target: (tuned(target)[0], [("serve-torch", {"dtype": "fp32"})]),
     )
     peak = Peak(fp32=1e15, int8=1e15, bandwidth=1e15, fp16=1e15, bf16=1e15)

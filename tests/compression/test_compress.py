@@ -200,9 +200,9 @@ def test_a_missed_score_sends_the_most_sensitive_back_to_float(checkpoint, data,
     """Scores are replaced: INT8 keeps the score only with the three most sensitive multiplies in float."""
     from optkit.benchmarking.evaluation import Evaluator
 
-    whole, ranked = Evaluator.row, []
+    whole, ranked = Evaluator.answer, []
 
-    def row(self, candidate, file, baseline):
+    def answer(self, candidate, file, baseline):
         made = whole(self, candidate, file, baseline)
         steps = (
             json.loads((Path(candidate.artifact) / "optkit.json").read_text())["lineage"] if baseline else []
@@ -211,14 +211,11 @@ def test_a_missed_score_sends_the_most_sensitive_back_to_float(checkpoint, data,
             stored = next(Path(candidate.artifact).parent.glob("sensitivity-*.json"), None)
             top = [name for name, _ in json.loads(stored.read_text())["ranked"]][:3] if stored else ["?"]
             ranked[:] = top
-            made.score = 1.0 if set(top) <= set(steps[-1]["parameters"]["exclude"]) else 0.0
-        elif steps and steps[-1]["pass"] == "export-onnx":
-            made.score = 1.0
-        else:
-            made.score = 1.0 if not steps else 0.0
-        return made
+            return replace(made, score=float(set(top) <= set(steps[-1]["parameters"]["exclude"])))
+        kept = not steps or steps[-1]["pass"] == "export-onnx"
+        return replace(made, score=float(kept))
 
-    monkeypatch.setattr(Evaluator, "row", row)
+    monkeypatch.setattr(Evaluator, "answer", answer)
     quick = {**QUICK, "shapes": ("1xdata",), "rounds": 1}
     gate = Gate(max_drop=0.01, relative=False)
     report = compress(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from optkit.benchmarking.evaluation import failed_row
 from optkit.benchmarking.latency import Measured, Measurement
 from optkit.benchmarking.plan import Candidate, Plan, Shape
+from optkit.benchmarking.results import failed_row
 from optkit.compression.runtime_search import SETTINGS, may_pad, search
 from optkit.errors import WorkerError
 from optkit.runtimes.onnxruntime import OnnxRuntimeSession

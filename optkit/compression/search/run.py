@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optkit.artifact import MANIFEST, Artifact
-from optkit.benchmarking.environment import thread_count
-from optkit.benchmarking.evaluation import Evaluator
 from optkit.benchmarking.gate import Gate, share
-from optkit.benchmarking.plan import Plan, Shape
 from optkit.benchmarking.targets import EAGER
+from optkit.compression.chain import Measured, baselines, first_of, judge, measure, tuned_chain
 from optkit.compression.compress import conclude
-from optkit.compression.measured_on import Examples, examples_of
+from optkit.compression.job import Job, open_job
 from optkit.compression.recipe import Recipe
 from optkit.compression.search.chain import (
     EXPORT,
@@ -29,17 +26,16 @@ from optkit.compression.search.chain import (
 )
 from optkit.compression.search.finalists import rounds_of, title_of
 from optkit.compression.search.models import delete
-from optkit.compression.search.trial import COSTS, NOTES, TrialLoop, run_chain, timing_turn
+from optkit.compression.search.trial import COSTS, NOTES, chain_models, choose, run_trial, timing_turn
+from optkit.compression.store import Store
 from optkit.core.locks import locked
 from optkit.core.output import claimed, named, writing
 from optkit.core.quantities import COUNT, SEED, listed
-from optkit.data.examples import EncodedSet
 from optkit.errors import GateFailed, RecipeError, did_you_mean
 from optkit.events import Event, Events, Note, Progress, silent
-from optkit.models.checkpoint import fetch
 from optkit.passes.take_layers import layer_count
 from optkit.report.model import Report, Row, quality
-from optkit.tasks.base import Columns, open_task
+from optkit.tasks.base import Columns
 from optkit.training.tuning import page
 from optkit.training.tuning.results import StudyResult, TrialResult, collect, front, trial_result
 from optkit.training.tuning.space import Space
@@ -160,57 +156,50 @@ def search(
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
     ours = page.is_of(out, name, shown(url))
     with claimed(out, force or ours, (source, data, unlabelled), shared=True, leaves=[folder]):
-        model = fetch(source)
-        model_task = open_task(model, task, metric)
-        found = examples_of(model, data, unlabelled, model_task, columns, split, limit, metric, events)
-        examples, blind = found.source, found.ranges is not None
-        gate = gate.of_fidelity() if blind else gate
+        job = open_job(
+            *(source, data, unlabelled, folder),
+            task=task,
+            metric=metric,
+            columns=columns,
+            split=split,
+            limit=limit,
+            shapes=shapes,
+            threads=threads,
+            rounds=rounds,
+            processes=processes,
+            events=events,
+            asks_agreement=gate.min_agreement is not None,
+        )
+        own_data = job.ranges is None
+        gate = gate if own_data else gate.of_fidelity()
         if space is None:
-            space = default_space(_prunable(model) and not blind, layer_count(model.config))
+            space = default_space(own_data and _prunable(job.source), layer_count(job.source.config))
         wanted = Space.parse(space)
-        check_space(wanted, own_data=not blind)
-        evaluator, ranges = _evaluator(found, folder, gate, shapes, threads, rounds, processes, events)
+        check_space(wanted, own_data)
+        job.save_examples()
         facts = {
-            "task": evaluator.task.name,
-            "model": model.fingerprint()[:12],
+            "task": job.task.name,
+            "model": job.source.fingerprint()[:12],
             "data": {
-                s: examples.fingerprint(s)[:12]
+                s: job.data.fingerprint(s)[:12]
                 for s in dict.fromkeys(("train", split))
-                if s == split or {"train", "all"} & set(examples.splits)
+                if s == split or {"train", "all"} & set(job.data.splits)
             },
-            "split": f"{len(evaluator.labelled.references)} examples of {split}",
+            "split": f"{job.examples} examples of {split}",
             "columns": {k: v for k, v in asdict(columns).items() if v is not None},
             "gate": gate.describe(),
             **({"teacher or texts": beside} if (beside := read_beside(wanted)) else {}),
-            **({"shape": str(evaluator.plan.shapes[0])} if objective == "latency" else {}),
+            **({"shape": str(job.evaluator.plan.shapes[0])} if objective == "latency" else {}),
         }
-        quality_of = "agreement" if blind else evaluator.task.metric
+        quality_of = job.task.metric if own_data else "agreement"
         objectives = [Objective(quality_of, maximize=True), COSTS[objective]]
         opened = open_study(url, name, wanted, objectives, facts, sampler, seed=seed)
-        shared = {
-            "checkpoint": model,
-            "data": examples,
-            "columns": evaluator.labelled.columns,  # other splits are read by the same ones
-            "split": split,
-            "work": folder,
-            "calibration": ranges,
-            "trust_remote_code": False,
-            "events": events,
-        }
-        run = _Study(opened, evaluator, gate, objective, objectives, shared)
+        store = Store.of(job)
+        run = _Study(opened, job, store, gate, objective, objectives)
         with writing(folder):
             Worker(opened, wanted, run.one, trials, events, lambda trial: ask_chain(wanted, trial)).work()
         result = collect(
-            *(
-                opened,
-                url,
-                sampler,
-                "gate",
-                objectives,
-                wanted,
-                {**facts, "data": examples.name},
-                command,
-            )
+            *(opened, url, sampler, "gate", objectives, wanted, {**facts, "data": job.data.name}, command)
         )
         with locked(folder / "finish"):
             complete = len(result.complete)
@@ -219,38 +208,32 @@ def search(
                 return SearchResult(result, Report.load(out / "report.json"))
             again = page.is_of(out, name, shown(url))
             report = run.confirm(result, out, begun, shapes, force or again, command)
-            run.sweep(last=True)
-        return SearchResult(result, report)
+            run.sweep(store.folders(tuned_chain(job.evaluator.target))[-1].name)
+        return result, report
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Study:
-    """The study's trials and its end. `shared` are the fields of `Loop` that all trials have in common."""
+    """The study's trials and its end."""
 
     study: Any
-    evaluator: Evaluator
+    job: Job
+    store: Store
     gate: Gate
     objective: str
     objectives: list[Objective]
-    shared: dict[str, Any]
-    baseline: str = ""
 
     @property
     def folder(self) -> Path:
-        return Path(self.shared["work"])
+        return self.store.folder
 
     def one(self, trial: optuna.Trial, parameters: dict[str, Any]) -> list[float]:
         """[score, cost]; raises TrialPruned where the gate is out of reach."""
         self.sweep()
-        chain = chain_of(parameters)
-        plan = replace(self.evaluator.plan, shapes=self.evaluator.plan.shapes[:1], redraws=0)
-        with TrialLoop(
-            recipe=Recipe(chain, self.gate),
-            evaluator=replace(self.evaluator, plan=plan),
-            objective=self.objective,
-            **{**self.shared, "events": self._less},
-        ) as loop:
-            return run_chain(loop, chain, trial)
+        plan = replace(self.job.evaluator.plan, shapes=self.job.evaluator.plan.shapes[:1], redraws=0)
+        job = replace(self.job, evaluator=replace(self.job.evaluator, plan=plan, events=self._less))
+        with replace(self.store, shared=True) as store:
+            return run_trial(job, store, self.gate, self.objective, chain_of(parameters), trial)
 
     def confirm(
         self, result: StudyResult, out: Path, begun: float, shapes: tuple[str, ...], force: bool, command: str
@@ -262,66 +245,64 @@ class _Study:
             raise GateFailed(
                 f"No trial made a model ({result.count()}).", hint=f"See {self.folder / page.PAGE}."
             )
-        with ExitStack() as used:
-            measured = []
+        with replace(self.store, shared=True) as store:
+            tried: list[_Round] = []
             for finalists in rounds:
-                loop = used.enter_context(self._side_by_side(finalists))
-                measured.append((loop, finalists))
-                chosen = loop.choose(shapes)
-                if chosen is not None and chosen.verdict == "passed":
+                tried.append(last := self._side_by_side(store, finalists, shapes))
+                if last.passed:
                     break
                 if finalists is not rounds[-1]:
-                    text = "none of these passed the gate; the next best are measured"
-                    self.shared["events"](Note(text))
+                    self.job.events(Note("none of these passed the gate; the next best are measured"))
             else:  # nothing passed: the best score is better than none
-                loop, finalists = max(measured, key=lambda pair: _best_score(pair[0].choose(shapes)))
-                chosen = loop.choose(shapes)
-            named = {title_of(t): t for t in finalists}
-            if chosen is not None:
-                loop.recipe = Recipe(chain_of(named[chosen.name].parameters), self.gate)
-            source = str(self.shared["checkpoint"].path)
-            report = conclude(loop, source, out, shapes, begun, force, keep_steps=True, command=command)
+                last = max(tried, key=lambda one: -math.inf if one.chosen is None else quality(one.chosen))
+            trials = {title_of(t): t for t in last.finalists}
+            chosen = trials[last.chosen.name] if last.chosen is not None else last.finalists[0]
+            report = conclude(
+                *(self.job, Recipe(chain_of(chosen.parameters), self.gate), last.measured, last.rows),
+                *(list(trials), last.chosen, last.why),
+                source=str(self.job.source.path),
+                out=out,
+                begun=begun,
+                force=force,
+                keep_steps=True,
+                command=command,
+            )
         sentence = f"No trial passed the gate ({report.gate['conditions']})."
         first = f"{report.fidelity[:1].upper()}{report.fidelity[1:]}. " if report.fidelity else ""
-        if report.chosen and report.gate["passed"]:
-            sentence = f"Trial {named[report.chosen].number} is chosen: {named[report.chosen].said}."
-            if missed := [str(t.number) for _, before in measured[:-1] for t in before]:
+        if last.passed:
+            sentence = f"Trial {chosen.number} is chosen: {chosen.said}."
+            if missed := [str(t.number) for one in tried[:-1] for t in one.finalists]:
                 sentence += f" Measured before it, these missed the gate: {', '.join(missed)}."
-        for place in (out, self.folder):
-            page.save(result, place, first + sentence)
+        for folder in (out, self.folder):
+            page.save(result, folder, first + sentence)
         return report
 
-    @contextmanager
-    def _side_by_side(self, finalists: list[TrialResult]) -> Iterator[TrialLoop]:
+    def _side_by_side(self, store: Store, finalists: list[TrialResult], shapes: tuple[str, ...]) -> _Round:
         """Both baselines and the models of `finalists`, measured over all shapes and judged by the gate."""
-        chains = {title_of(t): chain_of(t.parameters) for t in finalists}
-        chain = next(iter(chains.values()))
-        # Nothing is hopeless here: a model that misses the gate is better than none.
-        lenient = Recipe(chain, replace(self.gate, max_drop=None, min_agreement=None))
-        loop = TrialLoop(recipe=lenient, evaluator=self.evaluator, objective=self.objective, **self.shared)
-        with loop:
-            root = loop.baselines(list(chains.values()))
-            self.baseline = Path(loop.candidates[1].artifact).name
-            for title, steps in chains.items():
-                loop.candidate(steps, root, title).parent = EAGER
-            loop.rows = [*loop.rows[:2], *(row for row in loop.rows[2:] if row.name in loop.leaves)]
-            loop.candidates = [c for c in loop.candidates if c.name in {row.name for row in loop.rows}]
-            loop.recipe = Recipe(chain, self.gate)
-            with locked(timing_turn()):
-                loop.conclude()
-            yield loop
+        models = baselines(self.job, store)
+        first = first_of(models)
+        chains = {title_of(trial): chain_of(trial.parameters) for trial in finalists}
+        for title, chain in chains.items():
+            *_, model = chain_models(self.job, store, chain, title, first)
+            models[title] = replace(model, parent=EAGER)
+        with locked(timing_turn()):
+            measured = measure(self.job, models.values(), chains)
+        rows = judge(self.job, self.gate, measured.rows, chains)
+        chosen, why = choose(rows, list(chains), self.objective, shapes, measured.measurement)
+        return _Round(finalists, measured, rows, chosen, why)
 
-    def sweep(self, last: bool = False) -> None:
-        """Delete the models that another trial beats; at the `last` all that no front needs but what training
-        made, which is dear to make again. What a process uses stays."""
+    def sweep(self, baseline: str = "") -> None:
+        """Delete the models that another trial beats; in the end, where the folder of the tuned `baseline` is
+        named, all that no front needs but what training made, which is dear to make again. What a process
+        uses stays."""
         trials = [trial_result(t) for t in self.study.get_trials(deepcopy=False) if is_finished(t)]
         folders = {t.number: (t.notes.get(NOTES) or {}).get("folder", "") for t in trials}
-        kept = {folders[number] for number in front(trials, self.objectives)} | {self.baseline}
-        if last:
-            found = {p.name for p in self.folder.iterdir() if (p / MANIFEST).exists()} - kept
-            gone = {name for name in found if not name.startswith(DEAR)}
+        needed = {folders[number] for number in front(trials, self.objectives)} | {baseline}
+        if baseline:
+            there = {p.name for p in self.folder.iterdir() if (p / MANIFEST).exists()} - needed
+            gone = {name for name in there if not name.startswith(DEAR)}
         else:  # an exported graph may be what another process quantizes at this moment
-            beaten = {folders[t.number] for t in trials if t.state == "complete"} - kept
+            beaten = {folders[t.number] for t in trials if t.state == "complete"} - needed
             gone = {name for name in beaten if name and not name.startswith(EXPORT)}
         for name in gone:
             delete(self.folder / name)
@@ -329,49 +310,25 @@ class _Study:
     def _less(self, event: Event) -> None:
         """Trials speak through the worker; of their steps only progress is passed on."""
         if isinstance(event, Progress):
-            self.shared["events"](event)
+            self.job.events(event)
 
 
-def _best_score(chosen: Row | None) -> float:
-    return -math.inf if chosen is None else quality(chosen)
+@dataclass(frozen=True)
+class _Round:
+    """Finalists that were measured side by side, and which of them is `chosen`."""
+
+    finalists: list[TrialResult]
+    measured: Measured
+    rows: list[Row]
+    chosen: Row | None
+    why: str
+
+    @property
+    def passed(self) -> bool:
+        return self.chosen is not None and self.chosen.verdict == "passed"
 
 
 def _prunable(checkpoint: Artifact) -> bool:
     from optkit.models.uneven.layout import LAYOUTS
 
     return checkpoint.config.get("model_type") in LAYOUTS
-
-
-def _evaluator(
-    found: Examples,
-    folder: Path,
-    gate: Gate,
-    shapes: tuple[str, ...],
-    threads: int | None,
-    rounds: int | None,
-    processes: int | None,
-    events: Events,
-) -> tuple[Evaluator, Path | None]:
-    """What measures every model of the study, and a file to take ranges from where there is no data.
-
-    The examples lie in `folder`, their hash in the name.
-    """
-    task, labelled = found.task, found.labelled
-    given: dict[str, Any] = {k: v for k, v in (("rounds", rounds), ("processes", processes)) if v}
-    plan = Plan(
-        shapes=tuple(Shape.parse(s) for s in shapes or task.shapes), threads=thread_count(threads), **given
-    )
-
-    def saved(what: str, encoded: EncodedSet) -> Path:
-        file = folder / f"{what}-{encoded.digest()[:12]}.npz"
-        with locked(file):
-            if not file.exists():
-                encoded.save(file)
-        return file
-
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = saved("examples", labelled.encoded)
-        ranges = None if found.ranges is None else saved("calibration", found.ranges)
-    asks = gate.min_agreement is not None
-    return Evaluator(task, labelled, file, plan, events, asks_agreement=asks), ranges

@@ -5,24 +5,27 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
-from itertools import accumulate
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 from optuna import TrialPruned
 
 from optkit.artifact import Artifact
+from optkit.benchmarking.evaluation import Model
 from optkit.benchmarking.gate import Gate
-from optkit.benchmarking.plan import Candidate
+from optkit.benchmarking.latency import Measurement
+from optkit.benchmarking.results import row_of
 from optkit.benchmarking.targets import EAGER
-from optkit.compression.choice import choose, tied_in
-from optkit.compression.loop import Loop
-from optkit.compression.resume_cache import key_after, step_folder
-from optkit.compression.search.models import in_use
+from optkit.compression import choice
+from optkit.compression.chain import apply, baselines, candidate, check, probe, score
+from optkit.compression.job import Job
+from optkit.compression.store import Store
 from optkit.core.locks import locked
 from optkit.errors import CheckpointError, DataError, PassError, WorkerError
+from optkit.events import Step
 from optkit.passes.base import Pass
 from optkit.report.interval import Interval
 from optkit.report.model import Row, quality
@@ -44,118 +47,6 @@ ALIKE = 0.01
 NOTES = "notes"
 
 
-@dataclass
-class TrialLoop(Loop):
-    """A `Loop` whose work folder many trials and processes share: a step that one of them made is there
-    for all. `objective` is what to make small within the gate.
-
-    A context manager: until its end no other process deletes what it has touched.
-    """
-
-    objective: str = "latency"
-    _held: ExitStack = field(default_factory=ExitStack)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._held.close()
-
-    def candidate(self, chain: tuple[Pass, ...], root: str, title: str) -> Row:
-        """Run `chain`, and score its result as the row `title`.
-
-        Raises TrialPruned after the last training pass where the gate is out of reach: what follows
-        does not raise the score.
-        """
-        # The study has one data and one metric. Each key is that of the pass before, gone on with.
-        keys = list(accumulate(chain, key_after, initial=root))[1:]
-        folders = [step_folder(self.work, step, key) for step, key in zip(chain, keys)]
-        for folder in folders:
-            self._held.enter_context(in_use(folder))
-        artifact, parent = self.checkpoint, EAGER
-        if not folders[-1].exists():
-            # What came before the last step that is there may have been deleted, and is not needed.
-            begin = max((i for i, folder in enumerate(folders) if folder.exists()), default=0)
-            for step, key, then in list(zip(chain, keys, (*chain[1:], None)))[begin:]:
-                self._begin(f"{title}: {step.name()}")
-                artifact = self._apply(step, artifact, key)
-                if artifact.format == "hf" and then is not None and then.produces != "hf":
-                    parent = f"{title}: {step.name()}"
-                    self._add(parent, key, artifact, EAGER)
-                    self.require_hope(self.rows[-1])
-        self._add(title, keys[-1], Artifact.open(folders[-1]), parent)
-        self.leaves.append(title)
-        return self.rows[-1]
-
-    def require_hope(self, row: Row) -> None:
-        """TrialPruned where even the lower end of the drop's 95% interval is more than the gate allows."""
-        allowed = self.allowed
-        if allowed is not None and row.drop and row.drop.low > allowed:
-            shown = f"{row.drop.value:.4f}, at least {row.drop.low:.4f}"
-            what = row.name.rpartition(": ")[2]
-            raise TrialPruned(f"the score of {what} drops by {shown}; allowed is {allowed:.4f}")
-        least, high = self.recipe.gate.min_agreement, row.fidelity.get("agreement_high", math.inf)
-        if least is not None and high < least:
-            what = row.name.rpartition(": ")[2]
-            raise TrialPruned(
-                f"at most {high:.4f} of the answers of {what} are the same; asked are {least:.4f}"
-            )
-
-    def require_invariance(self, row: Row) -> None:
-        """TrialPruned where answers of `row` depend on their batch and the gate refuses that."""
-        if not self.recipe.gate.batch_invariant:
-            return
-        self._probe()
-        if row.verdict == "error":
-            raise WorkerError(f"{row.name}: {' '.join(row.reasons)}")
-        for reason in Gate(max_drop=None, batch_invariant=True).reasons(row, self.rows[0]):
-            raise TrialPruned(reason)
-
-    def choose(self, shapes: tuple[str, ...]) -> Row | None:
-        """Of the candidates that passed, the smallest by `objective`; of those within `ALIKE` the fastest."""
-        passed = [r for r in self.rows if r.name in self.leaves and r.verdict == "passed"]
-        if self.objective == "latency" or not passed:
-            return super().choose(shapes)
-        most = min(_cost(r, self.objective) for r in passed) * (1 + ALIKE)
-        near = [r.name for r in passed if _cost(r, self.objective) <= most]
-        return choose(self.rows, near, shapes, tied_in(self.measured))
-
-    def why(self, chosen: Row | None, shapes: tuple[str, ...]) -> str:
-        if self.objective == "latency" or chosen is None or chosen.verdict != "passed":
-            return super().why(chosen, shapes)
-        return (
-            f"{chosen.name} is smallest by {self.objective} of the candidates that passed; of those within "
-            f"{ALIKE:.0%} of it none is better in both score and time."
-        )
-
-    def time_beside_fp32(self, row: Row) -> list[str]:
-        """Fill in the latency of `row` and of the fp32 graph, measured side by side; the doubts."""
-        both = [self.rows[1], row]
-        names = {r.name for r in both}
-        with locked(timing_turn()):
-            measured = self.evaluator.time(both, [c for c in self.candidates if c.name in names])
-        return measured.doubts
-
-    @property
-    def allowed(self) -> float | None:
-        return self.recipe.gate.allowed_drop(self.rows[0].score)
-
-    def _apply(self, step: Pass, source: Artifact, key: str) -> Artifact:
-        folder = step_folder(self.work, step, key)
-        self._held.enter_context(in_use(folder))
-        with locked(folder):  # another process may be at it
-            return super()._apply(step, source, key)
-
-    def _score(self, candidate: Candidate, key: str, artifact: Artifact, parent: str | None) -> None:
-        with locked(self.work / f"row-{key}"):
-            super()._score(candidate, key, artifact, parent)
-
-    def _add(self, title: str, key: str, artifact: Artifact, parent: str) -> None:
-        self._score(self._candidate(title, artifact), key, artifact, parent)
-        # A row that another trial left has its names.
-        self.rows[-1] = replace(self.rows[-1], name=title, artifact=str(artifact.path), parent=parent)
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What a trial tells the study of itself. `cost` is the second objective's value."""
@@ -170,54 +61,118 @@ class Outcome:
     size_bytes: int = 0
     doubts: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
-
-def run_chain(loop: TrialLoop, chain: tuple[Pass, ...], trial: optuna.Trial) -> list[float]:
+def run_trial(
+    job: Job, store: Store, gate: Gate, objective: str, chain: tuple[Pass, ...], trial: Any
+) -> list[float]:
     """[score or agreement, cost] of `chain`.
 
-    How it came about is left in the trial's notes, its gate as constraints.
-
-    Raises PassError where a pass refuses the model or the data: the fault of this chain, which others need
-    not share. What is wrong with the checkpoint itself is raised as it is.
+    How it came about is left in the trial's notes, its gate as constraints. Raises TrialPruned where the gate
+    is out of reach, and PassError where a pass refuses the model or the data: the fault of this chain, which
+    others need not share. What is wrong with the checkpoint itself is raised as it is.
     """
-    try:
-        loop.check([chain])
-    except (CheckpointError, DataError) as error:
-        raise PassError(str(error), hint=error.hint) from error
-    root = loop.baselines([chain])
+    with _as_its_own_fault():
+        check(job, [chain])
+    first, second = baselines(job, store).values()
+    assert isinstance(first, Model)
+    assert isinstance(second, Model)
     steps = [step.name() for step in chain]
-    title = f"trial {trial.number}"
+    models: list[Model] = []
     try:
-        row = loop.candidate(chain, root, title)
-        loop.require_hope(row)
-        loop.require_invariance(row)
+        with _as_its_own_fault():
+            for model in chain_models(job, store, chain, f"trial {trial.number}", first):
+                models.append(model)
+                require_hope(gate, model, first)
+            if gate.batch_invariant:
+                require_invariance(job, model, first)
     except TrialPruned:
-        row = loop.rows[-1]
-        trial.set_user_attr(
-            NOTES, Outcome(quality(row), None, row.drop, False, Path(row.artifact).name, steps).to_dict()
-        )
+        last = models[-1]
+        _note(trial, Outcome(quality(last.answers), None, last.answers.drop, False, _folder(last), steps))
         raise
-    except (CheckpointError, DataError) as error:  # a pass that does not suit this model or its data
-        raise PassError(str(error), hint=error.hint) from error
-    doubts = loop.time_beside_fp32(row) if loop.objective == "latency" else []
-    cost = _cost(row, loop.objective)
-    drop, allowed = loop.rows[0].score - row.score, loop.allowed
+    row, doubts = row_of(model, job.evaluator.labelled.encoded), []
+    if objective == "latency":
+        with locked(timing_turn()):
+            measurement = job.evaluator.measure([second, model])
+        timed = measurement[model.name], measurement[second.name]
+        row, doubts = row_of(model, job.evaluator.labelled.encoded, *timed), measurement.doubts
+    cost = cost_of(row, objective)
+    allowed = gate.allowed_drop(first.answers.score)
     if allowed is not None:
-        trial.set_constraint("drop", drop - allowed)
-    gate = loop.recipe.gate
+        trial.set_constraint("drop", first.answers.score - row.score - allowed)
     if gate.min_agreement is not None:
         trial.set_constraint("agreement", gate.min_agreement - row.fidelity.get("agreement_low", 0.0))
-    feasible = not Gate(gate.max_drop, gate.relative, min_agreement=gate.min_agreement).reasons(
-        row, loop.rows[0]
+    asked = Gate(gate.max_drop, gate.relative, min_agreement=gate.min_agreement)
+    feasible = not asked.reasons(row, first.answers)
+    _note(
+        trial,
+        Outcome(
+            *(quality(row), cost, row.drop, feasible, _folder(model), steps),
+            *(row.speedup, row.size_bytes, tuple(doubts)),
+        ),
     )
-    outcome = Outcome(
-        *(quality(row), cost, row.drop, feasible, Path(row.artifact).name, steps),
-        *(row.speedup, row.size_bytes, tuple(doubts)),
-    )
-    trial.set_user_attr(NOTES, outcome.to_dict())
     return [quality(row), cost]
+
+
+def chain_models(
+    job: Job, store: Store, chain: tuple[Pass, ...], title: str, first: Model
+) -> Iterator[Model]:
+    """Run `chain`; what its last training pass made, where that runs now, then its result, named `title`."""
+    keys, folders = store.keys(chain), store.folders(chain)
+    artifact, parent = job.source, EAGER
+    if not folders[-1].exists():
+        # What came before the last step that is there may have been deleted, and is not needed.
+        begin = max((i for i, folder in enumerate(folders) if folder.exists()), default=0)
+        for i, step in enumerate(chain[begin:], begin):
+            name = f"{title}: {step.name()}"
+            job.events(Step(name))
+            artifact = apply(job, step, artifact, folders[i])
+            if artifact.format == "hf" and chain[i + 1 :] and chain[i + 1].produces != "hf":
+                parent = name
+                yield score(job, store, candidate(job, name, artifact), keys[i], EAGER, first)
+    result = candidate(job, title, Artifact.open(folders[-1]))
+    yield score(job, store, result, keys[-1], parent, first)
+
+
+def require_hope(gate: Gate, model: Model, first: Model) -> None:
+    """TrialPruned where even the lower end of the drop's 95% interval is more than the gate allows: what
+    follows does not raise the score."""
+    answers, name = model.answers, model.name.rpartition(": ")[2]
+    allowed = gate.allowed_drop(first.answers.score)
+    if allowed is not None and answers.drop and answers.drop.low > allowed:
+        shown = f"{answers.drop.value:.4f}, at least {answers.drop.low:.4f}"
+        raise TrialPruned(f"the score of {name} drops by {shown}; allowed is {allowed:.4f}")
+    least, high = gate.min_agreement, answers.fidelity.get("agreement_high", math.inf)
+    if least is not None and high < least:
+        raise TrialPruned(f"at most {high:.4f} of the answers of {name} are the same; asked are {least:.4f}")
+
+
+def require_invariance(job: Job, model: Model, first: Model) -> None:
+    """TrialPruned where answers of `model` depend on their batch."""
+    probes = probe(job, model) if model.answers.precision == "int8" else {}
+    row = row_of(model, job.evaluator.labelled.encoded, **probes)
+    if row.verdict == "error":
+        raise WorkerError(f"{row.name}: {' '.join(row.reasons)}")
+    for reason in Gate(max_drop=None, batch_invariant=True).reasons(row, first.answers):
+        raise TrialPruned(reason)
+
+
+def choose(
+    rows: list[Row], candidates: list[str], objective: str, shapes: tuple[str, ...], measurement: Measurement
+) -> tuple[Row | None, str]:
+    """Of what passed the smallest by `objective`, of those within `ALIKE` the fastest; and why."""
+    tied = choice.tied_in(measurement)
+    passed = [r for r in rows if r.name in candidates and r.verdict == "passed"]
+    if objective == "latency" or not passed:
+        chosen = choice.choose(rows, candidates, shapes, tied)
+        return chosen, choice.why(chosen, rows, candidates, shapes)
+    most = min(cost_of(row, objective) for row in passed) * (1 + ALIKE)
+    near = [row.name for row in passed if cost_of(row, objective) <= most]
+    chosen = choice.choose(rows, near, shapes, tied)
+    assert chosen is not None
+    return chosen, (
+        f"{chosen.name} is smallest by {objective} of the candidates that passed; of those within "
+        f"{ALIKE:.0%} of it none is better in both score and time."
+    )
 
 
 def timing_turn() -> Path:
@@ -225,9 +180,27 @@ def timing_turn() -> Path:
     return Path(tempfile.gettempdir()) / f"optkit-timing-{os.getuid()}"
 
 
-def _cost(row: Row, objective: str) -> float:
+def cost_of(row: Row, objective: str) -> float:
+    """What the second objective makes small. WorkerError where it is time and `row` has none."""
     if objective == "latency":
         if row.speedup is None:
             raise WorkerError(f"{row.name} could not be timed: {'; '.join(row.reasons) or 'no samples'}.")
         return 1 / row.speedup.value
     return (row.size_bytes if objective == "size" else row.peak_rss_bytes) / 1e6
+
+
+@contextmanager
+def _as_its_own_fault() -> Iterator[None]:
+    """A pass that does not suit this model or its data fails its trial alone."""
+    try:
+        yield
+    except (CheckpointError, DataError) as error:
+        raise PassError(str(error), hint=error.hint) from error
+
+
+def _note(trial: Any, outcome: Outcome) -> None:
+    trial.set_user_attr(NOTES, asdict(outcome))
+
+
+def _folder(model: Model) -> str:
+    return Path(model.candidate.artifact).name

@@ -19,7 +19,7 @@ def quick(monkeypatch):
     """No peaks and no probes: others test them."""
     from optkit.benchmarking.evaluation import Evaluator
 
-    monkeypatch.setattr(Evaluator, "roofline", lambda self, rows: (None, []))
+    monkeypatch.setattr(Evaluator, "roofline", lambda self, models: (None, {}, []))
     monkeypatch.setattr(Evaluator, "probe", lambda self, candidate: {})
 
 

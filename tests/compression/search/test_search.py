@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def no_probes():
     reasons = Gate.reasons
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Gate, "reasons", lambda self, row, first, tuned=None: reasons(self, row, first))
-        patch.setattr(Evaluator, "roofline", lambda self, rows: (None, []))
+        patch.setattr(Evaluator, "roofline", lambda self, models: (None, {}, []))
         patch.setattr(Evaluator, "probe", lambda self, candidate: {})
         yield
 
@@ -149,17 +150,17 @@ def test_no_trial_feasible(run, checkpoint, data, tmp_path):
 
 def test_a_hopeless_trial_is_stopped_before_it_is_quantized(checkpoint, data, tmp_path, monkeypatch):
     """The score that pruning leaves is replaced: far below the gate, so that no export follows."""
-    from optkit.compression.search.trial import TrialLoop
+    from optkit.compression.search import trial
     from optkit.report.interval import Interval
 
-    add = TrialLoop._add
+    score = trial.score
 
-    def hopeless(self, title, key, artifact, parent):
-        add(self, title, key, artifact, parent)
-        if title.endswith("prune"):
-            self.rows[-1].drop = Interval(0.3, 0.2, 0.4)
+    def hopeless(job, store, candidate, *rest):
+        model = score(job, store, candidate, *rest)
+        drop = Interval(0.3, 0.2, 0.4) if model.name.endswith("prune") else model.answers.drop
+        return replace(model, answers=replace(model.answers, drop=drop))
 
-    monkeypatch.setattr(TrialLoop, "_add", hopeless)
+    monkeypatch.setattr(trial, "score", hopeless)
     notes = []
     result = search(
         checkpoint,
@@ -203,12 +204,10 @@ def test_a_pass_that_does_not_suit_the_model_fails_its_trial_and_the_others_go_o
 
 
 def test_what_all_trials_share_ends_the_study(checkpoint, data, tmp_path, monkeypatch):
-    from optkit.compression.search.trial import TrialLoop
-
-    def broken(self, chains):
+    def broken(job, store):
         raise CheckpointError("The weights are damaged.")
 
-    monkeypatch.setattr(TrialLoop, "baselines", broken)
+    monkeypatch.setattr("optkit.compression.search.trial.baselines", broken)
     with pytest.raises(CheckpointError, match="damaged"):
         search(checkpoint, data=data, out=tmp_path / "out", space=SPACE, trials=1, **QUICK)
 

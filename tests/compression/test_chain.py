@@ -9,20 +9,23 @@ from types import SimpleNamespace
 import pytest
 
 from optkit.artifact import Artifact
-from optkit.benchmarking.evaluation import failed_row
+from optkit.benchmarking.evaluation import Failure, Model
 from optkit.benchmarking.gate import Gate
 from optkit.benchmarking.latency import Measured, Measurement
+from optkit.benchmarking.plan import Candidate
+from optkit.benchmarking.results import failed_row
 from optkit.benchmarking.targets import EAGER
+from optkit.compression import chain
 from optkit.compression.compress import compress
-from optkit.compression.loop import Loop
 from optkit.compression.recipe import Recipe
 from optkit.compression.steps import AnyOf
 from optkit.errors import CheckpointError, DataError, OutputError, PassError, RecipeError, WorkerError
-from optkit.events import Note, Step
+from optkit.events import Note, Step, silent
 from optkit.passes.distill import Distill
 from optkit.passes.prune import Prune
 from optkit.passes.prune_width import PruneWidth
 from optkit.passes.take_layers import TakeLayers
+from optkit.report.model import Answers
 from tests.conftest import sentences, write_jsonl
 
 QUICK = {"shapes": ("1xdata",), "rounds": 1, "processes": 1, "threads": 1}
@@ -151,27 +154,27 @@ def test_what_concerns_every_alternative_ends_them_all(checkpoint, data, tmp_pat
 
 def scored_while(error, checkpoint, data, out, monkeypatch):
     """The notes of a run with two alternatives, of which the first raises `error`."""
-    whole, first = Loop._apply, Prune(0.3, criterion="random", refit="none")
+    whole, first = chain.apply, Prune(0.3, criterion="random", refit="none")
 
-    def fails(self, step, source, key):
+    def fails(job, step, source, folder):
         if step == first:
             raise error
-        return whole(self, step, source, key)
+        return whole(job, step, source, folder)
 
-    monkeypatch.setattr(Loop, "_apply", fails)
+    monkeypatch.setattr(chain, "apply", fails)
     return scored(checkpoint, data, out, AnyOf(((first,), (PRUNE,))))
 
 
 def test_a_shared_step_that_fails_fails_once(checkpoint, data, tmp_path, monkeypatch):
-    whole, tried = Loop._apply, []
+    whole, tried = chain.apply, []
 
-    def fails(self, step, source, key):
+    def fails(job, step, source, folder):
         if step.name() != "prune":
-            return whole(self, step, source, key)
+            return whole(job, step, source, folder)
         tried.append(step)
         raise PassError("The loss is nan.")
 
-    monkeypatch.setattr(Loop, "_apply", fails)
+    monkeypatch.setattr(chain, "apply", fails)
     rows = []
 
     def events(event):
@@ -191,28 +194,29 @@ def test_a_shared_step_that_fails_fails_once(checkpoint, data, tmp_path, monkeyp
     assert rows == ["prune: The loss is nan."]
 
 
-def judged_loop(evaluator, *names, errors=()):
-    """A loop whose rows are the two baselines and INT8 candidates `names`, up to the timing."""
-    rows = [failed_row(name, None) for name in (EAGER, "ort-fp32", *names)]
-    for row in rows:
-        row.verdict, row.precision = "baseline", "int8" if row.name in names else "fp32"
-    loop = object.__new__(Loop)
-    loop.rows, loop.leaves, loop._tuned, loop._hopeless = rows, list(names), "ort-fp32", set()
-    loop.candidates = [SimpleNamespace(name=row.name) for row in rows]
-    loop.events, loop.evaluator = lambda event: None, evaluator
-    found = {
-        row.name: Measured(row.name, failure=WorkerError("killed") if row.name in errors else None)
-        for row in rows
+def measured(*names, errors=(), probe=None):
+    """The rows of both baselines and of INT8 candidates `names`, timed and probed; nothing is judged yet."""
+    models = [
+        Model(Candidate(name, name, "onnxruntime"), Answers("int8" if name in names else "fp32", 1))
+        for name in (EAGER, "ort-fp32", *names)
+    ]
+    times = {
+        model.name: Measured(model.name, failure=WorkerError("killed") if model.name in errors else None)
+        for model in models
     }
-    evaluator.time = lambda rows, candidates: Measurement(found)
-    return loop
+    evaluator = SimpleNamespace(
+        measure=lambda models: Measurement(times),
+        roofline=lambda models: (None, {}, []),
+        labelled=SimpleNamespace(encoded=None),
+        probe=probe,
+    )
+    return chain.measure(SimpleNamespace(evaluator=evaluator, events=silent), models, names)
 
 
 @pytest.mark.parametrize("name", [EAGER, "ort-fp32"])
 def test_a_baseline_that_fails_while_timed_ends_the_run(name):
-    loop = judged_loop(SimpleNamespace(), "int8", errors=[name])
     with pytest.raises(WorkerError, match=f"the baseline {name}, received an error: killed"):
-        loop._time()
+        measured("int8", errors=[name])
 
 
 def test_a_candidate_that_fails_while_probed_is_an_error_and_the_others_go_on():
@@ -221,9 +225,16 @@ def test_a_candidate_that_fails_while_probed_is_an_error_and_the_others_go_on():
             raise WorkerError("It ended with code -9.", hint="Give it more memory.")
         return {"neighbours": {"invariant": True}}
 
-    loop = judged_loop(SimpleNamespace(probe=probe), "bad", "good")
-    loop._probe()
-    bad, good = loop.rows[2:]
+    bad, good = measured("bad", "good", probe=probe).rows[2:]
     assert bad.verdict == "error"
     assert "ended with code -9. Give it more memory." in bad.reasons[0]
     assert good.probes["neighbours"]["invariant"]
+
+
+def test_a_model_that_could_not_be_made_has_a_row_and_is_neither_timed_nor_judged():
+    failed = Failure("prune", PassError("The loss is nan."))
+    row = failed_row(failed.name, failed.error)
+    rows = [*measured("int8", probe=lambda candidate: {}).rows, row]
+    judged = chain.judge(SimpleNamespace(events=silent), Gate(None), rows, ["int8", "prune"])
+    assert [row.verdict for row in judged] == ["baseline", "baseline", "failed", "error"]
+    assert judged[-1].reasons == ["The loss is nan."]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from optkit.compression.resume_cache import key_after, peak_file, step_folder
+from optkit.compression.store import key_after, peak_file, step_folder
 from optkit.errors import CheckpointError, DataError
 from optkit.passes.base import make
 
@@ -33,8 +33,8 @@ def test_a_key_follows_source_parameters_and_order() -> None:
 def test_a_key_follows_the_data_where_the_pass_reads_it() -> None:
     export, prune = make("export-onnx", {}), make("prune", {"share": 0.4})
 
-    assert key_after("a", prune, told={"train": "1"}) != key_after("a", prune, told={"train": "2"})
-    assert key_after("a", export, told={"train": "1"}) == key_after("a", export)
+    assert key_after("a", prune, data={"train": "1"}) != key_after("a", prune, data={"train": "2"})
+    assert key_after("a", export, data={"train": "1"}) == key_after("a", export)
 
 
 def test_a_key_follows_the_contents_of_a_teacher_and_of_more_texts(tmp_path: Path, checkpoint: Path) -> None:
