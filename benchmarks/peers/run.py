@@ -208,7 +208,7 @@ def score(candidates: list[Candidate], checkpoint: str, data: str, work: Path) -
         baseline = None
         for candidate in candidates:
             try:
-                row = evaluator.row(candidate, work / f"{candidate.name}.npz", baseline)
+                row = evaluator.answer(candidate, work / f"{candidate.name}.npz", baseline)
             except Exception as reason:  # a peer that cannot answer must not end the comparison
                 found.setdefault(candidate.name, {})[split] = {"error": str(reason)[-400:]}
                 continue
