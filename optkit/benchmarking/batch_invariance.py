@@ -89,18 +89,18 @@ def ask(session: Session, encoded: EncodedSet, examples: int = EXAMPLES) -> dict
     return {kind: _columns(rows, lengths, per_token) for kind, rows in parts.items()}
 
 
-def compare(found: dict[str, Outputs], answers: Callable[[Outputs], np.ndarray]) -> Neighbours:
+def compare(outputs: dict[str, Outputs], answers: Callable[[Outputs], np.ndarray]) -> Neighbours:
     """`found` as `ask` gives it; `answers` turns outputs into predictions, as the task does."""
-    alone = found["alone"]
+    alone = outputs["alone"]
     count = len(next(iter(alone.values()), []))
     flipped = np.zeros(count, dtype=bool)
     before = answers(alone)
     for kind in ("padded", "batched"):
-        after = answers(found[kind])
+        after = answers(outputs[kind])
         for i in range(count):
             same = before[i] == after[i] if before.dtype.kind != "f" else True
             flipped[i] |= not np.all(same)
-    moved = {kind: _largest_difference(alone, found[kind]) for kind in ("padded", "batched")}
+    moved = {kind: _largest_difference(alone, outputs[kind]) for kind in ("padded", "batched")}
     largest = max((float(np.abs(row).max()) for rows in alone.values() for row in rows), default=0.0)
     return Neighbours(count, moved["padded"], moved["batched"], largest, int(flipped.sum()))
 

@@ -60,8 +60,8 @@ def describe(threads: int | None = None) -> dict[str, Any]:
 
 def megahertz() -> float | None:
     """The clock of the fastest core at this moment."""
-    found = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", read("/proc/cpuinfo"), re.M)
-    return round(max(map(float, found)), 1) if found else None
+    clocks = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", read("/proc/cpuinfo"), re.M)
+    return round(max(map(float, clocks)), 1) if clocks else None
 
 
 def standing_doubts(machine: dict[str, Any]) -> list[str]:
@@ -117,11 +117,11 @@ def thread_count(asked: int | None, among: Collection[int] | None = None) -> int
 
 def nodes_of(cores: set[int]) -> set[int]:
     """The NUMA nodes that `cores` lie on; empty where the system does not tell."""
-    found = set()
+    nodes = set()
     for node in Path("/sys/devices/system/node").glob("node[0-9]*"):
         if cores & set(core_numbers(read(str(node / "cpulist")).strip() or "")):
-            found.add(int(node.name.removeprefix("node")))
-    return found
+            nodes.add(int(node.name.removeprefix("node")))
+    return nodes
 
 
 def core_numbers(text: str) -> list[int]:
@@ -130,13 +130,13 @@ def core_numbers(text: str) -> list[int]:
     >>> core_numbers("0,2-4")
     [0, 2, 3, 4]
     """
-    found: list[int] = []
+    numbers: list[int] = []
     for part in filter(None, text.split(",")):
         first, _, last = part.strip().partition("-")
         if max(len(first), len(last)) > 6:
             raise ValueError("no machine has so many cores")
-        found += range(int(first), int(last or first) + 1)
-    return found
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
 
 
 def usable_among(cores: str | Sequence[int]) -> tuple[int, ...]:

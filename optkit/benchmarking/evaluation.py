@@ -246,10 +246,10 @@ class Evaluator:
         try:
             with Child("optkit.benchmarking.roofline_worker", timeout_s=self.plan.timeout_s) as child:
                 task = self.task.name if self.task else None  # none where only times are measured
-                found = child.call("count", artifact=model.candidate.artifact, shapes=shapes, task=task)
+                counted = child.call("count", artifact=model.candidate.artifact, shapes=shapes, task=task)
         except OptkitError:  # an unusual model: its times stand without this
             return {}
-        return {shape: Work(**x) for shape, x in zip(shapes, found or ())}
+        return {shape: Work(**x) for shape, x in zip(shapes, counted or ())}
 
     def probe(self, candidate: Candidate) -> dict[str, Any]:
         """What `optkit.benchmarking.probe` finds out about an INT8 model: `int8` and `neighbours`."""
@@ -265,10 +265,10 @@ class Evaluator:
                     out=folder,
                     longest=token_limit(Artifact.open(candidate.artifact).config),
                 )
-            found = {n: load_outputs(Path(folder) / f"{n}.npz") for n in ("alone", "padded", "batched")}
+            outputs = {n: load_outputs(Path(folder) / f"{n}.npz") for n in ("alone", "padded", "batched")}
         whole = self.labelled.encoded.windows is None or self.task.generates
         answers = self.task.answers if whole else batch_invariance.best
-        return {"int8": share, "neighbours": batch_invariance.compare(found, answers).to_dict()}
+        return {"int8": share, "neighbours": batch_invariance.compare(outputs, answers).to_dict()}
 
     def fidelity(self, before: Outputs, after: Outputs) -> dict[str, Any]:
         """How near `after` is to `before`, the first row's outputs, in all and by length."""

@@ -47,8 +47,8 @@ def interval(equal: int, count: int) -> tuple[float, float]:
 
     if not count:
         return 0.0, 1.0
-    found = binomtest(equal, count).proportion_ci(0.95, method="exact")
-    return float(found.low), float(found.high)
+    interval = binomtest(equal, count).proportion_ci(0.95, method="exact")
+    return float(interval.low), float(interval.high)
 
 
 def distances(

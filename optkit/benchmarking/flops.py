@@ -44,14 +44,14 @@ def of_torch(artifact: Artifact, shapes: Shapes, task: str | None = None) -> lis
     model.set_attn_implementation("eager")
     tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     read = sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in tables)
-    found = []
+    counts = []
     for shape in shapes:
         feeds = {name: torch.ones(shape, dtype=torch.int64) for name in model_inputs(model)}
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(**feeds)
         total = float(counter.get_total_flops())
-        found.append(Work(total, 0.0, float(read), products=total))
-    return found
+        counts.append(Work(total, 0.0, float(read), products=total))
+    return counts
 
 
 def of_openvino(folder: Path, shapes: Shapes) -> list[Work] | None:
@@ -62,7 +62,7 @@ def of_openvino(folder: Path, shapes: Shapes) -> list[Work] | None:
     if len(files) != 1:
         return None
     model = openvino.Core().read_model(str(files[0]))
-    found = []
+    counts = []
     for shape in shapes:
         model.reshape({port: list(shape) for port in model.inputs})
         operations = low = moved = 0.0
@@ -76,8 +76,8 @@ def of_openvino(folder: Path, shapes: Shapes) -> list[Work] | None:
                 operations += work
                 low += work if _quantized(node) else 0.0
                 moved += _stored_bytes(node)
-        found.append(Work(operations, low, moved))
-    return found
+        counts.append(Work(operations, low, moved))
+    return counts
 
 
 #: What lies between a MatMul and its constant, or its quantized input.
@@ -99,7 +99,7 @@ def _stored_bytes(node: onnx.NodeProto) -> float:
 
 def _makers(node: onnx.NodeProto, index: int) -> list[Any]:
     """What makes an input, back to the first node that does more than convert."""
-    found = [node.input(index).get_source_output().get_node()]
-    while found[-1].get_type_name() in _BETWEEN:
-        found.append(found[-1].input(0).get_source_output().get_node())
-    return found
+    counts = [node.input(index).get_source_output().get_node()]
+    while counts[-1].get_type_name() in _BETWEEN:
+        counts.append(counts[-1].input(0).get_source_output().get_node())
+    return counts

@@ -125,17 +125,17 @@ def _onnxruntime(
     with tempfile.TemporaryDirectory(prefix="optkit-profile-") as folder:
         settings.profile_file_prefix = str(Path(folder) / "profile")
         session = onnxruntime.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
-        mine = kv_cache.selected(feeds, session.get_inputs())
+        inputs = kv_cache.selected(feeds, session.get_inputs())
         for _ in range(runs):
-            session.run(None, mine)
+            session.run(None, inputs)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    found = []
+    kernels = []
     for event in events:
         operator = event.get("args", {}).get("op_name")
         if event.get("cat") == "Node" and operator and event["name"].endswith("_kernel_time"):
             kind = "int8" if operator in INTEGER else "float" if operator in FLOAT else "other"
-            found.append((event["name"], kind, float(event["dur"])))
-    return found
+            kernels.append((event["name"], kind, float(event["dur"])))
+    return kernels
 
 
 def _openvino(
@@ -154,27 +154,27 @@ def _openvino(
         settings["INFERENCE_NUM_THREADS"] = options["threads"]
     compiled = core().compile_model(core().read_model(str(file)), "CPU", settings)
     request = compiled.create_infer_request()
-    mine = {port.get_any_name(): feeds[port.get_any_name()] for port in compiled.inputs}
+    inputs = {port.get_any_name(): feeds[port.get_any_name()] for port in compiled.inputs}
     with_attention = _subgraphs_that_multiply(compiled)
-    found = []
+    kernels = []
     for _ in range(RUNS):
-        request.infer(mine)
+        request.infer(inputs)
         for info in request.get_profiling_info():
             if info.status != openvino.ProfilingInfo.Status.EXECUTED:
                 continue
             kind = "other"
             if info.node_type.startswith(_LAYERS) or info.node_name in with_attention:
                 kind = "int8" if info.exec_type.lower().endswith(("_i8", "_u8")) else "float"
-            found.append((info.node_name, kind, info.real_time.total_seconds() * 1e6))
-    return found
+            kernels.append((info.node_name, kind, info.real_time.total_seconds() * 1e6))
+    return kernels
 
 
 def _subgraphs_that_multiply(compiled: openvino.CompiledModel) -> set[str]:
     """Names of the fused subgraphs that hold a product of two activations: attention."""
-    found = set()
+    kernels = set()
     for op in compiled.get_runtime_model().get_ordered_ops():
         info = op.get_rt_info()
         layers = info["originalLayersNames"].astype(str).lower()
         if info["layerType"].astype(str) == "Subgraph" and "matmul" in layers:
-            found.add(op.get_friendly_name())
-    return found
+            kernels.add(op.get_friendly_name())
+    return kernels

@@ -99,7 +99,7 @@ def measure(
         raise RecipeError(f"Expected candidates, each with a name of its own, received {names}.")
     make = spawn or (lambda n: Child("optkit.benchmarking.worker", threads=n, timeout_s=plan.timeout_s))
     run = _Run(candidates, encoded, plan, make, events, clock or time.monotonic)
-    result = Measurement(run.found)
+    result = Measurement(run.records)
     left = plan.processes if plan.redraws is None else plan.redraws
     for draw in range(plan.processes):
         while True:
@@ -143,7 +143,7 @@ class _Run:
         events: Events,
         clock: Callable[[], float],
     ) -> None:
-        self.found = {c.name: Measured(c.name, {shape: [] for shape in plan.shapes}) for c in candidates}
+        self.records = {c.name: Measured(c.name, {shape: [] for shape in plan.shapes}) for c in candidates}
         self.events = events
         self._candidates, self._encoded, self._plan = candidates, encoded, plan
         self._spawn, self._clock = spawn, clock
@@ -154,7 +154,7 @@ class _Run:
 
     def stands(self) -> bool:
         """Whether any candidate has not failed."""
-        return any(record.error is None for record in self.found.values())
+        return any(record.error is None for record in self.records.values())
 
     def draw(self, draw: int) -> None:
         """One fresh process per candidate that still stands, and all rounds in them."""
@@ -162,7 +162,7 @@ class _Run:
         with ExitStack() as stack:
             self._children = {}
             for candidate in self._candidates:
-                if self.found[candidate.name].error is None:
+                if self.records[candidate.name].error is None:
                     self._start(candidate, stack)
             for name in list(self._children):
                 self._attempt(name, self._warm_up, name)
@@ -178,7 +178,7 @@ class _Run:
 
     def forget(self) -> None:
         """Throw the samples of the last draw away, but for those of a candidate that failed in it."""
-        for record in self.found.values():
+        for record in self.records.values():
             if record.error is None:
                 for draws in record.samples.values():
                     draws.pop()
@@ -196,14 +196,14 @@ class _Run:
         """Whether some candidate has been timed for less than its share of `min_seconds`."""
         wanted_ms = self._plan.min_seconds * 1000 / self._plan.processes
         return wanted_ms > 0 and any(
-            sum(map(sum, self.found[name].samples[shape][-1])) < wanted_ms
+            sum(map(sum, self.records[name].samples[shape][-1])) < wanted_ms
             for name in self._children
             for shape in self._plan.shapes
         )
 
     def _start(self, candidate: Candidate, stack: ExitStack) -> None:
         """Load the model in a process of its own; a failure is the candidate's error."""
-        record = self.found[candidate.name]
+        record = self.records[candidate.name]
         for draws in record.samples.values():
             draws.append([])
         options = dict(candidate.options)
@@ -236,7 +236,7 @@ class _Run:
         try:
             action(*arguments)
         except OptkitError as reason:
-            self.found[name].failure = reason
+            self.records[name].failure = reason
             del self._children[name]
             child.close()
         else:
@@ -244,7 +244,7 @@ class _Run:
 
     def _warm_up(self, name: str) -> None:
         """Warm each shape up; in the first process, fit the repetitions to the budget."""
-        call, plan, record = self._children[name].call, self._plan, self.found[name]
+        call, plan, record = self._children[name].call, self._plan, self.records[name]
         for shape in plan.shapes:
             where = {"batch": shape.batch, "tokens": shape.tokens}
             if shape.tokens == "all":
@@ -267,10 +267,10 @@ class _Run:
         if repeats > 1 and shape.fixed:
             # Another model ran in between: the first batch refills the caches and wakes the threads.
             call("warm", **where, repeats=1)
-        self.found[name].samples[shape][-1].append(call("time", **where, repeats=repeats))
+        self.records[name].samples[shape][-1].append(call("time", **where, repeats=repeats))
 
     def _note_memory(self, name: str) -> None:
-        record, call = self.found[name], self._children[name].call
+        record, call = self.records[name], self._children[name].call
         record.gpu = call("gpu")
         record.peak_rss_bytes = max(record.peak_rss_bytes or 0, call("peak_rss"))
 

@@ -16,9 +16,9 @@ def resident() -> int:
 def peak() -> int:
     """The most it has held."""
     # getrusage on Linux starts from the parent's peak, which a fork inherits; VmHWM does not.
-    found = _status("VmHWM")
-    if found is not None:
-        return found
+    size = _status("VmHWM")
+    if size is not None:
+        return size
     import resource
 
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -26,5 +26,5 @@ def peak() -> int:
 
 
 def _status(field: str) -> int | None:
-    found = re.search(rf"^{field}:\s*(\d+) kB", read("/proc/self/status"), re.M)
-    return int(found.group(1)) * 1024 if found else None
+    size = re.search(rf"^{field}:\s*(\d+) kB", read("/proc/self/status"), re.M)
+    return int(size.group(1)) * 1024 if size else None

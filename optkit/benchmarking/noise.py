@@ -102,7 +102,7 @@ class NoiseLedger:
 
     def doubts(self) -> list[str]:
         """One sentence for each limit that was exceeded; [] for a quiet machine."""
-        found, limits = self.figures(), self._limits
+        figures, limits = self.figures(), self._limits
         sentences = {
             "steal": "The hypervisor took {0:.1%} of the CPU time (limit {1:.0%}).",
             "others_cores": "Other processes used {0:.2f} cores (limit {1:.2f}).",
@@ -113,7 +113,7 @@ class NoiseLedger:
         return [
             sentence.format(value, getattr(limits, name))
             for name, sentence in sentences.items()
-            if (value := found[name]) is not None and value > getattr(limits, name)
+            if (value := figures[name]) is not None and value > getattr(limits, name)
         ]
 
 
@@ -140,11 +140,11 @@ def worst(figures: Iterable[Figures]) -> Figures:
     >>> worst([{"steal": 0.1, "mhz": 3000.0}, {"steal": None, "mhz": 2000.0}])
     {'steal': 0.1, 'mhz': 2000.0}
     """
-    found: Figures = {}
+    result: Figures = {}
     for stretch in figures:
         for name, value in stretch.items():
-            before = found.get(name)
+            before = result.get(name)
             known = [x for x in (before, value) if x is not None]
             pick = min if name == "mhz" else max
-            found[name] = pick(known) if known else None
-    return found
+            result[name] = pick(known) if known else None
+    return result

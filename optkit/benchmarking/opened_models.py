@@ -101,16 +101,16 @@ def open_model(
     return OpenedModel(f"{name}@{runtime}" if runtime else name, str(artifact.path), chosen, options)
 
 
-def named(found: list[OpenedModel], names: Sequence[str] | None) -> list[OpenedModel]:
+def named(models: list[OpenedModel], names: Sequence[str] | None) -> list[OpenedModel]:
     """The models with names of their own: those given, else their folder's, numbered where two agree."""
     if names is not None:
-        if len(names) != len(found) or len(set(names)) < len(names):
-            raise RecipeError(f"Expected {len(found)} different names, received {list(names)}.")
-        return [replace(model, name=name) for model, name in zip(found, names)]
+        if len(names) != len(models) or len(set(names)) < len(names):
+            raise RecipeError(f"Expected {len(models)} different names, received {list(names)}.")
+        return [replace(model, name=name) for model, name in zip(models, names)]
     result: list[OpenedModel] = []
-    for model in found:
+    for model in models:
         taken = {m.name for m in result}
-        free = (model.name, *(f"{model.name}-{i}" for i in range(2, len(found) + 2)))
+        free = (model.name, *(f"{model.name}-{i}" for i in range(2, len(models) + 2)))
         result.append(replace(model, name=next(n for n in free if n not in taken)))
     return result
 
@@ -125,8 +125,8 @@ def synthetic(models: Sequence[OpenedModel]) -> EncodedSet:
     if images:
         if len(images) < len(models) or len(set(images)) > 1:
             raise CheckpointError("Expected models that take the same inputs, received images and others.")
-        drawn = random.standard_normal((8, *images[0])).astype(np.float32)
-        return EncodedSet({"pixel_values": list(drawn)}, {})
+        pixels = random.standard_normal((8, *images[0])).astype(np.float32)
+        return EncodedSet({"pixel_values": list(pixels)}, {})
     ids, longest = zip(*map(_vocabulary, models))
     top = min(RANDOM_TOKENS, *longest)
     lengths = np.linspace(4, max(top, 4), RANDOM_EXAMPLES).astype(int)

@@ -55,14 +55,14 @@ class Shape:
 
     @classmethod
     def parse(cls, text: str) -> Shape:
-        found = re.fullmatch(rf"\s*(\d{{1,9}})\s*[x×*]\s*(\d{{1,9}}|{'|'.join(KINDS)})\s*", text, re.ASCII)
-        if not found:
+        match = re.fullmatch(rf"\s*(\d{{1,9}})\s*[x×*]\s*(\d{{1,9}}|{'|'.join(KINDS)})\s*", text, re.ASCII)
+        if not match:
             raise RecipeError(
                 f"Expected a shape such as 8x128 or 1xdata, received {text!r}.",
                 hint="batch x tokens; 'data' stands for the data's own lengths, 'text' for texts, "
                 "tokenizer included.",
             )
-        batch, tokens = found.groups()
+        batch, tokens = match.groups()
         return cls(int(batch), tokens if tokens in KINDS else int(tokens))
 
     def __str__(self) -> str:

@@ -35,8 +35,8 @@ class RooflineWorker:
         self, artifact: str, shapes: list[tuple[int, int]], task: str | None = None
     ) -> list[dict[str, Any]] | None:
         """`optkit.benchmarking.flops.of`, as JSON."""
-        found = flops.of(Artifact.open(artifact), [(batch, tokens) for batch, tokens in shapes], task)
-        return None if found is None else [asdict(x) for x in found]
+        work = flops.of(Artifact.open(artifact), [(batch, tokens) for batch, tokens in shapes], task)
+        return None if work is None else [asdict(x) for x in work]
 
 
 def serve() -> RooflineWorker:

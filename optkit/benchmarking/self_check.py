@@ -161,12 +161,12 @@ def _compare(
     """One comparison, at the only shape of `plan`."""
     begun = time.monotonic()
     candidates = [first, replace(first, name=SAME), replace(first, name=SLOWED, slowdown=slowdown)]
-    found = measure(candidates, encoded, plan, events, spawn)
+    measured = measure(candidates, encoded, plan, events, spawn)
     for candidate in candidates:
-        if (reason := found[candidate.name].error) is not None:
+        if (reason := measured[candidate.name].error) is not None:
             raise WorkerError(f"{candidate.name} could not be measured: {reason}")
-    same, slowed = (speedup(found[first.name], found[name], plan.shapes[0]) for name in (SAME, SLOWED))
-    return Compared(plan.seed, same, slowed, bool(found.doubts), round(time.monotonic() - begun, 1))
+    same, slowed = (speedup(measured[first.name], measured[name], plan.shapes[0]) for name in (SAME, SLOWED))
+    return Compared(plan.seed, same, slowed, bool(measured.doubts), round(time.monotonic() - begun, 1))
 
 
 def share_interval(count: int, n: int) -> tuple[float, float]:

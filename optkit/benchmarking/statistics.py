@@ -81,9 +81,9 @@ def ratio_interval(
     centres = np.array([_trimmed_mean(draw) for draw in draws])
     noise = float(np.mean([_variance_of_centre(draw, random) for draw in draws]))
     expected = 2 * process_sd**2 + noise  # twice: the processes of a and those of b both vary
-    found = float(np.var(centres, ddof=1)) if len(draws) > 1 else 0.0
+    variance_between = float(np.var(centres, ddof=1)) if len(draws) > 1 else 0.0
     freedom = PROCESS_FREEDOM + len(draws) - 1
-    variance = (PROCESS_FREEDOM * expected + (len(draws) - 1) * found) / freedom
+    variance = (PROCESS_FREEDOM * expected + (len(draws) - 1) * variance_between) / freedom
     half = student_quantile(0.5 + CONFIDENCE / 2, freedom) * sqrt(variance / len(draws))
     middle = float(centres.mean())
     return Interval(exp(middle), exp(middle - half), exp(middle + half))

@@ -196,11 +196,11 @@ def answer(
     if encoded.ragged and encoded.lengths.sum() > MOST_TOKENS:
         raise DataError(f"Expected inputs of at most {MOST_TOKENS} tokens together.")
     outputs = infer_all(session, encoded, batch_size=1, max_tokens=MOST_TOKENS)
-    kept = {name: rows for name, rows in outputs.items() if np.asarray(rows[0]).dtype.kind == "f"}
+    floats = {name: rows for name, rows in outputs.items() if np.asarray(rows[0]).dtype.kind == "f"}
     if task.generates and encoded.windows is not None:
         first = np.searchsorted(encoded.windows.owner, np.arange(len(inputs)))
-        kept["next_token"] = [_continued(session, encoded.arrays["input_ids"][i]) for i in first]
-    return [{name: _sampled(rows[i]) for name, rows in kept.items()} for i in range(len(inputs))]
+        floats["next_token"] = [_continued(session, encoded.arrays["input_ids"][i]) for i in first]
+    return [{name: _sampled(rows[i]) for name, rows in floats.items()} for i in range(len(inputs))]
 
 
 def _continued(session: Session, tokens: np.ndarray) -> np.ndarray:

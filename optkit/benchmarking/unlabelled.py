@@ -86,8 +86,8 @@ def read(file: str, task: Task, columns: Columns, limit: int | None = None) -> U
 
     Raises DataError where it holds fewer than three.
     """
-    found, columns = read_inputs(file, task, columns)
-    inputs = list({repr(x): x for x in found}.values())
+    texts, columns = read_inputs(file, task, columns)
+    inputs = list({repr(x): x for x in texts}.values())
     if len(inputs) < 3:
         raise DataError(
             f"Expected at least three different texts in {file!r}, received {len(inputs)}.",

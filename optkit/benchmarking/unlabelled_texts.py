@@ -33,20 +33,20 @@ def read(file: str, task: type[Task] | Task, wanted: Columns = Columns()) -> tup
             lines = lines_of(path.read_bytes().decode("utf-8-sig"))
         except UnicodeDecodeError as reason:
             raise DataError(f"{file!r} is not UTF-8 at byte {reason.start}.") from reason
-        found = [task.from_line(line) for line in lines if line]
+        items = [task.from_line(line) for line in lines if line]
     else:
         rows = Data(file).whole("all")
         names = task.input_columns(rows.column_names, wanted)
         columns = Columns(*names)
-        found = list(rows[names[0]]) if len(names) == 1 else list(zip(*(rows[name] for name in names)))
-    kept = []
-    for row, item in enumerate(found, start=1):
+        items = list(rows[names[0]]) if len(names) == 1 else list(zip(*(rows[name] for name in names)))
+    inputs = []
+    for row, item in enumerate(items, start=1):
         parts = item if isinstance(item, tuple) else (item,)
         if not any(parts):
             continue
         if odd := next((x for x in parts if not isinstance(x, (str, list, bytes, dict))), None):
             raise DataError(f"Expected texts in {file!r}, received {type(odd).__name__} in row {row}.")
-        kept.append(item)
-    if not kept:
+        inputs.append(item)
+    if not inputs:
         raise DataError(f"{file!r} holds no text.")
-    return kept, columns
+    return inputs, columns

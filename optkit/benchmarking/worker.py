@@ -92,10 +92,10 @@ class Worker:
 
         Raises DataError where there is no example.
         """
-        found = EncodedSet.load(Path(encoded))
-        if len(found) == 0:
+        examples = EncodedSet.load(Path(encoded))
+        if len(examples) == 0:
             raise DataError(f"Expected at least one example in {encoded!r}, received none.")
-        self._encoded = found
+        self._encoded = examples
         self._texts = json.loads(Path(texts).read_text(encoding="utf-8")) if texts else []
         self._made.clear()
         self._extra.clear()
@@ -171,8 +171,8 @@ class Worker:
                     break
             batch = max(rate, key=lambda size: rate[size])
         self._offline_batch = batch
-        for kept in (self._made, self._extra):
-            kept.pop((1, "all"), None)
+        for cache in (self._made, self._extra):
+            cache.pop((1, "all"), None)
         return batch
 
     def serve(
@@ -188,14 +188,14 @@ class Worker:
         _, encoded = self._ready()
         times, examples = arrivals(rate, seconds, len(encoded), seed)
         latencies: list[float] = []
-        begun, first, told = self._clock(), 0, 0.0
+        begun, first, last_sign = self._clock(), 0, 0.0
         with _no_garbage_collection():
             while first < len(times):
                 now = self._clock() - begun
                 if now < times[first]:
-                    if now > told + 1:  # a sign of life, while nobody waits
+                    if now > last_sign + 1:  # a sign of life, while nobody waits
                         self.emit(Progress(f"{first} of {len(times)} queries"))
-                        told = now
+                        last_sign = now
                     self._sleep(times[first] - now)
                     continue
                 if (now - times[first]) * 1000 > give_up_ms:

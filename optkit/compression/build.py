@@ -33,21 +33,21 @@ def build(path: str | Path, out: str | Path | None = None, *, events: Events = s
     """
     artifact = Artifact.open(path)
     step = last_build(artifact)
-    kept = {n: s for n, s in artifact.manifest["files"].items() if n not in (ENGINE_FILE, INSPECTOR_FILE)}
-    replace(artifact, manifest={**artifact.manifest, "files": kept}).verify()
+    files = {n: s for n, s in artifact.manifest["files"].items() if n not in (ENGINE_FILE, INSPECTOR_FILE)}
+    replace(artifact, manifest={**artifact.manifest, "files": files}).verify()
     tensorrt, profiles = _as_before(step, path)
     final, begun = Path(out or path), time.monotonic()
     with claimed(final, out is None, () if out is None else [path]), staged(final, out is None) as folder:
         reports = [name for name in REPORTS if (artifact.path / name).is_file()]
-        copy_files(artifact.path, [*kept, *reports], folder)
+        copy_files(artifact.path, [*files, *reports], folder)
         context = make_context(
             open_task(artifact), None, progress=lambda text, fraction: events(Progress(text, fraction))
         )
         notes = tensorrt.build(folder, profiles, context)
         parent = replace(artifact, manifest={**artifact.manifest, "lineage": artifact.lineage[:-1]})
         seconds = round(time.monotonic() - begun, 3)
-        made = seal(folder, parent, {**step, "notes": notes, "seconds": seconds})
-    return relocated(made, final)
+        rebuilt = seal(folder, parent, {**step, "notes": notes, "seconds": seconds})
+    return relocated(rebuilt, final)
 
 
 def _as_before(step: dict[str, Any], path: str | Path) -> tuple[TensorRT, list[Profile]]:

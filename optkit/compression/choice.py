@@ -106,7 +106,7 @@ def winners(rows: list[Row], leaves: list[str]) -> list[dict[str, Any]]:
     """
     candidates = [r for r in rows if r.name in leaves and r.verdict in ("passed", "failed")]
     candidates = [r for r in candidates if r.verdict == "passed"] or candidates
-    found = []
+    fastest = []
     for shape in shapes_of(rows):
         timed = [
             (x.p50_ms, -quality(r), r.name, r) for r in candidates if (x := r.at(*shape)) and x.p50_ms > 0
@@ -114,8 +114,8 @@ def winners(rows: list[Row], leaves: list[str]) -> list[dict[str, Any]]:
         if timed:
             p50, _, name, row = min(timed, key=lambda one: one[:3])
             shown = f"{shape[0]}x{shape[1]}"
-            found.append({"shape": shown, "row": name, "runtime": row.runtime, "p50_ms": round(p50, 4)})
-    return found
+            fastest.append({"shape": shown, "row": name, "runtime": row.runtime, "p50_ms": round(p50, 4)})
+    return fastest
 
 
 def _first(rows: list[Row], *keys: Callable[[Row], float]) -> Row | None:

@@ -36,9 +36,9 @@ class Ranked:
 
 @dataclass
 class Fallback:
-    """`kept` are the multiplies that stay in float (None: the goal was not met); `trace` is each trial."""
+    """`in_float` are the multiplies that stay so (None: the goal was not met); `trace` is each trial."""
 
-    kept: tuple[str, ...] | None = None
+    in_float: tuple[str, ...] | None = None
     trace: list[str] = field(default_factory=list)
 
 
@@ -58,26 +58,26 @@ def search(
     trace: list[str] = []
 
     def tried(what: str, changed: Any) -> float:
-        found = attempt(changed)
-        trace.append(f"{what}: {'met' if found >= needed else 'missed'} ({_told(found)})")
-        return found
+        reached = attempt(changed)
+        trace.append(f"{what}: {'met' if reached >= needed else 'missed'} ({_told(reached)})")
+        return reached
 
     for fields in LADDER:
         if (gentler := replace(step, **fields)) == step:
             continue
-        found = tried(", ".join(f"{name} = {value}" for name, value in fields.items()), gentler)
-        if found >= needed:
+        reached = tried(", ".join(f"{name} = {value}" for name, value in fields.items()), gentler)
+        if reached >= needed:
             return trace
-        if found > score:
-            step, score = gentler, found
+        if reached > score:
+            step, score = gentler, reached
     if step.scope == "all":
         tried("only the feed-forward blocks in INT8", replace(step, scope="ffn"))
     ranked = by_worth(rank(step))
     trace.append("first back to float: " + ", ".join(map(_shown, ranked[:5])))
 
-    def good(kept: tuple[str, ...]) -> tuple[bool, str]:
-        found = attempt(replace(step, exclude=(*step.exclude, *kept)))
-        return found >= needed, _told(found)
+    def good(in_float: tuple[str, ...]) -> tuple[bool, str]:
+        reached = attempt(replace(step, exclude=(*step.exclude, *in_float)))
+        return reached >= needed, _told(reached)
 
     return trace + fewest([one.name for one in ranked], good).trace
 
@@ -107,20 +107,20 @@ def by_worth(ranked: Sequence[Ranked]) -> list[Ranked]:
 def fewest(ranked: Sequence[str], good: Callable[[tuple[str, ...]], tuple[bool, str]]) -> Fallback:
     """The fewest of `ranked` (most worth first) that, kept in float, meet the goal.
 
-    `good(kept)` runs one full evaluation: whether the goal is met, and what was found, in words. All
+    `good(in_float)` runs one full evaluation: whether the goal is met, and what was found, in words. All
     in float is not tried: that is the source. Bisection assumes that more in float is not worse;
     where that fails, what is returned still met the goal.
 
-    >>> fewest("abcdefgh", lambda kept: ({"b", "c"} <= set(kept), "")).kept
+    >>> fewest("abcdefgh", lambda names: ({"b", "c"} <= set(names), "")).in_float
     ('b', 'c')
     """
-    found = Fallback()
+    result = Fallback()
 
-    def trial(kept: tuple[str, ...], what: str) -> bool:
-        met, said = good(kept)
+    def trial(in_float: tuple[str, ...], what: str) -> bool:
+        met, said = good(in_float)
         verdict = "met" if met else "missed"
-        found.trace.append(
-            f"{what}, {len(kept)} of {len(ranked)} in float: {verdict}{f' ({said})' if said else ''}"
+        result.trace.append(
+            f"{what}, {len(in_float)} of {len(ranked)} in float: {verdict}{f' ({said})' if said else ''}"
         )
         return met
 
@@ -128,23 +128,23 @@ def fewest(ranked: Sequence[str], good: Callable[[tuple[str, ...]], tuple[bool, 
     while high - low > 1:
         middle = (low + high) // 2
         if trial(tuple(ranked[:middle]), "most sensitive back"):
-            found.kept, high = tuple(ranked[:middle]), middle
+            result.in_float, high = tuple(ranked[:middle]), middle
         else:
             low = middle
-    if found.kept:
-        found.kept = _back(found.kept, trial)
-    return found
+    if result.in_float:
+        result.in_float = _back(result.in_float, trial)
+    return result
 
 
-def _back(kept: tuple[str, ...], trial: Callable[[tuple[str, ...], str], bool]) -> tuple[str, ...]:
-    """`kept` without the groups that may be quantized again, the least worth first."""
-    size = -(-len(kept) // GROUPS)
-    groups = [kept[start : start + size] for start in range(0, len(kept), size)]
+def _back(in_float: tuple[str, ...], trial: Callable[[tuple[str, ...], str], bool]) -> tuple[str, ...]:
+    """`in_float` without the groups that may be quantized again, the least worth first."""
+    size = -(-len(in_float) // GROUPS)
+    groups = [in_float[start : start + size] for start in range(0, len(in_float), size)]
     for group in reversed(groups):
-        fewer = tuple(name for name in kept if name not in group)
+        fewer = tuple(name for name in in_float if name not in group)
         if fewer and trial(fewer, "harmless quantized again"):
-            kept = fewer
-    return kept
+            in_float = fewer
+    return in_float
 
 
 def _shown(one: Ranked) -> str:

@@ -90,7 +90,7 @@ class Recipe:
             steps = [steps]
         steps = list(steps)
         target = "cuda" if "cuda" in steps else "cpu"
-        return cls(tuple(made for step in steps for made in _expand(step, runtime)), gate, target)
+        return cls(tuple(one for step in steps for one in _expand(step, runtime)), gate, target)
 
     def suffix(self) -> str:
         """What the recipe makes, for a name: `pruned-int8`."""
@@ -133,12 +133,12 @@ class Recipe:
         steps = value.get("steps", [])
         if not isinstance(steps, list):
             raise RecipeError(f"Expected steps to be a list, received {type(steps).__name__}.")
-        made = tuple(_step(s, i) for i, s in enumerate(steps, start=1))
+        passes = tuple(_step(s, i) for i, s in enumerate(steps, start=1))
         check(tables.Recipe, value, name, RecipeError)
         least = gate.get("min_agreement")
         parsed = Gate.parse(gate.get("max_drop", "1%"), gate.get("min_speedup"))
         return cls(
-            made,
+            passes,
             dataclasses.replace(
                 parsed,
                 batch_invariant=gate.get("batch_invariant", False),
@@ -289,9 +289,9 @@ def _line_of(text: str, message: str) -> int | None:
         begin, end = [*heads, len(lines)][number - 1 : number + 1]
     names = re.findall(r"'([^']+)'|\b[a-z][\w-]*\.([a-z_]\w*)|--([a-z-]+)", message)
     for name in (quoted or dotted or flag.replace("-", "_") for quoted, dotted, flag in names):
-        found = [
+        lines_with_name = [
             i + 1 for i in range(begin, end) if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", lines[i])
         ]
-        if len(found) == 1:
-            return found[0]
+        if len(lines_with_name) == 1:
+            return lines_with_name[0]
     return begin + 1 if step and heads else None

@@ -51,7 +51,7 @@ Measure = Callable[[Sequence[Candidate], Path, Plan], Measurement]
 
 
 @dataclass
-class Found:
+class RuntimeSettings:
     """`options` beat the defaults; `trace` is each trial: setting, value, how many times as fast."""
 
     options: dict[str, Any] = field(default_factory=dict)
@@ -63,19 +63,19 @@ class Found:
 
 def search(
     candidate: Candidate, encoded: Path, plan: Plan, time: Measure = measure, bucket: bool = False
-) -> Found:
+) -> RuntimeSettings:
     """The settings of `candidate`'s runtime that are fastest over the plan's shapes.
 
     Speed is the geometric mean over the shapes. A runtime without settings gives none. `time` measures,
     as `optkit.benchmarking.latency.measure` does. `bucket`: padding may be tried (`may_pad`).
     """
-    found = Found()
+    result = RuntimeSettings()
     for setting, values in SETTINGS.get(candidate.runtime or "", {}).items():
         if setting == "bucket" and not bucket:
             continue
         if setting == "threads":
             values = _thread_counts(plan.threads or 1)
-        now = replace(candidate, name="now", options={**candidate.options, **found.options})
+        now = replace(candidate, name="now", options={**candidate.options, **result.options})
         in_force = now.options.get(setting, plan.threads if setting == "threads" else DEFAULTS[setting])
         others = {f"{setting}={value}": value for value in values if value != in_force}
         trials = [replace(now, name=n, options={**now.options, setting: v}) for n, v in others.items()]
@@ -85,19 +85,19 @@ def search(
         best, value_of_best = 1.0, None
         for trial in trials:
             if measured["now"].error or measured[trial.name].error:
-                found.trace.append({"setting": setting, "value": others[trial.name], "failed": True})
+                result.trace.append({"setting": setting, "value": others[trial.name], "failed": True})
                 continue
             ratios = [speedup(measured["now"], measured[trial.name], shape) for shape in plan.shapes]
             mean = exp(sum(log(r.value) for r in ratios) / len(ratios))
             sure = exp(sum(log(r.low) for r in ratios) / len(ratios)) > 1
-            found.trace.append(
+            result.trace.append(
                 {"setting": setting, "value": others[trial.name], "speed": round(mean, 4), "sure": sure}
             )
             if sure and mean > best:
                 best, value_of_best = mean, others[trial.name]
         if value_of_best is not None:
-            found.options[setting] = value_of_best
-    return found
+            result.options[setting] = value_of_best
+    return result
 
 
 def may_pad(row: Row) -> bool:

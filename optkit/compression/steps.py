@@ -46,7 +46,7 @@ def check_order(steps: Sequence[Pass | AnyOf]) -> None:
 
 def check_repair(names: list[str]) -> None:
     """Distillation repairs what cutting damaged, so it comes after it (again, where both are repeated)."""
-    last = {name: place for place, name in enumerate(names)}
+    last = {name: index for index, name in enumerate(names)}
     if "distill" not in last:
         return
     for name in ("prune", "prune-width", "take-layers"):

@@ -23,4 +23,4 @@ def render(report: Report) -> str:
     text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
     if report.fidelity:  # in the first line, as in every other format
         text = text.replace("{\n  ", "{ ", 1)
-    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"

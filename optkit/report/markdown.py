@@ -90,12 +90,12 @@ def _table(report: Report) -> str:
 
 
 def _scenarios(report: Report) -> str:
-    found = [(row, x) for row in report.rows for x in row.scenarios]
-    if not found:
+    results = [(row, x) for row in report.rows for x in row.scenarios]
+    if not results:
         return ""
     heads = ["model", "scenario", "metric", "result", "queries", "seconds", "notes"]
     lines = [heads, ["---"] * 3 + ["---:"] * 3 + ["---"]]
-    for row, x in found:
+    for row, x in results:
         cells = (row.name, x.scenario, x.metric, figures.number(x.value, 4), x.queries, x.seconds, x.notes)
         lines.append([escape(cell) for cell in cells])
     return "**Scenarios**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)

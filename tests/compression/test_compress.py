@@ -20,7 +20,7 @@ from optkit.benchmarking.gate import Gate
 from optkit.benchmarking.stored_answers import ask
 from optkit.compression.compress import compress
 from optkit.compression.recipe import Recipe
-from optkit.compression.runtime_search import Found
+from optkit.compression.runtime_search import RuntimeSettings
 from optkit.core.output import check_free
 from optkit.errors import OutputError
 from optkit.events import Note, Progress, Step
@@ -169,7 +169,7 @@ def test_openvino_alone_goes_the_whole_way(checkpoint, data, tmp_path, monkeypat
     pytest.importorskip("nncf")
     gate = Gate(max_drop=0.9, relative=False, batch_invariant=True)
     trial = {"setting": "hint", "value": "THROUGHPUT", "speed": 1.2, "sure": True}
-    found = Found({"hint": "THROUGHPUT"}, [trial])
+    found = RuntimeSettings({"hint": "THROUGHPUT"}, [trial])
     monkeypatch.setattr("optkit.compression.compress.has_vnni", lambda: False)
     monkeypatch.setattr("optkit.compression.compress.search", lambda candidate, encoded, plan, bucket: found)
     recipe = Recipe.int8(gate, "openvino")

@@ -28,24 +28,24 @@ def test_what_comes_out_meets_the_goal_in_few_evaluations(needed):
     found = fewest(NAMES, good)
     assert len(asked) <= 6 + 4  # log2(38), then the groups of the way back
     assert len(found.trace) == len(asked)
-    if found.kept is None:  # needs all but the last: bisection never tries more than it must
+    if found.in_float is None:  # needs all but the last: bisection never tries more than it must
         assert not any(set(needed) <= set(kept) for kept in asked)
     else:
-        assert set(needed) <= set(found.kept)
-        assert found.kept in asked
+        assert set(needed) <= set(found.in_float)
+        assert found.in_float in asked
 
 
 def test_the_way_back_quantizes_what_was_harmless():
     good, _ = asking({"m9"})
     found = fewest(NAMES, good)
-    assert len(found.kept) < 10
-    assert "m9" in found.kept
+    assert len(found.in_float) < 10
+    assert "m9" in found.in_float
     assert any("harmless" in line for line in found.trace)
 
 
 def test_a_goal_that_nothing_meets_says_so():
     found = fewest(NAMES, lambda kept: (False, ""))
-    assert found.kept is None
+    assert found.in_float is None
     assert all("missed" in line for line in found.trace)
 
 

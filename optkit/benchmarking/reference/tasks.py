@@ -41,11 +41,11 @@ class Windowed(TextReference):
     def windows(self, *texts: list[Any], **how: Any) -> list[Row]:
         """A row per window; `found` is what the tokenizer gave, `owner` the text of each window."""
         length = self.limit or 512
-        self.found = self.tokenizer(
+        self.encoding = self.tokenizer(
             *texts, max_length=length, stride=length // 4, return_overflowing_tokens=True, **how
         )
-        self.owner = self.found.pop("overflow_to_sample_mapping")
-        return split(self.found)
+        self.owner = self.encoding.pop("overflow_to_sample_mapping")
+        return split(self.encoding)
 
 
 class TokenClassification(Windowed):
@@ -64,7 +64,7 @@ class TokenClassification(Windowed):
         answered = self.forward(rows, alone)
         places: list[dict[int, tuple[int, int, int]]] = [{} for _ in inputs]
         for window, example in enumerate(self.owner):
-            ids, seen = self.found.word_ids(window), set()
+            ids, seen = self.encoding.word_ids(window), set()
             for position, word in enumerate(ids):
                 if word is None or word in seen:
                     continue
@@ -92,14 +92,14 @@ class TokenClassification(Windowed):
 
     def _continues(self, window: int, position: int) -> bool:
         """Whether this window begins inside the word at `position`: it is the first one here."""
-        ids = self.found.word_ids(window)
+        ids = self.encoding.word_ids(window)
         first = next((i for i, word in enumerate(ids) if word is not None), None)
         if position != first:
             return False
-        start = self.found[window].offsets[position][0]
+        start = self.encoding[window].offsets[position][0]
         before = [
-            self.found[window - 1].offsets[i][0]
-            for i, word in enumerate(self.found.word_ids(window - 1))
+            self.encoding[window - 1].offsets[i][0]
+            for i, word in enumerate(self.encoding.word_ids(window - 1))
             if word == ids[position]
         ]
         return bool(before) and min(before) < start
@@ -132,8 +132,8 @@ class QuestionAnswering(Windowed):
         parts: list[dict[str, list[np.ndarray]]] = [{name: [] for name in names} for _ in inputs]
         counts = [0] * len(inputs)
         for window, example in enumerate(self.owner):
-            places = [i for i, s in enumerate(self.found.sequence_ids(window)) if s == 1]
-            offsets = [self.found[window].offsets[i] for i in places]
+            places = [i for i, s in enumerate(self.encoding.sequence_ids(window)) if s == 1]
+            offsets = [self.encoding[window].offsets[i] for i in places]
             mine = parts[example]
             mine["start_logits"].append(answered[window]["start_logits"][places])
             mine["end_logits"].append(answered[window]["end_logits"][places])

@@ -79,7 +79,7 @@ def read_beside(space: Space) -> dict[str, str]:
 
     Raises CheckpointError or DataError where one is missing.
     """
-    found = {}
+    contents_by_name = {}
     for name in (TEACHER, TEXTS):
         values = space.dimensions[name].points() if name in space.dimensions else []
         for path in (Path(str(value)) for value in values if value is not None):
@@ -89,8 +89,8 @@ def read_beside(space: Space) -> dict[str, str]:
                     hint="Give the path of a .txt, JSONL, CSV or Parquet file.",
                 )
             contents = sha256(path) if name == TEXTS else Artifact.open(path).fingerprint()
-            found[f"{name} {path}"] = contents[:12]
-    return found
+            contents_by_name[f"{name} {path}"] = contents[:12]
+    return contents_by_name
 
 
 def ask_chain(space: Space, trial: optuna.Trial) -> dict[str, Any]:
@@ -131,12 +131,12 @@ def chain_of(chosen: Mapping[str, Any]) -> tuple[Pass, ...]:
 
 def _present(space: Space, chosen: Mapping[str, Any]) -> set[str]:
     """Training passes that the values chosen so far leave in the chain."""
-    found = set()
+    names = set()
     for name in _training_passes():
         switches = [n for n in (name, _switch(name)) if n in space.dimensions]
         if all(chosen.get(n) for n in switches):
-            found.add(name)
-    return found
+            names.add(name)
+    return names
 
 
 def _place(name: str) -> int:

@@ -130,8 +130,8 @@ def shapes(report: Report) -> list[tuple[int, int | str]]:
 
 def summary_shapes(report: Report) -> list[tuple[int, int | str]]:
     """`shapes` without those that only a scenario was measured at: its result has a table of its own."""
-    found = shapes(report)
-    return [shape for shape in found if shape[1] not in ("stream", "all")] or found
+    measured = shapes(report)
+    return [shape for shape in measured if shape[1] not in ("stream", "all")] or measured
 
 
 def shape_name(batch: int, tokens: int | str) -> str:
@@ -140,8 +140,8 @@ def shape_name(batch: int, tokens: int | str) -> str:
 
 def headline_shape(report: Report) -> tuple[int, int | str] | None:
     """The shape that the headline speaks of: one text at its own length, else the first measured."""
-    found = shapes(report)
-    return (1, "data") if (1, "data") in found else (found[0] if found else None)
+    measured = shapes(report)
+    return (1, "data") if (1, "data") in measured else (measured[0] if measured else None)
 
 
 def headline(report: Report, row: Row) -> Latency | None:
@@ -167,20 +167,20 @@ def probes(report: Report, escape: Callable[[object], str]) -> list[str]:
     """One line per INT8 row: what share of it ran in INT8, and whether answers depend on their batch."""
     lines = []
     for row in report.rows:
-        said = []
+        clauses = []
         if int8 := row.probes.get("int8"):
-            said.append(
+            clauses.append(
                 f"{int8['int8_multiplies']} of {int8['multiplies']} matrix multiplies ran in INT8 kernels, "
                 f"{share(int8['time_share'])} of the kernels' time ({int8['provider']})"
             )
         if near := row.probes.get("neighbours"):
-            said.append(
+            clauses.append(
                 f"padding moves an output by up to {number(near['padded'])} and other texts in the batch by "
                 f"up to {number(near['batched'])}, of {number(near['largest_output'])}; "
                 f"{near['flipped']} of {near['examples']} predictions change"
             )
-        if said:
-            lines.append(escape(f"{row.name}: {'; '.join(said)}"))
+        if clauses:
+            lines.append(escape(f"{row.name}: {'; '.join(clauses)}"))
     return lines
 
 
@@ -246,19 +246,19 @@ def fidelity(report: Report, escape: Callable[[object], str]) -> list[str]:
     """Per row how many answers are the same, by length, and how far outputs moved."""
     lines = []
     for row in report.rows:
-        found = row.fidelity
-        if not found:
+        near = row.fidelity
+        if not near:
             continue
         parts = ", ".join(
             f"{x['tokens']} tokens {x['equal']} of {x['texts']} ({number(x['largest_distance'])})"
-            for x in found["buckets"]
+            for x in near["buckets"]
         )
         lines.append(
             escape(
-                f"{row.name}: {found['equal']} of {found['texts']} answers the same ({found['sameness']}), "
-                f"{share(found['agreement'])} [{share(found['agreement_low'])}, "
-                f"{share(found['agreement_high'])}]; outputs moved by {number(found['mean_distance'])} on "
-                f"average, {number(found['largest_distance'])} at most; by length (most moved): {parts}"
+                f"{row.name}: {near['equal']} of {near['texts']} answers the same ({near['sameness']}), "
+                f"{share(near['agreement'])} [{share(near['agreement_low'])}, "
+                f"{share(near['agreement_high'])}]; outputs moved by {number(near['mean_distance'])} on "
+                f"average, {number(near['largest_distance'])} at most; by length (most moved): {parts}"
             )
         )
     return lines

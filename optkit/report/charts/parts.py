@@ -68,12 +68,12 @@ def facts(facts: dict[str, Any]) -> str:
 
 def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested facts with dotted names."""
-    found: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     for key, item in value.items():
         name = f"{prefix}{key}"
         if isinstance(item, list):
             item = ", ".join(map(str, item))
         elif isinstance(item, float):
             item = f"{item:.6g}"
-        found |= flat(item, f"{name}.") if isinstance(item, dict) else {name: item}
-    return found
+        facts |= flat(item, f"{name}.") if isinstance(item, dict) else {name: item}
+    return facts

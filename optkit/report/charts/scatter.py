@@ -25,7 +25,7 @@ class Point:
 def points(report: Report) -> list[Point]:
     """Every row that has both figures."""
     first = report.rows[0].score
-    found = []
+    placed = []
     for row in report.rows:
         latency = headline(report, row)
         if latency is None or not (known(latency.p50_ms) and latency.p50_ms > 0 and known(row.score)):
@@ -33,14 +33,14 @@ def points(report: Report) -> list[Point]:
         low = high = row.score
         if row.drop and known(row.drop.low) and known(row.drop.high) and known(first):
             low, high = first - row.drop.high, first - row.drop.low
-        found.append(Point(row, latency.p50_ms, row.score, low, high))
-    return found
+        placed.append(Point(row, latency.p50_ms, row.score, low, high))
+    return placed
 
 
-def pareto(found: list[Point]) -> list[Point]:
+def pareto(candidates: list[Point]) -> list[Point]:
     """The points that no other point beats in both latency and score, fastest first."""
     front: list[Point] = []
-    for point in sorted(found, key=lambda p: (p.ms, -p.score)):
+    for point in sorted(candidates, key=lambda p: (p.ms, -p.score)):
         if not front or point.score > front[-1].score:
             front.append(point)
     return front
@@ -48,35 +48,35 @@ def pareto(found: list[Point]) -> list[Point]:
 
 def scatter(report: Report, width: int = 860, height: int = 400) -> str:
     """One mark per row; whiskers are the 95% interval of the paired change from the first row."""
-    found = points(report)
-    if not found:
+    placed = points(report)
+    if not placed:
         return ""
     left, right, top, bottom = 50.0, width - 14.0, 30.0, height - 44.0
-    x = Axis.over([p.ms for p in found], left, right, log=True, pad=0.12)
-    y = Axis.over([v for p in found for v in (p.low, p.high, p.score)], bottom, top, pad=0.1)
+    x = Axis.over([p.ms for p in placed], left, right, log=True, pad=0.12)
+    y = Axis.over([v for p in placed for v in (p.low, p.high, p.score)], bottom, top, pad=0.1)
     caption = f"p50 latency in ms at {shape_name(*(headline_shape(report) or (0, 0)))}, log scale"
     body = axis_below(x, top, bottom, fit(caption, width - left), most=8 if width > 500 else 5)
     for tick, label in y.labels(6):
         body.append(line(left, y.at(tick), right, y.at(tick), "grid"))
         body.append(text(left - 6, y.at(tick) + 4, label, "muted", "end"))
     body.append(text(4, 14, fit(f"{report.metric} ↑, better is up and to the left", width - 8), "muted"))
-    front = pareto(found)
+    front = pareto(placed)
     body.append(_front(front, x, y, bottom, right))
     lines = _steps(front, x, y, bottom, right)
-    lines += [(x.at(p.ms) - 3, y.at(p.high), x.at(p.ms) + 3, y.at(p.low)) for p in found if p.high > p.low]
-    body += [line(x.at(p.ms), y.at(p.low), x.at(p.ms), y.at(p.high), "whisker") for p in found]
-    marks = [(x.at(p.ms) - 7, y.at(p.score) - 7, x.at(p.ms) + 7, y.at(p.score) + 7) for p in found]
+    lines += [(x.at(p.ms) - 3, y.at(p.high), x.at(p.ms) + 3, y.at(p.low)) for p in placed if p.high > p.low]
+    body += [line(x.at(p.ms), y.at(p.low), x.at(p.ms), y.at(p.high), "whisker") for p in placed]
+    marks = [(x.at(p.ms) - 7, y.at(p.score) - 7, x.at(p.ms) + 7, y.at(p.score) + 7) for p in placed]
     labels: list[Rect] = []
-    for point in found:
+    for point in placed:
         here = (x.at(point.ms), y.at(point.score))
         name = fit(point.row.name, width * (0.34 if width > 500 else 0.44))
         rect = _place(here, width_of(name), (left, top, right, bottom), labels + marks, lines)
         labels.append(rect)
         body += _label(here, rect, name, "strong" if point.row.name == report.chosen else "")
-    body += [mark(x.at(p.ms), y.at(p.score), p.row, report) for p in found]
-    said = "; ".join(f"{p.row.name}: {number(p.ms)} ms, {score(p.score)}" for p in found)
-    said += f". Not beaten in both: {', '.join(p.row.name for p in front)}."
-    return frame(width, height, f"{report.metric} against latency", said, body)
+    body += [mark(x.at(p.ms), y.at(p.score), p.row, report) for p in placed]
+    spoken = "; ".join(f"{p.row.name}: {number(p.ms)} ms, {score(p.score)}" for p in placed)
+    spoken += f". Not beaten in both: {', '.join(p.row.name for p in front)}."
+    return frame(width, height, f"{report.metric} against latency", spoken, body)
 
 
 def mark(x: float, y: float, row: Row, report: Report) -> str:

@@ -25,8 +25,8 @@ def frame(width: int, height: float, title: str, description: str, body: list[st
 
 
 def text(x: float, y: float, content: str, style: str = "", anchor: str = "start") -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text {place} class="{style}">{escape(clean(content))}</text>'
+    position = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text {position} class="{style}">{escape(clean(content))}</text>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
@@ -92,9 +92,9 @@ class Axis:
         if self.log:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             for steps in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
-                found = [s * 10.0**p for p in powers for s in steps if self.low <= s * 10.0**p <= self.high]
-                if 3 <= len(found) <= most:
-                    return found
+                ticks = [s * 10.0**p for p in powers for s in steps if self.low <= s * 10.0**p <= self.high]
+                if 3 <= len(ticks) <= most:
+                    return ticks
         raw = (self.high - self.low) / max(most - 1, 1)
         unit = 10 ** math.floor(math.log10(raw))
         step = next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= raw)

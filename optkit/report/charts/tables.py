@@ -44,8 +44,8 @@ def latency(report: Report) -> str:
 def scenarios(report: Report) -> str:
     """Grouped by scenario, so that what compares stands together."""
     heads = ("Scenario", "Model", "result", "queries", "seconds", "what was measured")
-    found = [(x, row.name) for row in report.rows for x in row.scenarios]
-    names = list(dict.fromkeys(x.scenario for x, _ in found))
+    results = [(x, row.name) for row in report.rows for x in row.scenarios]
+    names = list(dict.fromkeys(x.scenario for x, _ in results))
     lines = [
         (
             parts.text(x.scenario),
@@ -57,7 +57,7 @@ def scenarios(report: Report) -> str:
                 f"<span class='wrap'>{parts.text(f'{x.metric}; {x.notes}' if x.notes else x.metric)}</span>",
             ],
         )
-        for x, model in sorted(found, key=lambda pair: names.index(pair[0].scenario))
+        for x, model in sorted(results, key=lambda pair: names.index(pair[0].scenario))
     ]
     return parts.table("Scenarios", heads, lines) if lines else ""
 
