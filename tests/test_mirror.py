@@ -12,7 +12,7 @@ MODULES = {
 }
 #: Test file (or folder of tests) → the modules, without a test of their own path, that it goes through.
 ELSEWHERE = {
-    "benchmarking/test_benchmark.py": "benchmarking/opened_models benchmarking/run_scenarios benchmarking/self_check benchmarking/injected_slowdown cli/bench",
+    "benchmarking/test_benchmark.py": "benchmarking/evaluation benchmarking/opened_models benchmarking/run_scenarios benchmarking/self_check benchmarking/injected_slowdown cli/bench",
     "benchmarking/test_gpu.py": "benchmarking/gpu_peaks benchmarking/gpu_warmth runtimes/cuda/state",
     "benchmarking/test_latency.py": "benchmarking/plan",
     "benchmarking/test_roofline.py": "benchmarking/roofline_worker",
@@ -70,7 +70,7 @@ ELSEWHERE = {
     "tasks/test_text_classification.py": "tasks/label_columns",
     "tasks/test_token_classification.py": "tasks/bio_tags tasks/words",
     "test_api.py": "benchmarking/bench compression/distill compression/flags serving/predict serving/serve training/run training/trained",
-    "test_fidelity.py": "compression/measured_on",
+    "test_fidelity.py": "compression/job",
     "training/test_finetune.py": "cli/finetune training/page training/provenance training/worker",
     "training/test_tasks.py": "tasks/trainable",
     "training/test_options.py": "training/trainer/adapters training/trainer/settings training/trainer/setup",

@@ -130,17 +130,16 @@ def test_a_multiply_without_an_int8_kernel_is_a_doubt(finished):
     evaluator = SimpleNamespace(
         labelled=SimpleNamespace(references=[0], empty=0, skipped=0, encoded=SimpleNamespace(truncated=0))
     )
-    run = SimpleNamespace(
-        doubts=[],
+    job = SimpleNamespace(
         evaluator=evaluator,
-        rows=[report.rows[0], row],
+        examples=1,
         data=SimpleNamespace(is_held_out=lambda split: False),
         split="validation",
     )
     wanted = row.notes["quantized_matmuls"]
     assert any(
         f"{wanted - 7} of {wanted} quantized multiplies ran in float" in x
-        for x in _doubts(run, Recipe.int8(LENIENT))
+        for x in _doubts(job, LENIENT, [report.rows[0], row])
     )
     assert not any("no INT8 kernel" in x for x in report.doubts)
 
