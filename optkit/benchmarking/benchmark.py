@@ -172,11 +172,13 @@ def _unlabelled(
     except OptkitError as reason:
         if file is not None:
             raise
-        encoded = synthetic(models)
-        encoded.save(folder / "random.npz")
-        nothing = Labelled(encoded, [None] * len(encoded))
-        doubt = f"Answers were not compared: {reason}"
-        return _Inputs(models, nothing, folder / "random.npz", doubts=(doubt,))
+        return _random(models, folder, f"Answers were not compared: {reason}")
+
+
+def _random(models: list[OpenedModel], folder: Path, *doubts: str) -> _Inputs:
+    encoded = synthetic(models)
+    encoded.save(folder / "random.npz")
+    return _Inputs(models, Labelled(encoded, [None] * len(encoded)), folder / "random.npz", doubts=doubts)
 
 
 def _encoded(

@@ -197,8 +197,9 @@ def test_when_nothing_can_be_measured_the_command_fails(fake):
 
 def test_a_first_model_that_fails_while_timed_leaves_the_others_times_without_ratios(fake, monkeypatch):
     # Random inputs, which nobody answers before the clock runs, as for models that cannot be compared.
-    nothing = benchmarking._Benchmark._read_nothing
-    monkeypatch.setattr(benchmarking._Benchmark, "read_unlabelled", lambda run, *_: nothing(run))
+    monkeypatch.setattr(
+        benchmarking, "_unlabelled", lambda models, *rest: benchmarking._random(models, rest[-1])
+    )
     found = benchmark(
         [fake("crash", flaw="crash"), fake("a", delay_ms=1), fake("b", delay_ms=1)],
         shapes=["1x4"],
