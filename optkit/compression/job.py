@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from optkit.artifact import Artifact
 from optkit.benchmarking.environment import thread_count
 from optkit.benchmarking.evaluation import Evaluator
-from optkit.benchmarking.plan import PRECISE, Plan, Shape
+from optkit.benchmarking.plan import Plan, Shape, fields_of
 from optkit.benchmarking.unlabelled import MEASURED, OWN, Unlabelled, built_in_for, read
 from optkit.core.locks import locked
 from optkit.core.output import writing
@@ -128,11 +127,9 @@ def open_job(
         labelled, ranges = examples.labelled(opened), examples.ranges(opened)
         if unlabelled is not None:
             events(Note(labelled.described(examples.name)))
-    asked: dict[str, Any] = {"rounds": rounds, "processes": processes}
     plan = Plan(
         shapes=tuple(Shape.parse(s) for s in shapes or opened.shapes),
-        threads=thread_count(threads),
-        **{**(PRECISE if precise else {}), **{k: v for k, v in asked.items() if v is not None}},
+        **{**fields_of(precise, rounds=rounds, processes=processes), "threads": thread_count(threads)},
     )
     file = work / f"examples-{labelled.encoded.digest()[:12]}.npz"
     return Job(
