@@ -209,7 +209,7 @@ def search(
             again = page.is_of(out, name, shown(url))
             report = run.confirm(result, out, begun, shapes, force or again, command)
             run.sweep(store.folders(tuned_chain(job.evaluator.target))[-1].name)
-        return result, report
+        return SearchResult(result, report)
 
 
 @dataclass(frozen=True)
