@@ -31,10 +31,6 @@ from optkit.report.interval import Interval
 from optkit.report.model import Row, quality
 from optkit.training.tuning.study import Objective
 
-if TYPE_CHECKING:
-    import optuna
-
-
 #: What may be made small beside the score, and how it is shown.
 COSTS = {
     "latency": Objective("time", False, "share of fp32 ONNX Runtime's, measured beside it"),
