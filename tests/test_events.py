@@ -4,7 +4,19 @@ import json
 
 import pytest
 
-from optkit.events import Answered, Event, Note, Progress, RowDone, Saved, Scored, Step, from_json, to_json
+from optkit.events import (
+    Answered,
+    Event,
+    Note,
+    Piece,
+    Progress,
+    RowDone,
+    Saved,
+    Scored,
+    Step,
+    from_json,
+    to_json,
+)
 
 SENT = [
     Step("prune", 2, 4),
@@ -14,6 +26,7 @@ SENT = [
     Note("reading x"),
     Scored(1.5, 0.75),
     Answered(3, 7, 0.5),
+    Piece("the next words"),
 ]
 
 
