@@ -140,11 +140,15 @@ def model_inputs(model: transformers.PreTrainedModel) -> list[str]:
 
     if isinstance(own := getattr(model, "inputs", None), list):  # a pair of texts
         return own
-    model = encoder_of(model)
+    pools, model = is_pooled(model), encoder_of(model)
     accepted = inspect.signature(model.forward).parameters
     if "pixel_values" in accepted:  # an image is never padded, so its optional mask is left out
         return ["pixel_values"]
-    names = [n for n in ("input_ids", "attention_mask", "token_type_ids") if n in accepted]
+    names = [
+        n
+        for n in ("input_ids", "attention_mask", "token_type_ids")
+        if n in accepted or (pools and n == "attention_mask")
+    ]
     if getattr(model.config, "type_vocab_size", 0) < 2 and "token_type_ids" in names:
         names.remove("token_type_ids")
     return names

@@ -6,6 +6,7 @@ fewer bytes leave the model, and a server that knows nothing of optkit needs no 
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ def pooled(encoder: torch.nn.Module, pooling: Pooling, folder: Path) -> torch.nn
         def __init__(self) -> None:
             super().__init__()
             self.transformer, self.pooling, self.config = encoder, pooling, encoder.config
+            self.takes_mask = "attention_mask" in signature(encoder.forward).parameters
             width = encoder.config.hidden_size * len(pooling.modes)
             self.layers = torch.nn.ModuleList()
             for layer in pooling.layers:
@@ -44,14 +46,12 @@ def pooled(encoder: torch.nn.Module, pooling: Pooling, folder: Path) -> torch.nn
         def set_attn_implementation(self, name: str) -> None:
             self.transformer.set_attn_implementation(name)
 
-        def forward(self, attention_mask: torch.Tensor | None = None, **inputs: Any) -> dict[str, Any]:
+        def forward(self, attention_mask: torch.Tensor, **inputs: Any) -> dict[str, Any]:
             inputs.pop("return_dict", None)
-            if attention_mask is not None:
+            if self.takes_mask:  # FNet does not
                 inputs["attention_mask"] = attention_mask
             found = self.transformer(**inputs)
             tokens = found[0]
-            if attention_mask is None:  # FNet takes none: every place counts, as in sentence-transformers
-                attention_mask = torch.ones(tokens.shape[:2], dtype=torch.int64, device=tokens.device)
             vectors = [_POOL[mode](tokens, attention_mask) for mode in pooling.modes]
             vector = torch.cat(vectors, dim=-1) if len(vectors) > 1 else vectors[0]
             for layer in self.layers:

@@ -14,7 +14,7 @@ import numpy as np
 
 from optkit.data.examples import EncodedSet
 from optkit.errors import PassError
-from optkit.models.uneven.key import CONFIG_KEY
+from optkit.models.limits import token_limit
 from optkit.passes import torch_export
 from optkit.runtimes import kv_cache
 from optkit.runtimes.base import Session
@@ -32,7 +32,8 @@ def export(model: torch.nn.Module, file: Path, opset: int) -> None:
     import torch
     from transformers import DynamicCache
 
-    heads, size = cache_shape(model.config)
+    heads, size = cache_shape(model)
+    longest = token_limit(model.config.to_dict()) or 2**20
 
     class Cached(torch.nn.Module):
         """Flat tensors in and out: the exporter knows nothing of transformers' cache classes."""
@@ -69,8 +70,8 @@ def export(model: torch.nn.Module, file: Path, opset: int) -> None:
     past = [torch.zeros(batch, n, before, size) for n in heads for _ in ("key", "value")]
     inputs, outputs = kv_cache.tensor_names(len(heads))
     dim, anything = torch.export.Dim, torch.export.Dim.DYNAMIC
-    of_batch, of_new = dim("batch", min=1, max=65536), dim("sequence", min=1, max=2**20)
-    of_past = {0: of_batch, 2: dim("past", min=0, max=2**20)}
+    of_batch, of_new = dim("batch", min=1, max=65536), dim("sequence", min=1, max=longest)
+    of_past = {0: of_batch, 2: dim("past", min=0, max=longest - 1)}  # GPT-Neo reads from a table so long
     torch_export.save(
         Cached(),
         (ids, mask, places, torch.arange(kept), *past),
@@ -98,12 +99,19 @@ def checked(samples: EncodedSet) -> EncodedSet:
     return EncodedSet({**short.arrays, kv_cache.POSITIONS: places}, short.pad)
 
 
-def cache_shape(config: Any) -> tuple[list[int], int]:
-    """(heads of keys and values of each layer, head size) of a transformers config, pruned ones included."""
-    heads = config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    whole = [getattr(config, "num_key_value_heads", None) or heads] * config.num_hidden_layers
-    return (getattr(config, CONFIG_KEY, None) or {}).get("heads", whole), size
+def cache_shape(model: Any) -> tuple[list[int], int]:
+    """(heads of keys and values of each layer, head size) of what `model` keeps of a text.
+
+    The model itself says so: configurations name them in many ways (Falcon's one shared head by a flag).
+    """
+    import torch
+    from transformers import DynamicCache
+
+    with torch.no_grad():
+        kept = model(
+            input_ids=torch.ones(1, 2, dtype=torch.int64), past_key_values=DynamicCache(), use_cache=True
+        ).past_key_values
+    return [layer.keys.shape[1] for layer in kept.layers], kept.layers[0].keys.shape[-1]
 
 
 def cache_difference(session: Session, samples: EncodedSet, tolerance: float) -> float:
