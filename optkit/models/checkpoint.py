@@ -17,7 +17,7 @@ from optkit.core.schema.graph_files import check_graphs
 from optkit.core.schema.model_files import needs_code
 from optkit.errors import CheckpointError, OptkitError, first_line
 from optkit.models import tokenization
-from optkit.models.architectures import refuse_other_library
+from optkit.models.architectures import refuse_other_library, task_of
 from optkit.models.pooling import encoder_of, is_pooled, save_layers
 from optkit.models.signing import open_signed
 from optkit.models.soundness import check_model
@@ -155,8 +155,18 @@ def model_inputs(model: transformers.PreTrainedModel) -> list[str]:
 
 
 def model_outputs(model: transformers.PreTrainedModel) -> dict[str, Shape]:
-    """The outputs that optkit reads from a model of `load_model`, with their shapes."""
-    return TASKS[model.optkit_task].model_outputs(model)
+    """The outputs that optkit reads from this model, with their shapes."""
+    return TASKS[task_of_model(model)].model_outputs(model)
+
+
+def task_of_model(model: transformers.PreTrainedModel) -> str:
+    """The task that `load_model` loaded this model for; of one from elsewhere, that of its class."""
+    task = getattr(model, "optkit_task", None) or task_of({"architectures": [type(model).__name__]})
+    if task is None:
+        raise CheckpointError(
+            f"Expected a model of a known task, received a {type(model).__name__}.", hint="Use load_model."
+        )
+    return str(task)
 
 
 def is_per_token(shape: Sequence[int | str]) -> bool:

@@ -70,7 +70,7 @@ class TorchSession(Session):
     ) -> None:
         import torch
 
-        from optkit.models.checkpoint import load_model, model_inputs, model_outputs
+        from optkit.models.checkpoint import load_model, model_inputs, model_outputs, task_of_model
 
         _check("dtype", dtype, DTYPES)
         if attention is not None:
@@ -94,7 +94,7 @@ class TorchSession(Session):
         self._longest = token_limit(model.config.to_dict())
         self.inputs = tuple(_input(name, artifact.path) for name in model_inputs(model))
         outputs = model_outputs(model)
-        self._generates = TASKS[model.optkit_task].generates and not compile
+        self._generates = TASKS[task_of_model(model)].generates and not compile
         self.outputs = tuple(TensorSpec(name, "float32", shape) for name, shape in outputs.items())
         if quantize is not None:
             _quantize(model, quantize)
