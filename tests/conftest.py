@@ -131,6 +131,16 @@ def real_children(monkeypatch):
     monkeypatch.setattr("optkit.core.process.subprocess", subprocess)
 
 
+def read_what_is_installed_anew():
+    """A registry reads once which names installed packages add; a test adds some."""
+    from optkit.passes import PASSES
+    from optkit.runtimes import RUNTIMES
+    from optkit.tasks import TASKS
+
+    for registry in (PASSES, RUNTIMES, TASKS):
+        vars(registry).pop("_installed", None)
+
+
 @pytest.fixture
 def fake_runtime(monkeypatch):
     """Gives `optkit.runtimes.fake` the name "fake", here and in child processes, as a plugin would."""
@@ -139,6 +149,9 @@ def fake_runtime(monkeypatch):
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([plugins, *filter(None, [os.environ.get("PYTHONPATH")])])
     )
+    read_what_is_installed_anew()
+    yield
+    read_what_is_installed_anew()
 
 
 @pytest.fixture(scope="session")

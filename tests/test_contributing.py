@@ -11,11 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from optkit.passes import PASSES
-from optkit.runtimes import RUNTIMES
-from optkit.tasks import TASKS
+from tests.conftest import read_what_is_installed_anew
 
-REGISTRIES = (PASSES, RUNTIMES, TASKS)
 PAGE = Path(__file__).parents[1] / "CONTRIBUTING.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
 #: Path, as the first line of a block says it → its code.
@@ -47,11 +44,9 @@ def walked(tmp_path, monkeypatch):
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     )
-    for registry in REGISTRIES:  # which read what is installed once
-        vars(registry).pop("_installed", None)
+    read_what_is_installed_anew()
     yield
-    for registry in REGISTRIES:
-        vars(registry).pop("_installed", None)
+    read_what_is_installed_anew()
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
         del sys.modules[name]
 

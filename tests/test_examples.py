@@ -16,10 +16,9 @@ import pytest
 from nbclient import NotebookClient
 from starlette.testclient import TestClient
 
-from optkit.passes import PASSES
 from optkit.report.interval import Interval
 from optkit.report.model import Report
-from optkit.tasks import TASKS
+from tests.conftest import read_what_is_installed_anew
 
 FOLDER = Path(__file__).parent.parent / "examples"
 PATHS = (FOLDER, FOLDER.parent, FOLDER / "plugin")
@@ -48,19 +47,14 @@ def run(folder, name, *words, code=0):
         for path in (*PATHS, folder / "site"):
             patch.syspath_prepend(path)
         ended = 0
-        _read_what_is_installed_anew()
+        read_what_is_installed_anew()
         try:
             runpy.run_path(str(FOLDER / name), run_name="__main__")
         except SystemExit as reason:
             ended = reason.code
-    _read_what_is_installed_anew()
+    read_what_is_installed_anew()
     assert ended == code, printed.getvalue()
     return printed.getvalue()
-
-
-def _read_what_is_installed_anew():
-    for registry in (PASSES, TASKS):
-        vars(registry).pop("_installed", None)
 
 
 @pytest.fixture(scope="module")

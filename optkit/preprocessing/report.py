@@ -64,14 +64,13 @@ class Preprocessed:
     skipped: tuple[Skipped, ...]
 
     @classmethod
-    def of(cls, path: Path, report: Mapping[str, Any]) -> Preprocessed:
-        """From the contents of preprocessing.json."""
+    def of(cls, path: Path, report: Mapping[str, Any], settings: Settings) -> Preprocessed:
+        """From the contents of preprocessing.json, which was written by `settings`."""
         same = {f.name: report[f.name] for f in fields(cls) if f.name in report}
-        settings = {**report["settings"], "shares": tuple(report["settings"]["shares"])}
         conflicts = report["conflicting_labels"]
         typed = {
             "path": path,
-            "settings": Settings(**settings),
+            "settings": settings,
             "conflicting": conflicts["count"],
             "conflicts": tuple(Conflict(x["text"], tuple(x["labels"])) for x in conflicts["examples"]),
             "skipped": tuple(Skipped(**x) for x in report["skipped"]),

@@ -120,8 +120,7 @@ def preprocess(
     with held(named(out)):
         if not (out / REPORT).exists():
             check_free(out, force, (source, model))
-        report = _preprocessed(source, out, settings, processes, model, encoder, force, events)
-    return Preprocessed.of(out, report)
+        return _preprocessed(source, out, settings, processes, model, encoder, force, events)
 
 
 def _preprocessed(
@@ -133,7 +132,7 @@ def _preprocessed(
     encoder: TextEncoder | None,
     force: bool,
     events: Events,
-) -> dict[str, Any]:
+) -> Preprocessed:
     found = sources(source)
     names = columns_of(found)
     asked, settings = settings.label, settings.of(names)
@@ -145,7 +144,7 @@ def _preprocessed(
     key = digest(made_of, *limit)
     if not force and (report := up_to_date(out, key)):
         events(Step(f"{out} is up to date"))
-        return report
+        return Preprocessed.of(out, report, settings)
     check_free(out, force, (source, model))
     work = out.parent / f".{out.name}.work"
     for old in work.glob("*") if work.exists() else ():
@@ -169,7 +168,7 @@ def _preprocessed(
         write_json(folder / REPORT, report)
         write_text(folder / "preprocessing.md", markdown(report))
     shutil.rmtree(work, ignore_errors=True)
-    return report
+    return Preprocessed.of(out, report, settings)
 
 
 def _shards(

@@ -38,14 +38,38 @@ class PeakMemory(Known):
     peak_rss_bytes: Count
 
 
+class Disagreement(Checked):
+    text: str
+    labels: list[str]
+
+
+class Conflicting(Checked):
+    count: Count
+    examples: list[Disagreement]
+
+
+class Unread(Checked):
+    file: str
+    line: int
+    reason: str
+
+
 class Prepared(Known):
-    """preprocessing.json, as far as the next run and the command line read it."""
+    """preprocessing.json; its settings are those of the key."""
 
     key: str
     files: dict[str, str]
     rows: dict[str, Count]
+    labels: dict[str, dict[str, Count]]
     rows_without_label: dict[str, Count]
     questions_without_answer: dict[str, Count]
+    lengths_in_words: dict[str, Count]
+    empty_texts: Count
+    duplicates: Count
+    duplicates_between_splits: dict[str, Count]
+    conflicting_labels: Conflicting
+    truncated: dict[str, Count]
+    skipped: list[Unread]
 
 
 def left_by_a_run(model: type[M], file: Path) -> M:
