@@ -17,6 +17,7 @@ class InterruptsImport:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(20)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests are started
 sys.meta_path.insert(0, InterruptsImport())
 main()
 """

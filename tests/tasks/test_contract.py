@@ -12,7 +12,7 @@ import random
 import numpy as np
 import pytest
 
-from optkit import Gate, Recipe, benchmark, compress, load
+from optkit import Gate, Recipe, bench, compress, load
 from optkit.data.dataset import Data
 from optkit.runtimes.base import infer_all, open_session
 from optkit.tasks import TASKS
@@ -118,7 +118,7 @@ def test_fine_tune_compress_bench_predict(name, checkpoint, tmp_path):
         assert row.agreement > 0.5
     assert report.rows[-1].precision == "int8"
 
-    found = benchmark([str(out), str(tuned.path)], data=data, split=split, shapes=["1xdata"], plan=PLAN)
+    found = bench([str(out), str(tuned.path)], data=data, split=split, shapes=["1xdata"], **PLAN)
     assert [row.verdict for row in found.rows] == ["baseline", "measured"]
 
     with load(out) as predictor:
