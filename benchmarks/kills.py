@@ -27,11 +27,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from examples import tiny
 from optkit.artifact import library_versions
 from optkit.core.files import write_json
 
 FILE = Path(__file__).parent / "results" / "kills.json"
-WORDS = "a fine film the plot is thin and dull bright cast good bad very not one two".split()  # noqa: SIM905
 #: Files that must have the same bytes: no reports, which hold times and dates.
 SAME = (".safetensors", ".onnx", ".jsonl", ".json", ".txt", ".zip")
 TIMED = ("optkit.json", "report.json", "study.json", "preprocessing.json", "trainer_state.json")
@@ -172,31 +174,7 @@ def commands(root: Path) -> dict[str, list[str]]:
 
 def inputs(root: Path) -> None:
     """A tiny checkpoint, an artifact of it, and data."""
-    import torch
-    import transformers
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    model = root / "model"
-    model.mkdir()
-    vocabulary = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=64
-    ).save_pretrained(str(model))
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=40,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        id2label={0: "negative", 1: "positive"},
-        label2id={"negative": 0, "positive": 1},
-    )
-    transformers.BertForSequenceClassification(config).save_pretrained(str(model))
+    tiny.checkpoint(root / "model")
     for split, count in (("data/train", 64), ("data/validation", 40), ("raw/train", 40_000), ("big", 20_000)):
         rows(root / f"{split}.jsonl", count)
     # One chain: of several, the machine's noise would choose.
@@ -208,12 +186,9 @@ def inputs(root: Path) -> None:
 
 
 def rows(file: Path, count: int) -> None:
-    rng = random.Random(count)
     file.parent.mkdir(exist_ok=True)
-    with file.open("w", encoding="utf-8") as stream:
-        for _ in range(count):
-            text = " ".join(rng.choices(WORDS, k=rng.randint(2, 20)))
-            stream.write(json.dumps({"text": text, "label": rng.choice(["negative", "positive"])}) + "\n")
+    lines = [json.dumps(row) + "\n" for row in tiny.sentences(count, seed=count)]
+    file.write_text("".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

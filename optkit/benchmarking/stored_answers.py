@@ -220,11 +220,12 @@ def _sampled(value: np.ndarray) -> tuple[list[int], list[float]]:
 
 def inputs_for(task: Task, size_bytes: int) -> list[Any]:
     """A short, a medium and a long built-in input of the kind that `task` takes, as JSON values."""
-    from optkit.benchmarking.unlabelled import encodable
+    from optkit.benchmarking.unlabelled import with_tokens
     from optkit.data import built_in
 
     most = max(SHORTEST, min(LONGEST, WORK // max(size_bytes, 1)))
-    candidates = [task.to_json(x) for x in sorted(encodable(task, built_in.measured()[::4]), key=_length)]
+    probes = with_tokens(task, task.probes(built_in.measured()[::4]))
+    candidates = [task.to_json(x) for x in sorted(probes, key=_length)]
     fitting = [x for x in candidates if _tokens(task, x) <= most] or candidates[:1]
     return [fitting[0], fitting[len(fitting) // 2], fitting[-1]]
 

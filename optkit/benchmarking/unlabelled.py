@@ -58,27 +58,28 @@ class Unlabelled:
 
 def built_in_for(task: Task, limit: int | None = None) -> Unlabelled:
     """Built-in inputs of the kind that `task` takes, but for texts of which its tokenizer makes no token."""
-    measured = encodable(task, built_in.measured())
+    probes = task.probes(built_in.measured())
+    measured = with_tokens(task, probes)
     what = "built-in pictures" if "images" in task.needs else "built-in texts"
-    if absent := len(task.probes(built_in.measured())) - len(measured):
+    if absent := len(probes) - len(measured):
         what += f" (but {absent} of which its tokenizer makes no token)"
-    return Unlabelled(what, _even(encodable(task, built_in.calibration())), _even(_drawn(measured, limit)))
+    calibration = with_tokens(task, task.probes(built_in.calibration()))
+    return Unlabelled(what, _even(calibration), _even(_drawn(measured, limit)))
 
 
-def encodable(task: Task, texts: list[str]) -> list[Any]:
-    """Inputs for `task` made of built-in `texts`, but for those of which its tokenizer makes no token."""
+def with_tokens(task: Task, probes: list[Any]) -> list[Any]:
+    """The built-in inputs `probes` of `task`, but for those of which its tokenizer makes no token."""
 
     def has_tokens(inputs: list[Any]) -> bool:
         try:
             task.encode(inputs)
         except NoToken:
             return False
-        except DataError:  # said where they are used
-            pass
         return True
 
-    probes = task.probes(texts)
-    return probes if has_tokens(probes) else [x for x in probes if has_tokens([x])]
+    if "images" in task.needs or has_tokens(probes):
+        return probes
+    return [x for x in probes if has_tokens([x])]
 
 
 def read(file: str, task: Task, columns: Columns, limit: int | None = None) -> Unlabelled:

@@ -83,6 +83,11 @@ NOT_A_GRAPH = {
         _STATE,
     ),
 }
+#: model_type → the settings with which there is a graph all the same.
+_A_GRAPH_WITH: dict[str, dict[str, Any]] = {
+    "big_bird": {"attention_type": "original_full"},
+    "data2vec-vision": {"use_relative_position_bias": False, "use_shared_relative_position_bias": False},
+}
 _EXPORT = "Save the part that reads text as a folder of its own"
 
 
@@ -128,10 +133,9 @@ def infer_task(artifact: Artifact) -> str:
 def refuse_no_graph(config: dict[str, Any]) -> None:
     """Raise CheckpointError where no graph of the model answers as it does at every length."""
     kind = str(config.get("model_type"))
-    whole = kind == "big_bird" and config.get("attention_type") == "original_full"
-    if kind == "data2vec-vision" and not config.get("use_relative_position_bias"):
-        return
-    if kind in NOT_A_GRAPH and not whole:
+    settings = _A_GRAPH_WITH.get(kind)
+    able = settings is not None and all(config.get(n, False) == v for n, v in settings.items())
+    if kind in NOT_A_GRAPH and not able:
         raise CheckpointError(
             f"A model of the kind {kind!r} cannot become an ONNX graph: {NOT_A_GRAPH[kind]}.",
             hint="Serve it in torch (serve-torch), or take another architecture.",

@@ -58,7 +58,7 @@ def locate(source: str | Path, everything: bool = False) -> Path:
     """
     path = Path(source)
     if not os.path.exists(path) and isinstance(source, str) and _HUB_NAME.match(source) and "/" in source:
-        return _download(source, **({"patterns": None} if everything else {}))
+        return _download(source, None if everything else _HUB_FILES)
     return path
 
 
@@ -240,7 +240,7 @@ def _ensure_tokenizer(path: Path) -> None:
     )
 
 
-def _download(name: str, patterns: list[str] | None = _HUB_FILES) -> Path:
+def _download(name: str, patterns: list[str] | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
 
 from optkit.errors import CheckpointError
-from optkit.models.architectures import infer_task, task_of
+from optkit.models.architectures import infer_task, refuse_no_graph, task_of
 from optkit.models.checkpoint import fetch, load_model
 from tests.models.build import build
 from tests.models.families import FAMILIES, TEXT, VECTOR
@@ -116,3 +117,20 @@ def test_a_folder_of_timm_is_refused_by_name(config, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="one of timm"):
         fetch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "able"),
+    [
+        ({"model_type": "bert"}, True),
+        ({"model_type": "big_bird"}, False),
+        ({"model_type": "big_bird", "attention_type": "original_full"}, True),
+        ({"model_type": "data2vec-vision"}, True),
+        ({"model_type": "data2vec-vision", "use_relative_position_bias": True}, False),
+        ({"model_type": "data2vec-vision", "use_shared_relative_position_bias": True}, False),
+        ({"model_type": "mamba"}, False),
+    ],
+)
+def test_what_no_graph_answers_for_is_refused_before_any_work(config, able):
+    with contextlib.nullcontext() if able else pytest.raises(CheckpointError, match="cannot become an ONNX"):
+        refuse_no_graph(config)

@@ -196,7 +196,7 @@ def test_a_teacher_whose_vectors_are_longer_is_refused(tmp_path):
 
 
 def test_a_teacher_may_be_on_the_hub(teacher, pruned, tmp_path, monkeypatch):
-    monkeypatch.setattr("optkit.models.checkpoint._download", lambda name: teacher)
+    monkeypatch.setattr("optkit.models.checkpoint._download", lambda name, _: teacher)
     step = Distill(teacher="someone/their-model")
     step.check(pruned, open_task(pruned))
     assert step.reads() == {"teacher": fetch(teacher).fingerprint()}

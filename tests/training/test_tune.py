@@ -153,7 +153,9 @@ def test_bad_data_and_names_stop_before_any_trial(checkpoint, learnable, tmp_pat
 
 def test_a_hub_name_is_taken_as_finetune_takes_it(checkpoint, learnable, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("optkit.models.checkpoint._download", lambda name: asked.append(name) or checkpoint)
+    monkeypatch.setattr(
+        "optkit.models.checkpoint._download", lambda name, _: asked.append(name) or checkpoint
+    )
     tune("owner/name", learnable, tmp_path / "out", ["epochs=1", "max_length=16"], trials=1, sampler="random")
     assert asked == ["owner/name"]
     assert Artifact.open(tmp_path / "out").lineage[-1]["parameters"]["model"] == str(checkpoint)
