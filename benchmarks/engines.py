@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.benchmark import benchmark
+from optkit.core.artifact import Artifact
 from optkit.data.dataset import Data
 from optkit.events import Event, Note
 from optkit.models.checkpoint import fetch

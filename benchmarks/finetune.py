@@ -37,9 +37,9 @@ from pathlib import Path
 from typing import Any
 
 import optkit
-from optkit.artifact import Artifact
 from optkit.benchmarking.environment import describe
 from optkit.compression.demo import encoder_folder
+from optkit.core.artifact import Artifact
 from optkit.core.files import write_json
 from optkit.data.dataset import Data
 from optkit.runtimes.base import infer_all, open_session

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from optkit.artifact import Artifact, library_versions
 from optkit.benchmarking.accuracy import paired_drop_of
 from optkit.benchmarking.environment import describe
+from optkit.core.artifact import Artifact, library_versions
 
 HERE = Path(__file__).parent
 MODELS = HERE.parent / "models" / "generation"

@@ -28,9 +28,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, library_versions
 from optkit.benchmarking.accuracy import paired_drop
 from optkit.benchmarking.environment import describe
+from optkit.core.artifact import Artifact, library_versions
 from optkit.data.dataset import Data
 from optkit.errors import PassError
 from optkit.models.checkpoint import fetch

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.targets import Chain
+from optkit.core.artifact import Artifact
 from optkit.passes.base import PassContext, apply, make
 from optkit.runtimes.base import infer_all, open_session
 from optkit.tasks.base import Task, open_task

@@ -33,9 +33,9 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import Artifact, copy_side_files, library_versions, seal
 from optkit.benchmarking.accuracy import Outputs, paired_drop
 from optkit.benchmarking.environment import describe
+from optkit.core.artifact import Artifact, copy_side_files, library_versions, seal
 from optkit.data.dataset import Data
 from optkit.models.checkpoint import fetch
 from optkit.passes import graph

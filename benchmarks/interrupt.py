@@ -28,9 +28,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, library_versions
 from optkit.benchmarking.environment import describe
 from optkit.compression.demo import encoder_folder
+from optkit.core.artifact import Artifact, library_versions
 from optkit.core.files import write_json
 from optkit.data.dataset import Data
 from optkit.passes.base import apply, make

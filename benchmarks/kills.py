@@ -30,7 +30,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from examples import tiny
-from optkit.artifact import library_versions
+from optkit.core.artifact import library_versions
 from optkit.core.files import write_json
 
 FILE = Path(__file__).parent / "results" / "kills.json"

@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import MANIFEST, Artifact
 from optkit.benchmarking import stored_answers
 from optkit.benchmarking.environment import describe
+from optkit.core.artifact import MANIFEST, Artifact
 from optkit.core.files import read_json, write_json
 from optkit.data.dataset import Data
 from optkit.data.examples import EncodedSet

@@ -31,8 +31,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import library_versions
 from optkit.benchmarking.environment import describe
+from optkit.core.artifact import library_versions
 
 HERE = Path(__file__).parent
 PHRASES = HERE.parent.parent / "shared" / "data" / "sst2" / "train_glue_phrases.jsonl"

@@ -28,8 +28,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, library_versions
 from optkit.benchmarking.accuracy import paired_drop, paired_drop_of
+from optkit.core.artifact import Artifact, library_versions
 from optkit.core.files import write_json
 from optkit.core.process import Child
 from optkit.data.dataset import Data

@@ -31,13 +31,13 @@ from typing import Any
 
 from prune_distill import CHECKPOINTS, HERE, ROOT, SHARED, THREADS
 
-from optkit.artifact import Artifact, library_versions
 from optkit.benchmarking.batches import Item
 from optkit.benchmarking.environment import describe
 from optkit.benchmarking.latency import measure
 from optkit.benchmarking.plan import Candidate, Plan, Shape
 from optkit.benchmarking.summaries import latencies
 from optkit.benchmarking.worker import Worker
+from optkit.core.artifact import Artifact, library_versions
 from optkit.core.files import write_json
 from optkit.core.process import Child
 from optkit.data.dataset import Data

@@ -19,8 +19,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.accuracy import paired_drop
+from optkit.core.artifact import Artifact
 from optkit.core.files import write_json
 from optkit.data.dataset import Data
 from optkit.runtimes.base import infer_all, open_session

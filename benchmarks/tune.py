@@ -25,10 +25,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, library_versions
 from optkit.benchmarking.accuracy import paired_drop
 from optkit.benchmarking.environment import describe
 from optkit.compression.demo import encoder_folder
+from optkit.core.artifact import Artifact, library_versions
 from optkit.core.files import write_json
 from optkit.data.dataset import Data
 from optkit.runtimes.base import infer_all, open_session

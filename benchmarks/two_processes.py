@@ -23,9 +23,9 @@ from typing import Any
 
 from finetune_speed import ratio, timed_finetune
 
-from optkit.artifact import copy_side_files
 from optkit.benchmarking.environment import describe
 from optkit.compression.demo import encoder_folder
+from optkit.core.artifact import copy_side_files
 from optkit.core.files import read_json, write_json
 from optkit.errors import DataError
 from optkit.training.trainer.settings import FinetuneSettings

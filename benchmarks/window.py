@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.environment import describe
+from optkit.core.artifact import Artifact
 from optkit.models.checkpoint import fetch, load_model
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context

@@ -20,7 +20,6 @@ from optkit.core.version import __version__
 switch_off()
 
 if TYPE_CHECKING:
-    from optkit.artifact import Artifact
     from optkit.benchmarking.bench import bench
     from optkit.benchmarking.compare import Comparison, gate
     from optkit.benchmarking.gate import Gate
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from optkit.compression.distill import distill
     from optkit.compression.recipe import Recipe
     from optkit.compression.search.run import SearchResult, search
+    from optkit.core.artifact import Artifact
     from optkit.errors import OptkitError
     from optkit.events import Event
     from optkit.models.checkpoint import load_model
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 #: Name → the module that defines it.
 _HOME = {
-    "Artifact": "optkit.artifact",
+    "Artifact": "optkit.core.artifact",
     "Columns": "optkit.tasks.base",
     "Comparison": "optkit.benchmarking.compare",
     "Distill": "optkit.passes.distill",

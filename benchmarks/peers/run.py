@@ -39,13 +39,13 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import MANIFEST, SCHEMA, listing
 from optkit.benchmarking.accuracy import load_outputs
 from optkit.benchmarking.environment import describe
 from optkit.benchmarking.evaluation import Evaluator
 from optkit.benchmarking.latency import measure, speedup
 from optkit.benchmarking.plan import Candidate, Plan, Shape
 from optkit.benchmarking.roofline import count, graph_of
+from optkit.core.artifact import MANIFEST, SCHEMA, listing
 from optkit.core.files import write_json
 from optkit.core.process import Child
 from optkit.data.dataset import Data

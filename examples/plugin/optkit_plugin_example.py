@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from optkit.artifact import Artifact, copy_side_files
+from optkit.core.artifact import Artifact, copy_side_files
 from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.tasks.text_classification import Classification, TextClassification

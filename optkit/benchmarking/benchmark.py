@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.accuracy import load_outputs
 from optkit.benchmarking.environment import describe, nodes_of, standing_doubts, thread_count, usable
 from optkit.benchmarking.evaluation import Evaluator, Failure, Model, stored
@@ -22,6 +21,7 @@ from optkit.benchmarking.run_scenarios import Scenarios, scenarios_of
 from optkit.benchmarking.scenarios import MIN_SECONDS, SHAPES
 from optkit.benchmarking.targets import target_of
 from optkit.benchmarking.unlabelled import MEASURED, Unlabelled, built_in_for, read, unlike_others
+from optkit.core.artifact import Artifact
 from optkit.core.output import claimed, staged
 from optkit.data.dataset import Data
 from optkit.errors import CheckpointError, DataError, OptkitError, PassError, RecipeError, WorkerError

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import Artifact
 from optkit.benchmarking import batch_invariance
 from optkit.benchmarking.accuracy import load_outputs, paired_drop, paired_drop_of
 from optkit.benchmarking.environment import usable_cores
@@ -25,6 +24,7 @@ from optkit.benchmarking.plan import Candidate, Plan
 from optkit.benchmarking.reference.tasks import reference_of
 from optkit.benchmarking.roofline import Peak, Work, as_precision, bound_ms
 from optkit.benchmarking.summaries import ANSWERED_AT_ONCE, TOKEN_BUDGET, Bounds
+from optkit.core.artifact import Artifact
 from optkit.core.cpu import has_bf16
 from optkit.core.files import digest, write_json
 from optkit.core.process import Child

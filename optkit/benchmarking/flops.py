@@ -7,8 +7,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.roofline import Work, count, graph_of
+from optkit.core.artifact import Artifact
 
 if TYPE_CHECKING:
     import onnx

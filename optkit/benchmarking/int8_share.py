@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.runtimes import kv_cache
 from optkit.runtimes.base import stored_runtime
 from optkit.runtimes.vino_core import core

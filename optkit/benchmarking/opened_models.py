@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optkit.artifact import MANIFEST, SCHEMA, SIDE_FILES, Artifact, library_versions, listing
 from optkit.benchmarking.plan import Candidate
+from optkit.core.artifact import MANIFEST, SCHEMA, SIDE_FILES, Artifact, library_versions, listing
 from optkit.core.files import write_json
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, RecipeError, did_you_mean

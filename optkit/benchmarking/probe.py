@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import Artifact
 from optkit.benchmarking import batch_invariance, int8_share
 from optkit.benchmarking.accuracy import save_outputs
+from optkit.core.artifact import Artifact
 from optkit.data.examples import EncodedSet
 from optkit.runtimes.base import open_session
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from math import nan
 from typing import Any
 
-from optkit.artifact import library_versions
 from optkit.benchmarking.environment import describe
 from optkit.benchmarking.evaluation import Evaluator, Model
 from optkit.benchmarking.latency import Measured, Measurement
@@ -17,6 +16,7 @@ from optkit.benchmarking.plan import Shape
 from optkit.benchmarking.roofline import Peak
 from optkit.benchmarking.summaries import Bounds, latencies, padding
 from optkit.benchmarking.unlabelled import Unlabelled
+from optkit.core.artifact import library_versions
 from optkit.data.dataset import Data
 from optkit.data.examples import EncodedSet
 from optkit.errors import OptkitError

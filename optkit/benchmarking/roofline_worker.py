@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from optkit.artifact import Artifact
 from optkit.benchmarking import flops, roofline
+from optkit.core.artifact import Artifact
 from optkit.events import Events
 
 

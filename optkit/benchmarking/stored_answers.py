@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import MANIFEST, Artifact
 from optkit.benchmarking.environment import describe
+from optkit.core.artifact import MANIFEST, Artifact
 from optkit.core.files import read_json, sha256, write_json, write_text
 from optkit.core.process import Child
 from optkit.core.reading import parse_json, read_text

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib import metadata, util
 from typing import Any
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import OptkitError
 from optkit.runtimes.cuda import probe as cuda_probe
 from optkit.runtimes.cuda.probe import Gpu

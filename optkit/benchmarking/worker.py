@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import Artifact
 from optkit.benchmarking import gpu_warmth, injected_slowdown, memory
 from optkit.benchmarking.accuracy import save_outputs
 from optkit.benchmarking.batches import Item, arrivals, data_batches, parts_of
+from optkit.core.artifact import Artifact
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, OptkitError
 from optkit.events import Events, Progress, silent

@@ -14,7 +14,7 @@ def info(
     check: Annotated[bool, typer.Option("--check", help="Answer the stored inputs again: exit code 0 where the model answers as it did where it was proven, 4 where not or where nothing is stored.")] = False,
 ) -> None:  # fmt: skip
     """Show what an artifact is and came from, and verify it."""
-    from optkit.artifact import SIGNATURE
+    from optkit.core.artifact import SIGNATURE
     from optkit.core.files import plain
     from optkit.models.signing import open_signed
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.evaluation import Failure, Model
 from optkit.compression.chain import Models, attempt, first_of
 from optkit.compression.job import Job
@@ -12,6 +11,7 @@ from optkit.compression.mixed_precision import Ranked, search
 from optkit.compression.recipe import Recipe
 from optkit.compression.sensitivity_ranking import ranked
 from optkit.compression.store import Store
+from optkit.core.artifact import Artifact
 from optkit.data.dataset import Data
 from optkit.events import Note, Step
 from optkit.passes.base import Pass

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import REPORTS, Artifact, copy_files, relocated, seal
+from optkit.core.artifact import REPORTS, Artifact, copy_files, relocated, seal
 from optkit.core.output import claimed, staged
 from optkit.errors import CheckpointError, RecipeError
 from optkit.events import Events, Progress, silent

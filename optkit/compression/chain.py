@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.accuracy import load_outputs
 from optkit.benchmarking.evaluation import Failure, Model
 from optkit.benchmarking.gate import Gate
@@ -26,6 +25,7 @@ from optkit.benchmarking.targets import EAGER, eager_options, tuned
 from optkit.compression.job import Job
 from optkit.compression.recipe import Recipe
 from optkit.compression.store import Store, peak_file, spec
+from optkit.core.artifact import Artifact
 from optkit.core.files import digest, read_json, write_json
 from optkit.core.locks import locked
 from optkit.core.process import Child

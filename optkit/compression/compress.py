@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import MANIFEST, REPORTS
 from optkit.benchmarking import stored_answers
 from optkit.benchmarking.environment import describe, standing_doubts, usable_cores
 from optkit.benchmarking.evaluation import Model
@@ -27,6 +26,7 @@ from optkit.compression.recipe import Recipe
 from optkit.compression.runtime_search import may_pad, search
 from optkit.compression.steps import AnyOf
 from optkit.compression.store import Store
+from optkit.core.artifact import MANIFEST, REPORTS
 from optkit.core.cpu import has_vnni
 from optkit.core.files import read_json, write_json
 from optkit.core.output import claimed, staged, writing

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from importlib import util
 from pathlib import Path
 
-from optkit.artifact import MANIFEST
 from optkit.compression.compress import compress
 from optkit.compression.demo_data import is_docstrings, write_docstrings
 from optkit.compression.recipe import Recipe
+from optkit.core.artifact import MANIFEST
 from optkit.core.files import read_json
 from optkit.core.output import named, staged
 from optkit.core.process import Child

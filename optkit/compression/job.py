@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.environment import thread_count
 from optkit.benchmarking.evaluation import Evaluator
 from optkit.benchmarking.plan import Plan, Shape, fields_of
 from optkit.benchmarking.unlabelled import MEASURED, OWN, Unlabelled, built_in_for, read
+from optkit.core.artifact import Artifact
 from optkit.core.locks import locked
 from optkit.core.output import writing
 from optkit.data.dataset import Data

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from optkit.artifact import Artifact
 from optkit.compression.job import Job
 from optkit.compression.mixed_precision import Ranked
 from optkit.compression.store import Store, key_after
+from optkit.core.artifact import Artifact
 from optkit.core.files import write_json
 from optkit.core.process import Child
 from optkit.core.schema.notes import Ranking, left_by_a_run

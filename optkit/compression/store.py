@@ -11,9 +11,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
-from optkit.artifact import library_versions
 from optkit.compression.job import Job
 from optkit.compression.search.models import in_use
+from optkit.core.artifact import library_versions
 from optkit.core.files import digest
 from optkit.passes.base import Pass
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError
 from optkit.models.sentence_folder import read_scoring
 from optkit.models.task import TASKS

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optkit.artifact import Artifact, copy_side_files
+from optkit.core.artifact import Artifact, copy_side_files
 from optkit.core.reading import read_json
 from optkit.core.schema.graph_files import check_graphs
 from optkit.core.schema.model_files import needs_code

@@ -16,7 +16,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import SIGNATURE, Artifact, changed, state
+from optkit.core.artifact import SIGNATURE, Artifact, changed, state
 from optkit.core.files import belongs, is_inside
 from optkit.core.locks import hold
 from optkit.core.output import writing

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.core.reading import read_json
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, first_line

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.core.registry import Registry
 
 if TYPE_CHECKING:

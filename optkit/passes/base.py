@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from optkit.artifact import Artifact, relocated, seal
+from optkit.core.artifact import Artifact, relocated, seal
 from optkit.core.output import staged
 from optkit.core.quantities import COUNT, WEIGHT, Quantity
 from optkit.data.examples import EncodedSet

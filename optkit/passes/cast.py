@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from optkit.artifact import Artifact, copy_side_files
+from optkit.core.artifact import Artifact, copy_side_files
 from optkit.data.examples import EncodedSet
 from optkit.errors import PassError
 from optkit.passes import graph

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.unlabelled_texts import there
+from optkit.core.artifact import Artifact
 from optkit.core.files import digest, sha256
 from optkit.core.quantities import COUNT, EPOCHS_OR_NONE, RATE_OR_NONE, SEED, WEIGHT
 from optkit.errors import DataError, RecipeError

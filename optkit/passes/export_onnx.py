@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from optkit.artifact import Artifact, copy_side_files
+from optkit.core.artifact import Artifact, copy_side_files
 from optkit.errors import PassError, first_line
 from optkit.models.architectures import refuse_no_graph
 from optkit.models.text import pad_token

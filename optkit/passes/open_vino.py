@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from optkit.artifact import Artifact, copy_side_files
+from optkit.core.artifact import Artifact, copy_side_files
 from optkit.data.examples import EncodedSet
 from optkit.errors import MissingDependency, PassError, RecipeError
 from optkit.models.checkpoint import is_per_token

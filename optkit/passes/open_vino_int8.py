@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from optkit.artifact import Artifact, copy_side_files
+from optkit.core.artifact import Artifact, copy_side_files
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, MissingDependency, PassError, RecipeError, did_you_mean
 from optkit.passes import bf16_probe

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.core.quantities import SEED
 from optkit.errors import DataError, RecipeError
 from optkit.models.uneven.layout import check_kind

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.core.files import read_json, write_json
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.models import tokenization

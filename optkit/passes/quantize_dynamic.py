@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from optkit.artifact import Artifact, copy_side_files
+from optkit.core.artifact import Artifact, copy_side_files
 from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.int8_embeddings import quantize_embeddings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from optkit.artifact import Artifact, copy_side_files
+from optkit.core.artifact import Artifact, copy_side_files
 from optkit.errors import PassError
 from optkit.passes import graph
 from optkit.passes.attention_pattern import Attention, find_attention, residuals

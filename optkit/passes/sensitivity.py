@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError
 from optkit.passes import graph

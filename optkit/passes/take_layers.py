@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import RecipeError
 from optkit.models.uneven.layout import check_kind
 from optkit.passes.base import Pass, PassContext, param

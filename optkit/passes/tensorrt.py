@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from optkit.artifact import Artifact, copy_files
+from optkit.core.artifact import Artifact, copy_files
 from optkit.core.files import write_text
 from optkit.errors import CheckpointError, PassError
 from optkit.models.limits import token_limit

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.data.dataset import Data
 from optkit.data.examples import EncodedSet
 from optkit.events import Events, Progress

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import unidata_version
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.core.files import digest, sha256, write_json, write_text
 from optkit.core.output import check_free, held, named, staged, writing
 from optkit.core.process import die_with_parent

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, RecipeError, did_you_mean
 from optkit.models.limits import token_limit

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import OptkitError, did_you_mean
 from optkit.runtimes.base import Feeds, Session, TensorSpec
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, first_line
 from optkit.runtimes import kv_cache
 from optkit.runtimes.base import COUNTS, Decoder, Feeds, Session, TensorSpec

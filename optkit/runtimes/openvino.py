@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from optkit.artifact import Artifact
 from optkit.core import cpu
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, OptkitError, did_you_mean
 from optkit.runtimes.base import COUNTS, Feeds, Session, TensorSpec
 from optkit.runtimes.vino_core import core, why_not_bf16

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, OptkitError
 from optkit.runtimes.base import COUNTS, Feeds, Session, TensorSpec
 from optkit.runtimes.cuda.buckets import cut, fill, rounded

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, did_you_mean, first_line
 from optkit.models.limits import token_limit
 from optkit.models.pixels import PixelEncoder

@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact, changed, state
 from optkit.benchmarking.stored_answers import open_checked
+from optkit.core.artifact import Artifact, changed, state
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, OptkitError
 from optkit.models.signing import open_signed

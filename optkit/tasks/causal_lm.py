@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.core.files import read_json
 from optkit.data.dataset import texts_of
 from optkit.data.examples import EncodedSet, Windows

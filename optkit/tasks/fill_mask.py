@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.data.dataset import texts_of
 from optkit.data.examples import EncodedSet, Windows
 from optkit.data.provoking import LONG, TEXTS

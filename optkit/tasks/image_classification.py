@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.data import images
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.data.dataset import class_names, texts_of
 from optkit.data.examples import EncodedSet
 from optkit.data.provoking import LONG, PAIRS, TEXTS

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.data.examples import EncodedSet
 from optkit.models.task import ModelTask, Shape
 from optkit.tasks.labelled import Columns, Labelled

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optkit.artifact import Artifact, copy_side_files, seal
+from optkit.core.artifact import Artifact, copy_side_files, seal
 from optkit.core.files import digest, write_text
 from optkit.core.output import claimed, staged, writing
 from optkit.data.dataset import Data

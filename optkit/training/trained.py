@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.tasks.bio_tags import Line
 
 #: A process that trains may be silent for so long, in seconds.

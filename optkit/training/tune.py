@@ -11,7 +11,7 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.core.files import digest
 from optkit.core.locks import locked
 from optkit.core.output import claimed, delete, named, staged, writing

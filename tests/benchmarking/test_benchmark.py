@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 
-from optkit.artifact import MANIFEST, Artifact, listing
 from optkit.benchmarking import benchmark as benchmarking
 from optkit.benchmarking.benchmark import benchmark
 from optkit.benchmarking.latency import Measured
@@ -14,6 +13,7 @@ from optkit.benchmarking.run_scenarios import Scenarios, _of_samples
 from optkit.benchmarking.scenarios import SCENARIOS, SHAPES
 from optkit.benchmarking.self_check import self_check, share_interval
 from optkit.cli.terminal import result_table
+from optkit.core.artifact import MANIFEST, Artifact, listing
 from optkit.core.files import read_json, write_json
 from optkit.core.output import check_free
 from optkit.data.dataset import Data

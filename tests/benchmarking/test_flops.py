@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from optkit.artifact import Artifact
 from optkit.benchmarking import flops
+from optkit.core.artifact import Artifact
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context

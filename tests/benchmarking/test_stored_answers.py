@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 import optkit
-from optkit.artifact import MANIFEST, Artifact
 from optkit.benchmarking import stored_answers
 from optkit.benchmarking.stored_answers import Writer, ask, inputs_for, read, store
 from optkit.cli import app
+from optkit.core.artifact import MANIFEST, Artifact
 from optkit.core.files import sha256
 from optkit.core.schema.stored_answers import FILE
 from optkit.errors import CheckpointError

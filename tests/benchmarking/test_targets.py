@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.gate import Gate
 from optkit.benchmarking.targets import gpu_chains, require, target_of, tuned
 from optkit.compression.compress import compress
 from optkit.compression.recipe import Recipe
 from optkit.compression.steps import AnyOf
+from optkit.core.artifact import Artifact
 from optkit.errors import OptkitError, RecipeError
 from optkit.passes.base import make
 from optkit.runtimes.base import open_session

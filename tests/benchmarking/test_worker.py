@@ -6,10 +6,10 @@ import time
 import numpy as np
 import pytest
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.accuracy import load_outputs
 from optkit.benchmarking.batches import DATA_EXAMPLES, data_batches
 from optkit.benchmarking.worker import Worker
+from optkit.core.artifact import Artifact
 from optkit.core.process import Child
 from optkit.errors import CheckpointError, DataError, OptkitError, PassError, WorkerError
 from optkit.runtimes.fake import FakeSession, ManualClock

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.evaluation import Failure, Model
 from optkit.benchmarking.gate import Gate
 from optkit.benchmarking.latency import Measured, Measurement
@@ -19,6 +18,7 @@ from optkit.compression import chain
 from optkit.compression.compress import compress
 from optkit.compression.recipe import Recipe
 from optkit.compression.steps import AnyOf
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, DataError, OutputError, PassError, RecipeError, WorkerError
 from optkit.events import Note, Step, silent
 from optkit.passes.distill import Distill

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 import optkit
-from optkit.artifact import Artifact
 from optkit.benchmarking.gate import Gate
 from optkit.benchmarking.stored_answers import ask
 from optkit.compression.compress import compress
 from optkit.compression.recipe import Recipe
 from optkit.compression.runtime_search import RuntimeSettings
+from optkit.core.artifact import Artifact
 from optkit.core.output import check_free
 from optkit.errors import OutputError
 from optkit.events import Note, Progress, Step

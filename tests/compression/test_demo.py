@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 import optkit.compression.demo as module
-from optkit.artifact import MANIFEST
 from optkit.compression.demo_data import AREAS, write_docstrings
+from optkit.core.artifact import MANIFEST
 from optkit.core.files import write_json
 from optkit.errors import MissingDependency, OutputError
 

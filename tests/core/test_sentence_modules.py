@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.core.sentence_modules import modules, text_settings
 from optkit.errors import CheckpointError
 

@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from optkit.artifact import Artifact
 from optkit.compression.build import build
+from optkit.core.artifact import Artifact
 from optkit.core.files import sha256
 from optkit.errors import CheckpointError, OptkitError, PassError
 from optkit.passes.base import apply, make

@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import MissingDependency, OptkitError
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import listing as checksums
+from optkit.core.artifact import listing as checksums
 
 DEEP = 100_000
 #: Of one file, about so many changes of a key are tried, evenly spread.

@@ -14,8 +14,8 @@ from unittest import mock
 
 import pytest
 
-from optkit.artifact import listing
 from optkit.cli import main
+from optkit.core.artifact import listing
 from tests.serving.artifacts import artifact
 
 DEEP = "[" * 100_000

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from optkit import cli
-from optkit.artifact import Artifact
 from optkit.compression.recipe import Recipe
+from optkit.core.artifact import Artifact
 from optkit.data.dataset import Data
 from optkit.errors import OptkitError
 from optkit.preprocessing.result import up_to_date

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import OptkitError
 from optkit.models.architectures import infer_task
 from optkit.models.checkpoint import fetch

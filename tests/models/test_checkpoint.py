@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from optkit.artifact import seal
+from optkit.core.artifact import seal
 from optkit.errors import CheckpointError, RecipeError
 from optkit.models.checkpoint import fetch, load_model, model_inputs
 

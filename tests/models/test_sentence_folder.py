@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError
 from optkit.models.checkpoint import fetch, load_model, save_model
 from optkit.models.sentence_folder import read_pooling

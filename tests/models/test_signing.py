@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from optkit.artifact import SIGNATURE, Artifact
+from optkit.core.artifact import SIGNATURE, Artifact
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, OutputError, RecipeError
 from optkit.models.checkpoint import fetch
 from optkit.models.signing import PASSWORD, open_signed, sign

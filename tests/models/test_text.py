@@ -82,7 +82,7 @@ HALF = "bad \ud83d"
     ],
 )
 def test_half_of_a_surrogate_pair_is_named_with_its_place(task, item, folder):
-    from optkit.artifact import Artifact
+    from optkit.core.artifact import Artifact
     from optkit.tasks.base import open_task
 
     config = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 

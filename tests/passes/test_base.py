@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import pytest
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import RecipeError
 from optkit.passes import PASSES
 from optkit.passes.base import Pass, apply, make, param

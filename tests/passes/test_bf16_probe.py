@@ -8,7 +8,7 @@ import logging
 import numpy as np
 import pytest
 
-from optkit.artifact import MANIFEST, Artifact
+from optkit.core.artifact import MANIFEST, Artifact
 from optkit.errors import PassError
 from optkit.passes import bf16_probe
 from optkit.passes.base import apply, make

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import PassError
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make

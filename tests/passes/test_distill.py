@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from optkit.artifact import Artifact, seal
 from optkit.compression.recipe import Recipe
+from optkit.core.artifact import Artifact, seal
 from optkit.data.dataset import Data
 from optkit.errors import CheckpointError, DataError, PassError, RecipeError
 from optkit.models.checkpoint import fetch

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.data.dataset import Data
 from optkit.errors import CheckpointError, DataError, PassError, RecipeError
 from optkit.models.checkpoint import fetch, load_model

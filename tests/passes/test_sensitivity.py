@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from optkit.artifact import copy_side_files, seal
+from optkit.core.artifact import copy_side_files, seal
 from optkit.errors import DataError
 from optkit.passes import graph
 from optkit.passes.calibration import _mse, activation_ranges

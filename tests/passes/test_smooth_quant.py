@@ -65,7 +65,7 @@ def test_the_pass_notes_what_it_smoothed(exported, context, tmp_path):
 
 def test_activations_that_overflow_are_refused(exported, context, tmp_path):
     """SmoothQuant sees them first; the pass still says what is wrong, and leaves nothing behind."""
-    from optkit.artifact import copy_side_files, seal
+    from optkit.core.artifact import copy_side_files, seal
     from optkit.errors import PassError
 
     model = graph.load_graph(exported.path)

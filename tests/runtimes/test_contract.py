@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from optkit import runtimes
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.data.dataset import Data
 from optkit.errors import OptkitError, RecipeError
 from optkit.models.checkpoint import fetch

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import OptkitError
 from optkit.runtimes.base import open_session
 from optkit.runtimes.fake import FakeSession, ManualClock

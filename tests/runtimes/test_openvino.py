@@ -84,7 +84,7 @@ def test_a_closed_session_says_so(graphs, batch):
 def test_a_damaged_model_is_a_checkpoint_error(graphs, tmp_path):
     import shutil
 
-    from optkit.artifact import Artifact
+    from optkit.core.artifact import Artifact
 
     shutil.copytree(graphs["ir"].path, tmp_path / "ir")
     (tmp_path / "ir" / "openvino_model.xml").write_text("<net")
@@ -115,7 +115,7 @@ def test_it_serves_without_torch_onnx_and_nncf(graphs):
 def test_a_signal_is_safe_whoever_closes_a_model(way, graphs):
     script = f"""
         import gc, os, signal, threading
-        from optkit.artifact import Artifact
+        from optkit.core.artifact import Artifact
         from optkit.runtimes.base import open_session
 
         one, two = (open_session(Artifact.open({str(graphs["ir"].path)!r})) for _ in range(2))

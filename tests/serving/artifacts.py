@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from optkit import tasks
-from optkit.artifact import Artifact, seal
+from optkit.core.artifact import Artifact, seal
 from optkit.models import tokenization
 from tests.conftest import tiny, write_tokenizer
 from tests.tasks.builders import write_processor

@@ -12,7 +12,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.core.files import sha256
 from optkit.core.version import __version__
 from optkit.errors import MissingDependency, RecipeError

@@ -315,7 +315,7 @@ def test_kept_columns_have_the_kind_of_all_rows(model, tmp_path, values, expecte
 def test_predict_reads_the_columns_that_compress_reads(model, tmp_path, row):
     from datasets import Dataset
 
-    from optkit.artifact import Artifact
+    from optkit.core.artifact import Artifact
     from optkit.tasks.base import Columns, open_task
 
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, OutputError, RecipeError
 from optkit.serving.package import FORMATS, package
 from optkit.serving.predictor import load
@@ -324,7 +324,7 @@ def of_pairs(tmp_path):
     """of_pairs(settings) → a classifier with type ids whose tokenizer has these settings, and its package."""
     import onnx
 
-    from optkit.artifact import seal
+    from optkit.core.artifact import seal
     from optkit.models import tokenization
 
     def make(settings):

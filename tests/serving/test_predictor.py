@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from optkit import load
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, DataError, OptkitError
 from optkit.models.checkpoint import fetch, load_model
 from optkit.passes.base import apply, make

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import optkit
-from optkit.artifact import Artifact
 from optkit.benchmarking import flops
 from optkit.benchmarking.accuracy import load_outputs
 from optkit.benchmarking.gate import Gate
 from optkit.benchmarking.worker import Worker
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.models.checkpoint import fetch, load_model
 from optkit.models.pooling import OUTPUT

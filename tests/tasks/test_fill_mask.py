@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import pytest
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.models.architectures import infer_task
 from optkit.passes.base import make

@@ -114,7 +114,7 @@ def test_label2id_that_says_otherwise_than_id2label_is_named():
 def test_labels_stand_in_the_order_of_their_numbers(keys, make_checkpoint, tmp_path):
     import shutil
 
-    from optkit.artifact import Artifact
+    from optkit.core.artifact import Artifact
     from optkit.tasks.base import open_task
 
     folder = shutil.copytree(make_checkpoint("bert"), tmp_path / "m")

@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import pytest
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import DataError
 from optkit.tasks.base import Columns, open_task
 from optkit.tasks.question_answering import MAX_ANSWER, exact_match, f1, normalize

@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import pytest
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.models.checkpoint import fetch
 from optkit.tasks.base import Columns, open_task

@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import pytest
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, RecipeError
 from optkit.tasks import bio_tags

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import RecipeError
 from optkit.training.finetune import finetune
 from optkit.training.trainer.distributed import World

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from optkit import load
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.core.output import check_free
 from optkit.errors import DataError, OutputError, PassError, RecipeError
 from optkit.events import Progress, Scored

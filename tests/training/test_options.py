@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from optkit import load
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, RecipeError
 from optkit.events import Scored
 from optkit.training.finetune import FinetuneSettings, finetune

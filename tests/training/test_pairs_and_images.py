@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from optkit import load
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import DataError, PassError
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from optkit import load
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context

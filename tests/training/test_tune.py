@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from optkit import load
-from optkit.artifact import Artifact
 from optkit.cli import app
+from optkit.core.artifact import Artifact
 from optkit.errors import DataError, OutputError, RecipeError
 from optkit.events import Step
 from optkit.training.tune import tune

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact
 from optkit.benchmarking import memory
 from optkit.benchmarking.accuracy import save_outputs
 from optkit.benchmarking.reference import compare
 from optkit.benchmarking.reference.base import Outputs, Reference
 from optkit.benchmarking.reference.tasks import reference_of
+from optkit.core.artifact import Artifact
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, OptkitError, first_line
 from optkit.events import Events, Progress, silent

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optkit.artifact import Artifact
 from optkit.compression.recipe import Recipe
+from optkit.core.artifact import Artifact
 from optkit.core.files import sha256
 from optkit.errors import DataError, RecipeError, did_you_mean
 from optkit.passes import PASSES

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optkit.artifact import MANIFEST, Artifact
 from optkit.benchmarking.gate import Gate, share
 from optkit.benchmarking.targets import EAGER
 from optkit.compression.chain import Measured, baselines, first_of, judge, measure, tuned_chain
@@ -28,6 +27,7 @@ from optkit.compression.search.finalists import rounds_of, title_of
 from optkit.compression.search.models import delete
 from optkit.compression.search.trial import COSTS, NOTES, chain_models, choose, run_trial, timing_turn
 from optkit.compression.store import Store
+from optkit.core.artifact import MANIFEST, Artifact
 from optkit.core.locks import locked
 from optkit.core.output import claimed, named, writing
 from optkit.core.quantities import COUNT, SEED, listed

@@ -13,7 +13,6 @@ from typing import Any
 
 from optuna import TrialPruned
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.evaluation import Model
 from optkit.benchmarking.gate import Gate
 from optkit.benchmarking.latency import Measurement
@@ -23,6 +22,7 @@ from optkit.compression import choice
 from optkit.compression.chain import apply, baselines, candidate, check, probe, score
 from optkit.compression.job import Job
 from optkit.compression.store import Store
+from optkit.core.artifact import Artifact
 from optkit.core.locks import locked
 from optkit.errors import CheckpointError, DataError, PassError, WorkerError
 from optkit.events import Step

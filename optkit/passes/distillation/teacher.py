@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.core.schema.tokenizer import open_tokenizer
 from optkit.errors import CheckpointError, RecipeError
 from optkit.models import tokenization

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import Response
 
-from optkit.artifact import state
+from optkit.core.artifact import state
 from optkit.core.version import __version__
 from optkit.serving.http import completions, embeddings, infer, page, predict
 from optkit.serving.http.admission import Gate

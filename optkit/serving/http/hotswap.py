@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from optkit.artifact import state
+from optkit.core.artifact import state
 from optkit.serving.http.logs import log
 from optkit.serving.http.metrics import Metrics
 from optkit.serving.http.model_slot import Served

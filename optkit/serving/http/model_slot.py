@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import DataError, RecipeError, did_you_mean
 from optkit.runtimes.base import chosen_runtime, runtime_settings
 from optkit.serving.http.batch_queue import BatchQueue, Job, Late, QueueFull

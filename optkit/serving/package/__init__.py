@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optkit.artifact import MANIFEST, SIGNATURE, Artifact, copy_files
+from optkit.core.artifact import MANIFEST, SIGNATURE, Artifact, copy_files
 from optkit.core.output import claimed, staged
 from optkit.core.registry import Registry
 from optkit.errors import CheckpointError, RecipeError

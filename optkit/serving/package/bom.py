@@ -15,7 +15,7 @@ from importlib import metadata, util
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from optkit.artifact import MANIFEST, Artifact
+from optkit.core.artifact import MANIFEST, Artifact
 from optkit.core.files import sha256
 from optkit.core.version import __version__
 from optkit.errors import MissingDependency, RecipeError

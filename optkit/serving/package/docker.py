@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.core.version import __version__
 from optkit.runtimes.base import chosen_runtime
 from optkit.serving.package import copy_artifact, is_signed

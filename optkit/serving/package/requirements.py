@@ -6,7 +6,7 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import OptkitError
 from optkit.runtimes.base import chosen_runtime, session_class
 from optkit.tasks.base import open_task

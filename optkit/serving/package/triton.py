@@ -13,7 +13,7 @@ import re
 import shutil
 from pathlib import Path
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.core.files import write_json
 from optkit.errors import CheckpointError, RecipeError
 from optkit.runtimes.base import TensorSpec, open_session

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.core.version import __version__
 from optkit.errors import CheckpointError, RecipeError
 from optkit.serving.package import carried, zip

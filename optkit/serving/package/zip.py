@@ -6,7 +6,7 @@ import hashlib
 import zipfile
 from pathlib import Path
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError
 from optkit.serving.package import carried
 from optkit.serving.package.bom import OPTKIT, write_bom

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.reference import compare
 from optkit.benchmarking.reference.tasks import KINDS
+from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, PassError
 from optkit.tasks.base import open_task
 from tests.benchmarking.reference.models import model

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from optkit.artifact import Artifact
 from optkit.benchmarking.reference.tasks import KINDS
+from optkit.core.artifact import Artifact
 from optkit.runtimes.base import infer_all, open_session
 from optkit.tasks.base import Columns, open_task
 from tests.benchmarking.reference.models import HEADS, model

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from optkit import load
-from optkit.artifact import MANIFEST, Artifact
 from optkit.benchmarking.gate import Gate
 from optkit.compression.search import finalists
 from optkit.compression.search.run import search
+from optkit.core.artifact import MANIFEST, Artifact
 from optkit.core.output import check_free
 from optkit.errors import CheckpointError, DataError, OutputError, RecipeError
 from optkit.events import Step

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from optkit.artifact import MANIFEST
 from optkit.benchmarking.gate import Gate
 from optkit.compression.search import trial
 from optkit.compression.search.chain import chain_of
@@ -14,6 +13,7 @@ from optkit.compression.search.models import delete
 from optkit.compression.search.run import _Study
 from optkit.compression.search.trial import COSTS, chain_models, choose
 from optkit.compression.store import Store, key_after, step_folder
+from optkit.core.artifact import MANIFEST
 from optkit.events import silent
 from optkit.report.interval import Interval
 from optkit.report.model import Row

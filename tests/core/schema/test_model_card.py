@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from optkit.artifact import Artifact, seal
+from optkit.core.artifact import Artifact, seal
 from optkit.core.schema.model_card import stated_license
 
 

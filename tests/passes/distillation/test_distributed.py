@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply
 from optkit.passes.prune import Prune

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from optkit.artifact import Artifact
+from optkit.core.artifact import Artifact
 from optkit.models.checkpoint import fetch, load_model, model_inputs, save_model
 from optkit.models.uneven.layout import sublayers
 from optkit.models.uneven.surgery import cut, record

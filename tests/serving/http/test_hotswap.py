@@ -10,7 +10,7 @@ import time
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from optkit.artifact import state
+from optkit.core.artifact import state
 from optkit.models.signing import sign
 from optkit.serving.http.model_slot import Served
 from tests.models.test_signing import write_pair
@@ -44,7 +44,7 @@ def wait_for(client, expected, seconds=20):
 
 
 def version(path):
-    from optkit.artifact import Artifact
+    from optkit.core.artifact import Artifact
 
     return Artifact.open(path).fingerprint()[:12]
 

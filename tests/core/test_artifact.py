@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from optkit.artifact import MANIFEST, Artifact, seal
+from optkit.core.artifact import MANIFEST, Artifact, seal
 from optkit.core.output import staged
 from optkit.errors import CheckpointError
 
