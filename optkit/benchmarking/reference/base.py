@@ -168,3 +168,9 @@ class TextReference(Reference):
             before = [m.padding_idx + 1 for m in tables if getattr(m, "padding_idx", None) is not None]
             limits.append(positions - max(before, default=0))
         return min(limits, default=None)
+
+
+def split(found: Any) -> list[Row]:
+    """The rows of a `BatchEncoding` that is not padded."""
+    names = [n for n in ("input_ids", "attention_mask", "token_type_ids") if n in found]
+    return [{name: found[name][i] for name in names} for i in range(len(found["input_ids"]))]

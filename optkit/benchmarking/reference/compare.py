@@ -10,15 +10,10 @@ from typing import Any
 import numpy as np
 
 from optkit.benchmarking.reference.base import Outputs, Reference
-from optkit.benchmarking.reference.tasks import ImageClassification
-from optkit.data import provoking
+from optkit.benchmarking.reference.files import FileReference
 from optkit.errors import CheckpointError, DataError, PassError
 from optkit.tasks.base import Task
 
-#: How far pixel values may lie apart where both resize with Pillow: rounding of float32.
-PIXELS = 1e-3
-#: The same in steps of 1/255 where transformers resizes with torchvision, which rounds otherwise.
-STEPS = 3
 #: How far outputs may lie apart, as a share of the largest, at least of 1: other batches round otherwise.
 OUTPUTS = 2e-4
 #: Examples with different outputs that are asked again, alone.
@@ -27,9 +22,9 @@ ASKED = 3
 
 def provoked(theirs: Reference, task: Any) -> None:
     """Compare what the model is fed for provoking inputs of the task. Raises CheckpointError."""
-    if isinstance(theirs, ImageClassification):
-        with TemporaryDirectory(prefix="optkit-images-") as folder:
-            _provoked_images(theirs, task, Path(folder))
+    if isinstance(theirs, FileReference):
+        with TemporaryDirectory(prefix="optkit-files-") as folder:
+            _provoked_files(theirs, task, Path(folder))
         return
     for inputs in task.provoking():
         kept = [x for x in inputs if _taken(task, x)]
@@ -43,9 +38,9 @@ def rows(
     found: Sequence[Any], arrays: Mapping[str, Sequence[Any]], inputs: Sequence[Any], theirs: Reference
 ) -> None:
     """CheckpointError with the first of `found`, what transformers feeds, that is not in our `arrays`."""
-    if isinstance(theirs, ImageClassification):
-        for i, (pixels, own) in enumerate(zip(found, arrays["pixel_values"])):
-            _same_pixels(pixels, own, str(inputs[i]), theirs)
+    if isinstance(theirs, FileReference):
+        for i, (features, own) in enumerate(zip(found, arrays[theirs.feature])):
+            _same_features(features, own, str(inputs[i]), theirs)
         return
     ours = arrays["input_ids"]
     owner = list(getattr(theirs, "owner", ())) if len(found) != len(inputs) else list(range(len(found)))
@@ -152,33 +147,29 @@ def _taken(task: Task, item: Any) -> bool:
         return False
 
 
-def _provoked_images(theirs: ImageClassification, task: Task, folder: Path) -> None:
-    for number, (what, content) in enumerate(provoking.images()):
-        file = folder / f"{number}.image"
+def _provoked_files(theirs: FileReference, task: Task, folder: Path) -> None:
+    for number, (what, content) in enumerate(theirs.provoking()):
+        file = folder / f"{number}.file"
         file.write_bytes(content)
         try:
-            own = task.encode([str(file)]).arrays["pixel_values"][0]
+            own = task.encode([str(file)]).arrays[theirs.feature][0]
         except DataError:
             continue
         try:
-            pixels = theirs.pixels(str(file))
-        except Exception:  # transformers takes fewer images than we do
+            features = theirs.features(str(file))
+        except Exception:  # transformers takes fewer files than we do
             continue
-        _same_pixels(pixels, own, f"a provoking image ({what})", theirs)
+        _same_features(features, own, f"a provoking file ({what})", theirs)
 
 
-def _same_pixels(pixels: np.ndarray, own: np.ndarray, what: str, theirs: ImageClassification) -> None:
-    allowed = PIXELS
-    if not theirs.exact:
-        scale = getattr(theirs.processor, "rescale_factor", None) or 1.0
-        deviations = np.atleast_1d(getattr(theirs.processor, "image_std", None) or 1.0)
-        allowed = STEPS * scale / float(np.min(deviations))
-    if pixels.shape != own.shape or float(np.abs(pixels - own).max()) > allowed:
-        distance = "" if pixels.shape != own.shape else f", up to {np.abs(pixels - own).max():.3g} apart"
+def _same_features(features: np.ndarray, own: np.ndarray, what: str, theirs: FileReference) -> None:
+    same_shape = features.shape == own.shape
+    if not same_shape or float(np.abs(features - own).max()) > theirs.allowed:
+        distance = f", up to {np.abs(features - own).max():.3g} apart" if same_shape else ""
         raise CheckpointError(
-            f"optkit makes other pixel values of {what} than transformers' "
-            f"{type(theirs.processor).__name__}: {own.shape}, {pixels.shape}{distance}; "
-            f"allowed is {allowed:.2g}.",
+            f"optkit makes other {theirs.feature} of {what} than transformers' "
+            f"{type(theirs.processor).__name__}: {own.shape}, {features.shape}{distance}; "
+            f"allowed is {theirs.allowed:.2g}.",
             hint="Report it with preprocessor_config.json; until then serve it with transformers.",
         )
 

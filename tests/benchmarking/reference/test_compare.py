@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from optkit.benchmarking.reference import compare
-from optkit.benchmarking.reference.tasks import KINDS
+from optkit.benchmarking.reference.tasks import REFERENCES
 from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, PassError
 from optkit.tasks.base import open_task
@@ -20,7 +20,7 @@ TEXTS = ["the plot is thin", "fine film", "the"]
 def both(tmp_path_factory):
     """transformers' side and our task, of one folder."""
     folder = model(tmp_path_factory.mktemp("m"), "bert", "bert", "text-classification")
-    return KINDS["text-classification"](folder), open_task(Artifact.open(folder))
+    return REFERENCES["text-classification"](folder), open_task(Artifact.open(folder))
 
 
 @pytest.mark.parametrize("name", ["input_ids", "attention_mask", "token_type_ids"])
@@ -83,11 +83,11 @@ def test_outputs_that_differ_are_asked_again_alone(both):
 
 def test_other_pixels_are_an_error_with_what_the_image_is(tmp_path, monkeypatch):
     folder = vit(tmp_path / "vit", channels=3)
-    theirs, task = KINDS["image-classification"](folder), open_task(Artifact.open(folder))
+    theirs, task = REFERENCES["image-classification"](folder), open_task(Artifact.open(folder))
     compare.provoked(theirs, task)
     pixels = type(task.encoder)._pixels
     monkeypatch.setattr(
         type(task.encoder), "_pixels", lambda self, item, place: pixels(self, item, place)[::-1]
     )
-    with pytest.raises(CheckpointError, match="other pixel values of a provoking image"):
+    with pytest.raises(CheckpointError, match="other pixel_values of a provoking file"):
         compare.provoked(theirs, task)

@@ -1,0 +1,24 @@
+"""Embeddings, as SentenceTransformer gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from optkit.benchmarking.reference.base import Outputs
+from optkit.benchmarking.reference.sentence_model import SentenceModel
+
+
+class Embeddings(SentenceModel):
+    auto, feature, output = "SentenceTransformer", "sentence_embedding", "sentence_embedding"
+
+    def cut(self, values: np.ndarray) -> np.ndarray:
+        return values[: self.model.truncate_dim]
+
+    def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> None:
+        return None
+
+
+REFERENCE = Embeddings

@@ -1,0 +1,58 @@
+"""Extractive answers, as transformers' run_qa.py gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from optkit.benchmarking.reference.base import Outputs, Row
+from optkit.benchmarking.reference.windowed import Windowed
+
+
+class QuestionAnswering(Windowed):
+    """As transformers' run_qa.py: windows over the context, the best start and end of at most 30 tokens."""
+
+    auto = "AutoModelForQuestionAnswering"
+    longest, best = 30, 20
+
+    def rows(self, inputs: Sequence[Any]) -> list[Row]:
+        questions, contexts = ([item[place] for item in inputs] for place in (0, 1))
+        return self.windows(questions, contexts, truncation="only_second")
+
+    def outputs(self, rows: Sequence[Row], inputs: Sequence[Any], alone: bool = False) -> Outputs:
+        answered = self.forward(rows, alone)
+        names = ("start_logits", "end_logits", "offsets", "window")
+        parts: list[dict[str, list[np.ndarray]]] = [{name: [] for name in names} for _ in inputs]
+        counts = [0] * len(inputs)
+        for window, example in enumerate(self.owner):
+            places = [i for i, s in enumerate(self.encoding.sequence_ids(window)) if s == 1]
+            offsets = [self.encoding[window].offsets[i] for i in places]
+            mine = parts[example]
+            mine["start_logits"].append(answered[window]["start_logits"][places])
+            mine["end_logits"].append(answered[window]["end_logits"][places])
+            mine["offsets"].append(np.array(offsets, dtype=np.int64).reshape(-1))
+            mine["window"].append(np.full(len(places), counts[example], dtype=np.int64))
+            counts[example] += 1
+        outputs = {name: [np.concatenate(part[name]) for part in parts] for name in names}
+        outputs["offsets"] = [o.reshape(-1, 2) for o in outputs["offsets"]]
+        characters = [np.array([ord(c) for c in context], dtype=np.int64) for _, context in inputs]
+        return {**outputs, "characters": characters}
+
+    def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> list[Any]:
+        found = []
+        for i, (_, context) in enumerate(inputs):
+            start, end, window = (outputs[n][i] for n in ("start_logits", "end_logits", "window"))
+            offsets, top, text = outputs["offsets"][i].reshape(-1, 2), -np.inf, ""
+            for number in sorted(set(window.tolist())):
+                here = np.flatnonzero(window == number)
+                for s in here[np.argsort(-start[here], kind="stable")[: self.best]]:
+                    for e in here[(here >= s) & (here < s + self.longest)]:
+                        if start[s] + end[e] > top:
+                            top, text = start[s] + end[e], context[offsets[s][0] : offsets[e][1]].strip()
+            found.append(text)
+        return found
+
+
+REFERENCE = QuestionAnswering

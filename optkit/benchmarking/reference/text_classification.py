@@ -1,0 +1,38 @@
+"""Classifiers of texts, as TextClassificationPipeline runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from optkit.benchmarking.reference.base import Outputs, Row, TextReference, split
+
+
+class TextClassification(TextReference):
+    auto = "AutoModelForSequenceClassification"
+
+    def rows(self, inputs: Sequence[Any]) -> list[Row]:
+        pairs = bool(inputs) and not isinstance(inputs[0], str)
+        texts = ([a for a, _ in inputs], [b for _, b in inputs]) if pairs else (list(inputs),)
+        return split(self.tokenizer(*texts, truncation=True, max_length=self.limit))
+
+    def outputs(self, rows: Sequence[Row], inputs: Sequence[Any], alone: bool = False) -> Outputs:
+        return {"logits": [found["logits"] for found in self.forward(rows, alone)]}
+
+    def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> list[Any]:
+        """As TextClassificationPipeline: sigmoid for several labels, the largest for one, else the number."""
+        config = self.model.config
+        problem = config.problem_type
+        if problem == "regression" or (problem is None and config.num_labels == 1):
+            return [float(row[0]) if len(row) == 1 else row.tolist() for row in outputs["logits"]]
+        if problem == "multi_label_classification":
+            return [
+                (1 / (1 + np.exp(-row.astype(np.float64))) > 0.5).astype(int).tolist()
+                for row in outputs["logits"]
+            ]
+        return [int(np.argmax(row)) for row in outputs["logits"]]
+
+
+REFERENCE = TextClassification
