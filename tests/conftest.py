@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -88,13 +87,37 @@ def forked_children():
         yield
         return
     from optkit.core.process import Child
-    from tests.forks import Fork
+    from tests.forks import use_forks
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("optkit.core.process.subprocess", SimpleNamespace(Popen=Fork, PIPE=subprocess.PIPE))
+        patch.setattr("optkit.core.process.subprocess", subprocess)  # which is put back in the end
+        use_forks()
         if "COVERAGE_PROCESS_CONFIG" in os.environ:
             patch.setattr(Child, "close", slow_close(Child.close))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exports(tmp_path_factory, worker_id):
+    """`tests.exports` for this process and those that it starts; its folder is that of all test processes."""
+    from optkit.passes import torch_export
+    from tests.exports import remembering
+
+    base = tmp_path_factory.getbasetemp()
+    home = (base if worker_id == "master" else base.parent) / "exports"
+    home.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPTKIT_TEST_EXPORTS", str(home))
+        patch.setattr(torch_export, "save", remembering(home))
+        yield
+
+
+@pytest.fixture
+def real_exports(monkeypatch):
+    """torch's exporter is asked each time."""
+    from optkit.passes import torch_export
+
+    monkeypatch.setattr(torch_export, "save", torch_export.save.__wrapped__)
 
 
 def slow_close(close):

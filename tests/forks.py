@@ -2,6 +2,7 @@
 
 That process forks twice, and the fork between ends at once: what is left belongs to the process that asked
 for it, its subreaper meanwhile (Linux only). It can be waited for, listed and killed as any other child.
+`Fork([sys.executable, "-m", "optkit", ...])` is the command itself, whose own children are forks of it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import traceback
 from contextlib import suppress
 from importlib import import_module, invalidate_caches
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 #: What most children import.
@@ -45,6 +47,8 @@ _MODULES = (
         "optkit.models.tokenization_worker",
         "optkit.passes.pruning.latency_worker",
     ),
+    *("transformers.pipelines", "transformers.modeling_utils", "optkit.benchmarking.reference.tasks"),
+    *("optkit.cli", "optkit.compression.compress", "optkit.training.finetune"),
 )
 _PR_SET_CHILD_SUBREAPER = 36
 _ROOT = str(Path(__file__).resolve().parents[1])
@@ -100,17 +104,58 @@ def _subreaper(on: bool) -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
+Ended = list[tuple[int, str, str]]
+
+
+def one_rank(*words: str, timeout: float = 300) -> Ended:
+    """The exit code of `python WORDS` and what it said."""
+    return _ended([{}], words, timeout)
+
+
+def two_ranks(*words: str, timeout: float = 300) -> Ended:
+    """The same of two processes, started as torchrun starts those of a job."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    job = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return _ended([job | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"], words, timeout)
+
+
+def _ended(environments: list[dict[str, str]], words: tuple[str, ...], timeout: float) -> Ended:
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    path = os.pathsep.join(p for p in sys.path if p)
+    whole = [{**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more} for more in environments]
+    started = [Fork([sys.executable, *words], env=environment, **streams) for environment in whole]
+    said = [process.communicate(timeout=timeout) for process in started]
+    return [(process.returncode, *texts) for process, texts in zip(started, said)]
+
+
+def use_forks() -> None:
+    """Child processes that optkit starts in this process are forks from now on."""
+    from optkit.core import process
+
+    process.subprocess = SimpleNamespace(Popen=Fork, PIPE=subprocess.PIPE)  # type: ignore[attr-defined]
+
+
 def serve(number: int) -> None:
     """The process that is forked; `number` is its socket. It ends where the other side is closed."""
     for module in _MODULES:
         with suppress(*() if module.startswith("optkit") else (ImportError,)):
             import_module(module)
+    if home := os.environ.get("OPTKIT_TEST_EXPORTS"):
+        torch_export = import_module("optkit.passes.torch_export")
+        torch_export.save = import_module("tests.exports").remembering(Path(home))
     gc.freeze()
-    channel = socket.socket(fileno=number)
+    _answer(socket.socket(fileno=number))
+
+
+def _answer(channel: socket.socket) -> None:
     while True:
         message, fds, *_ = socket.recv_fds(channel, 1 << 20, 3)
         if not message:
             return
+        if b"optkit.passes.worker" in message:
+            import_module("tests.exports").warm()
         between = os.fork()
         if not between:
             between = os.getpid()
@@ -146,6 +191,8 @@ def _become(request: dict[str, Any], fds: list[int]) -> NoReturn:
     )
     if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(int(threads))
+    if request["words"][:2] == ["-m", "optkit"]:
+        _serve_own_children()
     code: Any = 0
     try:
         _run(request["words"])
@@ -165,6 +212,22 @@ def _become(request: dict[str, Any], fds: list[int]) -> NoReturn:
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def _serve_own_children() -> None:
+    """A fork of this process, while nothing runs in it, is what its children are forks of."""
+    Fork._server, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if not os.fork():
+        Fork._server.close()
+        Fork._server = None
+        os.setsid()  # Ctrl-C is for the command
+        null = os.open(os.devnull, os.O_RDWR)
+        for i in range(3):
+            os.dup2(null, i)
+        _answer(theirs)
+        os._exit(0)
+    theirs.close()
+    use_forks()
 
 
 def _run(words: list[str]) -> None:

@@ -26,6 +26,7 @@ from optkit.errors import OutputError
 from optkit.events import Note, Progress, Step
 from optkit.passes.base import make
 from optkit.report.model import Report, render
+from tests.forks import Fork
 
 QUICK = {"shapes": ("1xdata", "2x16"), "rounds": 2, "processes": 1, "threads": 1}
 LENIENT = Gate(max_drop=0.5, relative=False)
@@ -269,16 +270,6 @@ def test_an_output_that_cannot_be_written_is_an_output_error(checkpoint, data, t
         compress(checkpoint, Recipe.int8(), data=data, out=tmp_path / "file" / "out", **QUICK)
 
 
-def run_command(*arguments: object, **options) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "optkit", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
 def test_no_candidate_passes_exit_3_with_the_report_written(run, checkpoint, data, tmp_path):
     out = tmp_path / "out"
     code, stdout, stderr = run(
@@ -304,18 +295,24 @@ def test_candidates_are_timed_from_text_to_answer(checkpoint, data, tmp_path):
 
 
 def test_sigterm_in_a_pass_leaves_no_output_and_no_process(checkpoint, data, tmp_path):
+    psutil = pytest.importorskip("psutil")
     out = tmp_path / "out"
-    running = run_command("compress", checkpoint, "--int8", "--data", data, "--out", out, "--rounds", "1")
+    words = ["compress", checkpoint, "--int8", "--data", data, "--out", out, "--rounds", "1"]
+    running = Fork(
+        [sys.executable, "-m", "optkit", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     for line in running.stderr:
         if "onnxruntime-fp32 [" in line:
             break
-    time.sleep(1.0)  # the export pass has begun in a child process
+    begun, process = time.monotonic(), psutil.Process(running.pid)
+    while not (workers := [p for p in process.children(recursive=True) if _leads(p.pid)][1:]):
+        assert time.monotonic() < begun + 60, "no pass has begun in a child process"
     running.send_signal(signal.SIGTERM)
     _, stderr = running.communicate(timeout=30)
     assert running.returncode == 143, stderr
     assert "resumes" in stderr
     assert not out.exists()
-    assert not _children_working_in(tmp_path)
+    assert not psutil.wait_procs(workers, timeout=10)[1]
 
 
 def test_a_pass_that_dies_is_an_error_and_leaves_no_output(checkpoint, data, tmp_path, monkeypatch):
@@ -373,18 +370,6 @@ def _leads(pid: int) -> bool:
         return os.getsid(pid) == pid
     except ProcessLookupError:  # pgrep itself
         return False
-
-
-def _children_working_in(folder: Path) -> list[str]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = entry.read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if "optkit.core.process" in command and str(folder) in command:
-            found.append(command)
-    return found
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_another_format_is_refused(cls, source_of, context, tmp_path):
             assert not (tmp_path / "made").exists()
 
 
-def test_running_twice_gives_the_same_model(cls, source_of, context, tmp_path):
+def test_running_twice_gives_the_same_model(cls, source_of, context, tmp_path, real_exports):
     source = source_of[sorted(cls.accepts)[0]]
     first, second = (apply(cls(), source, tmp_path / n, context) for n in "ab")
     assert first.manifest["files"] == second.manifest["files"]

@@ -13,6 +13,7 @@ from optkit.passes.export_check import Check, compare
 from optkit.runtimes.base import open_session
 from optkit.tasks.base import open_task
 
+pytestmark = pytest.mark.usefixtures("real_exports")
 #: Every architecture that we claim: all of its attention becomes fused nodes.
 FUSED = ["bert", "roberta", "distilbert", "electra"]
 

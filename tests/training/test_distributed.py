@@ -15,6 +15,7 @@ from optkit.training.finetune import finetune
 from optkit.training.trainer.distributed import World
 from optkit.training.trainer.settings import FinetuneSettings
 from tests.conftest import sentences, write_jsonl
+from tests.forks import one_rank, two_ranks
 from tests.training.conftest import learnable_sentences
 
 FLAGS = "--epochs 8 --batch 16 --learning-rate 1e-3 --max-length 16 --seed 0 --class-weights balanced".split()  # noqa: SIM905
@@ -59,8 +60,7 @@ def test_parts_of_a_batch_train_as_the_whole(make_checkpoint, tmp_path, make_row
     assert curves[0] == pytest.approx(curves[1], rel=1e-3)
 
 
-ONE = [sys.executable, "-m"]
-TWO = [*ONE, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def job(make_checkpoint, tmp_path_factory):
         out = folder / "made" / name
         return [
             *start,
-            "optkit",
+            *("-m", "optkit"),
             "finetune",
             str(checkpoint),
             "--data",
@@ -106,10 +106,11 @@ def two(job):
 
 
 def test_two_processes_have_the_loss_curve_of_one(job, two):
-    folder, command, environment = job
+    folder, command, _ = job
     done, made = two
     assert done.stdout.count("kept:") == 1, "rank 0 alone speaks"
-    subprocess.run(command(ONE, "one"), env=environment, check=True, capture_output=True, timeout=300)
+    ((code, _, stderr),) = one_rank(*command([], "one"))
+    assert code == 0, stderr
     notes = [Artifact.open(folder / "one").lineage[-1]["notes"], made.lineage[-1]["notes"]]
     assert [n["processes"] for n in notes] == [1, 2]
     assert sorted(p.name for p in folder.iterdir()) == ["one", "two"]
@@ -141,6 +142,7 @@ def test_a_killed_worker_ends_the_job_and_the_same_command_resumes(job, two):
     assert "ended with code -9" in said
     assert "The same command resumes" in said
     assert not (folder / "killed").exists()
-    subprocess.run(command(TWO, "killed"), env=environment, check=True, capture_output=True, timeout=300)
+    again = two_ranks(*command([], "killed"))
+    assert [code for code, *_ in again] == [0, 0], again
     made, name = Artifact.open(folder / "killed"), "model.safetensors"
     assert made.manifest["files"][name] == two[1].manifest["files"][name]

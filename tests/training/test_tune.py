@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -21,6 +20,7 @@ from optkit.errors import DataError, OutputError, RecipeError
 from optkit.events import Step
 from optkit.training.tune import tune
 from tests.conftest import sentences, write_jsonl
+from tests.forks import Fork
 
 FAST = ("learning_rate=loguniform(1e-5,1e-2)", "epochs=2", "max_length=16")
 
@@ -185,18 +185,19 @@ def test_kill_9_and_the_same_command_resumes(checkpoint, learnable, tmp_path):
     command = [sys.executable, "-m", "optkit", "tune", str(checkpoint), "--data", str(learnable)]
     command += ["--out", str(tmp_path / "out"), "--trials", "2", "--sampler", "random", "--seed", "7"]
     command += [word for text in FAST for word in ("--space", text)]
-    process = subprocess.Popen(command, cwd=Path(__file__).resolve().parents[2])
+    process = Fork(command)
     while not list((tmp_path / "out.study").glob(".trial-0001-*.work-*/checkpoint-*")):
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "out").exists()
-    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "trial 1: process" in done.stderr
-    assert "is gone; going on with it" in done.stderr
-    assert "trial 0:" not in done.stderr, "what was finished is not run again"
-    assert "2 trials: 2 complete" in done.stdout
+    again = Fork(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    stdout, stderr = again.communicate()
+    assert again.returncode == 0, stderr
+    assert "trial 1: process" in stderr
+    assert "is gone; going on with it" in stderr
+    assert "trial 0:" not in stderr, "what was finished is not run again"
+    assert "2 trials: 2 complete" in stdout
     stored = json.loads((tmp_path / "out" / "study.json").read_text())
     assert [t["number"] for t in stored["trials"]] == [0, 1]

@@ -23,8 +23,8 @@ from optkit.core.output import check_free
 from optkit.errors import CheckpointError, DataError, OutputError, RecipeError
 from optkit.events import Step
 from optkit.training.tuning.worker import Worker
+from tests.forks import Fork
 
-ROOT = Path(__file__).resolve().parents[3]
 QUICK = {"shapes": ("1xdata",), "rounds": 1, "processes": 1, "threads": 1, "sampler": "grid"}
 SPACE = ("prune.share=0,0.3", "prune.criterion=magnitude", "quantize=none,quantize-dynamic")
 LENIENT = 0.5
@@ -327,16 +327,13 @@ def test_kill_9_and_two_processes_finish_it_together(checkpoint, data, tmp_path)
     command += ["--space", SPACE[-1]]
     command += ["--sampler", "grid", "--rounds", "1", "--processes", "1", "--shapes", "1xdata"]
     command += ["--objective", "size", "--storage", f"journal:{tmp_path}/s.journal"]
-    first = subprocess.Popen(command, cwd=ROOT)
+    first = Fork(command)
     while not list((tmp_path / "out.study").glob("row-*.json")):
         assert first.poll() is None, "it ended before it could be killed"
         time.sleep(0.02)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    both = [
-        subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
+    both = [Fork(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate() for process in both]
     # 3: the model was slower than fp32 by chance, which the gate does not let pass.
     assert [process.returncode for process in both] in ([0, 0], [3, 3]), said

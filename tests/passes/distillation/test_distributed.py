@@ -1,10 +1,6 @@
-"""Two processes under torchrun distill as one does, resume alike, and only the first one writes."""
+"""Two processes of a job distill as one does, resume alike, and only the first one writes."""
 
 from __future__ import annotations
-
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -12,6 +8,7 @@ from optkit.core.artifact import Artifact
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply
 from optkit.passes.prune import Prune
+from tests.forks import one_rank, two_ranks
 
 FLAGS = "--epochs 2 --batch 16 --learning-rate 1e-3 --threads 1 --quantization-aware 1 --metric f1".split()  # noqa: SIM905
 
@@ -19,26 +16,23 @@ FLAGS = "--epochs 2 --batch 16 --learning-rate 1e-3 --threads 1 --quantization-a
 def test_two_processes_have_the_loss_curve_of_one(checkpoint, context, data, tmp_path):
     step = Prune(0.5, criterion="random", refit="none")
     student = apply(step, fetch(checkpoint), tmp_path / "student", context)
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-    }
-    one = [sys.executable, "-m"]
-    two = [*one, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     notes = []
-    for name, start in (("one", one), ("two", two)):
-        command = [*start, "optkit", "distill", str(student.path), "--teacher", str(checkpoint)]
-        done = subprocess.run(
-            [*command, "--data", str(data), "--out", str(tmp_path / "made" / name), *FLAGS],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert done.stdout.count("kept:") == 1, "rank 0 alone speaks"
-        notes.append(Artifact.open(tmp_path / "made" / name).lineage[-1]["notes"])
+    for name, start in (("one", one_rank), ("two", two_ranks)):
+        out = str(tmp_path / "made" / name)
+        given = [
+            "distill",
+            str(student.path),
+            "--teacher",
+            str(checkpoint),
+            "--data",
+            str(data),
+            "--out",
+            out,
+        ]
+        ended = start("-m", "optkit", *given, *FLAGS)
+        assert all(code == 0 for code, *_ in ended), ended
+        assert "".join(stdout for _, stdout, _ in ended).count("kept:") == 1, "rank 0 alone speaks"
+        notes.append(Artifact.open(out).lineage[-1]["notes"])
     assert [n["processes"] for n in notes] == [1, 2]
     assert [n["metric"] for n in notes] == ["f1", "f1"]
     assert sorted(p.name for p in (tmp_path / "made").iterdir()) == ["one", "two"]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from optkit.training.trainer.distributed import World
+from tests.forks import two_ranks
 
 SCRIPT = """
 import time
@@ -30,11 +27,8 @@ world.wait()
 def test_the_others_wait_for_the_first_one(waiting, whole, tmp_path):
     script = tmp_path / "job.py"
     script.write_text(SCRIPT.replace("WAITING", waiting))
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    path = os.pathsep.join(p for p in sys.path if p)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    done = subprocess.run([*start, str(script)], env=environment, capture_output=True, text=True, timeout=300)
-    assert (done.returncode == 0) is whole, done.stderr[-2000:]
+    codes = [code for code, *_ in two_ranks(str(script))]
+    assert (codes == [0, 0]) is whole, codes
 
 
 def test_one_process_waits_for_nobody():
