@@ -274,7 +274,8 @@ def test_no_candidate_passes_exit_3_with_the_report_written(run, checkpoint, dat
     out = tmp_path / "out"
     code, stdout, stderr = run(
         "compress", checkpoint, "--int8", "--data", data, "--out", out, "--min-speedup", "1000",
-        "--shapes", "1xdata", "--rounds", "1", "--processes", "1", "--quiet",
+        "--shapes", "1xdata", "--rounds", "1", "--processes", "1", "--threads", "1", "--quiet",
+        "--runtime", "onnxruntime", "--max-drop", "90%",
     )  # fmt: skip
     assert code == 3, stderr
     assert "No candidate passed" in stderr

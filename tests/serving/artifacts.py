@@ -20,9 +20,9 @@ ARCHITECTURES = {
     "question-answering": "BertForQuestionAnswering",
     "embeddings": "BertModel",
     "causal-lm": "GPT2LMHeadModel",
+    "fill-mask": "BertForMaskedLM",
 }
-#: fill-mask, whose texts need a mask, goes the whole way in tests/tasks.
-TASKS = tuple(sorted(set(tasks.TASKS) - {"fill-mask"}))
+TASKS = tuple(sorted(tasks.TASKS))
 LABELS = {"token-classification": ("O", "B-person", "I-person")}
 TEXTS = ("a fine film", "dull", "the plot is thin and the cast is not very good", "", "good " * 200)
 #: What a caller gives to `predict`, by task.
@@ -32,6 +32,13 @@ INPUTS = {
     "embeddings": list(TEXTS),
     "causal-lm": [*TEXTS[:4], "good bad"],
     "question-answering": [("who?", text) for text in TEXTS],
+    "fill-mask": [
+        "a fine [MASK]",
+        "[MASK]",
+        "the [MASK] is thin and the [MASK] is good",
+        "[MASK] bad",
+        "a [MASK]",
+    ],
     "image-classification": list(np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8)),
 }
 
@@ -40,6 +47,9 @@ def artifact(folder: Path, task: str = "text-classification", seed: int = 0, wid
     """A folder that `optkit.load` opens; `seed` decides the weights, `width` is that of its vectors."""
     folder.mkdir(parents=True)
     write_tokenizer(folder)
+    if task == "fill-mask":
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "mask_token": "[MASK]"}))
     labels = LABELS.get(task, ("negative", "positive"))
     config = {
         **tiny("bert"),
@@ -87,6 +97,7 @@ def write_graph(file: Path, task: str, labels: int, seed: int, width: int) -> No
             helper.make_node("MatMul", ["pooled", "head"], ["logits"]),
         ],
         "token-classification": [*embedded, helper.make_node("MatMul", ["states", "head"], ["logits"])],
+        "fill-mask": [*embedded, helper.make_node("MatMul", ["states", "vocabulary"], ["logits"])],
         "embeddings": [*embedded, *pooled, helper.make_node("Identity", ["pooled"], ["sentence_embedding"])],
         "question-answering": [
             *embedded,
@@ -108,6 +119,7 @@ def write_graph(file: Path, task: str, labels: int, seed: int, width: int) -> No
     shapes = {
         "text-classification": {"logits": ("batch", labels)},
         "token-classification": {"logits": ("batch", "sequence", labels)},
+        "fill-mask": {"logits": ("batch", "sequence", 40)},
         "embeddings": {"sentence_embedding": ("batch", width)},
         "question-answering": {n: ("batch", "sequence") for n in ("start_logits", "end_logits")},
         "image-classification": {"logits": ("batch", labels)},

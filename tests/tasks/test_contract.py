@@ -23,7 +23,7 @@ from tests.tasks.builders import decoder, digits_data, embedder, masked_lm, vit
 
 QUICK = FinetuneSettings(epochs=1, batch=16, learning_rate=3e-3, max_length=None)
 COUNTS = {"train": 48, "validation": 20}
-PLAN = {"rounds": 1, "processes": 1, "warmup": 0}
+PLAN = {"shapes": ("1xdata",), "rounds": 1, "processes": 1, "threads": 1}
 
 
 def words(rng, least=2, most=12):
@@ -105,9 +105,7 @@ def test_fine_tune_compress_bench_predict(name, checkpoint, tmp_path):
 
     recipe = Recipe.of(["export-onnx", "quantize-dynamic"], Gate(max_drop=None))
     out = tmp_path / "small"
-    report = compress(
-        tuned.path, recipe, data=data, out=out, split=split, shapes=("1xdata",), rounds=1, processes=1
-    )
+    report = compress(tuned.path, recipe, data=data, out=out, split=split, **PLAN)
     assert (report.task, report.metric) == (name, task.metric)
     assert report.rows[0].score == pytest.approx(score, rel=1e-3, abs=1e-4)
     for row in report.rows:
@@ -118,7 +116,7 @@ def test_fine_tune_compress_bench_predict(name, checkpoint, tmp_path):
         assert row.agreement > 0.5
     assert report.rows[-1].precision == "int8"
 
-    found = bench([str(out), str(tuned.path)], data=data, split=split, shapes=["1xdata"], **PLAN)
+    found = bench([str(out), str(tuned.path)], data=data, split=split, warmup=0, **PLAN)
     assert [row.verdict for row in found.rows] == ["baseline", "measured"]
 
     with load(out) as predictor:

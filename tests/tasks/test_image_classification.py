@@ -19,7 +19,7 @@ from optkit.runtimes.base import infer_all, open_session
 from optkit.tasks.base import Columns, open_task
 from tests.tasks.builders import digits, digits_data, vit
 
-PLAN = {"rounds": 1, "processes": 1, "warmup": 0}
+PLAN = {"rounds": 1, "processes": 1, "threads": 1}
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +100,8 @@ def test_compress_bench_and_predict(checkpoint, data, tmp_path):
 
     from optkit.cli import app
 
-    report = optkit.compress(
-        checkpoint, optkit.Recipe.int8(), data=data, out=tmp_path / "out", split="test", rounds=1, processes=1
-    )
+    any_score = optkit.Recipe.int8(optkit.Gate(max_drop=None))  # no search for a better one
+    report = optkit.compress(checkpoint, any_score, data=data, out=tmp_path / "out", split="test", **PLAN)
     assert report.task == "image-classification"
     assert report.data["examples"] == 60
     assert [(x.batch, x.tokens) for x in report.rows[0].latency] == [(1, "data"), (8, "data")]
@@ -115,10 +114,10 @@ def test_compress_bench_and_predict(checkpoint, data, tmp_path):
     assert sum(answers[2].scores.values()) == pytest.approx(1)
     done = CliRunner().invoke(app, ["predict", str(tmp_path / "out"), str(tmp_path / "one.png"), "--json"])
     assert json.loads(done.stdout)["label"] == answers[0].label
-    timed = optkit.bench([str(tmp_path / "out"), str(checkpoint)], data=data, split="test", **PLAN)
+    timed = optkit.bench([str(tmp_path / "out"), str(checkpoint)], data=data, split="test", warmup=0, **PLAN)
     assert [row.verdict for row in timed.rows].count("error") == 0
     assert timed.rows[0].score == pytest.approx(next(r.score for r in report.rows if r.name == report.chosen))
-    random = optkit.bench([str(tmp_path / "out")], **PLAN)
+    random = optkit.bench([str(tmp_path / "out")], warmup=0, **PLAN)
     assert [str(x.tokens) for x in random.rows[0].latency] == ["1", "1"]
 
 
