@@ -21,7 +21,6 @@ GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
 KINDS = {
     "modernbert": ({"local_attention": 16, "num_hidden_layers": 4, "global_attn_every_n_layers": 2}, 2),
     "qwen3": (GROUPED, 1),
-    "llama": (GROUPED, 1),
     "mistral": ({**GROUPED, "sliding_window": 12}, 1),
     "gemma3_text": (
         {
@@ -112,7 +111,7 @@ def test_each_engine_follows_transformers_about_each_window(family, engine, tmp_
     if name.startswith("open-vino"):
         pytest.importorskip("openvino")
     kind, source, made = family
-    if kind in ("llama", "mistral"):
+    if kind == "mistral":
         pytest.skip("its mask is that of another architecture here")
     context = make_context(open_task(source), calibration=_texts())
     given = _inputs(kind)
