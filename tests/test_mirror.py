@@ -70,7 +70,6 @@ ELSEWHERE = {
     "tasks/test_embeddings.py": "models/pooling",
     "tasks/test_text_classification.py": "tasks/label_columns",
     "tasks/test_token_classification.py": "tasks/bio_tags tasks/words",
-    "test_api.py": "benchmarking/bench compression/distill compression/flags serving/predict serving/serve training/run training/trained",
     "test_fidelity.py": "compression/job",
     "training/test_finetune.py": "cli/finetune training/page training/provenance training/worker",
     "training/test_tasks.py": "tasks/trainable",
