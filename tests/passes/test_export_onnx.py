@@ -13,8 +13,6 @@ from optkit.passes.export_check import Check, compare
 from optkit.runtimes.base import open_session
 from optkit.tasks.base import open_task
 
-pytestmark = pytest.mark.usefixtures("real_exports")
-
 
 def export(folder, tmp_path, **parameters):
     source = fetch(folder)
@@ -45,7 +43,7 @@ def test_a_graph_that_differs_from_torch_is_refused(checkpoint, tmp_path):
 
 
 @pytest.fixture
-def wrong_when_fused(monkeypatch):
+def wrong_when_fused(monkeypatch, real_exports):
     """The fused operator with twice the scale of the model: its graph runs, and differs."""
     emit = fused_attention._emit
 
@@ -85,9 +83,9 @@ def test_where_no_graph_can_be_fused_it_says_why(make_checkpoint, tmp_path):
     assert notes["attention_note"].endswith("there is no fused graph to time it by")
 
 
-def test_large_weights_lie_beside_the_graph_once(monkeypatch, wrong_when_fused, checkpoint, tmp_path):
+def test_large_weights_lie_beside_the_graph_once(monkeypatch, wrong_when_fused, checkpoint, plain, tmp_path):
     """onnx appends to the file of weights: neither the exporter's nor those of a wrong graph stay in it."""
-    inline = (export(checkpoint, tmp_path / "inline").path / "model.onnx").stat().st_size
+    inline = (plain.path / "model.onnx").stat().st_size
     monkeypatch.setattr(graph, "EXTERNAL_BYTES", 1000)
     made = export(checkpoint, tmp_path / "beside")
     assert (made.path / "model.onnx.data").stat().st_size < 1.1 * inline
