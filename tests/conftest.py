@@ -29,7 +29,7 @@ QUICK = {"benchmarking", "cli", "core", "data", "preprocessing", "report", ""}
 SLOW = {
     *("reference", "test_benchmark.py", "test_roofline.py", "test_stored_answers.py", "test_worker.py"),
     *("test_chromium.py", "test_contributing.py", "test_examples.py", "test_fidelity.py", "test_flops.py"),
-    *("test_int8_share.py", "test_serving_examples.py"),
+    *("test_int8_share.py", "test_serving_examples.py", "test_taggers.py"),
 }
 
 

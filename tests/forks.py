@@ -2,7 +2,8 @@
 
 That process forks twice, and the fork between ends at once: what is left belongs to the process that asked
 for it, its subreaper meanwhile (Linux only). It can be waited for, listed and killed as any other child.
-`Fork([sys.executable, "-m", "optkit", ...])` is the command itself, whose own children are forks of it.
+`Fork([sys.executable, "-m", "optkit", ...])` is the command itself, whose own children are forks of it; so it
+is with `-m ipykernel_launcher`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import time
 import traceback
 from contextlib import suppress
 from importlib import import_module, invalidate_caches
+from itertools import dropwhile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -191,7 +193,8 @@ def _become(request: dict[str, Any], fds: list[int]) -> NoReturn:
     )
     if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(int(threads))
-    if request["words"][:2] == ["-m", "optkit"]:
+    request["words"] = [*dropwhile(lambda word: word.startswith("-X"), request["words"])]
+    if request["words"][:2] in (["-m", "optkit"], ["-m", "ipykernel_launcher"]):
         _serve_own_children()
     code: Any = 0
     try:
