@@ -57,7 +57,7 @@ def test_the_mask_is_made_once_for_all_layers(family):
 
 def test_logits_equal_torch(family):
     """Texts alone and padded; and random ones, from one token to all that the model takes but for padding."""
-    _, source, made, encoded = family
+    kind, source, made, encoded = family
     model = transformers.AutoModelForSequenceClassification.from_pretrained(str(source.path)).eval()
     session = onnxruntime.InferenceSession(
         str(made.path / graph.MODEL_FILE), providers=["CPUExecutionProvider"]
@@ -72,7 +72,7 @@ def test_logits_equal_torch(family):
         feeds = {i.name: batch[i.name] for i in session.get_inputs()}
         with torch.inference_mode():
             expected = model(**{n: torch.from_numpy(a) for n, a in feeds.items()}).logits.numpy()
-        np.testing.assert_allclose(session.run(None, feeds)[0], expected, atol=2e-5)
+        np.testing.assert_allclose(session.run(None, feeds)[0], expected, atol=2e-5 if FUSED[kind] else 2e-4)
 
 
 #: ONNX Runtime fuses these when it loads the graph; that it finds them shows that the export left their
