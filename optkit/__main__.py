@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
 
 
 def main() -> None:
@@ -16,7 +15,7 @@ def main() -> None:
     run()
 
 
-def _interrupt(*_: Any) -> None:
+def _interrupt(*_: object) -> None:
     """Nothing has begun that would have to be cleaned up."""
     os.write(2, b"error: Interrupted.\n")
     os._exit(130)

@@ -8,7 +8,6 @@ import signal
 import sys
 import warnings
 from contextlib import suppress
-from typing import Any
 
 import typer
 
@@ -173,14 +172,14 @@ def _other(error: Exception) -> int:
 _ended_by: dict[str, Interrupted] = {}
 
 
-def _terminate(*_: Any) -> None:
+def _terminate(*_: object) -> None:
     """SIGTERM becomes an exception, so that children end and temporary folders go."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the clean-up short
     _ended_by["signal"] = Interrupted("Ended by SIGTERM.", exit_code=143)
     raise _ended_by["signal"]
 
 
-def _interrupt(*_: Any) -> None:
+def _interrupt(*_: object) -> None:
     """Ctrl-C: KeyboardInterrupt, as Python raises it, and noted."""
     _ended_by["signal"] = Interrupted()
     raise KeyboardInterrupt

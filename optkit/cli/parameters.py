@@ -22,7 +22,7 @@ PRINTED = ("quiet", "json")
 COLUMNS = {"text_column": "text", "pair_column": "pair", "label_column": "label"}
 
 
-def call(function: Callable[..., R], flags: Mapping[str, Any], **more: Any) -> R:
+def call(function: Callable[..., R], flags: Mapping[str, Any], **more: object) -> R:
     """`function` with `flags`, the parameters of a verb: all have the same names; `more` are not flags."""
     from optkit.tasks.base import Columns
 
@@ -37,7 +37,7 @@ def call(function: Callable[..., R], flags: Mapping[str, Any], **more: Any) -> R
 def number(quantity: Quantity, *names: str, **more: Any) -> Any:
     """An option for one of `quantity`; `names` and `more` as for `typer.Option`."""
 
-    def parse(text: Any) -> Any:
+    def parse(text: str | float) -> float:
         try:
             return quantity.parse(text)
         except RecipeError as error:

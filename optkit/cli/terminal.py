@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import progress
 from rich.console import Console
@@ -46,7 +46,7 @@ class Terminal:
         self._share_begun: tuple[float, float] | None = None
         self._console = Console(stderr=True, highlight=False)
         self._progress: progress.Progress | None = None
-        self._task: Any = None
+        self._task = progress.TaskID(0)
         self._step = ""
         self._begun = clock()
         #: The folder that the verb has written.

@@ -8,7 +8,6 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from optkit.core.reading import json_list as json_list
 from optkit.core.reading import read_json as read_json
@@ -23,7 +22,7 @@ def lines_of(text: str) -> list[str]:
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def plain(value: Any) -> str:
+def plain(value: object) -> str:
     """`value` as one line that a terminal bears: what could steer it is shown as its escape.
 
     >>> plain("a\\x1b[31mb")
@@ -38,7 +37,7 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def digest(*parts: Any) -> str:
+def digest(*parts: object) -> str:
     """Twelve hexadecimal digits that stand for `parts`: what JSON writes, arrays and numbers of numpy, else
     what `str` gives.
 
@@ -49,7 +48,7 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
@@ -69,12 +68,12 @@ def belongs(file: Path, folder: Path) -> bool:
     return snapshots.name == "snapshots" and target.parent == snapshots.parent / "blobs"
 
 
-def write_json(file: Path, value: Any) -> None:
+def write_json(file: Path, value: object) -> None:
     """Write `value` as JSON; see `finite`."""
     write_text(file, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def finite(value: Any) -> Any:
+def finite(value: object) -> object:
     """`value` with null for NaN and infinities, which RFC 8259 does not know."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}

@@ -146,8 +146,8 @@ def _exchange(a: Path, b: Path) -> bool:
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
         if sys.platform == "darwin":
-            return library.renamex_np(os.fsencode(a), os.fsencode(b), exchange) == 0
-        return library.renameat2(at_cwd, os.fsencode(a), at_cwd, os.fsencode(b), exchange) == 0
+            return bool(library.renamex_np(os.fsencode(a), os.fsencode(b), exchange) == 0)
+        return bool(library.renameat2(at_cwd, os.fsencode(a), at_cwd, os.fsencode(b), exchange) == 0)
     return False
 
 

@@ -62,7 +62,7 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    def call(self, name: str, events: Events = silent, **arguments: Any) -> Any:
+    def call(self, name: str, events: Events = silent, **arguments: object) -> Any:
         """Call method `name` in the child and return its result (plain JSON values).
 
         An OptkitError raised there is raised here as the same class. Raises WorkerError when the

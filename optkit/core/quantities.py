@@ -11,9 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from optkit.errors import RecipeError
+
+T = TypeVar("T")
 
 #: Characters of a number that is read, and of one that is shown.
 _LONGEST, _SHOWN = 1000, 60
@@ -46,30 +48,30 @@ class Quantity:
         first, last = "above" if self.above else "from", "below" if self.below else "at most"
         return f"{self.name} {first} {low}, {last} {high}"
 
-    def holds(self, value: Any) -> bool:
+    def holds(self, value: object) -> bool:
         """Whether `value` is one of these numbers; true and false are none."""
         if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
             return False
-        number: Any = value
+        number = cast(float, value)
         if not math.isfinite(number):
             return False
         from_low = number > self.low if self.above else number >= self.low
         return bool(from_low and (number < self.high if self.below else number <= self.high))
 
-    def check(self, value: Any, name: str) -> Any:
+    def check(self, value: T, name: str) -> T:
         """`value`, which was given as `name`. Raises RecipeError."""
         if not self.holds(value):
             raise self._refusal(value, name)
         return value
 
-    def parse(self, text: Any, name: str = "") -> Any:
+    def parse(self, text: object, name: str = "") -> Any:
         """The number that is written in `text`, which was given as `name`. Raises RecipeError."""
-        value: Any = _number(text) if isinstance(text, str) else text
+        value = cast(float, _number(text) if isinstance(text, str) else text)
         if not self.holds(value):
             raise self._refusal(text, name)
         return value if self.whole else float(value)
 
-    def percentage(self, text: Any, name: str, hint: str | None = None) -> float:
+    def percentage(self, text: object, name: str, hint: str | None = None) -> float:
         """The share that is written in `text`, as in 5% or 0.05. Raises RecipeError with `hint`."""
         from decimal import Decimal  # its powers of ten are exact
 
@@ -82,7 +84,7 @@ class Quantity:
             raise self._refusal(text, name, " such as 5% or 0.05", hint)
         return float(value)
 
-    def _refusal(self, value: Any, name: str, such: str = "", hint: str | None = None) -> RecipeError:
+    def _refusal(self, value: object, name: str, such: str = "", hint: str | None = None) -> RecipeError:
         received = repr(value)
         if len(received) > _SHOWN:
             received = f"{received[:_SHOWN]}... ({len(received):,} characters)"
@@ -90,7 +92,7 @@ class Quantity:
         return RecipeError(f"Expected {asked}{such}, received {received}.", hint)
 
 
-def check_all(settings: Any, quantities: Mapping[str, Quantity]) -> None:
+def check_all(settings: object, quantities: Mapping[str, Quantity]) -> None:
     """Check those attributes of `settings` that are named, but for None. Raises RecipeError."""
     for name, quantity in quantities.items():
         if (value := getattr(settings, name)) is not None:

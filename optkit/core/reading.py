@@ -12,7 +12,10 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+#: A value of a JSON file.
+Json: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
 
 #: Bytes of a settings file, a report or a tokenizer; the largest of today's tokenizers has 33 MB.
 MOST_BYTES = 2**28
@@ -73,7 +76,9 @@ def json_list(file: Path, error: type[Exception]) -> list[dict[str, Any]]:
     return value
 
 
-def parse_json(text: str, name: str, error: type[Exception], finite: bool = True, strict: bool = True) -> Any:
+def parse_json(
+    text: str, name: str, error: type[Exception], finite: bool = True, strict: bool = True
+) -> Json:
     """The value of `text`, which came from the file `name`. Raises `error`; see `json_value`.
 
     >>> parse_json('{"a": [1, 2.5]}', "x.json", ValueError)
@@ -85,7 +90,7 @@ def parse_json(text: str, name: str, error: type[Exception], finite: bool = True
         raise error(f"{name!r} is not valid JSON: {reason}.") from reason
 
 
-def json_value(text: str, finite: bool = True, strict: bool = True) -> Any:
+def json_value(text: str, finite: bool = True, strict: bool = True) -> Json:
     """The value of `text`. Raises ValueError, with the reason in words, for what is no JSON (RFC 8259).
 
     That is also a key given twice, NaN and infinities (allowed where `finite` is False, as some config.json
@@ -105,7 +110,7 @@ def json_value(text: str, finite: bool = True, strict: bool = True) -> Any:
         return value
 
     try:
-        value = json.loads(
+        value: Json = json.loads(
             text,
             object_pairs_hook=_object,
             parse_int=_whole,
@@ -138,7 +143,7 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
-def _check_depth(value: Any) -> None:
+def _check_depth(value: Json) -> None:
     """Raise RecursionError where containers lie deeper in one another than `MOST_DEPTH`."""
     level, depth = [value], 0
     while level := [item for item in level if isinstance(item, (dict, list))]:

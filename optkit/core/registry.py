@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from optkit.errors import RecipeError, did_you_mean
 
@@ -33,8 +33,8 @@ class Registry(Mapping[str, T], Generic[T]):
         if name not in self:
             raise RecipeError(f"Unknown {self.what} {name!r}.", hint=did_you_mean(str(name), self))
         module, _, attribute = (self.built_in.get(name) or self._installed[name]).partition(":")
-        found: Any = import_module(module)
-        return getattr(found, attribute) if attribute else found
+        found = import_module(module)
+        return cast(T, getattr(found, attribute) if attribute else found)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and (name in self.built_in or name in self._installed)

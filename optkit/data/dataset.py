@@ -189,7 +189,7 @@ def _read(files: list[Path]) -> datasets.Dataset:
     return images.located(rows, files[0].parent) if len(rows) else rows
 
 
-def class_names(feature: Any) -> list[str] | None:
+def class_names(feature: object) -> list[str] | None:
     """The names behind the numbers in a column of `datasets`, one or a list in each row; None where the
     values stand for themselves."""
     one = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)

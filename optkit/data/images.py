@@ -19,6 +19,7 @@ from optkit.errors import DataError
 
 if TYPE_CHECKING:
     import datasets
+    from PIL import Image
 
 
 #: Endings of files that are read as images.
@@ -51,7 +52,7 @@ def find(folder: Path) -> dict[str, list[Path]]:
     return found or ({"all": [folder]} if _holds_classes(folder) else {})
 
 
-def read(files: list[Path]) -> Any:
+def read(files: list[Path]) -> datasets.Dataset:
     """The `datasets.Dataset` of one split that `find` found. Raises DataError."""
     import datasets
 
@@ -94,23 +95,24 @@ def read_idx(file: Path) -> np.ndarray:
     return values.reshape(shape)
 
 
-def stored(item: Any, folder: Path, number: int) -> str:
+def stored(
+    item: str | Path | bytes | dict[str, Any] | Image.Image | np.ndarray, folder: Path, number: int
+) -> str:
     """The path of an image: a path, bytes, both by name, a Pillow image, an array of bytes.
 
     What is no file yet becomes one in `folder`, called `number`, without loss.
     """
-    if isinstance(item, dict):
-        item = item.get("bytes") or item.get("path")
-    if isinstance(item, str | Path):
-        return str(item)
+    content = item.get("bytes") or item.get("path") if isinstance(item, dict) else item
+    if isinstance(content, str | Path):
+        return str(content)
     folder.mkdir(exist_ok=True)
     file = folder / f"{number}.image"
-    if isinstance(item, bytes):
-        file.write_bytes(item)
+    if isinstance(content, bytes):
+        file.write_bytes(content)
         return str(file)
     from PIL import Image
 
-    image = item if isinstance(item, Image.Image) else Image.fromarray(np.squeeze(item))
+    image = content if isinstance(content, Image.Image) else Image.fromarray(np.asarray(content).squeeze())
     image.save(file, "PNG")
     return str(file)
 

@@ -7,7 +7,12 @@ drop and others expand, nothing at all, and texts longer than any model.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 TEXTS: tuple[str, ...] = (
     "A fine film.",
@@ -80,14 +85,14 @@ def images() -> list[tuple[str, bytes]]:
 
     random = np.random.default_rng(0)
 
-    def noise(width: int, height: int, channels: int = 3) -> Any:
+    def noise(width: int, height: int, channels: int = 3) -> np.ndarray:
         """Smooth, with some noise: pure noise would hide what resampling does, as would a plain colour."""
         x, y = np.meshgrid(np.linspace(0, 6, width), np.linspace(0, 4, height))
         waves = [np.sin(x + i) + np.cos(y * (i + 1)) for i in range(channels)]
         values = np.stack(waves, axis=-1) * 60 + 128 + random.normal(0, 8, (height, width, channels))
         return np.clip(values, 0, 255).astype(np.uint8)
 
-    def stored(image: Any, kind: str = "PNG", **options: Any) -> bytes:
+    def stored(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
         stream = io.BytesIO()
         image.save(stream, kind, **options)
         return stream.getvalue()

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from optkit.core.files import sha256
+from optkit.core.reading import Json
 from optkit.data.dataset import Data, class_names
 from optkit.data.tables.delimited import comma_separated, tsv
 from optkit.data.tables.lines import BadRow, Row, lines
@@ -21,6 +22,10 @@ from optkit.data.tables.read import read as read_table
 from optkit.data.tables.splits import regular, split_files
 from optkit.errors import DataError
 from optkit.preprocessing.squad import questions
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conll", ".txt")
 #: Rows of a split that are looked at for columns: in JSON not every row need have all of them.
@@ -106,14 +111,14 @@ def _hub_source(data: Data, split: str) -> Source:
     return Source(f"{data.name}, {split}", table._fingerprint, partial(_named, table), "row")
 
 
-def _named(table: Any) -> Iterator[tuple[int, Row]]:
+def _named(table: pyarrow.Table) -> Iterator[tuple[int, Row]]:
     """Rows of a `datasets.Dataset`, with the names of labels that are kept as numbers."""
     names = _class_names(table.features)
     for number, row in enumerate(table, start=1):
         yield number, _with_names(row, names)
 
 
-def _class_names(features: Any) -> dict[str, list[str]]:
+def _class_names(features: datasets.Features) -> dict[str, list[str]]:
     """Column → names of its classes, for a class per row and for lists of classes."""
     found = {name: class_names(feature) for name, feature in features.items()}
     return {name: names for name, names in found.items() if names}
@@ -123,7 +128,7 @@ def _with_names(row: Row, names: dict[str, list[str]]) -> Row:
     return {n: _name(value, names[n]) if n in names else value for n, value in row.items()}
 
 
-def _name(value: Any, names: list[str]) -> Any:
+def _name(value: int | list[int] | None, names: list[str]) -> Json:
     """None where the number is -1, which stands for no label on the hub."""
     if isinstance(value, list):
         return [_name(x, names) for x in value]

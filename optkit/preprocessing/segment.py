@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any
+from types import ModuleType
 
 from optkit.errors import MissingDependency
 
@@ -39,7 +39,7 @@ def jieba_version() -> str:
     return str(_jieba().__version__)
 
 
-def _jieba() -> Any:
+def _jieba() -> ModuleType:
     try:
         import jieba
     except ImportError as reason:

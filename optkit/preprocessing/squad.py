@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from optkit.core.reading import parse_json, read_text
 from optkit.data.tables.lines import BadRow, Row
@@ -17,7 +17,9 @@ def questions(file: Path) -> Iterator[Row | BadRow]:
     Raises DataError for a file that has no articles with paragraphs.
     """
     try:
-        whole = parse_json(read_text(file, ValueError, most=2**32), str(file), ValueError)
+        whole = cast(
+            dict[str, Any], parse_json(read_text(file, ValueError, most=2**32), str(file), ValueError)
+        )
         places = [
             (f"data[{a}].paragraphs[{p}].qas[{q}]", article, paragraph, question)
             for a, article in enumerate(whole["data"])
@@ -38,7 +40,7 @@ def questions(file: Path) -> Iterator[Row | BadRow]:
             yield BadRow(number, f"{place} is no question with a list of answers")
 
 
-def _row(article: Any, paragraph: Any, question: Any) -> Row:
+def _row(article: dict[str, Any], paragraph: dict[str, Any], question: dict[str, Any]) -> Row:
     answers = question["answers"]
     return {
         "id": question["id"],

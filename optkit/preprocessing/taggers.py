@@ -10,7 +10,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 from optkit.errors import CheckpointError, MissingDependency
 from optkit.preprocessing import segment
@@ -57,7 +56,7 @@ class _Spacy(Tagger):
         except ImportError as reason:
             raise MissingDependency.of("spacy", "spacy") from reason
         try:
-            self._pipeline: Any = spacy.load(pipeline, exclude=["ner", "parser", "lemmatizer"])
+            self._pipeline = spacy.load(pipeline, exclude=["ner", "parser", "lemmatizer"])
         except OSError as reason:
             raise MissingDependency(
                 f"The spaCy pipeline {pipeline!r} is not installed.",

@@ -8,6 +8,7 @@ import math
 import re
 from typing import Any
 
+from optkit.core.reading import Json
 from optkit.report.charts.figures import clean
 from optkit.report.interval import Interval
 from optkit.report.model import Latency, Report, Row
@@ -91,7 +92,7 @@ def _bounds(name: str, value: Interval | None) -> dict[str, float]:
     return {} if value is None else {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: Json) -> Json:
     if isinstance(value, str):
         text = re.sub(
             "\r\n?", "\n", clean(value)

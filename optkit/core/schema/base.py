@@ -70,9 +70,10 @@ class Known(BaseModel):
 
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 
-def check(model: type[M], value: Any, file: Any, error: type[Exception], hint: str | None = None) -> M:
+def check(model: type[M], value: object, file: object, error: type[Exception], hint: str | None = None) -> M:
     """`value`, read from `file`, as a `model`. Raises `error`: what was expected where, and received."""
     try:
         return model.model_validate(value)
@@ -80,7 +81,7 @@ def check(model: type[M], value: Any, file: Any, error: type[Exception], hint: s
         raise translated(reason, file, error, hint) from reason
 
 
-def check_json(adapter: TypeAdapter[Any], text: str, file: Any, error: type[Exception], hint: str) -> Any:
+def check_json(adapter: TypeAdapter[T], text: str, file: object, error: type[Exception], hint: str) -> T:
     """The same for JSON text, which dataclasses are read from."""
     try:
         return adapter.validate_json(text, strict=True)
@@ -89,7 +90,7 @@ def check_json(adapter: TypeAdapter[Any], text: str, file: Any, error: type[Exce
 
 
 def translated(
-    reason: ValidationError, file: Any, error: type[Exception], hint: str | None = None
+    reason: ValidationError, file: object, error: type[Exception], hint: str | None = None
 ) -> Exception:
     """The first of the errors in one line, and how many more there are."""
     errors = reason.errors(include_url=False, include_context=False)

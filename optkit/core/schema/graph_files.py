@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from optkit.core.files import belongs
 from optkit.core.reading import check_regular, read_bytes
@@ -94,7 +93,7 @@ def check_graph(file: Path) -> set[str]:
 
 
 def _fields(
-    data: Any, begin: int, end: int, message: str, depth: int, left: list[int]
+    data: mmap.mmap, begin: int, end: int, message: str, depth: int, left: list[int]
 ) -> Iterator[tuple[str, bytes]]:
     """("operator", type) of every node and ("location", path) of every external tensor in a message.
 
@@ -132,7 +131,7 @@ def _fields(
         begin = stop
 
 
-def _entry(data: Any, begin: int, end: int) -> tuple[bytes, bytes]:
+def _entry(data: mmap.mmap, begin: int, end: int) -> tuple[bytes, bytes]:
     """Key and value of a StringStringEntryProto."""
     found = {1: b"", 2: b""}
     while begin < end:
@@ -147,7 +146,7 @@ def _entry(data: Any, begin: int, end: int) -> tuple[bytes, bytes]:
     return found[1], found[2]
 
 
-def _varint(data: Any, begin: int, end: int) -> tuple[int, int]:
+def _varint(data: mmap.mmap, begin: int, end: int) -> tuple[int, int]:
     value = shift = 0
     while begin < end and shift < 64:
         byte = data[begin]

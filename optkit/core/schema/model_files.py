@@ -10,11 +10,11 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from optkit.core.reading import parse_json, read_text
+from optkit.core.reading import Json, parse_json, read_text
 from optkit.core.schema.base import Checked, FileName, Known, Line, Number, Sha256, check
 from optkit.core.schema.stored_answers import FILE as STORED_ANSWERS
 from optkit.core.schema.stored_answers import StoredAnswers
@@ -76,7 +76,7 @@ class TokenizerConfig(Known):
     pad_token: str | dict[str, Any] | None = None
 
 
-class SpecialTokens(RootModel):  # a parametrized one is built at once
+class SpecialTokens(RootModel):  # type: ignore[type-arg]  # a parametrized one is built at once
     """special_tokens_map.json"""
 
     model_config = ConfigDict(defer_build=True)
@@ -132,7 +132,7 @@ class Module(Known):
     type: Annotated[str, Field(pattern=r"^sentence_transformers\.[\w.]+$", max_length=230)]
 
 
-class Modules(RootModel):
+class Modules(RootModel):  # type: ignore[type-arg]
     """modules.json"""
 
     model_config = ConfigDict(defer_build=True)
@@ -205,9 +205,9 @@ def schema_of(name: str) -> type[BaseModel] | None:
     return SentenceBert if re.fullmatch(r"sentence_[\w-]+_config\.json", name) else SCHEMAS.get(name)
 
 
-def checked(file: Path, name: str, error: type[Exception]) -> Any:
-    """The JSON value of `file`, which is `name` in its folder. Raises `error` where its schema is not met."""
-    value = parse_json(read_text(file, error), str(file), error, finite=False)
+def checked(file: Path, name: str, error: type[Exception]) -> dict[str, Any]:
+    """The object in `file`, which is `name` in its folder. Raises `error` where its schema is not met."""
+    value = cast(dict[str, Any], parse_json(read_text(file, error), str(file), error, finite=False))
     schema = schema_of(name)
     assert schema is not None
     check(schema, value, file, error)
@@ -215,14 +215,14 @@ def checked(file: Path, name: str, error: type[Exception]) -> Any:
     return value
 
 
-def needs_code(value: Any) -> bool:
+def needs_code(value: Json) -> bool:
     """Whether a settings file names code of the checkpoint's own, which only the caller may allow."""
     found: list[str] = []
     _walk(value, lambda key, item: found.append(key) if key == "auto_map" and item else None)
     return bool(found)
 
 
-def _walk(value: Any, look: Callable[[str, Any], None]) -> None:
+def _walk(value: Json, look: Callable[[str, Any], None]) -> None:
     """`look` at every key with its value, however deep."""
     waiting = [value]
     while waiting:
@@ -235,7 +235,7 @@ def _walk(value: Any, look: Callable[[str, Any], None]) -> None:
             waiting += item
 
 
-def _refuse(key: str, value: Any, file: Path, error: type[Exception]) -> None:
+def _refuse(key: str, value: Json, file: Path, error: type[Exception]) -> None:
     """Raise `error` where transformers or sentence-transformers would import, fetch or open what it names."""
     texts = [value] if isinstance(value, str) else list(value.values()) if isinstance(value, dict) else []
     texts = [text for text in texts if isinstance(text, str)]

@@ -5,7 +5,7 @@ The rest is checked against the dataclasses in `optkit.report.model`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -44,9 +44,9 @@ class Probes(Known):
 
 
 class Flip(Known):
-    reference: Any
-    baseline: Any
-    candidate: Any
+    reference: object
+    baseline: object
+    candidate: object
     text: str | None = None
     baseline_confidence: Value = None
     candidate_confidence: Value = None

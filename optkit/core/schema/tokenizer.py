@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from optkit.core.reading import read_bytes
 from optkit.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
-def open_tokenizer(file: Path, content: bytes | None = None) -> Any:
+
+def open_tokenizer(file: Path, content: bytes | None = None) -> Tokenizer:
     """The `tokenizers.Tokenizer` in `file`, or in `content` that stands for it.
 
     Raises CheckpointError for anything else.

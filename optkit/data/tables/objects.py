@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from optkit.core.reading import json_value
+from optkit.core.reading import Json, json_value
 from optkit.data.tables.lines import BadRow, Row, decoded, lines
 from optkit.errors import DataError
 
 
-def parse(text: str) -> Any:
+def parse(text: str) -> Json:
     """The JSON value of one line. Raises ValueError as `optkit.core.reading.json_value`, with the column."""
     try:
         return json_value(text)
@@ -61,5 +60,5 @@ def _row(text: str, number: int) -> Row | BadRow:
     return row if isinstance(row, dict) else _no_object(row, number)
 
 
-def _no_object(value: Any, number: int) -> BadRow:
+def _no_object(value: object, number: int) -> BadRow:
     return BadRow(number, f"expected an object, received a {type(value).__name__}")

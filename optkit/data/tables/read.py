@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.data.tables.delimited import comma_separated, tsv
 from optkit.data.tables.lines import BadRow, Row
@@ -17,6 +17,10 @@ from optkit.data.tables.numbers import reader_of
 from optkit.data.tables.objects import json_lines, json_list
 from optkit.data.tables.splits import regular
 from optkit.errors import DataError, first_line
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow
 
 #: Ending of a file → what gives (number, row) for each of its rows; Parquet is read as a whole.
 _ROWS: dict[str, Callable[[Path], Iterator[tuple[int, Row | BadRow]]]] = {
@@ -39,7 +43,7 @@ _KINDS = {
 _BATCH = 10_000
 
 
-def read(files: list[Path]) -> Any:
+def read(files: list[Path]) -> datasets.Dataset:
     """The `datasets.Dataset` of `files`, all with one of `ENDINGS`.
 
     Of CSV and TSV a whole column is numbers, truth values or text; an empty field, and no other, is None.
@@ -117,7 +121,7 @@ def _mixed(file: Path, name: str, batch: list[tuple[int, Row]], reason: Exceptio
     )
 
 
-def _parquet(file: Path) -> Any:
+def _parquet(file: Path) -> pyarrow.Table:
     import pyarrow
     import pyarrow.parquet as parquet
 
@@ -137,7 +141,7 @@ def _parquet(file: Path) -> Any:
     return table
 
 
-def _typed(table: Any) -> Any:
+def _typed(table: pyarrow.Table) -> pyarrow.Table:
     """`table` of texts, with numbers or truth values where a whole column is."""
     import pyarrow
 

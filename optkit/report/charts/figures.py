@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import Any
 
 from optkit.report.interval import Interval
 from optkit.report.model import Latency, Report, Row, shapes_of
@@ -30,7 +29,7 @@ _TOKENS: dict[int | str, str] = {
 }
 
 
-def clean(value: Any) -> str:
+def clean(value: object) -> str:
     """`value` as text that any format can carry; what cannot be printed becomes U+FFFD."""
     return _UNPRINTABLE.sub("\ufffd", DASH if value is None else str(value))
 

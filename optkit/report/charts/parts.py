@@ -10,7 +10,7 @@ from typing import Any
 from optkit.report.charts import figures
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """Escaped, printable text for an element or a quoted attribute."""
     return escape(figures.clean(value), quote=True)
 
