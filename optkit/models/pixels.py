@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError, MissingDependency, OptkitError
 from optkit.models.architectures import ANY_SIZE, vision_of
 from optkit.models.processors import FILE, STEPS, settings_of
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: The most pixels of an image, as it comes and resized: a few bytes of PNG can stand for gigabytes.
 MOST_PIXELS = 50_000_000
@@ -56,7 +59,7 @@ class PixelEncoder:
         """Whether images are brought to the model's size."""
         return bool(self._settings["do_resize"] or self._settings["do_center_crop"])
 
-    def _pixels(self, item: Any, place: int) -> np.ndarray:
+    def _pixels(self, item: object, place: int) -> np.ndarray:
         s = self._settings
         mode = "L" if self.channels == 1 else "RGB"
         image = _open(item, place, mode)
@@ -148,7 +151,7 @@ def reading(folder: Path) -> dict[str, Any] | None:
     return PixelEncoder(folder).described() if (folder / FILE).exists() else None
 
 
-def _on_white(image: Any) -> Any:
+def _on_white(image: Image.Image) -> Image.Image:
     """`image` without transparency, as transformers' convert_to_rgb makes it."""
     from PIL import Image
 
@@ -158,7 +161,7 @@ def _on_white(image: Any) -> Any:
     return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
 
 
-def _open(item: Any, place: int, mode: str) -> Any:
+def _open(item: object, place: int, mode: str) -> Image.Image:
     """A Pillow image; one from a file has `mode`, and may still name a colour that is transparent."""
     try:
         from PIL import Image, ImageOps
@@ -236,7 +239,7 @@ def _cropped(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return values[top : top + height, left : left + width]
 
 
-def _pair(size: Any) -> tuple[int, int]:
+def _pair(size: int | list[int] | tuple[int, int] | dict[str, int]) -> tuple[int, int]:
     """Height and width from a number, a list, or {"height", "width"}."""
     if isinstance(size, dict):
         if not {"height", "width"} <= set(size):

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from importlib import util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from optkit.core.artifact import SIGNATURE, Artifact, changed, state
 from optkit.core.files import belongs, is_inside
@@ -22,6 +22,11 @@ from optkit.core.locks import hold
 from optkit.core.output import writing
 from optkit.core.reading import check_regular, json_value, read_bytes, read_json
 from optkit.errors import CheckpointError, MissingDependency, OutputError, RecipeError, first_line
+
+if TYPE_CHECKING:
+    from model_signing import hashing
+
+T = TypeVar("T")
 
 #: The environment variable with the password of an encrypted private key.
 PASSWORD = "OPTKIT_KEY_PASSWORD"
@@ -166,11 +171,11 @@ def _check_signature(folder: Path, key: str | Path) -> None:
 
 def _ignored(file: Path) -> list[str]:
     """The files that the signature's statement says it leaves out, beside itself and what is git's."""
-    bundle: Any = read_json(file, CheckpointError)
+    bundle = read_json(file, CheckpointError)
     try:
         assert bundle["verificationMaterial"]["publicKey"]["hint"]
         payload = base64.b64decode(bundle["dsseEnvelope"]["payload"], validate=True)
-        statement: Any = json_value(payload.decode())
+        statement = cast(dict[str, Any], json_value(payload.decode()))
         names = [str(name) for name in statement["predicate"]["serialization"].get("ignore_paths", [])]
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as reason:
         raise CheckpointError(
@@ -180,7 +185,7 @@ def _ignored(file: Path) -> list[str]:
     return sorted(set(names) - {SIGNATURE, *_GIT})
 
 
-def _hashing() -> Any:
+def _hashing() -> hashing.Config:
     """Every file by its sha256; links are those of a hub cache, as `Artifact.open` checked."""
     from model_signing import hashing
 
@@ -197,7 +202,7 @@ def _check_key(key: str | Path, folder: Path) -> None:
         raise RecipeError(f"Expected a key in PEM in {str(key)!r}.", hint=_HOW)
 
 
-def _with_key(make: Callable[[], Any], expected: str, key: str | Path) -> Any:
+def _with_key(make: Callable[[], T], expected: str, key: str | Path) -> T:
     try:
         return make()
     except Exception as reason:  # ValueError, TypeError and UnsupportedAlgorithm of cryptography

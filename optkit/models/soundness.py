@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optkit.core.artifact import Artifact
 from optkit.core.reading import read_json
@@ -14,6 +14,7 @@ from optkit.models.pooling import encoder_of
 from optkit.models.task import ModelTask
 
 if TYPE_CHECKING:
+    import torch
     import transformers
 
 
@@ -51,7 +52,7 @@ def _check_short_text(model: transformers.PreTrainedModel, artifact: Artifact, i
         ids[1:3] = ids[4:] = [end]  # BART looks for the end of the text, Longformer for that of the question
         ids.insert(1, end)
 
-    def answer(padding: int, texts: int = 1) -> Any:
+    def answer(padding: int, texts: int = 1) -> torch.Tensor:
         rows = torch.tensor([ids + [pad] * padding] * texts)
         feeds = {
             "input_ids": rows,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError
 from optkit.models.limits import token_limit
 from optkit.models.tokenization import Tokenization, read
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
 
 #: A limit in tokens that no text reaches.
 _NO_LIMIT = 1_000_000
@@ -46,14 +49,14 @@ class TextEncoder:
 
         self._failing = partial(while_encoding, folder)
         tokenization = tokenization or read(folder)
-        self._tokenizer: Any = open_tokenizer(folder / "tokenizer.json", tokenization.tokenizer.encode())
+        self._tokenizer = open_tokenizer(folder / "tokenizer.json", tokenization.tokenizer.encode())
         config = read_json(folder / "config.json", CheckpointError)
         self.tokenization = tokenization
         self.max_length = _max_length(stated_length or tokenization.max_length, config)
         self.truncation_side = tokenization.truncation_side
         #: Whether a model is told which text of a pair a token is of; else it sees zeros.
         self.gives_types = "token_type_ids" in tokenization.inputs
-        self._cutters: dict[tuple[int, int, str], Any] = {}
+        self._cutters: dict[tuple[int, int, str], Tokenizer] = {}
         self._making = threading.Lock()
         self.pad_id = pad_token(config)
         self.mask_id = (
@@ -77,7 +80,7 @@ class TextEncoder:
         from tokenizers.normalizers import Lowercase
         from tokenizers.normalizers import Sequence as Normalizers
 
-        first: Any = self._tokenizer.normalizer
+        first = self._tokenizer.normalizer
         several = type(first) is Normalizers
         steps = list(first) if several else [first] if first is not None else []
         if not any(isinstance(step, Lowercase) for step in steps):
@@ -142,7 +145,7 @@ class TextEncoder:
 
     def windows(
         self, texts: Sequence[str | tuple[str, str]], stride: int
-    ) -> tuple[EncodedSet, list[list[Any]]]:
+    ) -> tuple[EncodedSet, list[list[Encoding]]]:
         """Long texts as several windows that share `stride` tokens, and each text's windows.
 
         Of a pair only the second text is cut, and the first is repeated. A window is an `Encoding`
@@ -163,7 +166,7 @@ class TextEncoder:
         strategy: str = "longest_first",
         words: bool = False,
         places: Sequence[int] | None = None,
-    ) -> list[list[Any]]:
+    ) -> list[list[Encoding]]:
         """The windows of each text; with `words` a text is a list of words, and a window has `word_ids`.
 
         `places` are those of the texts in what was given, for messages.
@@ -174,12 +177,12 @@ class TextEncoder:
         with self._failing(), _halves_named(texts, places):
             return [[e, *e.overflowing] for e in cutter.encode_batch(list(texts), is_pretokenized=words)]
 
-    def joined(self, each: Sequence[Sequence[Any]]) -> EncodedSet:
+    def joined(self, each: Sequence[Sequence[Encoding]]) -> EncodedSet:
         """The windows of all texts as examples."""
         flat = [window for windows in each for window in windows]
         return EncodedSet(self._arrays(flat), {"input_ids": self.pad_id})
 
-    def _arrays(self, encodings: Sequence[Any]) -> dict[str, list[np.ndarray]]:
+    def _arrays(self, encodings: Sequence[Encoding]) -> dict[str, list[np.ndarray]]:
         """What a model takes of each encoding, (tokens,) each, int64."""
         types = [e.type_ids if self.gives_types else [0] * len(e.ids) for e in encodings]
         return {
@@ -188,7 +191,7 @@ class TextEncoder:
             "token_type_ids": [np.array(row, dtype=np.int64) for row in types],
         }
 
-    def _cutter(self, length: int, stride: int, strategy: str) -> Any:
+    def _cutter(self, length: int, stride: int, strategy: str) -> Tokenizer:
         """A tokenizer that cuts into windows; one of its own, since another thread may be encoding."""
         key = (length, stride, strategy)
         with self._making:

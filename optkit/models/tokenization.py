@@ -134,7 +134,7 @@ def reader(folder: Path) -> str | None:
 
 
 @lru_cache(maxsize=16)
-def _read(folder: Path, key: Any) -> Tokenization:
+def _read(folder: Path, key: tuple[object, ...]) -> Tokenization:
     if (recorded := _recorded(folder)) is not None:
         return recorded
     if not is_there(folder):

@@ -6,8 +6,9 @@ Runs where transformers is loaded, or as a process of its own (`optkit.core.proc
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.core.files import read_json, write_json, write_text
 from optkit.core.schema.tokenizer import while_encoding
@@ -15,6 +16,10 @@ from optkit.data import provoking
 from optkit.errors import CheckpointError
 from optkit.events import Events
 from optkit.models.tokenization import Tokenization, write
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
 
 #: transformers writes this and more where a tokenizer has no stated limit.
 _NO_LIMIT = 1_000_000
@@ -53,7 +58,7 @@ def serve() -> Service:
     return Service()
 
 
-def resolve(folder: Path, **settings: Any) -> Tokenization:
+def resolve(folder: Path, **settings: object) -> Tokenization:
     """How transformers' own tokenizer of `folder`, opened with `settings`, reads texts.
 
     Raises CheckpointError.
@@ -117,7 +122,7 @@ def change(folder: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _bare(backend: Any) -> str:
+def _bare(backend: Tokenizer) -> str:
     """The tokenizer's JSON without padding and truncation, which every call of transformers sets anew."""
     from tokenizers import Tokenizer
 
@@ -127,7 +132,7 @@ def _bare(backend: Any) -> str:
     return copy.to_str()
 
 
-def _prove(reading: Tokenization, theirs: Any, folder: Path) -> None:
+def _prove(reading: Tokenization, theirs: PreTrainedTokenizerBase, folder: Path) -> None:
     """CheckpointError where the class does in Python what the tokenizers library does not know of."""
     from tokenizers import Tokenizer
 
@@ -144,8 +149,8 @@ def _prove(reading: Tokenization, theirs: Any, folder: Path) -> None:
                 )
 
 
-def _seconds(texts: Any) -> tuple[list[str], ...]:
-    return () if isinstance(texts[0], str) else ([second for _, second in texts],)
+def _seconds(texts: Sequence[str] | Sequence[tuple[str, str]]) -> tuple[list[str], ...]:
+    return () if isinstance(texts[0], str) else ([text[1] for text in texts],)
 
 
 def _disagreements(reading: Tokenization, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import onnx
@@ -17,15 +17,15 @@ _BETWEEN = {"Add", "Mul", "Div", "Where"}
 class Attention:
     """Node names and tensors of one block: `scores` = query x key, `context` = weights x value."""
 
-    scores: Any
-    softmax: Any
-    context: Any
+    scores: onnx.NodeProto
+    softmax: onnx.NodeProto
+    context: onnx.NodeProto
 
 
 def find_attention(model: onnx.ModelProto) -> list[Attention]:
     """The blocks of `model` in the order of the graph; [] where attention is fused or absent."""
     producers = {name: node for node in model.graph.node for name in node.output}
-    consumers: dict[str, list[Any]] = {}
+    consumers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
             consumers.setdefault(name, []).append(node)
@@ -38,7 +38,7 @@ def find_attention(model: onnx.ModelProto) -> list[Attention]:
     return found
 
 
-def _up(node: onnx.NodeProto, producers: dict[str, Any]) -> onnx.NodeProto | None:
+def _up(node: onnx.NodeProto, producers: dict[str, onnx.NodeProto]) -> onnx.NodeProto | None:
     """The product above `node`, past the scale and the mask."""
     while node is not None and node.op_type in _BETWEEN:
         above = [producers.get(name) for name in node.input]
@@ -46,7 +46,7 @@ def _up(node: onnx.NodeProto, producers: dict[str, Any]) -> onnx.NodeProto | Non
     return node if node is not None and node.op_type == "MatMul" else None
 
 
-def residuals(model: onnx.ModelProto, skip: set[str]) -> list[tuple[Any, int]]:
+def residuals(model: onnx.ModelProto, skip: set[str]) -> list[tuple[onnx.NodeProto, int]]:
     """(Add node, number of its input) where a normalized tensor is added back: the residual branch.
 
     `skip` names initializers; an Add of a bias is none.

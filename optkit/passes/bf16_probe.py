@@ -7,7 +7,7 @@ OpenVINO 2026.4 has an open report of wrong ones on CPUs with AVX512-BF16 and no
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from optkit.core import cpu
 from optkit.data.examples import EncodedSet
 from optkit.errors import PassError
 from optkit.runtimes.vino_core import core, has_bf16
+
+if TYPE_CHECKING:
+    import openvino
 
 #: Rows that each product is tried with: one token, fewer than a register holds, a text.
 ROWS = (1, 7, 128)
@@ -25,7 +28,9 @@ EXAMPLES = 8
 OF_PRODUCT, OF_MODEL = 0.02, 0.1
 
 
-def choose(rest: str, plain: Any, quantized: Any, samples: EncodedSet) -> dict[str, Any]:
+def choose(
+    rest: str, plain: openvino.Model, quantized: openvino.Model, samples: EncodedSet
+) -> dict[str, Any]:
     """Notes: `rest`, what is left in float computes in, and what was found where bf16 was tried.
 
     `plain` and `quantized` are the model before and after quantization. "auto" is bf16 where the CPU has
@@ -50,7 +55,7 @@ def choose(rest: str, plain: Any, quantized: Any, samples: EncodedSet) -> dict[s
     return {"rest": "bf16", **notes, "bf16_proven_on": cpu.model()}
 
 
-def compare(model: Any, feeds: list[dict[str, np.ndarray]]) -> float:
+def compare(model: openvino.Model, feeds: list[dict[str, np.ndarray]]) -> float:
     """The largest difference between bf16 and f32, as a share of the output's largest number in f32."""
     answers = []
     for precision in ("f32", "bf16"):
@@ -65,7 +70,7 @@ def compare(model: Any, feeds: list[dict[str, np.ndarray]]) -> float:
     return worst
 
 
-def products(model: Any) -> list[tuple[Any, list[dict[str, np.ndarray]]]]:
+def products(model: openvino.Model) -> list[tuple[openvino.Model, list[dict[str, np.ndarray]]]]:
     """A model of one product, with its feeds, for each shape of a weight in `model`, with that weight."""
     from openvino import Model, PartialShape, Type, opset13
 
@@ -85,7 +90,7 @@ def products(model: Any) -> list[tuple[Any, list[dict[str, np.ndarray]]]]:
     return list(found.values())
 
 
-def batches(model: Any, samples: EncodedSet) -> list[dict[str, np.ndarray]]:
+def batches(model: openvino.Model, samples: EncodedSet) -> list[dict[str, np.ndarray]]:
     """The shortest and the longest of the first examples alone, and all of them together."""
     some = samples.take(range(min(EXAMPLES, len(samples))))
     order = np.argsort(some.lengths, kind="stable")

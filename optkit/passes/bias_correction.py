@@ -58,7 +58,7 @@ def correct_biases(
 class _Rounding:
     """What the Q/DQ pairs of a quantized graph do to a product's two inputs."""
 
-    def __init__(self, quantized: Any) -> None:
+    def __init__(self, quantized: onnx.ModelProto) -> None:
         self._nodes = {node.name: node for node in quantized.graph.node}
         self._makers = graph.producers(quantized)
         self._constants = graph.initializers(quantized)

@@ -8,7 +8,7 @@ ours: `logits_to_keep` holds the places whose logits are wanted; a prompt needs 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -99,7 +99,7 @@ def checked(samples: EncodedSet) -> EncodedSet:
     return EncodedSet({**short.arrays, kv_cache.POSITIONS: places}, short.pad)
 
 
-def cache_shape(model: Any) -> tuple[list[int], int]:
+def cache_shape(model: torch.nn.Module) -> tuple[list[int], int]:
     """(heads of keys and values of each layer, head size) of what `model` keeps of a text.
 
     The model itself says so: configurations name them in many ways (Falcon's one shared head by a flag).

@@ -51,7 +51,7 @@ def register() -> None:
         AttentionMaskInterface.register(name, _mask)
 
 
-def switch(model: torch.nn.Module, name: str, answer: Callable[[], Any]) -> str:
+def switch(model: torch.nn.Module, name: str, answer: Callable[[], object]) -> str:
     """Set the attention `name` and let the model `answer` once; why it cannot be fused, "" where it is.
 
     The answer means nothing: only what the operator cannot say is looked for. A model that cannot be fused is
@@ -88,8 +88,8 @@ def _attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor,
     scaling: float | None = None,
-    **more: Any,
-) -> tuple[Any, None]:
+    **more: object,
+) -> tuple[torch.Tensor, None]:
     """query, key, value: (batch, heads, tokens, head size) → (batch, tokens, heads, head size).
 
     Keys and values may have fewer heads (grouped query): each then stands for several.
@@ -109,14 +109,16 @@ def _cached_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor,
     scaling: float | None = None,
-    **more: Any,
-) -> tuple[Any, None]:
+    **more: object,
+) -> tuple[torch.Tensor, None]:
     """The same where `key` and `value` hold the cache too, as it lies: (batch, heads, all tokens, size)."""
     key, value = _every_head(query, key, value)
     return _emit(module, query, (key, value), value.shape[-1], attention_mask, scaling, more)
 
 
-def _every_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[Any, Any]:
+def _every_head(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     groups = query.shape[1] // key.shape[1]
     if groups == 1:
         return key, value
@@ -132,12 +134,12 @@ def _every_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> 
 def _emit(
     module: torch.nn.Module,
     query: torch.Tensor,
-    others: tuple[Any, Any],
+    others: tuple[torch.Tensor, torch.Tensor],
     width: int,
     mask: torch.Tensor,
     scaling: float | None,
     more: dict[str, Any],
-) -> tuple[Any, None]:
+) -> tuple[torch.Tensor, None]:
     """The node; `others` are key and value in either form, `width` is the size of a value's head."""
     import torch
 
@@ -156,7 +158,7 @@ def _emit(
 
 def _as_operator(
     module: torch.nn.Module, query: torch.Tensor, mask: torch.Tensor, more: dict[str, Any]
-) -> tuple[Any, Any]:
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """`mask` and a bias by position as key_padding_mask and attention_bias. Raises CannotFuse."""
     import torch
 
@@ -192,12 +194,12 @@ def _every_query(query: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
 
 def _mask(
     attention_mask: torch.Tensor | None = None,
-    mask_function: Any = None,
+    mask_function: Callable[..., torch.Tensor] | None = None,
     use_vmap: bool = False,
     local_size: int | None = None,
     dtype: torch.dtype = None,
-    **arguments: Any,
-) -> Any:
+    **arguments: object,
+) -> torch.Tensor | None:
     """(batch, keys), 1 where a key may be attended to, if padding is all that is masked (None: nothing is);
     else (batch, 1, queries, keys), added to the scores: 0 for what a token may see."""
     import torch

@@ -101,7 +101,7 @@ def _tokens_of(node: onnx.NodeProto, constants: dict[str, Any]) -> list[str]:
     return rest if node.op_type in _FIRST and rest == [node.input[0]] else []
 
 
-def _vector(name: str, values: list[int]) -> Any:
+def _vector(name: str, values: list[int]) -> onnx.TensorProto:
     import numpy as np
     from onnx import numpy_helper
 

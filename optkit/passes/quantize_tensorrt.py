@@ -165,7 +165,9 @@ def insert_pairs(
     return len(done)
 
 
-def _quantize_weight(model: onnx.ModelProto, tensor: onnx.TensorProto, axis: int | None, kind: str) -> Any:
+def _quantize_weight(
+    model: onnx.ModelProto, tensor: onnx.TensorProto, axis: int | None, kind: str
+) -> onnx.NodeProto:
     """Store `tensor` with a scale per channel along `axis` (None: one scale); gives its DequantizeLinear."""
     from onnx import helper, numpy_helper
 
@@ -186,7 +188,7 @@ def _quantize_weight(model: onnx.ModelProto, tensor: onnx.TensorProto, axis: int
     return helper.make_node("DequantizeLinear", inputs, [f"{name}_dq"], f"{name}_dequantize", **along)
 
 
-def _numpy(kind: str) -> Any:
+def _numpy(kind: str) -> np.dtype:
     """numpy's type for `kind`; that of FP8 comes with onnx."""
     if kind == "int8":
         return np.dtype(np.int8)

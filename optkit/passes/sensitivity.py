@@ -114,7 +114,7 @@ def _rounded(node: onnx.NodeProto, weight: np.ndarray) -> tuple[np.ndarray, np.n
     return np.rint(weight / scales).astype(np.int8), scales.reshape(-1).astype(np.float32)
 
 
-def _like(node: onnx.NodeProto, inputs: list[str], output: str) -> Any:
+def _like(node: onnx.NodeProto, inputs: list[str], output: str) -> onnx.NodeProto:
     """`node` with other names of its inputs and output."""
     import onnx
 
@@ -126,7 +126,7 @@ def _like(node: onnx.NodeProto, inputs: list[str], output: str) -> Any:
     return copy
 
 
-def _value(name: str) -> Any:
+def _value(name: str) -> onnx.ValueInfoProto:
     from onnx import TensorProto, helper
 
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)

@@ -70,7 +70,7 @@ def _channel_maxima(model: onnx.ModelProto, tensors: list[str], samples: Encoded
     return found
 
 
-def _row_maxima(node: onnx.NodeProto, weight: Any) -> np.ndarray:
+def _row_maxima(node: onnx.NodeProto, weight: onnx.TensorProto) -> np.ndarray:
     """The largest absolute weight that each input channel meets."""
     from onnx import numpy_helper
 

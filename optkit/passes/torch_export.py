@@ -14,6 +14,7 @@ from optkit.passes import graph
 from optkit.passes.experts import every_expert
 
 if TYPE_CHECKING:
+    import onnx
     import torch
 
 
@@ -85,7 +86,7 @@ def save(
     program.save(str(file), external_data=weights > graph.EXTERNAL_BYTES)
 
 
-def name_squeezed_axes(model: Any) -> int:
+def name_squeezed_axes(model: onnx.ModelProto) -> int:
     """Say of each Squeeze without axes which were of size 1 when `model` was traced; how many there were.
 
     Left as torch's exporter writes it, it also takes away the batch where that is of one text (mBART).
@@ -103,7 +104,7 @@ def name_squeezed_axes(model: Any) -> int:
     return count
 
 
-def strip(model: Any) -> None:
+def strip(model: onnx.ModelProto) -> None:
     """Remove the exporter's provenance notes: they hold file paths and add 2% to a small INT8 file."""
     for node in model.graph.node:
         node.doc_string = ""

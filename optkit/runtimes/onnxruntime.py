@@ -71,7 +71,7 @@ class OnnxRuntimeSession(Session):
         if len(graphs) != 1:
             raise CheckpointError(f"Expected one .onnx file in {str(artifact.path)!r}, found {len(graphs)}.")
         try:
-            self._session: Any = onnxruntime.InferenceSession(str(graphs[0]), settings, providers=providers)
+            self._session = onnxruntime.InferenceSession(str(graphs[0]), settings, providers=providers)
         except Exception as reason:
             raise CheckpointError(
                 f"ONNX Runtime cannot load {str(graphs[0])!r}: {first_line(reason)}"
@@ -169,5 +169,5 @@ def _level_name(optimization: str) -> str:
     )
 
 
-def _spec(value: Any) -> TensorSpec:
+def _spec(value: onnxruntime.NodeArg) -> TensorSpec:
     return TensorSpec(value.name, _NUMPY.get(value.type, value.type), tuple(value.shape))

@@ -74,7 +74,9 @@ class OpenVinoSession(Session):
         settings = _settings(threads, streams, precision, hint, cache_dir, hyper_threading)
         file = _model_file(artifact)
         try:
-            self._model: Any = core().compile_model(core().read_model(str(file)), "CPU", settings)
+            self._model: openvino.CompiledModel = core().compile_model(
+                core().read_model(str(file)), "CPU", settings
+            )
         except Exception as reason:
             raise CheckpointError(
                 f"OpenVINO cannot load {str(file)!r}: {_first_line(reason)}",
@@ -113,7 +115,7 @@ class OpenVinoSession(Session):
             self._idle.get_nowait()
         self._model = None
 
-    def _take(self) -> Any:
+    def _take(self) -> openvino.InferRequest:
         try:
             return self._idle.get_nowait()
         except queue.Empty:

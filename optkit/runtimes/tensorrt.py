@@ -12,7 +12,7 @@ from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, OptkitError
 from optkit.runtimes.base import COUNTS, Feeds, Session, TensorSpec
 from optkit.runtimes.cuda.buckets import cut, fill, rounded
-from optkit.runtimes.cuda.device import open_device
+from optkit.runtimes.cuda.device import Handle, open_device
 from optkit.runtimes.cuda.probe import Gpu
 from optkit.runtimes.trt.execution import Execution
 from optkit.runtimes.trt.library import make_runtime, numpy_type, open_library
@@ -69,7 +69,7 @@ class TensorRTSession(Session):
         self._strategy = library.ExecutionContextAllocationStrategy.USER_MANAGED
         built = artifact.lineage[-1].get("parameters", {}) if artifact.lineage else {}
         self._runtime = make_runtime(library, bool(built.get("version_compatible")))
-        self._engine: Any = self._runtime.deserialize_cuda_engine(engines[0].read_bytes())
+        self._engine = self._runtime.deserialize_cuda_engine(engines[0].read_bytes())
         if self._engine is None:
             raise CheckpointError(f"TensorRT cannot load {str(engines[0])!r}.", hint=_rebuild(artifact))
         if streaming_mib is not None:
@@ -94,10 +94,10 @@ class TensorRTSession(Session):
     def synchronize(self) -> None:
         self._device.synchronize(self._stream)
 
-    def mark(self) -> Any:
+    def mark(self) -> Handle:
         return self._device.record(self._stream)
 
-    def elapsed_ms(self, begin: Any, end: Any) -> float:
+    def elapsed_ms(self, begin: Handle, end: Handle) -> float:
         return self._device.elapsed_ms(begin, end)
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -87,7 +87,7 @@ class TorchSession(Session):
         if threads:
             torch.set_num_threads(threads)
         self._torch, self._where, self._dtype = torch, device, getattr(torch, DTYPES[dtype])
-        model: Any = load_model(artifact, task, trust_remote_code)
+        model = load_model(artifact, task, trust_remote_code)
         if attention is not None:
             model.set_attn_implementation(attention)
         model = model.to(device=device, dtype=self._dtype)
@@ -104,7 +104,7 @@ class TorchSession(Session):
             if self._cuda:  # the default of 8 shapes ends in eager mode with no more than a log line
                 torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
             model = torch.compile(model, mode=mode, dynamic=False if self._cuda else None)
-        self._model: Any = model
+        self._model = model
 
     def infer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         feeds = self.select(feeds)
@@ -159,7 +159,7 @@ class TorchSession(Session):
 class TorchDecoder(Decoder):
     """The checkpoint with transformers' own cache."""
 
-    def __init__(self, model: torch.nn.Module, tensor: Any) -> None:
+    def __init__(self, model: torch.nn.Module, tensor: Callable[[np.ndarray], torch.Tensor]) -> None:
         self._model, self._tensor, self._cache = model, tensor, None
 
     def step(self, tokens: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
@@ -208,7 +208,7 @@ def _quantize(model: torch.nn.Module, kind: str) -> None:
     quantization.quantize_(model, getattr(quantization, QUANTIZERS[kind])(), filter_fn=fits)
 
 
-def _check(option: str, received: str, known: Any) -> None:
+def _check(option: str, received: str, known: Iterable[str]) -> None:
     if received not in known:
         raise OptkitError(
             f"Expected {option} to be one of {', '.join(known)}, received {received!r}.",

@@ -43,6 +43,7 @@ from optkit.training.trainer.sharded import whole_weights
 if TYPE_CHECKING:
     import datasets
     import torch
+    from transformers import EvalPrediction, PreTrainedModel
 
 
 __all__ = ["FinetuneSettings", "finetune"]
@@ -110,7 +111,7 @@ def _trained(
     train, validation = goal.to_learn(train, settings.seed), goal.to_learn(validation, None)
     new: set[str] = set()
 
-    def start() -> tuple[Any, Callable[[], None]]:
+    def start() -> tuple[torch.nn.Module, Callable[[], None]]:
         model = goal.network(source, config, _loader(source, new))
         return model, adapt(model, goal.backbone(model), settings.lora) if settings.lora else lambda: None
 
@@ -122,7 +123,7 @@ def _trained(
     key = digest(prints, asdict(settings), asdict(columns), name, config)
     work = out.parent / f".{out.name}.work-{key}"
 
-    def answered(predictions: Any) -> np.ndarray:
+    def answered(predictions: EvalPrediction) -> np.ndarray:
         return _answers(goal, goal.reduced_outputs(network), validation, predictions)
 
     with writing(work), world.together():
@@ -217,7 +218,7 @@ def _weights(task: Task, train: Labelled, settings: FinetuneSettings) -> np.ndar
     return weights if balanced else None
 
 
-def _loader(source: Artifact, new: set[str]) -> Any:
+def _loader(source: Artifact, new: set[str]) -> Callable[..., PreTrainedModel]:
     """`load(auto_class, **config)`: the pretrained weights under a new head, in fp32.
 
     `new` gets the names of the weights that the checkpoint does not have, or in another shape: those of the
@@ -228,7 +229,7 @@ def _loader(source: Artifact, new: set[str]) -> Any:
 
     from optkit.models.uneven.loading import from_pretrained
 
-    def load(auto_class: str, **config: Any) -> Any:
+    def load(auto_class: str, **config: object) -> PreTrainedModel:
         try:
             network, info = from_pretrained(
                 getattr(transformers, auto_class),
@@ -270,7 +271,7 @@ def _refuse_new_body(network: torch.nn.Module, new: set[str], source: Artifact) 
 
 def _collate(
     task: Task, network: torch.nn.Module, splits: tuple[Labelled, ...], weights: np.ndarray | None
-) -> Any:
+) -> Callable[[list[dict[str, int]]], dict[str, Any]]:
     """Of the first split, which is trained on, batches have a mass; `weights` are those of the classes."""
     import torch
 
@@ -290,7 +291,10 @@ def _collate(
 
 
 def _answers(
-    task: Task, shapes: dict[str, tuple[int | str, ...]], labelled: Labelled, predictions: Any
+    task: Task,
+    shapes: dict[str, tuple[int | str, ...]],
+    labelled: Labelled,
+    predictions: np.ndarray | tuple[np.ndarray, ...],
 ) -> np.ndarray:
     """Per example, from the Trainer's padded outputs in the order of the rows.
 

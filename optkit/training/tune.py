@@ -136,7 +136,7 @@ class _Trials:
     `key` stands for the study and what it was begun with: several may share one `folder`.
     """
 
-    study: Any
+    study: optuna.Study
     model: str
     data: str
     task: str

@@ -6,7 +6,7 @@ The classes are made on first use, so that importing this module does not load t
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ def bias_only_class() -> type:
             else:
                 self.bias = torch.nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
 
-        def forward(self, x: torch.Tensor) -> Any:
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             zeros = x.new_zeros((*x.shape[:-1], self.out_features))
             return zeros if self.bias is None else zeros + self.bias
 
@@ -55,7 +55,9 @@ def absent_class() -> type:
             if name is not None:
                 self.add_module(name, output)
 
-        def forward(self, hidden_states: torch.Tensor | None = None, *_: Any, **__: Any) -> Any:
+        def forward(
+            self, hidden_states: torch.Tensor | None = None, *_: object, **__: object
+        ) -> torch.Tensor | tuple[torch.Tensor | None, None] | None:
             if self.child is not None:
                 hidden_states = self.get_submodule(self.child)(hidden_states)
             return (hidden_states, None) if self.pair else hidden_states

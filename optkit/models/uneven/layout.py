@@ -135,7 +135,7 @@ class Sublayer:
 
     index: int
     kind: Kind
-    layer: Any
+    layer: torch.nn.Module
     layout: Layout
 
     @property
@@ -230,7 +230,7 @@ def out_features(module: torch.nn.Module) -> int:
     return module.weight.shape[1 if is_transposed(module) else 0]
 
 
-def _find(layer: torch.nn.Module, path: str) -> Any:
+def _find(layer: torch.nn.Module, path: str) -> torch.nn.Module | None:
     try:
         return layer.get_submodule(path)
     except AttributeError:

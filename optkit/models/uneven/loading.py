@@ -12,9 +12,11 @@ from optkit.models.uneven.surgery import cut
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 
-def from_pretrained(auto: Any, path: str, **options: Any) -> Any:
+def from_pretrained(auto: type[_BaseAutoModelClass], path: str, **options: object) -> PreTrainedModel:
     """`auto.from_pretrained(path, **options)`, where config.json may say that the model is pruned.
 
     `auto` is an Auto class of transformers. A pruned model is built from its config, gets its shape,
@@ -35,17 +37,17 @@ def from_pretrained(auto: Any, path: str, **options: Any) -> Any:
     return loaded
 
 
-def pruned_class(plain: Any) -> Any:
+def pruned_class(plain: type[PreTrainedModel]) -> type[PreTrainedModel]:
     """A subclass that gives itself the shape in its config when it is built."""
 
-    def build(self: Any, config: Any, *arguments: Any, **options: Any) -> None:
+    def build(self: PreTrainedModel, config: PretrainedConfig, *arguments: object, **options: object) -> None:
         plain.__init__(self, config, *arguments, **options)
         reshape(self, getattr(config, CONFIG_KEY))
 
     return type(plain.__name__, (plain,), {"__init__": build, "__module__": plain.__module__})
 
 
-def reshape(model: torch.nn.Module, shape: Any) -> None:
+def reshape(model: torch.nn.Module, shape: dict[str, Any]) -> None:
     """Give a model that was built from its config the `shape` of a pruned one; weights are to be loaded.
 
     Raises CheckpointError where `shape` does not fit the model.

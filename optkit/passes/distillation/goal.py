@@ -26,8 +26,8 @@ class Goal:
     need no training, and an optimizer spends a large part of a step on them.
     """
 
-    student: Any
-    teacher: Any
+    student: torch.nn.Module
+    teacher: torch.nn.Module
     temperature: float = 2.0
     hidden: float = 1.0
     relations: float = 0.0
@@ -63,12 +63,18 @@ class Goal:
         self._view = View(self.student, states[0], heads[0])
         self.teacher_view = View(self.teacher, states[1], heads[1])
 
-    def loss(self, model: torch.nn.Module, feeds: Any, told: Any, labels: Any) -> tuple[Any, Any]:
+    def loss(
+        self,
+        model: torch.nn.Module,
+        feeds: dict[str, torch.Tensor],
+        told: dict[str, Any],
+        labels: torch.Tensor,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """(loss, answer) for one batch; `model` is the student, possibly wrapped for several processes,
         `told` what the teacher's view showed, as a mapping."""
         answer = View(model, self._view.states, self._view.attention)(feeds, self._outputs)
         valid = feeds.get("attention_mask")
-        total: Any = 0.0
+        total: torch.Tensor | float = 0.0
         for name in self._outputs:
             own, its = answer.outputs[name], told["outputs"][name]
             counts = valid if name in self._per_token else None

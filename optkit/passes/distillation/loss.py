@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,9 @@ def soft_labels(
     return _mean(apart, valid) * temperature**2
 
 
-def hidden_states(student: Sequence[Any], teacher: Sequence[Any], valid: torch.Tensor) -> torch.Tensor:
+def hidden_states(
+    student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], valid: torch.Tensor
+) -> torch.Tensor:
     """Sum over pairs of states, (batch, tokens, width), of the mean squared error, padding left out."""
     return sum(_mean((s - t).pow(2).mean(-1), valid) for s, t in zip(student, teacher))
 
@@ -45,7 +47,9 @@ def values(student: torch.Tensor, teacher: torch.Tensor, valid: torch.Tensor | N
     return _mean(apart if one_each else apart.mean(-1), valid)
 
 
-def relations(student: Sequence[Any], teacher: Sequence[Any], valid: torch.Tensor) -> torch.Tensor:
+def relations(
+    student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], valid: torch.Tensor
+) -> torch.Tensor:
     """KL divergence of the relations among queries, among keys and among values (MiniLM-v2, Wang et al.
     2020): softmax(XX'/√d) per relation head, so that widths and numbers of heads may differ.
 
@@ -54,7 +58,7 @@ def relations(student: Sequence[Any], teacher: Sequence[Any], valid: torch.Tenso
     """
     import torch.nn.functional as F
 
-    total: Any = 0.0
+    total: torch.Tensor | float = 0.0
     for own, its in zip(student, teacher):
         heads = relation_heads(own.shape[-1], its.shape[-1])
         found, target = (F.log_softmax(_products(x, heads, valid), dim=-1) for x in (own, its))

@@ -104,7 +104,7 @@ def _store(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     starts = np.concatenate([[0], np.cumsum(encoded.lengths)])
-    kept: Any = None
+    kept: np.memmap | None = None
     outputs: dict[str, Any] = {}
     per_token: list[str] = []
     shape: dict[str, Any] = {}
@@ -138,6 +138,7 @@ def _store(
                     outputs[name][i] = value[line].numpy()
         answered += len(indices)
         tick(answered / len(encoded))
+    assert kept is not None
     kept.flush()
     np.savez(folder / "outputs.npz", **outputs)
     write_json(folder / "done.json", {**shape, "per_token": per_token})

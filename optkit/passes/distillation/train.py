@@ -30,6 +30,8 @@ from optkit.training.trainer.setup import arguments, callbacks, last_checkpoint,
 
 if TYPE_CHECKING:
     import torch
+    from transformers import Trainer, TrainerControl
+    from transformers.modeling_outputs import ModelOutput
 
 
 #: At most this many steps between two looks at the validation split, and two checkpoints.
@@ -197,18 +199,18 @@ class _Module(Session):
         self._model = None
 
 
-def _trainer_class() -> Any:
+def _trainer_class() -> type[Trainer]:
     import torch
 
     class DistillTrainer(trainer_class()):  # type: ignore[misc]
         goal: Goal
         judge: Callable[[], dict[str, float]]
         int8_share: float
-        control: Any
+        control: TrainerControl
 
         def compute_loss(
-            self, model: torch.nn.Module, inputs: Any, return_outputs: bool = False, **_: Any
-        ) -> Any:
+            self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: object
+        ) -> torch.Tensor | tuple[torch.Tensor, ModelOutput]:
             share = inputs.pop(SHARE)
             model.eval()  # the teacher answers without dropout; noise would be one more thing to learn
             with fake_int8(self.goal.student, on=self.is_int8):
@@ -228,7 +230,7 @@ def _trainer_class() -> Any:
             left = self.state.max_steps - self.state.global_step
             return left <= round(self.int8_share * self.state.max_steps)
 
-        def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        def evaluate(self, *_: object, **__: object) -> dict[str, float]:
             metrics = self.judge()
             self.log(metrics)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

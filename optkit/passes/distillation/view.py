@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optkit.errors import RecipeError
 from optkit.models.checkpoint import model_outputs
@@ -20,22 +20,22 @@ class Seen:
     """One batch: `outputs` by name, `states` (batch, tokens, width) each, and the queries, keys and
     values of one layer (batch, tokens, all heads) in `attention`, empty where they were not asked for."""
 
-    outputs: dict[str, Any]
-    states: list[Any]
-    attention: list[Any]
+    outputs: dict[str, torch.Tensor]
+    states: list[torch.Tensor]
+    attention: list[torch.Tensor]
 
 
 @dataclass(frozen=True)
 class View:
     """`states` are numbers of hidden states (0: after the embeddings), `attention` one sublayer's heads."""
 
-    model: Any
+    model: torch.nn.Module
     states: Sequence[int] = ()
     attention: Sublayer | None = None
 
-    def __call__(self, feeds: dict[str, Any], names: Sequence[str] = ()) -> Seen:
+    def __call__(self, feeds: dict[str, torch.Tensor], names: Sequence[str] = ()) -> Seen:
         """Run the model; `names` are its outputs, where it does not say so itself."""
-        caught: list[Any] = []
+        caught: list[torch.Tensor] = []
         with _caught(self.attention, caught):
             wanted = {"output_hidden_states": True} if self.states else {}
             answer = self.model(**feeds, return_dict=True, **wanted)
@@ -63,17 +63,17 @@ def attention_of(model: torch.nn.Module, layer: int | None = None) -> Sublayer:
 
 
 @contextmanager
-def _caught(place: Sublayer | None, caught: list[Any]) -> Iterator[None]:
+def _caught(place: Sublayer | None, caught: list[torch.Tensor]) -> Iterator[None]:
     """Behind the block `caught` holds the outputs of the first three projections of `place`.
 
     Those of their first call: with share_att_key, as in DeBERTa-v3, relative positions go through them after
     the tokens have.
     """
     modules = place.inputs[:3] if place else []
-    found: dict[Any, Any] = {}
+    found: dict[torch.nn.Module, torch.Tensor] = {}
 
     def keep(
-        module: torch.nn.Module, inputs: Any, output: Any
+        module: torch.nn.Module, inputs: tuple[object, ...], output: torch.Tensor
     ) -> None:  # what a hook returns would replace the output
         found.setdefault(module, output)
 

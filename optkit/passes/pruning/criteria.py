@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from optkit.models.uneven.layout import Sublayer, is_transposed
+
+if TYPE_CHECKING:
+    import torch
 
 #: Criteria that need the gradients of the masks.
 FROM_GRADIENTS = ("taylor", "fisher", "kprune")
@@ -36,17 +39,17 @@ def random(places: Sequence[Sublayer], prices: Sequence[np.ndarray], seed: int) 
     return [draw.uniform(size=p.units) * (c[-1] / max(p.units, 1)) for p, c in zip(places, prices)]
 
 
-def taylor(gradients: Any) -> np.ndarray:
+def taylor(gradients: torch.Tensor) -> np.ndarray:
     """First order: the mean of |gradient × mask| over examples (Michel et al. 2019)."""
     return gradients.abs().double().mean(dim=0).numpy()
 
 
-def fisher(gradients: Any) -> np.ndarray:
+def fisher(gradients: torch.Tensor) -> np.ndarray:
     """Second order: the diagonal of the Fisher information (Kwon et al. 2022)."""
     return gradients.double().square().mean(dim=0).numpy()
 
 
-def rearranged(gradients: Any, kept: Sequence[int], swaps: int = 200) -> list[int]:
+def rearranged(gradients: torch.Tensor, kept: Sequence[int], swaps: int = 200) -> list[int]:
     """Swap kept and cut units while that lowers the norm of the cut units' summed gradients.
 
     That norm, over examples, has the off-diagonal terms of the Fisher information in it, within the

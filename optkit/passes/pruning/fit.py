@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
@@ -23,9 +23,9 @@ class Fit:
     should give. `weight` is (inputs + 1, outputs), its last row the bias (0 where `has_bias` is false).
     """
 
-    gram: Any
-    cross: Any
-    weight: Any
+    gram: torch.Tensor
+    cross: torch.Tensor
+    weight: torch.Tensor
     has_bias: bool
 
     def only(self, rows: list[int]) -> Fit:

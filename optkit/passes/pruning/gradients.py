@@ -17,6 +17,8 @@ from optkit.passes.pruning.masks import masked
 
 if TYPE_CHECKING:
     import torch
+    from torch.utils.hooks import RemovableHandle
+    from transformers.modeling_outputs import ModelOutput
 
 
 #: Softens the model's answers, so that examples it is sure of count too (as in K-prune).
@@ -63,8 +65,11 @@ def mask_gradients(
 
 
 def gradients_of(
-    model: torch.nn.Module, on: Callable[[Any], list[Any]], units: int, batches: Sequence[dict[str, Any]]
-) -> Any:
+    model: torch.nn.Module,
+    on: Callable[[torch.Tensor], list[RemovableHandle]],
+    units: int,
+    batches: Sequence[dict[str, Any]],
+) -> torch.Tensor:
     """The same for one mask (examples, units) that `on(mask)` puts into the model by hooks, which it gives.
 
     float32 (examples, units).
@@ -86,12 +91,14 @@ def gradients_of(
     return torch.cat(found)
 
 
-def _direction(outputs: Any, attention_mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _direction(
+    outputs: ModelOutput, attention_mask: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
     """The outputs along a random direction, a number."""
     import torch
 
     names = [n for n in _LOGITS if outputs.get(n) is not None]
-    total: Any = 0.0
+    total: torch.Tensor | float = 0.0
     for name in names or [n for n in _VECTORS if n in outputs][:1]:
         values = outputs[name]
         per_token = values.dim() > 2 or name in _LOGITS[1:]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optkit.events import Events, Progress
+
+if TYPE_CHECKING:
+    import onnx
 
 #: Passes over all graphs: what disturbs the machine for a moment spoils one visit of a few graphs.
 PASSES = 4
@@ -98,7 +101,7 @@ class _Graph:
         self.outputs: list[str] = []
         self._random = np.random.default_rng(0)
 
-    def add(self, operator: str, inputs: list[str], count: int = 1, **attributes: Any) -> Any:
+    def add(self, operator: str, inputs: list[str], count: int = 1, **attributes: int | float | str) -> Any:
         """The name of the node's output; with a `count` above 1 a list of them."""
         from onnx import helper
 
@@ -120,7 +123,7 @@ class _Graph:
         self.weights.append(numpy_helper.from_array(values, f"weight_{len(self.weights)}"))
         return self.weights[-1].name
 
-    def model(self, hidden: int) -> Any:
+    def model(self, hidden: int) -> onnx.ModelProto:
         from onnx import TensorProto, helper
 
         x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "tokens", hidden])

@@ -12,6 +12,7 @@ from optkit.models.uneven.layout import Sublayer, base_of
 
 if TYPE_CHECKING:
     import torch
+    from torch.utils.hooks import RemovableHandle
 
 
 @dataclass
@@ -19,11 +20,11 @@ class Stream:
     """One batch between two layers: `hidden` (examples, tokens, size), `calls[i]` the other arguments of
     layer i, `valid` (examples, tokens) false where the token is padding."""
 
-    hidden: Any
+    hidden: torch.Tensor
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
-    valid: Any
+    valid: torch.Tensor
 
-    def through(self, layer: torch.nn.Module, index: int) -> Any:
+    def through(self, layer: torch.nn.Module, index: int) -> torch.Tensor:
         """What `layer` makes of the hidden state when it stands at `index`."""
         arguments, named = self.calls[index]
         out = layer(self.hidden, *arguments, **named)
@@ -63,12 +64,12 @@ class Passage:
     """What one sublayer saw in one layer's run: `inputs` and `outputs` of its output projection, and
     the `residual` that its output is added to."""
 
-    inputs: Any = None
-    outputs: Any = None
-    residual: Any = None
+    inputs: torch.Tensor = None
+    outputs: torch.Tensor = None
+    residual: torch.Tensor = None
 
 
-def observe(stream: Stream, heads: Sublayer, ffn: Sublayer) -> tuple[Passage, Passage, Any]:
+def observe(stream: Stream, heads: Sublayer, ffn: Sublayer) -> tuple[Passage, Passage, torch.Tensor]:
     """Run one layer on `stream`; what its two sublayers saw, and the new hidden state."""
     import torch
 
@@ -91,7 +92,7 @@ def observe_heads(stream: Stream, heads: Sublayer) -> Passage:
 
     passage = Passage(residual=stream.hidden)
 
-    def stop(module: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def stop(module: torch.nn.Module, inputs: tuple[object, ...], output: torch.Tensor) -> None:
         passage.inputs, passage.outputs = inputs[0], output
         raise _Seen
 
@@ -119,7 +120,7 @@ def _without_cache(model: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _hooks(handles: list[Any]) -> Iterator[None]:
+def _hooks(handles: list[RemovableHandle]) -> Iterator[None]:
     try:
         yield
     finally:
@@ -128,7 +129,7 @@ def _hooks(handles: list[Any]) -> Iterator[None]:
 
 
 def _see(passage: Passage) -> Callable[..., None]:
-    def see(module: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def see(module: torch.nn.Module, inputs: tuple[object, ...], output: torch.Tensor) -> None:
         passage.inputs, passage.outputs = inputs[0], output
 
     return see

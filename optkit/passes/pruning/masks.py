@@ -5,7 +5,7 @@ They need no `head_mask` of the model, and work under every attention implementa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ def masked(masks: Mapping[Sublayer, Any]) -> Iterator[None]:
             handle.remove()
 
 
-def _hook(mask: torch.Tensor, width: int) -> Any:
+def _hook(mask: torch.Tensor, width: int) -> Callable[..., Any]:
     def scale(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         spread = mask.repeat_interleave(width, dim=-1)
         if spread.dim() == 2:  # one row per example: (examples, 1, features)

@@ -71,7 +71,7 @@ def cut_and_refit(
     return refitted
 
 
-def _after(passage: Passage, stream: Stream) -> Any:
+def _after(passage: Passage, stream: Stream) -> torch.Tensor:
     return (passage.residual + passage.outputs)[stream.valid]
 
 
@@ -80,8 +80,8 @@ def _statistics(pair: list[Sublayer], which: int, ours: list[Stream], targets: l
     import torch
 
     place = pair[which]
-    gram: Any = 0.0
-    cross: Any = 0.0
+    gram: torch.Tensor = 0.0
+    cross: torch.Tensor = 0.0
     with torch.no_grad():
         for stream, target in zip(ours, targets):
             seen = observe(stream, *pair)[1] if which else observe_heads(stream, place)

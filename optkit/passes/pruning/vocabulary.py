@@ -8,7 +8,7 @@ the way to a kept token stays.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from optkit.errors import CheckpointError
@@ -91,7 +91,7 @@ def renumbered(settings: dict[str, Any], keep: list[int]) -> dict[str, Any]:
     """config.json, generation_config.json or tokenizer_config.json with the new ids of special tokens."""
     number = {old: new for new, old in enumerate(keep)}
 
-    def of(value: Any) -> Any:
+    def of(value: int | list[int]) -> int | list[int]:
         return [number[v] for v in value] if isinstance(value, list) else number.get(value, value)
 
     new = {k: of(v) if k.endswith("_token_id") and v is not None else v for k, v in settings.items()}
@@ -103,7 +103,7 @@ def renumbered(settings: dict[str, Any], keep: list[int]) -> dict[str, Any]:
     return new
 
 
-def _renumber(processor: Any, ids: dict[str, int]) -> None:
+def _renumber(processor: dict[str, Any] | None, ids: dict[str, int]) -> None:
     """Give the special tokens in a post-processor their new ids, in place."""
     if not processor:
         return
@@ -117,7 +117,7 @@ def _renumber(processor: Any, ids: dict[str, int]) -> None:
         entry["ids"] = [ids[token] for token in entry["tokens"]]
 
 
-def _pair(merge: Any) -> tuple[str, str]:
+def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
     first, second = merge.split(" ") if isinstance(merge, str) else merge
     return first, second
 

@@ -15,6 +15,7 @@ from optkit.passes.pruning.gradients import gradients_of
 
 if TYPE_CHECKING:
     import torch
+    from torch.utils.hooks import RemovableHandle
 
 
 #: Encoders in which all that reads and writes the hidden state is known.
@@ -65,11 +66,11 @@ def importance(model: torch.nn.Module, batches: Sequence[dict[str, Any]]) -> np.
     width = width_of(model)
     norms = [m for m in base.modules() if getattr(m, "normalized_shape", None) == (width,)]
 
-    def on(mask: torch.Tensor) -> list[Any]:
+    def on(mask: torch.Tensor) -> list[RemovableHandle]:
         return [n.register_forward_hook(lambda m, i, output: output * mask[:, None]) for n in norms]
 
     return gradients_of(model, on, width, batches).double().square().mean(dim=0).numpy()
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and bool((a == b).all())

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from optkit.errors import OptkitError
-from optkit.runtimes.cuda.device import Device
+from optkit.runtimes.cuda.device import Device, Handle
 
 
 class BindingsDevice(Device):
     """Calls of the CUDA runtime; every one answers (error, values...)."""
 
     def __init__(self, index: int) -> None:
-        self._cuda: Any = import_module("cuda.bindings.runtime")
+        self._cuda = import_module("cuda.bindings.runtime")
         self._call("cudaSetDevice", index)
         self._streams: list[int] = []
         self._memory: set[int] = set()
@@ -54,7 +54,7 @@ class BindingsDevice(Device):
     def synchronize(self, stream: int) -> None:
         self._call("cudaStreamSynchronize", stream)
 
-    def capture(self, stream: int, work: Callable[[], None]) -> Any:
+    def capture(self, stream: int, work: Callable[[], None]) -> Handle:
         mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call("cudaStreamBeginCapture", stream, mode)
         try:
@@ -65,15 +65,15 @@ class BindingsDevice(Device):
         self._graphs.append((made, graph))
         return made
 
-    def launch(self, graph: Any, stream: int) -> None:
+    def launch(self, graph: Handle, stream: int) -> None:
         self._call("cudaGraphLaunch", graph, stream)
 
-    def record(self, stream: int) -> Any:
+    def record(self, stream: int) -> Handle:
         event = self._call("cudaEventCreate")
         self._call("cudaEventRecord", event, stream)
         return event
 
-    def elapsed_ms(self, begin: Any, end: Any) -> float:
+    def elapsed_ms(self, begin: Handle, end: Handle) -> float:
         self._call("cudaEventSynchronize", end)
         taken = float(self._call("cudaEventElapsedTime", begin, end))
         for event in (begin, end):
@@ -92,7 +92,7 @@ class BindingsDevice(Device):
             self._call("cudaStreamDestroy", stream)
         self._graphs, self._memory, self._pinned, self._streams = [], set(), [], []
 
-    def _call(self, name: str, *arguments: Any) -> Any:
+    def _call(self, name: str, *arguments: object) -> Any:
         error, *values = getattr(self._cuda, name)(*arguments)
         if int(error):
             raise OptkitError(f"CUDA's {name} answered {error!s}.", hint="Check free memory with nvidia-smi.")

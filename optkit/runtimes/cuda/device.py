@@ -11,11 +11,14 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module, util
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from optkit.errors import MissingDependency, OptkitError, did_you_mean
+
+#: A CUDA graph or an event, as the library that gave it has it.
+Handle: TypeAlias = Any
 
 PROVIDERS = ("cuda-bindings", "torch", "pycuda")
 _MODULES = {"cuda-bindings": "bindings", "torch": "torch", "pycuda": "pycuda"}
@@ -58,19 +61,19 @@ class Device(ABC):
         """Wait until all work of `stream` is done."""
 
     @abstractmethod
-    def capture(self, stream: int, work: Callable[[], None]) -> Any:
+    def capture(self, stream: int, work: Callable[[], None]) -> Handle:
         """Record what `work` puts on `stream` as a CUDA graph instead of running it."""
 
     @abstractmethod
-    def launch(self, graph: Any, stream: int) -> None:
+    def launch(self, graph: Handle, stream: int) -> None:
         """Run a captured graph on `stream`."""
 
     @abstractmethod
-    def record(self, stream: int) -> Any:
+    def record(self, stream: int) -> Handle:
         """An event at this point of `stream`."""
 
     @abstractmethod
-    def elapsed_ms(self, begin: Any, end: Any) -> float:
+    def elapsed_ms(self, begin: Handle, end: Handle) -> float:
         """GPU milliseconds between two events, after waiting for the second."""
 
     @abstractmethod

@@ -70,7 +70,7 @@ def probe(
     return _describe(driver, index, version_file)
 
 
-def _describe(driver: Any, index: int, version_file: Path) -> Gpu:
+def _describe(driver: ctypes.CDLL, index: int, version_file: Path) -> Gpu:
     device, version, value = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
     _check(driver.cuDeviceGet(ctypes.byref(device), index), "cuDeviceGet")

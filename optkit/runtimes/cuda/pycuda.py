@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit.runtimes.cuda.device import Device
+from optkit.runtimes.cuda.device import Device, Handle
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING (cuda.h)
 
@@ -20,7 +20,7 @@ class PycudaDevice(Device):
     """`captures` depends on the pycuda that is installed: older ones know no graphs."""
 
     def __init__(self, index: int) -> None:
-        self._cuda: Any = import_module("pycuda.driver")
+        self._cuda = import_module("pycuda.driver")
         self._cuda.init()
         self._context: Any = None
         if self._cuda.Context.get_current() is None:
@@ -58,7 +58,7 @@ class PycudaDevice(Device):
     def synchronize(self, stream: int) -> None:
         self._streams[stream].synchronize()
 
-    def capture(self, stream: int, work: Callable[[], None]) -> Any:
+    def capture(self, stream: int, work: Callable[[], None]) -> Handle:
         self._streams[stream].begin_capture()
         try:
             work()
@@ -66,13 +66,13 @@ class PycudaDevice(Device):
             graph = self._streams[stream].end_capture()
         return graph.instantiate()
 
-    def launch(self, graph: Any, stream: int) -> None:
+    def launch(self, graph: Handle, stream: int) -> None:
         graph.launch(self._streams[stream])
 
-    def record(self, stream: int) -> Any:
+    def record(self, stream: int) -> Handle:
         return self._cuda.Event().record(self._streams[stream])
 
-    def elapsed_ms(self, begin: Any, end: Any) -> float:
+    def elapsed_ms(self, begin: Handle, end: Handle) -> float:
         end.synchronize()
         return float(begin.time_till(end))
 

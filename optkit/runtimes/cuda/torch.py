@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optkit.runtimes.cuda.device import Device
+from optkit.runtimes.cuda.device import Device, Handle
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ class TorchDevice(Device):
     """An address stands for a uint8 tensor that is kept here."""
 
     def __init__(self, index: int) -> None:
-        self._torch: Any = import_module("torch")
+        self._torch = import_module("torch")
         self._device = f"cuda:{index}"
         self._tensors: dict[int, Any] = {}
         self._pinned: list[Any] = []
@@ -51,7 +51,7 @@ class TorchDevice(Device):
     def synchronize(self, stream: int) -> None:
         self._streams[stream].synchronize()
 
-    def capture(self, stream: int, work: Callable[[], None]) -> Any:
+    def capture(self, stream: int, work: Callable[[], None]) -> Handle:
         graph = self._torch.cuda.CUDAGraph()
         with self._torch.cuda.stream(self._streams[stream]):
             graph.capture_begin(capture_error_mode="thread_local")
@@ -61,16 +61,16 @@ class TorchDevice(Device):
                 graph.capture_end()
         return graph
 
-    def launch(self, graph: Any, stream: int) -> None:
+    def launch(self, graph: Handle, stream: int) -> None:
         with self._torch.cuda.stream(self._streams[stream]):
             graph.replay()
 
-    def record(self, stream: int) -> Any:
+    def record(self, stream: int) -> Handle:
         event = self._torch.cuda.Event(enable_timing=True)
         event.record(self._streams[stream])
         return event
 
-    def elapsed_ms(self, begin: Any, end: Any) -> float:
+    def elapsed_ms(self, begin: Handle, end: Handle) -> float:
         end.synchronize()
         return float(begin.elapsed_time(end))
 

@@ -67,7 +67,7 @@ def make_runtime(library: ModuleType, version_compatible: bool) -> tensorrt.Runt
     return runtime
 
 
-def numpy_type(dtype: Any) -> str:
+def numpy_type(dtype: tensorrt.DataType) -> str:
     """numpy's name for an input's or output's type; OptkitError where numpy has none."""
     if dtype.name not in NUMPY:
         raise OptkitError(

@@ -6,7 +6,7 @@ transformers' own counts in memory, from zero again after a kill.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import transformers
@@ -31,7 +31,7 @@ def early_stopping(patience: int) -> transformers.TrainerCallback:
             args: transformers.TrainingArguments,
             state: transformers.TrainerState,
             control: transformers.TrainerControl,
-            **_: Any,
+            **_: object,
         ) -> None:
             name = f"eval_{args.metric_for_best_model}"
             if used_up([e[name] for e in state.log_history if name in e], patience):

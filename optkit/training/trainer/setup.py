@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,10 @@ from optkit.training.trainer.settings import OPTIMIZERS, FinetuneSettings
 if TYPE_CHECKING:
     import torch
     import transformers
+    from transformers.modeling_outputs import ModelOutput
 
 
-def trainer_class() -> Any:
+def trainer_class() -> type[transformers.Trainer]:
     """The Trainer, whose steps depend on the whole batch only, in however many parts it is computed.
 
     It trains on `Rows`, and its collator puts the `MASS` of each batch beside the model's inputs.
@@ -37,26 +38,28 @@ def trainer_class() -> Any:
         """`new` names the weights that learn `new_rate` times as fast as the others."""
 
         def __init__(
-            self, *args: Any, new: Collection[str] = (), new_rate: float = 1.0, **settings: Any
+            self, *args: object, new: Collection[str] = (), new_rate: float = 1.0, **settings: object
         ) -> None:
             self._new, self._new_rate = new, new_rate
             super().__init__(*args, **settings)
             # The Trainer's own scaling counts targets: not their weights, and most heads ignore the count.
             self.model_accepts_loss_kwargs, self.loss_is_scaled_for_ga = False, True
 
-        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        def _get_train_sampler(
+            self, train_dataset: torch.utils.data.Dataset | None = None
+        ) -> torch.utils.data.Sampler:
             rows = train_dataset if train_dataset is not None else self.train_dataset
             parts = self.args.train_batch_size * self.args.world_size
             whole = parts * self.args.gradient_accumulation_steps
             return grouped(rows, whole, parts if self.args.world_size > 1 else 1, self.args.seed)
 
         def get_batch_samples(
-            self, epoch_iterator: Any, num_batches: int, device: torch.device
+            self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
         ) -> tuple[list, None]:
             """The parts of one step, each with its `SHARE`; gradients are then the mean over processes."""
             batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
             masses = [batch.pop(MASS) for batch in batches]
-            total: Any = sum(masses)
+            total = sum(masses)
             if self.args.world_size > 1:
                 total = self.accelerator.reduce(torch.tensor(total, device=device), "sum")
             for batch, mass in zip(batches, masses):
@@ -66,16 +69,16 @@ def trainer_class() -> Any:
         def compute_loss(
             self,
             model: torch.nn.Module,
-            inputs: Any,
+            inputs: dict[str, Any],
             return_outputs: bool = False,
-            num_items_in_batch: Any = None,
+            num_items_in_batch: torch.Tensor | int | None = None,
         ) -> torch.Tensor:
             share = inputs.pop(SHARE, 1.0)  # in evaluation there is none
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
             loss = shared(loss, outputs, share)
             return (loss, outputs) if return_outputs else loss
 
-        def create_optimizer(self, model: torch.nn.Module = None) -> Any:
+        def create_optimizer(self, model: torch.nn.Module = None) -> torch.optim.Optimizer:
             first = self.optimizer is None
             optimizer = super().create_optimizer(model)
             if first and self._new and self._new_rate != 1:
@@ -84,14 +87,16 @@ def trainer_class() -> Any:
                 speed_up(optimizer, new, self._new_rate)
             return optimizer
 
-        def _run_epoch(self, *args: Any, **settings: Any) -> None:
+        def _run_epoch(self, *args: object, **settings: object) -> None:
             """Nothing, where a run is over that was killed before its result lay in place."""
             if self.state.global_step >= self.state.max_steps:
                 self.control.should_training_stop = True
             if not self.control.should_training_stop:
                 super()._run_epoch(*args, **settings)
 
-        def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        def _save(
+            self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None
+        ) -> None:
             """A checkpoint whose weights have the names of the modules.
 
             `save_pretrained` writes them by the names of the hub, which for some models (ViT) are others, and
@@ -199,8 +204,8 @@ def callbacks(
             args: transformers.TrainingArguments,
             state: transformers.TrainerState,
             control: transformers.TrainerControl,
-            logs: Any = None,
-            **_: Any,
+            logs: dict[str, float] | None = None,
+            **_: object,
         ) -> None:
             loss = (logs or {}).get("loss")
             if loss is None:
@@ -217,7 +222,7 @@ def callbacks(
             args: transformers.TrainingArguments,
             state: transformers.TrainerState,
             control: transformers.TrainerControl,
-            **_: Any,
+            **_: object,
         ) -> None:
             control.should_log = True  # so that every step's loss is looked at before a checkpoint is kept
 
@@ -226,8 +231,8 @@ def callbacks(
             args: transformers.TrainingArguments,
             state: transformers.TrainerState,
             control: transformers.TrainerControl,
-            metrics: Any = None,
-            **_: Any,
+            metrics: dict[str, float],
+            **_: object,
         ) -> None:
             events(Scored(float(state.epoch), float(metrics["eval_score"])))
 
@@ -248,7 +253,9 @@ def class_loss(network: torch.nn.Module, weights: np.ndarray | None, smoothing: 
 
     count = network.config.num_labels
 
-    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    def loss(
+        outputs: ModelOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
         logits = outputs["logits"].reshape(-1, count)
         scale = None if weights is None else torch.tensor(weights, dtype=logits.dtype, device=logits.device)
         return torch.nn.functional.cross_entropy(

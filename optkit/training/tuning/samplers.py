@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from optkit.errors import MissingDependency, RecipeError, did_you_mean
 from optkit.training.tuning.space import Space
 
 if TYPE_CHECKING:
+    import cmaes
     import optuna.distributions
     import optuna.trial
+    from optuna._transform import _SearchSpaceTransform
 
 
 #: Samplers for one objective, and for several.
@@ -94,7 +96,7 @@ class SeededPerTrial(BaseSampler):
         trial: optuna.trial.FrozenTrial,
         param_name: str,
         param_distribution: optuna.distributions.BaseDistribution,
-    ) -> Any:
+    ) -> object:
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
@@ -102,7 +104,7 @@ class SeededPerTrial(BaseSampler):
         study: optuna.Study,
         trial: optuna.trial.FrozenTrial,
         state: optuna.trial.TrialState,
-        values: Any,
+        values: Sequence[float] | None,
     ) -> None:
         self._sampler.after_trial(study, trial, state, values)
 
@@ -115,7 +117,7 @@ class Grid(optuna.samplers.GridSampler):
         study: optuna.Study,
         trial: optuna.trial.FrozenTrial,
         state: optuna.trial.TrialState,
-        values: Any,
+        values: Sequence[float] | None,
     ) -> None:
         """Optuna would stop its own loop here, which is not the one that runs."""
 
@@ -133,13 +135,15 @@ class ReplayedCmaEs(CmaEsSampler):
         self._finished = self._get_trials(study)
         return super().sample_relative(study, trial, search_space)
 
-    def _restore_optimizer(self, completed_trials: Any) -> None:
+    def _restore_optimizer(self, completed_trials: list[optuna.trial.FrozenTrial]) -> None:
         return None
 
     def _split_optimizer_str(self, optimizer_str: str) -> dict[str, str]:
         return {}
 
-    def _init_optimizer(self, trans: Any, direction: Any) -> Any:
+    def _init_optimizer(
+        self, trans: _SearchSpaceTransform, direction: optuna.study.StudyDirection
+    ) -> cmaes.CMA:
         optimizer = super()._init_optimizer(trans, direction)
         sign = 1 if direction == optuna.study.StudyDirection.MINIMIZE else -1
         while True:

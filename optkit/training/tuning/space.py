@@ -73,7 +73,7 @@ class Dimension:
             raise RecipeError(f"Expected {_FORMS}; received {text!r}.")
         return cls(kind, float(numbers[0]), float(numbers[1]), float(numbers[2]) if numbers[2:] else None)
 
-    def suggest(self, trial: optuna.Trial, name: str) -> Any:
+    def suggest(self, trial: optuna.Trial, name: str) -> Value:
         """Ask Optuna's `trial` for a value."""
         if self.kind == "choice":
             return trial.suggest_categorical(name, list(self.choices))

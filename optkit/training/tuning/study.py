@@ -86,7 +86,7 @@ def _check_same(known: dict[str, Any], wanted: dict[str, Any], name: str, url: s
         )
 
 
-def _differing(before: Any, now: Any) -> tuple[str, str]:
+def _differing(before: object, now: object) -> tuple[str, str]:
     """Both as text; of two tables only what differs."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return str(before), str(now)

@@ -18,6 +18,7 @@ from optkit.training.tuning.space import Space
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
 
 try:
@@ -48,7 +49,7 @@ class Worker:
     same number and parameters. Parameters that were tried before are not run again.
     """
 
-    study: Any
+    study: optuna.Study
     space: Space
     run: Run
     total: int
@@ -110,7 +111,13 @@ class Worker:
         else:
             self._tell(trial, TrialState.COMPLETE, values, ", ".join(f"{v:.6g}" for v in values))
 
-    def _tell(self, trial: optuna.Trial, state: TrialState, values: Any = None, said: str = "") -> None:
+    def _tell(
+        self,
+        trial: optuna.Trial,
+        state: TrialState,
+        values: float | Sequence[float] | None = None,
+        said: str = "",
+    ) -> None:
         stored = self._stored(trial)
         if stored.state != TrialState.RUNNING or stored.user_attrs.get(OWNER) != Lease.me().to_dict():
             said = "another process took this trial over"  # this one was held dead
@@ -158,7 +165,7 @@ class Worker:
         # Waiting trials are what `ask` gives first; the public way there makes a copy with a new number.
         self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
-    def _stored(self, trial: optuna.Trial) -> Any:
+    def _stored(self, trial: optuna.Trial) -> FrozenTrial:
         return self.study._storage.get_trial(trial._trial_id)
 
     def _wait_for(self, running: list[Any]) -> None:
