@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from optkit.errors import DataError, PassError
+from optkit.tasks.labelled import Answer
 
 #: Per-example outputs: name → one array per example.
 Outputs = dict[str, list[np.ndarray]]
@@ -69,9 +70,9 @@ def paired_drop(correct_a: np.ndarray, correct_b: np.ndarray) -> Paired:
 
 def paired_drop_of(
     score: Callable[[Any, Any], float],
-    answers_a: Sequence[Any] | np.ndarray,
-    answers_b: Sequence[Any] | np.ndarray,
-    references: Sequence[Any] | np.ndarray,
+    answers_a: Sequence[Answer] | np.ndarray,
+    answers_b: Sequence[Answer] | np.ndarray,
+    references: Sequence[Answer] | np.ndarray,
     resamples: int = 500,
 ) -> Paired:
     """The same for a `score(answers, references)` that is no mean over examples (F1, a correlation).
@@ -156,7 +157,7 @@ def _resampled_means(values: np.ndarray, random: np.random.Generator) -> np.ndar
     return np.concatenate(chunks)[:RESAMPLES]
 
 
-def _takeable(values: Any) -> Callable[[np.ndarray], Any]:
+def _takeable(values: Sequence[Answer] | np.ndarray) -> Callable[[np.ndarray], Sequence[Answer] | np.ndarray]:
     """How to take a resample of `values` in their own kind: arrays stay arrays, lists stay lists."""
     if isinstance(values, np.ndarray):
         return lambda pick: values[pick]

@@ -334,7 +334,9 @@ def _usual(opened: list[OpenedModel], data: bool, scenarios: Scenarios) -> tuple
     return DATA_SHAPES if data else FIXED_SHAPES
 
 
-def _refuse_contradictions(models: Sequence[str], data: Any, unlabelled: Any, metric: str | None) -> None:
+def _refuse_contradictions(
+    models: Sequence[str], data: object, unlabelled: object, metric: str | None
+) -> None:
     if data is not None and unlabelled is not None:
         raise RecipeError(
             "Expected data with labels or texts without, received both.",
@@ -359,5 +361,5 @@ def _nothing_reads() -> DataError:
     )
 
 
-def _labels(task: Any) -> Any:
+def _labels(task: Task) -> list[str] | None:
     return getattr(task, "labels", None)

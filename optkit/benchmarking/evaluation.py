@@ -37,6 +37,7 @@ from optkit.report.interval import Interval
 from optkit.report.model import Answers
 from optkit.runtimes import RUNTIMES
 from optkit.tasks.base import Labelled, Outputs, Task, open_task
+from optkit.tasks.labelled import Input
 
 #: Flips kept per row, the most confident first.
 MAX_FLIPS = 200
@@ -321,12 +322,12 @@ def is_plain(candidate: Candidate) -> bool:
     )
 
 
-def stored(inputs: Sequence[Any], folder: Path) -> list[Any]:
+def stored(inputs: Sequence[Input], folder: Path) -> list[Any]:
     """`inputs` as JSON values: texts as they are, images as paths, where need be of files in `folder`."""
     return [x if _is_text(x) else images.stored(x, folder, i) for i, x in enumerate(inputs)]
 
 
-def _is_text(item: Any) -> bool:
+def _is_text(item: object) -> bool:
     return isinstance(item, str) or (isinstance(item, list | tuple) and all(isinstance(x, str) for x in item))
 
 

@@ -40,7 +40,7 @@ def of_torch(artifact: Artifact, shapes: Shapes, task: str | None = None) -> lis
 
     from optkit.models.checkpoint import load_model, model_inputs
 
-    model: Any = load_model(artifact, task)
+    model = load_model(artifact, task)
     model.set_attn_implementation("eager")
     tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     read = sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in tables)

@@ -27,7 +27,7 @@ def measure_peaks(torch: ModuleType, device: str = "cuda", side: int = SIDE, blo
     A precision without a kernel on this device is None (fp32 and fp16 always have one).
     """
 
-    def floats(dtype: Any) -> float:
+    def floats(dtype: object) -> float:
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         return _rate(torch, device, lambda: a @ b, side)
 

@@ -194,7 +194,7 @@ def _one_token_tensors(model: onnx.ModelProto) -> set[str]:
     return single
 
 
-def _small(tensor: onnx.TensorProto) -> Any:
+def _small(tensor: onnx.TensorProto) -> list[int]:
     from onnx import numpy_helper
 
     return numpy_helper.to_array(tensor).tolist()

@@ -30,6 +30,7 @@ from optkit.errors import CheckpointError, DataError, OptkitError, PassError
 from optkit.runtimes.base import Session, chosen_runtime, infer_all, open_session, runtime_settings
 from optkit.runtimes.cuda.probe import probe as probe_gpu
 from optkit.tasks.base import Task, open_task
+from optkit.tasks.labelled import Answer, Input
 
 #: Largest difference to a stored answer, as a share of the largest number of that output, by what the model
 #: computes in. Source: benchmarks/other_cpu.py: INT8 moves by at most .007 where products do not saturate,
@@ -189,7 +190,7 @@ def allowed(precision: str) -> float:
 
 
 def answer(
-    session: Session, task: Task, inputs: Sequence[Any]
+    session: Session, task: Task, inputs: Sequence[Input]
 ) -> list[dict[str, tuple[list[int], list[float]]]]:
     """Each input alone: output → its shape, and its values at evenly spaced places. Raises DataError."""
     encoded = task.encode(inputs)
@@ -230,11 +231,11 @@ def inputs_for(task: Task, size_bytes: int) -> list[Any]:
     return [fitting[0], fitting[len(fitting) // 2], fitting[-1]]
 
 
-def _length(item: Any) -> int:
+def _length(item: Input) -> int:
     return item.size if isinstance(item, np.ndarray) else len("".join(item))
 
 
-def _tokens(task: Task, value: Any) -> int:
+def _tokens(task: Task, value: Answer) -> int:
     encoded = task.encode([task.from_json(value)])
     return int(encoded.lengths.sum()) if encoded.ragged else 0
 

@@ -11,11 +11,13 @@ import numpy as np
 from optkit.benchmarking.unlabelled_texts import read as read_inputs
 from optkit.core.files import digest
 from optkit.core.quantities import COUNT
+from optkit.core.reading import Json
 from optkit.data import built_in
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError
 from optkit.models.text import NoToken
 from optkit.tasks.base import BETWEEN, Columns, Labelled, Task
+from optkit.tasks.labelled import Input
 
 #: What the report says in its first line: whose answers the others are compared with, and on what.
 MEASURED = "fidelity was measured, accuracy was not: answers are compared with {} on {}"
@@ -70,7 +72,7 @@ def built_in_for(task: Task, limit: int | None = None) -> Unlabelled:
 def with_tokens(task: Task, probes: list[Any]) -> list[Any]:
     """The built-in inputs `probes` of `task`, but for those of which its tokenizer makes no token."""
 
-    def has_tokens(inputs: list[Any]) -> bool:
+    def has_tokens(inputs: list[Input]) -> bool:
         try:
             task.encode(inputs)
         except NoToken:
@@ -109,24 +111,24 @@ def unlike_others(found: Unlabelled) -> str:
     )
 
 
-def _drawn(inputs: list[Any], limit: int | None) -> list[Any]:
+def _drawn(inputs: list[Input], limit: int | None) -> list[Any]:
     if limit is None or COUNT.check(limit, "limit") >= len(inputs):
         return inputs
     return [inputs[i] for i in sorted(np.random.default_rng(0).permutation(len(inputs))[:limit])]
 
 
-def _even(inputs: Sequence[Any]) -> list[Any]:
+def _even(inputs: Sequence[Input]) -> list[Any]:
     """An even number of them, where there are two: a task may take two answers for one pair."""
     return list(inputs[: len(inputs) // 2 * 2 or None])
 
 
-def _plain(item: Any) -> Any:
+def _plain(item: Input) -> Json:
     if isinstance(item, np.ndarray):
         return [list(item.shape), item.tobytes().hex()]
     return item if isinstance(item, (str, int)) else repr(item)
 
 
-def _shown(item: Any, place: int) -> str:
+def _shown(item: Input, place: int) -> str:
     if isinstance(item, str):
         return item
     if isinstance(item, (tuple, list)):

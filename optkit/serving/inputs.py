@@ -91,7 +91,7 @@ def _line_starts(file: Path, size: int) -> Iterator[tuple[int, int, int]]:
         yield first, begins, row - first
 
 
-def _parse(file: Path, raw: bytes, number: int) -> Any:
+def _parse(file: Path, raw: bytes, number: int) -> dict[str, Any] | str:
     where = f"line {number + 1} of {str(file)!r}"
     try:
         text = decoded(raw, number + 1)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.core.files import read_json, sha256, write_json
 from optkit.core.output import claimed_file, writing
@@ -27,6 +27,10 @@ from optkit.serving import inputs, outputs
 from optkit.serving.inputs import Chunk
 from optkit.serving.predictor import Predictor, load
 from optkit.tasks.base import Columns, task_type
+from optkit.tasks.labelled import Input
+
+if TYPE_CHECKING:
+    from optkit.tasks.base import Task
 
 #: Rows per chunk: enough neighbours in length, and little to do again after a kill.
 CHUNK = 8192
@@ -157,7 +161,7 @@ def _with_columns(job: Job, chunks: list[Chunk]) -> Job:
     return job
 
 
-def _names(task: Any, job: Job, row: dict[str, Any]) -> tuple[str, ...]:
+def _names(task: type[Task] | Task, job: Job, row: dict[str, Any]) -> tuple[str, ...]:
     return task.input_columns(list(row), Columns(job.text_column, job.pair_column))
 
 
@@ -196,7 +200,7 @@ def _with_ray(job: Job, chunks: list[Chunk]) -> Iterable[int]:
     yield from answer_chunks(job, chunks)
 
 
-def _input(task: Any, job: Job, number: int, row: Any) -> tuple[Any, dict[str, Any]]:
+def _input(task: Task, job: Job, number: int, row: dict[str, Any] | str) -> tuple[Input, dict[str, Any]]:
     """What the task takes, and the columns to keep, from one row."""
     if isinstance(row, str):
         with _of_row(job, number):
@@ -226,7 +230,7 @@ def _shown(names: Sequence[str]) -> str:
     return " and ".join(map(repr, names)) or "no column"
 
 
-def _refuse(task: Any, job: Job, number: int, item: Any) -> None:
+def _refuse(task: Task, job: Job, number: int, item: Input) -> None:
     """Raise DataError with the row's number where `item` is what the task does not take."""
     with _of_row(job, number):
         task.encode([item])

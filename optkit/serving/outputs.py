@@ -9,9 +9,13 @@ from collections.abc import Sequence
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from optkit.errors import DataError, MissingDependency, RecipeError
+
+if TYPE_CHECKING:
+    import pyarrow
 
 KINDS = (".jsonl", ".parquet")
 #: Types of Parquet columns by their values' type; anything else is kept as JSON text.
@@ -27,7 +31,7 @@ def check(file: Path) -> None:
         _arrow()
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """`value` as both formats hold it: dates, times and decimals, which JSON lacks, as text.
 
     Raises RecipeError for bytes.
@@ -118,7 +122,7 @@ def _merge_parquet(parts: Sequence[Path], file: Path) -> None:
                 ) from reason
 
 
-def _kind(value: Any, nested: bool) -> str:
+def _kind(value: object, nested: bool) -> str:
     if type(value) in _ARROW:
         return type(value).__name__
     if nested:
@@ -130,7 +134,7 @@ def _kind(value: Any, nested: bool) -> str:
     return "json"
 
 
-def _column(pyarrow: Any, rows: Sequence[dict[str, Any]], name: str, kind: str) -> Any:
+def _column(pyarrow: ModuleType, rows: Sequence[dict[str, Any]], name: str, kind: str) -> pyarrow.Array:
     values = [row.get(name) for row in rows]
     if kind == "json":
         values = [None if v is None else json.dumps(v, ensure_ascii=False) for v in values]
@@ -145,7 +149,7 @@ def _column(pyarrow: Any, rows: Sequence[dict[str, Any]], name: str, kind: str) 
         ) from reason
 
 
-def _type(pyarrow: Any, kind: str) -> Any:
+def _type(pyarrow: ModuleType, kind: str) -> pyarrow.DataType:
     if kind == "vector":
         return pyarrow.list_(pyarrow.float32())
     if kind == "scores":
@@ -153,7 +157,7 @@ def _type(pyarrow: Any, kind: str) -> Any:
     return getattr(pyarrow, _TYPES[kind])()
 
 
-def _arrow() -> Any:
+def _arrow() -> ModuleType:
     try:
         import pyarrow
         import pyarrow.parquet

@@ -16,6 +16,7 @@ from optkit.serving.inputs import KINDS
 from optkit.serving.offline import CHUNK, Job, predict_file
 from optkit.serving.predictor import Predictor, load
 from optkit.tasks.base import Columns
+from optkit.tasks.labelled import Answer
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def predict(
     return Predictions(given, tuple(answers), tuple(lines), tuple(records), None, len(given), len(given))
 
 
-def _written(predictor: Predictor, text: str, options: dict[str, Any], events: Events) -> Any:
+def _written(predictor: Predictor, text: str, options: dict[str, Any], events: Events) -> Answer:
     """What the model writes after `text`, told piece by piece."""
     pieces = predictor.generate(text, **options)
     events(Piece(text))

@@ -19,6 +19,7 @@ from optkit.errors import DataError, OptkitError
 from optkit.models.signing import open_signed
 from optkit.runtimes.base import Session, infer_all
 from optkit.tasks.base import Task, open_task
+from optkit.tasks.labelled import Answer, Input
 
 #: Limits of one batch unless others are given: examples, and examples x longest one.
 BATCH_SIZE, MAX_TOKENS = 32, 4096
@@ -43,11 +44,11 @@ class Predictor:
 
     def predict(
         self,
-        inputs: Sequence[Any],
+        inputs: Sequence[Input],
         batch_size: int = BATCH_SIZE,
         max_tokens: int = MAX_TOKENS,
         **options: Any,
-    ) -> list[Any]:
+    ) -> list[Answer]:
         """One answer per input, in the order given.
 
         `inputs` is a list of texts, or of whatever else the task takes: pairs, lists of words, images. A
@@ -67,7 +68,7 @@ class Predictor:
         with self._call(), self._one_at_a_time:
             return self.task.complete(self._session, inputs, batch_size, **options)
 
-    def generate(self, prompt: str, **options: Any) -> Generator[str, None, Any]:
+    def generate(self, prompt: str, **options: Any) -> Generator[str, None, Answer]:
         """What a causal language model writes after `prompt`, piece by piece as it comes.
 
         The generator returns what `predict_one` would: the text, and how it ended. `options` as for
@@ -78,7 +79,7 @@ class Predictor:
         with self._call(), self._one_at_a_time:
             return (yield from self.task.generate(self._session, prompt, **options))
 
-    def predict_one(self, item: Any, **options: Any) -> Any:
+    def predict_one(self, item: Input, **options: Any) -> Answer:
         """The answer to one input; `options` as for `predict`.
 
         >>> load("models/sst2-int8").predict_one("a fine film").label
@@ -88,11 +89,11 @@ class Predictor:
 
     def stream(
         self,
-        inputs: Iterable[Any],
+        inputs: Iterable[Input],
         batch_size: int = BATCH_SIZE,
         max_tokens: int = MAX_TOKENS,
         ahead: int = AHEAD,
-    ) -> Iterator[Any]:
+    ) -> Iterator[Answer]:
         """The answers to endless inputs, in order, at constant memory.
 
         `ahead` inputs are read before the first answer comes. Raises as `predict` does.
@@ -108,13 +109,13 @@ class Predictor:
         while chunk := list(islice(source, ahead)):
             yield from self.predict(chunk, batch_size, max_tokens)
 
-    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+    def encode(self, inputs: Sequence[Input]) -> EncodedSet:
         """The first half of `predict`: tokens, whose number is known before they are answered."""
         return self.task.encode(inputs)
 
     def answer(
         self, encoded: EncodedSet, batch_size: int = BATCH_SIZE, max_tokens: int = MAX_TOKENS
-    ) -> list[Any]:
+    ) -> list[Answer]:
         """The second half of `predict`: one answer per input that was encoded."""
         with self._call(), self._one_at_a_time:
             outputs = infer_all(self._session, encoded, batch_size, max_tokens)

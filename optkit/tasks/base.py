@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 
 from optkit.core.artifact import Artifact
+from optkit.core.reading import Json
 from optkit.data import provoking
 from optkit.data.dataset import column
 from optkit.data.examples import EncodedSet
@@ -24,13 +25,17 @@ from optkit.models.architectures import infer_task
 from optkit.models.task import TASKS
 from optkit.runtimes.base import Session
 from optkit.tasks.labelled import BETWEEN as BETWEEN
+from optkit.tasks.labelled import Answer as Answer
 from optkit.tasks.labelled import Columns as Columns
+from optkit.tasks.labelled import Input as Input
+from optkit.tasks.labelled import JsonType as JsonType
 from optkit.tasks.labelled import Labelled as Labelled
 from optkit.tasks.labelled import Outputs as Outputs
 from optkit.tasks.trainable import Trainable
 
 if TYPE_CHECKING:
     import datasets
+    from transformers import PreTrainedTokenizerBase
 
 
 #: Inputs that show a graph all it must stand where no data was given; never for calibration or training.
@@ -94,13 +99,13 @@ class Task(Trainable, ABC):
         return type(self).plain_outputs is not Task.plain_outputs
 
     def plain_outputs(
-        self, tokenizer: Any, ids: Sequence[int], outputs: Mapping[str, np.ndarray]
+        self, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], outputs: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """For the baseline alone: what is scored of the outputs for the row `ids` of transformers' model,
         read with transformers' `tokenizer`, by no code that `encode` and `decode` share."""
         raise NotImplementedError
 
-    def plain_answers(self, tokenizer: Any, outputs: Outputs) -> list[Any] | None:
+    def plain_answers(self, tokenizer: PreTrainedTokenizerBase, outputs: Outputs) -> list[Json] | None:
         """For the baseline alone: the answers to these outputs as JSON values; None: not compared."""
         return None
 
@@ -110,7 +115,7 @@ class Task(Trainable, ABC):
         """Read labels, limits and tokenizer from the folder. Raises CheckpointError."""
 
     @abstractmethod
-    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+    def encode(self, inputs: Sequence[Input]) -> EncodedSet:
         """Tensors for the model, from raw inputs as a caller of `predict` gives them."""
 
     @abstractmethod
@@ -118,7 +123,7 @@ class Task(Trainable, ABC):
         """Rows of a data set, encoded, with their references. Raises DataError."""
 
     @abstractmethod
-    def decode(self, outputs: Outputs) -> list[Any]:
+    def decode(self, outputs: Outputs) -> list[Answer]:
         """One typed prediction per example."""
 
     @abstractmethod
@@ -126,20 +131,22 @@ class Task(Trainable, ABC):
         """What `score` and agreement compare: labels, values. First dimension: examples."""
 
     @abstractmethod
-    def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
+    def score(self, answers: np.ndarray, references: Sequence[Answer]) -> float:
         """The metric over these examples."""
 
     def complete(
-        self, session: Session, prompts: Sequence[Any], batch_size: int, **options: Any
-    ) -> list[Any]:
+        self, session: Session, prompts: Sequence[Input], batch_size: int, **options: float | None
+    ) -> list[Answer]:
         """What the model writes after each prompt, where the task generates text. Raises RecipeError."""
         raise _generates_nothing(self.name, options)
 
-    def generate(self, session: Session, prompt: Any, **options: Any) -> Generator[str, None, Any]:
+    def generate(
+        self, session: Session, prompt: Input, **options: float | None
+    ) -> Generator[str, None, Answer]:
         """What the model writes after one prompt, piece by piece; returns all of it. Raises RecipeError."""
         raise _generates_nothing(self.name, options)
 
-    def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray | None:
+    def outcomes(self, answers: np.ndarray, references: Sequence[Answer]) -> np.ndarray | None:
         """Right or wrong per example where the metric is their mean; None where it is not."""
         return None
 
@@ -149,9 +156,10 @@ class Task(Trainable, ABC):
     def same(self, outputs: Outputs, others: Outputs) -> np.ndarray:
         """Per example, whether two models answer the same. Shape (examples,), bool."""
         equal = self.answers(outputs) == self.answers(others)
-        return equal.reshape(len(equal), -1).all(axis=1)
+        same: np.ndarray = equal.reshape(len(equal), -1).all(axis=1)
+        return same
 
-    def probes(self, texts: Sequence[str]) -> list[Any]:
+    def probes(self, texts: Sequence[str]) -> list[Input]:
         """Inputs for `encode`, made of built-in `texts`, to compare two models on where there is no data."""
         return list(texts)
 
@@ -165,30 +173,30 @@ class Task(Trainable, ABC):
         """What stands before every text that the model reads."""
         return ""
 
-    def provoking(self) -> list[list[Any]]:
+    def provoking(self) -> list[list[Input]]:
         """Lists of inputs, each of one form, on which two readers differ if they differ at all."""
         return [[*provoking.TEXTS, provoking.LONG]]
 
-    def samples(self) -> Sequence[Any]:
+    def samples(self) -> Sequence[Input]:
         """A few inputs for `encode`, to check a graph with where there is no data."""
         return _SAMPLES
 
-    def json_type(self, text: Any) -> Any:
+    def json_type(self, text: JsonType) -> JsonType:
         """The type of one input in a request's JSON, made of `text`, the server's type of a text.
 
         A mapping of names to types stands for an object with these keys, a list of texts for one's words.
         """
         return text
 
-    def from_json(self, value: Any) -> Any:
+    def from_json(self, value: Json) -> Input:
         """An input for `encode` from a JSON value of a request. Never a path: DataError instead."""
         return value
 
-    def to_json(self, item: Any) -> Any:
+    def to_json(self, item: Input) -> Json:
         """An input for `encode` as a value that `from_json` takes back."""
         return list(item) if isinstance(item, tuple) else item
 
-    def from_fields(self, values: Sequence[Any]) -> Any:
+    def from_fields(self, values: Sequence[Any]) -> Input:
         """An input for `encode` from its parts, in the order of `takes`; the last ones may lack."""
         return values[0] if len(values) == 1 else tuple(values)
 
@@ -235,11 +243,11 @@ class Task(Trainable, ABC):
                 raise RecipeError(f"{cls.name} reads no {cls.parts[part]}: leave --{part}-column {name} out.")
 
     @classmethod
-    def from_line(cls, line: str) -> Any:
+    def from_line(cls, line: str) -> Input:
         """An input for `encode` from a line of text, as `optkit predict` reads it."""
         return line
 
-    def describe(self, answer: Any) -> dict[str, Any]:
+    def describe(self, answer: Answer) -> dict[str, Any]:
         """A prediction as JSON values."""
         return asdict(answer)
 
@@ -247,23 +255,23 @@ class Task(Trainable, ABC):
         """What one answer consists of where its parts have names; `fields` takes it apart."""
         return (Field("answer"),)
 
-    def fields(self, answer: Any) -> tuple[Any, ...]:
+    def fields(self, answer: Answer) -> tuple[Any, ...]:
         """The parts of one answer, as `gives` names them."""
         return (json.dumps(self.describe(answer), ensure_ascii=False),)
 
-    def alike(self, answer: Any, other: Any) -> float:
+    def alike(self, answer: Answer, other: Answer) -> float:
         """How far two models agree on one input, from 0 to 1: here on the first part of their answers."""
         return float(self.fields(answer)[0] == self.fields(other)[0])
 
-    def line(self, answer: Any) -> str:
+    def line(self, answer: Answer) -> str:
         """A prediction as a person reads it, in one line."""
         return f"{answer.label}\t{answer.score:.4f}"
 
-    def name_of(self, reference: Any) -> Any:
+    def name_of(self, reference: Answer) -> Answer:
         """A reference as a person reads it."""
         return reference
 
-    def table(self, answers: np.ndarray, references: Sequence[Any]) -> list[Any]:
+    def table(self, answers: np.ndarray, references: Sequence[Answer]) -> list[Any]:
         """Lines of precision, recall, F1 and support per label, where the task has them."""
         return []
 

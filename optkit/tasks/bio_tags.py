@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from optkit.errors import DataError
 
@@ -135,7 +134,7 @@ def is_bio(labels: Sequence[str]) -> bool:
     )
 
 
-def check_lengths(words: Any, tags: Any, row: int) -> None:
+def check_lengths(words: object, tags: object, row: int) -> None:
     """Raise DataError where a row has no list of words with a tag for each."""
     if not isinstance(words, list) or not isinstance(tags, list):
         raise DataError(f"Expected lists of words and tags in row {row}, received {words!r} and {tags!r}.")

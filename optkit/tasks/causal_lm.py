@@ -24,6 +24,7 @@ from optkit.runtimes.base import Session
 from optkit.runtimes.generation import Generation, generate
 from optkit.runtimes.token_logprobs import NONE, OUTPUT, TARGETS
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
+from optkit.tasks.labelled import Answer, Input
 
 if TYPE_CHECKING:
     import datasets
@@ -87,7 +88,7 @@ class CausalLM(Task):
         start = start if isinstance(start, int) else next(iter(ends), None)
         return cls(metric, TextEncoder(artifact.path), ends, start)
 
-    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+    def encode(self, inputs: Sequence[Input]) -> EncodedSet:
         """Texts, to be scored: without an end that is not in them."""
         return self._windows(self._tokens(inputs))
 
@@ -116,7 +117,7 @@ class CausalLM(Task):
         rows = outputs[OUTPUT]
         return np.array([[row.sum(dtype=np.float64), len(row)] for row in rows]).reshape(-1, 2)
 
-    def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
+    def score(self, answers: np.ndarray, references: Sequence[Answer]) -> float:
         """Every token counts alike, in whatever text it stands."""
         total, count = answers.sum(axis=0)
         return -float(np.exp(-total / count)) if count else float("nan")
@@ -138,7 +139,7 @@ class CausalLM(Task):
         return float(np.exp(-apart).mean()) if len(apart) else 1.0
 
     def complete(
-        self, session: Session, prompts: Sequence[Any], batch_size: int, **options: Any
+        self, session: Session, prompts: Sequence[Input], batch_size: int, **options: float | None
     ) -> list[Completion]:
         """What follows each prompt; `options` are fields of `optkit.runtimes.generation.Generation`."""
         settings, tokens = _settings(options), self._prompts(prompts)
@@ -153,7 +154,9 @@ class CausalLM(Task):
             completions += [self._completion(prompt, ids) for prompt, ids in zip(part, new)]
         return completions
 
-    def generate(self, session: Session, prompt: Any, **options: Any) -> Generator[str, None, Completion]:
+    def generate(
+        self, session: Session, prompt: Input, **options: float | None
+    ) -> Generator[str, None, Completion]:
         settings, prompts = _settings(options), self._prompts([prompt])
         text_of, new, given = self.encoder.stream(prompts[0]), [], ""
         for (token,) in self._steps(session, prompts, settings, 0):
@@ -176,12 +179,12 @@ class CausalLM(Task):
     def fields(self, answer: Completion) -> tuple[Any, ...]:
         return answer.text, answer.tokens, answer.finished
 
-    def describe(self, answer: Any) -> dict[str, Any]:
+    def describe(self, answer: Answer) -> dict[str, Any]:
         if isinstance(answer, Likelihood):
             return {**super().describe(answer), "perplexity": answer.perplexity}
         return {"completion": answer.text, "tokens": answer.tokens, "finished": answer.finished}
 
-    def line(self, answer: Any) -> str:
+    def line(self, answer: Answer) -> str:
         if isinstance(answer, Likelihood):
             return f"perplexity {answer.perplexity:.4f}"
         return answer.text.replace("\n", "\\n")
@@ -256,7 +259,7 @@ class CausalLM(Task):
         before, whole = self.encoder.text(prompt), self.encoder.text([*prompt, *new])
         return Completion(whole[len(before) :], len(new), "end" if ended else "length", len(prompt))
 
-    def _tokens(self, inputs: Sequence[Any]) -> list[list[int]]:
+    def _tokens(self, inputs: Sequence[Input]) -> list[list[int]]:
         for i, item in enumerate(inputs):
             if not isinstance(item, str):
                 raise DataError(f"Expected a text at position {i}, received {type(item).__name__}.")
@@ -271,7 +274,7 @@ class CausalLM(Task):
                 )
         return tokens
 
-    def _prompts(self, inputs: Sequence[Any]) -> list[list[int]]:
+    def _prompts(self, inputs: Sequence[Input]) -> list[list[int]]:
         """Without the end that some tokenizers put behind every text."""
         tokens = self._tokens(inputs)
         return [ids[:-1] if len(ids) > 1 and ids[-1] in self.ends else ids for ids in tokens]

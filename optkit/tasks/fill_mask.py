@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from optkit.core.artifact import Artifact
+from optkit.core.reading import Json
 from optkit.data.dataset import texts_of
 from optkit.data.examples import EncodedSet, Windows
 from optkit.data.provoking import LONG, TEXTS
@@ -27,10 +28,12 @@ from optkit.errors import CheckpointError, DataError
 from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
+from optkit.tasks.labelled import Answer, Input
 
 if TYPE_CHECKING:
     import datasets
     import torch
+    from transformers import PreTrainedTokenizerBase
 
 
 #: How many words `predict` gives for a mask, and how many words of a text are tried as the masked one.
@@ -101,7 +104,7 @@ class FillMask(Task):
         """The mask as a text has it."""
         return str(self.encoder.tokenization.mask_token)
 
-    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+    def encode(self, inputs: Sequence[Input]) -> EncodedSet:
         """Texts with masks. Raises DataError for one without, or with one behind the model's last token."""
         for i, item in enumerate(inputs):
             if not isinstance(item, str):
@@ -153,7 +156,7 @@ class FillMask(Task):
             answers[i] = tuple(tuple(int(x) for x in row) for row in rows)
         return answers
 
-    def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
+    def score(self, answers: np.ndarray, references: Sequence[Answer]) -> float:
         """Every mask counts alike, in whatever text it stands."""
         k = int(self.metric.partition("@")[2])
         hits = [
@@ -192,7 +195,7 @@ class FillMask(Task):
         masks = (", ".join(f"{x.word} {x.score:.4f}" for x in candidates) for candidates in answer.masks)
         return " | ".join(masks).replace("\n", "\\n")
 
-    def name_of(self, reference: Any) -> Any:
+    def name_of(self, reference: Answer) -> Json:
         return " ".join(self.encoder.token(i) for i in reference)
 
     @classmethod
@@ -238,12 +241,12 @@ class FillMask(Task):
         return {"best": ("batch", "sequence", self._most)}
 
     def plain_outputs(
-        self, tokenizer: Any, ids: Sequence[int], outputs: Mapping[str, np.ndarray]
+        self, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], outputs: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """As transformers' FillMaskPipeline: the logits where the ids are the tokenizer's mask."""
         return {"logits": outputs["logits"][[i for i, x in enumerate(ids) if x == tokenizer.mask_token_id]]}
 
-    def plain_answers(self, tokenizer: Any, outputs: Outputs) -> list[Any]:
+    def plain_answers(self, tokenizer: PreTrainedTokenizerBase, outputs: Outputs) -> list[Json]:
         import torch
 
         rows = [torch.from_numpy(logits) for logits in outputs["logits"]]
@@ -255,7 +258,7 @@ class FillMask(Task):
         windows = Windows(np.arange(len(places)), places, counts) if places else None
         return replace(encoded, windows=windows)
 
-    def _restored(self, text: str, words: Any, row: int) -> str:
+    def _restored(self, text: str, words: object, row: int) -> str:
         """`text` with `words`, one or a list, in place of its masks. DataError names the row."""
         words = [words] if isinstance(words, str) else words
         parts = text.split(self.mask)

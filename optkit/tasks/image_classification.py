@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from optkit.core.artifact import Artifact
+from optkit.core.reading import Json
 from optkit.data import images
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError
 from optkit.models.pixels import PixelEncoder
 from optkit.tasks.base import Columns, Field, Labelled, Task
 from optkit.tasks.label_columns import REGRESSION
+from optkit.tasks.labelled import Input, JsonType
 from optkit.tasks.text_classification import COLUMNS as TEXT_COLUMNS
 from optkit.tasks.text_classification import TextClassification
 
@@ -60,18 +62,18 @@ class ImageClassification(TextClassification):
         return task
 
     @staticmethod
-    def open_encoder(folder: Path, scoring: Any = None) -> Any:
+    def open_encoder(folder: Path, scoring: object = None) -> PixelEncoder:  # type: ignore[override]
         return PixelEncoder(folder)
 
-    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+    def encode(self, inputs: Sequence[Input]) -> EncodedSet:
         """Images as `PixelEncoder` takes them: paths, bytes, Pillow images or arrays."""
         return self.encoder.encode(inputs)
 
-    def json_type(self, text: Any) -> Any:
+    def json_type(self, text: JsonType) -> JsonType:
         """An image file (PNG, JPEG, ...) in base64."""
         return {"b64": str}
 
-    def from_json(self, value: Any) -> bytes:
+    def from_json(self, value: Json) -> bytes:
         """The bytes of an image file, in base64: {"b64": "..."}. A string would be a path, and is refused."""
         text = value.get("b64") if isinstance(value, dict) else None
         if not isinstance(text, str):
@@ -81,7 +83,7 @@ class ImageClassification(TextClassification):
         except ValueError as reason:
             raise DataError(f"Expected an image in base64: {reason}.") from None
 
-    def to_json(self, item: Any) -> Any:
+    def to_json(self, item: Input) -> Json:
         """An array of pixels as a PNG of its upper left part, of at most `STORED` of them a side.
 
         Where the model takes one size only, a smaller part is repeated until it has that.
@@ -106,7 +108,7 @@ class ImageClassification(TextClassification):
         return None
 
     @classmethod
-    def from_line(cls, line: str) -> Any:
+    def from_line(cls, line: str) -> Input:
         return line
 
     def read(self, rows: datasets.Dataset, columns: Columns) -> Labelled:

@@ -75,7 +75,7 @@ def places(
     return [table[type(value), value] for _, value in values]
 
 
-def number(value: Any) -> float | None:
+def number(value: object) -> float | None:
     """`value` as the finite number that it is or that its text is, as in a table; None where it is none.
 
     >>> number("0.5"), number(True), number("inf")
@@ -89,7 +89,7 @@ def number(value: Any) -> float | None:
     return float(value) if abs(value) < float("inf") else None
 
 
-def label_name(value: Any) -> str:
+def label_name(value: object) -> str:
     """What a value of the data is called as a label: 1.0 as 1.
 
     >>> label_name(1.0), label_name("good")
@@ -103,7 +103,7 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:10])}{' ...' if len(names) > 10 else ''}"
 
 
-def unknown(label: Any, row: int, labels: Sequence[str]) -> DataError:
+def unknown(label: object, row: int, labels: Sequence[str]) -> DataError:
     """The error for a label that the model does not have."""
     return DataError(
         f"The label {label!r} in row {row} is unknown to the model, which has: {listed(labels)}.",
@@ -175,7 +175,7 @@ def _read(
     return {key: place for key, place in as_places.items() if place is not None}
 
 
-def _named(value: Any, labels: Sequence[str]) -> int | None:
+def _named(value: object, labels: Sequence[str]) -> int | None:
     """The label that is called `value`. Raises DataError where two are, as far as case and spaces go."""
     if isinstance(value, str) and list(labels).count(value) == 1:
         return list(labels).index(value)
@@ -191,12 +191,12 @@ def _named(value: Any, labels: Sequence[str]) -> int | None:
     return named[0] if named else None
 
 
-def _says_truth(value: Any, labels: Sequence[str]) -> bool:
+def _says_truth(value: object, labels: Sequence[str]) -> bool:
     """Whether `value` is true or false, and a label is called so."""
     return isinstance(value, bool) and any(_folded(label) in _TRUTH[value] for label in labels)
 
 
-def _placed(value: Any, labels: Sequence[str]) -> int | None:
+def _placed(value: object, labels: Sequence[str]) -> int | None:
     """The place that a number, or the text of one, means; of two labels true is the second."""
     text = _folded(value)
     if text in ("true", "false") and len(labels) == 2:
@@ -205,13 +205,13 @@ def _placed(value: Any, labels: Sequence[str]) -> int | None:
     return place if 0 <= place < len(labels) else None
 
 
-def _folded(value: Any) -> str:
+def _folded(value: object) -> str:
     text = normalize("NFC", str(value)).strip().casefold()
     match = _WHOLE.fullmatch(text)
     return str(int(match[1])) if match else text
 
 
-def _two_readings(value: Any, row: int, labels: Sequence[str], name: Any, place: Any) -> DataError:
+def _two_readings(value: object, row: int, labels: Sequence[str], name: Any, place: Any) -> DataError:
     return DataError(
         f"The labels of the data are numbers that could be names or places: {value!r} in row {row} is the "
         f"label {labels[name]!r} by name, and {labels[place]!r} as a place (of {listed(labels)}).",

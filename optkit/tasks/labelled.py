@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from optkit.data.examples import EncodedSet
 
+#: What `Task.encode` takes for one example, which is for each task to say: a text, a pair, words, an image.
+Input: TypeAlias = Any
+#: One answer of a task, or the truth that it is scored against: a dataclass, a label, a list, a number.
+Answer: TypeAlias = Any
+#: A type that is put together at run time, as pydantic takes it: `str`, `Annotated[list[str], ...]`.
+JsonType: TypeAlias = Any
 #: Raw outputs: name → one array per example.
 Outputs = Mapping[str, Sequence[np.ndarray]]
 
@@ -39,9 +45,9 @@ class Labelled:
     """
 
     encoded: EncodedSet
-    references: list[Any]
+    references: list[Answer]
     sources: list[str] = field(default_factory=list)
-    inputs: list[Any] = field(default_factory=list)
+    inputs: list[Input] = field(default_factory=list)
     skipped: int = 0
     columns: Columns = field(default_factory=Columns)
 

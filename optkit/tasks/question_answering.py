@@ -22,6 +22,7 @@ from optkit.errors import DataError
 from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
+from optkit.tasks.labelled import Input, JsonType
 
 if TYPE_CHECKING:
     import datasets
@@ -34,6 +35,10 @@ MAX_ANSWER = 30
 #: Asked of built-in texts.
 QUESTIONS = ("Who is it about?", "What happened?", "When was it?", "Where is it?", "How many are there?")
 BEST = 20
+
+
+#: What a row's answer may be: texts of the context, and where each begins.
+Reference = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
@@ -80,14 +85,14 @@ class QuestionAnswering(Task):
         return [("Who?", text) for text in super().samples()]
 
     @classmethod
-    def from_line(cls, line: str) -> Any:
+    def from_line(cls, line: str) -> Input:
         """A question and its context, with a tab between them."""
         question, tab, context = line.partition("\t")
         if not tab:
             raise DataError(f"Expected a question, a tab and a context, received {line[:100]!r}.")
         return question, context
 
-    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+    def encode(self, inputs: Sequence[Input]) -> EncodedSet:
         """`inputs` are pairs (question, context), or mappings with these two keys."""
         pairs = [_pair(item, i) for i, item in enumerate(inputs)]
         encoded, each = self.encoder.windows(pairs, self.encoder.max_length // 4)
@@ -97,7 +102,7 @@ class QuestionAnswering(Task):
         offsets: list[np.ndarray] = []
         numbers: list[np.ndarray] = []
         for example, windows in enumerate(each):
-            chosen = [np.flatnonzero(np.equal(w.sequence_ids, 1)) for w in windows]
+            chosen = [np.flatnonzero([s == 1 for s in w.sequence_ids]) for w in windows]
             owner += [example] * len(windows)
             picks += chosen
             spans = [np.array(w.offsets, dtype=np.int64)[c].reshape(-1, 2) for w, c in zip(windows, chosen)]
@@ -146,10 +151,10 @@ class QuestionAnswering(Task):
         """The answers' texts, in an object array."""
         return np.array([answer.text for answer in self.decode(outputs)], dtype=object)
 
-    def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
+    def score(self, answers: np.ndarray, references: Sequence[Reference]) -> float:
         return float(self.outcomes(answers, references).mean())
 
-    def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray:
+    def outcomes(self, answers: np.ndarray, references: Sequence[Reference]) -> np.ndarray:
         """The metric of each example: right or wrong, or the share of words in common."""
         one = exact_match if self.metric == "exact_match" else f1
         scores = [max(one(a, truth) for truth in r["text"]) for a, r in zip(answers, references)]
@@ -164,7 +169,9 @@ class QuestionAnswering(Task):
         return {"question", "context", "answers"} <= set(rows.column_names)
 
     @classmethod
-    def for_training(cls, source: Artifact, config: Any, max_length: int | None) -> QuestionAnswering:
+    def for_training(
+        cls, source: Artifact, config: dict[str, Any], max_length: int | None
+    ) -> QuestionAnswering:
         task = cls.from_artifact(source)
         task.encoder.truncate(max_length)
         return task
@@ -189,7 +196,7 @@ class QuestionAnswering(Task):
             ends.append(np.array(picks[last[0]] if whole else 0, dtype=np.int64))
         return {"start_positions": starts, "end_positions": ends}
 
-    def json_type(self, text: Any) -> Any:
+    def json_type(self, text: JsonType) -> JsonType:
         return {"question": text, "context": text}
 
     def gives(self) -> tuple[Field, ...]:
@@ -198,7 +205,7 @@ class QuestionAnswering(Task):
     def fields(self, answer: Answer) -> tuple[Any, ...]:
         return answer.text, answer.start, answer.end, answer.score
 
-    def name_of(self, reference: Any) -> Any:
+    def name_of(self, reference: Reference) -> str:
         return reference["text"][0]
 
 
@@ -223,7 +230,7 @@ def f1(answer: str, truth: str) -> float:
     return 2 * same / (len(answered) + len(expected)) if same else 0.0
 
 
-def checked_answers(value: Any, context: str, row: int) -> dict[str, list[Any]]:
+def checked_answers(value: Any, context: str, row: int) -> Reference:
     """`{"text": [...], "answer_start": [...]}` of a row. DataError where the context lacks the text."""
     try:
         texts, starts = list(value["text"]), [int(start) for start in value["answer_start"]]
@@ -248,7 +255,7 @@ def checked_answers(value: Any, context: str, row: int) -> dict[str, list[Any]]:
     return {"text": texts, "answer_start": starts}
 
 
-def _pair(item: Any, place: int) -> tuple[str, str]:
+def _pair(item: Input, place: int) -> tuple[str, str]:
     if isinstance(item, Mapping):
         item = (item.get("question"), item.get("context"))
     if isinstance(item, (tuple, list)) and len(item) == 2 and all(isinstance(x, str) for x in item):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from optkit.core.artifact import Artifact
+from optkit.core.reading import Json
 from optkit.data.dataset import class_names, texts_of
 from optkit.data.examples import EncodedSet
 from optkit.data.provoking import LONG, PAIRS, TEXTS
@@ -32,6 +33,7 @@ from optkit.tasks.label_columns import (
     labels_of,
 )
 from optkit.tasks.label_mapping import number, places
+from optkit.tasks.labelled import Answer, Input, JsonType
 
 if TYPE_CHECKING:
     import datasets
@@ -122,7 +124,7 @@ class TextClassification(Task):
         return self.name if self.activation is None else "cross-encoder"
 
     @staticmethod
-    def open_encoder(folder: Path, scoring: Scoring | None = None) -> Any:
+    def open_encoder(folder: Path, scoring: Scoring | None = None) -> TextEncoder:
         """What turns inputs into tensors, from the artifact's folder; as a cross-encoder's settings say."""
         encoder = TextEncoder(folder, scoring.max_length if scoring else None)
         if scoring and scoring.lowercase:
@@ -134,7 +136,7 @@ class TextClassification(Task):
         """The metric of `problem` (as transformers calls it) unless another one is asked for."""
         return cls.metrics_of[problem][0]
 
-    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+    def encode(self, inputs: Sequence[Input]) -> EncodedSet:
         for i, item in enumerate(inputs):
             pair = isinstance(item, (tuple, list)) and len(item) == 2
             if not (isinstance(item, str) or (pair and all(isinstance(x, str) for x in item))):
@@ -148,7 +150,7 @@ class TextClassification(Task):
         pair = others[0] if others else None
         label = self.column(rows.column_names, "label", columns)
         first = texts_of(rows, text)
-        inputs: list[Any] = list(zip(first, texts_of(rows, pair))) if pair else first
+        inputs: list[Input] = list(zip(first, texts_of(rows, pair))) if pair else first
         references = self.references(rows, label)
         sources = [x if isinstance(x, str) else BETWEEN.join(x) for x in inputs]
         return Labelled(self.encode(inputs), references, sources, inputs, columns=Columns(text, pair, label))
@@ -158,7 +160,7 @@ class TextClassification(Task):
         return next((name for name in cls.columns["pair"] if name in names and name != text), None)
 
     @classmethod
-    def from_line(cls, line: str) -> Any:
+    def from_line(cls, line: str) -> Input:
         """A text, or the two of a pair with one tab between them."""
         parts = line.split("\t")
         return tuple(parts) if len(parts) == 2 and all(part.strip() for part in parts) else line
@@ -200,7 +202,7 @@ class TextClassification(Task):
             return activated(logits[:, 0].astype(np.float64), self.activation)
         return (logits > 0).astype(np.int64) if self.problem == MULTI else logits.argmax(axis=1)
 
-    def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
+    def score(self, answers: np.ndarray, references: Sequence[Answer]) -> float:
         truth = np.asarray(references)
         if self.metric == "accuracy":
             same = answers == truth
@@ -214,13 +216,13 @@ class TextClassification(Task):
         average = "micro" if self.problem == MULTI else "binary" if len(self.labels) == 2 else "macro"
         return float(metrics.f1_score(truth, answers, average=average, zero_division=0))
 
-    def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray | None:
+    def outcomes(self, answers: np.ndarray, references: Sequence[Answer]) -> np.ndarray | None:
         if self.metric != "accuracy":
             return None
         same = answers == np.asarray(references)
         return same.reshape(len(same), -1).all(axis=1)
 
-    def name_of(self, reference: Any) -> Any:
+    def name_of(self, reference: Answer) -> Json:
         if self.problem == SINGLE:
             return self.labels[reference]
         if self.problem == MULTI:
@@ -258,7 +260,7 @@ class TextClassification(Task):
             return float(np.isclose(answers, others, rtol=1e-2, atol=1e-2).mean())
         return super().agreement(answers, others)
 
-    def json_type(self, text: Any) -> Any:
+    def json_type(self, text: JsonType) -> JsonType:
         """A text, or a pair of them."""
         return text | tuple[text, text]
 
@@ -314,7 +316,7 @@ class TextClassification(Task):
         return Classification(chosen, float(row.max()), dict(zip(self.labels, row.tolist())))
 
 
-def _number(value: Any, row: int) -> float:
+def _number(value: object, row: int) -> float:
     if (exact := number(value)) is None:
         raise DataError(f"Expected a number as the label of row {row}, received {value!r}.")
     return exact

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from optkit.core.artifact import Artifact
+from optkit.core.reading import Json
 from optkit.data.dataset import class_names
 from optkit.data.examples import EncodedSet, Windows
 from optkit.data.provoking import WORDS
@@ -27,6 +28,7 @@ from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
 from optkit.tasks.bio_tags import check_bio, check_lengths, is_bio
 from optkit.tasks.label_columns import labels_config, labels_of
 from optkit.tasks.label_mapping import label_name, places
+from optkit.tasks.labelled import Answer, Input, JsonType
 from optkit.tasks.words import assigned, word_spans
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ class TokenClassification(Task):
         """The words that a plain text is tagged by."""
         return [text[start:end] for start, end in word_spans(text)]
 
-    def encode(self, inputs: Sequence[Any]) -> EncodedSet:
+    def encode(self, inputs: Sequence[Input]) -> EncodedSet:
         """`inputs` are texts, or lists of words, which the tokenizer is given as words (`word_ids`).
 
         Places are characters of the text as it was given; words are then joined with single spaces.
@@ -201,13 +203,13 @@ class TokenClassification(Task):
         """The tags of each example as a tuple, in an object array."""
         return _objects(self.tags(outputs))
 
-    def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
+    def score(self, answers: np.ndarray, references: Sequence[Answer]) -> float:
         if self.metric == "f1":
             return bio_tags.f1(map(bio_tags.spans, answers), map(bio_tags.spans, references))
         right = sum(a == b for x, y in zip(answers, references) for a, b in zip(x, y))
         return right / max(1, sum(len(y) for y in references))
 
-    def table(self, answers: np.ndarray, references: Sequence[Any]) -> list[bio_tags.Line]:
+    def table(self, answers: np.ndarray, references: Sequence[Answer]) -> list[bio_tags.Line]:
         """Precision, recall, F1 and support per label, and their averages.
 
         For entities: per type, as seqeval prints them, and then per tag over words, without O, as
@@ -252,7 +254,9 @@ class TokenClassification(Task):
         return labels_config(labels)
 
     @classmethod
-    def for_training(cls, source: Artifact, config: Any, max_length: int | None) -> TokenClassification:
+    def for_training(
+        cls, source: Artifact, config: dict[str, Any], max_length: int | None
+    ) -> TokenClassification:
         encoder = TextEncoder(source.path)
         if not encoder.reads_words_as_text:
             encoder = _with_spaces(source.path) or encoder
@@ -283,7 +287,7 @@ class TokenClassification(Task):
             targets.append(row)
         return {"labels": targets}
 
-    def json_type(self, text: Any) -> Any:
+    def json_type(self, text: JsonType) -> JsonType:
         """A text, or its words."""
         return text | list[text]
 
@@ -298,7 +302,7 @@ class TokenClassification(Task):
         """1 for the same entities; their scores may differ."""
         return float(answer.label == other.label)
 
-    def name_of(self, reference: Any) -> Any:
+    def name_of(self, reference: Answer) -> Json:
         return " ".join(reference)
 
     def line(self, answer: Tagging) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 #: Words of plain text: links, tags and mentions, Han characters one by one, words, signs.
 _WORD = re.compile(
@@ -63,14 +66,14 @@ def assigned(windows: list[Any], spans: list[tuple[int, int]] | None) -> list[tu
     return [(pair[:, 0], pair[:, 1]) for pair in pairs]
 
 
-def _given(window: Any) -> Iterator[tuple[int, int, int]]:
+def _given(window: Encoding) -> Iterator[tuple[int, int, int]]:
     """(position, word, where in the word it starts) of each subword of given words."""
     for position, (word, (start, _)) in enumerate(zip(window.word_ids, window.offsets)):
         if word is not None:
             yield position, word, start
 
 
-def _overlapping(window: Any, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+def _overlapping(window: Encoding, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
     """(position, word, where in the text it starts) of each token that shares characters with a word.
 
     A token of the space before a word alone is the word's first, as it is where the word itself is given.

@@ -6,11 +6,17 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optkit.models.uneven.key import CONFIG_KEY
+
+if TYPE_CHECKING:
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+    from optkit.core.reading import Json
+    from optkit.tasks.labelled import Input
 
 #: A row of token ids as the tokenizer gives it: name → (tokens,).
 Row = dict[str, list[int]]
@@ -58,19 +64,19 @@ class Reference(ABC):
         self.takes = set(inspect.signature(self.model.forward).parameters)
 
     @abstractmethod
-    def rows(self, inputs: Sequence[Any]) -> list[Any]:
+    def rows(self, inputs: Sequence[Input]) -> list[Any]:
         """What the model is fed for `inputs`, one row per example or window."""
 
-    def provoked(self, inputs: Sequence[Any]) -> list[Any]:
+    def provoked(self, inputs: Sequence[Input]) -> list[Any]:
         """The rows of inputs that are not scored."""
         return self.rows(inputs)
 
     @abstractmethod
-    def outputs(self, rows: Sequence[Any], inputs: Sequence[Any], alone: bool = False) -> Outputs:
+    def outputs(self, rows: Sequence[Any], inputs: Sequence[Input], alone: bool = False) -> Outputs:
         """Outputs per example; with `alone` each row goes through the model by itself, unpadded."""
 
     @abstractmethod
-    def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> list[Any] | None:
+    def answers(self, outputs: Outputs, inputs: Sequence[Input]) -> Sequence[Json] | None:
         """What is scored, as JSON values; None where outputs are scored as they are."""
 
 
@@ -81,7 +87,9 @@ class TextReference(Reference):
         from transformers import AutoTokenizer
 
         super().load()
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(str(self.folder), **self.trusted)
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            str(self.folder), **self.trusted
+        )
         self.limit = self._limit()
 
     def forward(self, rows: Sequence[Row], alone: bool = False) -> list[dict[str, np.ndarray]]:
@@ -170,7 +178,7 @@ class TextReference(Reference):
         return min(limits, default=None)
 
 
-def split(found: Any) -> list[Row]:
+def split(found: BatchEncoding) -> list[Row]:
     """The rows of a `BatchEncoding` that is not padded."""
     names = [n for n in ("input_ids", "attention_mask", "token_type_ids") if n in found]
     return [{name: found[name][i] for name in names} for i in range(len(found["input_ids"]))]

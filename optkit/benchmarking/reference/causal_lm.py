@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from optkit.benchmarking.reference.base import Outputs, Row, TextReference, split
+
+if TYPE_CHECKING:
+    from optkit.core.reading import Json
+    from optkit.tasks.labelled import Input
 
 
 class CausalLM(TextReference):
@@ -19,7 +23,7 @@ class CausalLM(TextReference):
     auto = "AutoModelForCausalLM"
     window = 1024
 
-    def rows(self, inputs: Sequence[Any]) -> list[Row]:
+    def rows(self, inputs: Sequence[Input]) -> list[Row]:
         length = min(self.limit or 512, self.window)
         stride = max(1, length - length // 4)
         rows: list[Row] = []
@@ -37,11 +41,11 @@ class CausalLM(TextReference):
                 start += stride
         return rows
 
-    def provoked(self, inputs: Sequence[Any]) -> list[Row]:
+    def provoked(self, inputs: Sequence[Input]) -> list[Row]:
         """The texts as they are: neither cut nor ended."""
         return split(self.tokenizer(list(inputs), return_token_type_ids=False))
 
-    def _documents(self, inputs: Sequence[Any]) -> list[list[int]]:
+    def _documents(self, inputs: Sequence[Input]) -> list[list[int]]:
         ends = self.model.generation_config.eos_token_id if self.model.generation_config else None
         ends = self.model.config.eos_token_id if ends is None else ends
         ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
@@ -50,7 +54,7 @@ class CausalLM(TextReference):
             found.append(ids if not ends or (ids and ids[-1] in ends) else [*ids, ends[0]])
         return found
 
-    def outputs(self, rows: Sequence[Row], inputs: Sequence[Any], alone: bool = False) -> Outputs:
+    def outputs(self, rows: Sequence[Row], inputs: Sequence[Input], alone: bool = False) -> Outputs:
         import torch
 
         parts: list[list[np.ndarray]] = [[] for _ in inputs]
@@ -74,7 +78,7 @@ class CausalLM(TextReference):
         tokens = [np.array([len(ids)], dtype=np.int64) for ids in self._documents(inputs)]
         return {"log_likelihood": [np.concatenate(p) for p in parts], "tokens": tokens}
 
-    def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> list[Any]:
+    def answers(self, outputs: Outputs, inputs: Sequence[Input]) -> Sequence[Json]:
         return [[float(row.sum(dtype=np.float64)), len(row)] for row in outputs["log_likelihood"]]
 
 

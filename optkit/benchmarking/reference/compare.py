@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,13 +14,16 @@ from optkit.benchmarking.reference.files import FileReference
 from optkit.errors import CheckpointError, DataError, PassError
 from optkit.tasks.base import Task
 
+if TYPE_CHECKING:
+    from optkit.tasks.labelled import Input
+
 #: How far outputs may lie apart, as a share of the largest, at least of 1: other batches round otherwise.
 OUTPUTS = 2e-4
 #: Examples with different outputs that are asked again, alone.
 ASKED = 3
 
 
-def provoked(theirs: Reference, task: Any) -> None:
+def provoked(theirs: Reference, task: Task) -> None:
     """Compare what the model is fed for provoking inputs of the task. Raises CheckpointError."""
     if isinstance(theirs, FileReference):
         with TemporaryDirectory(prefix="optkit-files-") as folder:
@@ -35,7 +38,7 @@ def provoked(theirs: Reference, task: Any) -> None:
 
 
 def rows(
-    found: Sequence[Any], arrays: Mapping[str, Sequence[Any]], inputs: Sequence[Any], theirs: Reference
+    found: Sequence[Any], arrays: Mapping[str, Sequence[Any]], inputs: Sequence[Input], theirs: Reference
 ) -> None:
     """CheckpointError with the first of `found`, what transformers feeds, that is not in our `arrays`."""
     if isinstance(theirs, FileReference):
@@ -61,7 +64,7 @@ def rows(
                 )
 
 
-def answers(theirs: Reference, task: Task, outputs: Outputs, inputs: Sequence[Any]) -> None:
+def answers(theirs: Reference, task: Task, outputs: Outputs, inputs: Sequence[Input]) -> None:
     """PassError where our task makes other answers of transformers' outputs than its own rules do."""
     expected = theirs.answers(outputs, inputs)
     if expected is None:
@@ -83,7 +86,7 @@ def answers(theirs: Reference, task: Task, outputs: Outputs, inputs: Sequence[An
             )
 
 
-def again(theirs: Reference, inputs: Sequence[Any]) -> Callable[[int], list[Outputs]]:
+def again(theirs: Reference, inputs: Sequence[Input]) -> Callable[[int], list[Outputs]]:
     """A function that asks transformers for the outputs of one example twice, alone and unpadded."""
 
     def ask(example: int) -> list[Outputs]:
@@ -139,7 +142,7 @@ def _apart(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.abs(a - b).max() > OUTPUTS * max(1.0, float(np.abs(a).max())))
 
 
-def _taken(task: Task, item: Any) -> bool:
+def _taken(task: Task, item: Input) -> bool:
     """Whether our reading takes this input at all: a refusal is no silent difference."""
     try:
         return len(task.encode([item])) > 0
@@ -174,7 +177,7 @@ def _same_features(features: np.ndarray, own: np.ndarray, what: str, theirs: Fil
         )
 
 
-def _shown(inputs: Sequence[Any], owner: Sequence[int], row: int) -> str:
+def _shown(inputs: Sequence[Input], owner: Sequence[int], row: int) -> str:
     place = owner[row] if row < len(owner) else None
     return "an input" if place is None else f"{str(inputs[place])[:120]!r}"
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from optkit.benchmarking.reference.base import Outputs
 from optkit.benchmarking.reference.sentence_model import SentenceModel
+
+if TYPE_CHECKING:
+    from optkit.core.reading import Json
+    from optkit.tasks.labelled import Input
 
 
 class CrossEncoder(SentenceModel):
@@ -16,7 +20,7 @@ class CrossEncoder(SentenceModel):
 
     auto, feature, output = "CrossEncoder", "scores", "logits"
 
-    def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> list[Any]:
+    def answers(self, outputs: Outputs, inputs: Sequence[Input]) -> Sequence[Json]:
         import torch
 
         scores = self.model.activation_fn(torch.from_numpy(np.stack(outputs["logits"])).double()).numpy()

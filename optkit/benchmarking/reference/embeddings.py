@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from optkit.benchmarking.reference.base import Outputs
 from optkit.benchmarking.reference.sentence_model import SentenceModel
+
+if TYPE_CHECKING:
+    from optkit.tasks.labelled import Input
 
 
 class Embeddings(SentenceModel):
@@ -17,7 +20,7 @@ class Embeddings(SentenceModel):
     def cut(self, values: np.ndarray) -> np.ndarray:
         return values[: self.model.truncate_dim]
 
-    def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> None:
+    def answers(self, outputs: Outputs, inputs: Sequence[Input]) -> None:
         return None
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optkit.benchmarking.reference.base import BATCH, Outputs, Reference
+
+if TYPE_CHECKING:
+    from optkit.tasks.labelled import Input
 
 
 class FileReference(Reference):
@@ -30,10 +33,10 @@ class FileReference(Reference):
         """How far another reader's features may lie apart."""
         return 1e-4
 
-    def rows(self, inputs: Sequence[Any]) -> list[np.ndarray]:
+    def rows(self, inputs: Sequence[Input]) -> list[np.ndarray]:
         return [self.features(file) for file in inputs]
 
-    def outputs(self, rows: Sequence[Any], inputs: Sequence[Any], alone: bool = False) -> Outputs:
+    def outputs(self, rows: Sequence[Any], inputs: Sequence[Input], alone: bool = False) -> Outputs:
         import torch
 
         logits: list[np.ndarray] = []

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from optkit.benchmarking.reference.base import Outputs, Row
 from optkit.benchmarking.reference.windowed import Windowed
+
+if TYPE_CHECKING:
+    from optkit.core.reading import Json
+    from optkit.tasks.labelled import Input
 
 
 class QuestionAnswering(Windowed):
@@ -17,11 +21,11 @@ class QuestionAnswering(Windowed):
     auto = "AutoModelForQuestionAnswering"
     longest, best = 30, 20
 
-    def rows(self, inputs: Sequence[Any]) -> list[Row]:
+    def rows(self, inputs: Sequence[Input]) -> list[Row]:
         questions, contexts = ([item[place] for item in inputs] for place in (0, 1))
         return self.windows(questions, contexts, truncation="only_second")
 
-    def outputs(self, rows: Sequence[Row], inputs: Sequence[Any], alone: bool = False) -> Outputs:
+    def outputs(self, rows: Sequence[Row], inputs: Sequence[Input], alone: bool = False) -> Outputs:
         answered = self.forward(rows, alone)
         names = ("start_logits", "end_logits", "offsets", "window")
         parts: list[dict[str, list[np.ndarray]]] = [{name: [] for name in names} for _ in inputs]
@@ -40,7 +44,7 @@ class QuestionAnswering(Windowed):
         characters = [np.array([ord(c) for c in context], dtype=np.int64) for _, context in inputs]
         return {**outputs, "characters": characters}
 
-    def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> list[Any]:
+    def answers(self, outputs: Outputs, inputs: Sequence[Input]) -> Sequence[Json]:
         found = []
         for i, (_, context) in enumerate(inputs):
             start, end, window = (outputs[n][i] for n in ("start_logits", "end_logits", "window"))

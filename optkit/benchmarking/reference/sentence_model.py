@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optkit.benchmarking.reference.base import BATCH, Outputs, Reference, Row, TextReference
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from optkit.tasks.labelled import Input
 
 
 class SentenceModel(Reference):
@@ -22,7 +27,7 @@ class SentenceModel(Reference):
         import sentence_transformers
         import torch
 
-        self.model: Any = getattr(sentence_transformers, self.auto)(
+        self.model: SentenceTransformer = getattr(sentence_transformers, self.auto)(
             str(self.folder),
             device=self.device,
             model_kwargs={"dtype": torch.float32, "use_safetensors": True},
@@ -30,7 +35,7 @@ class SentenceModel(Reference):
         ).eval()
         self.prompt = self.model.prompts.get(self.model.default_prompt_name or "")
 
-    def rows(self, inputs: Sequence[Any]) -> list[Row]:
+    def rows(self, inputs: Sequence[Input]) -> list[Row]:
         found: list[Row] = []
         for start in range(0, len(inputs), BATCH):
             features = self._features(inputs[start : start + BATCH])
@@ -39,7 +44,7 @@ class SentenceModel(Reference):
             found += [{n: features[n][i][m].tolist() for n in names} for i, m in enumerate(masks)]
         return found
 
-    def outputs(self, rows: Sequence[Row], inputs: Sequence[Any], alone: bool = False) -> Outputs:
+    def outputs(self, rows: Sequence[Row], inputs: Sequence[Input], alone: bool = False) -> Outputs:
         import torch
 
         found: list[np.ndarray] = [np.empty(0)] * len(inputs)
@@ -60,5 +65,5 @@ class SentenceModel(Reference):
         """What `encode` or `predict` leave of what the modules give for one input."""
         return values
 
-    def _features(self, inputs: Sequence[Any]) -> dict[str, Any]:
+    def _features(self, inputs: Sequence[Input]) -> dict[str, Any]:
         return self.model.preprocess(list(inputs), prompt=self.prompt)

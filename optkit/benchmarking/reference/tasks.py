@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from optkit.benchmarking.reference.base import Reference
 from optkit.core.registry import Registry
+
+if TYPE_CHECKING:
+    from optkit.tasks.base import Task
 
 #: `Task.reference` → how a user of the libraries runs it.
 REFERENCES: Registry[type[Reference]] = Registry(
@@ -23,7 +26,7 @@ REFERENCES: Registry[type[Reference]] = Registry(
 )
 
 
-def reference_of(task: Any) -> type[Reference] | None:
+def reference_of(task: Task) -> type[Reference] | None:
     """How a user of the libraries runs the models of `task`; None where nobody says it.
 
     A task without a class here declares it: its Auto class, and `plain_outputs`, `plain_answers`.

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from optkit.benchmarking.reference.base import Outputs, Row, TextReference, split
 
+if TYPE_CHECKING:
+    from optkit.core.reading import Json
+    from optkit.tasks.labelled import Input
+
 
 class TextClassification(TextReference):
     auto = "AutoModelForSequenceClassification"
 
-    def rows(self, inputs: Sequence[Any]) -> list[Row]:
+    def rows(self, inputs: Sequence[Input]) -> list[Row]:
         pairs = bool(inputs) and not isinstance(inputs[0], str)
         texts = ([a for a, _ in inputs], [b for _, b in inputs]) if pairs else (list(inputs),)
         return split(self.tokenizer(*texts, truncation=True, max_length=self.limit))
 
-    def outputs(self, rows: Sequence[Row], inputs: Sequence[Any], alone: bool = False) -> Outputs:
+    def outputs(self, rows: Sequence[Row], inputs: Sequence[Input], alone: bool = False) -> Outputs:
         return {"logits": [found["logits"] for found in self.forward(rows, alone)]}
 
-    def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> list[Any]:
+    def answers(self, outputs: Outputs, inputs: Sequence[Input]) -> Sequence[Json]:
         """As TextClassificationPipeline: sigmoid for several labels, the largest for one, else the number."""
         config = self.model.config
         problem = config.problem_type

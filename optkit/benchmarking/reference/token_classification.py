@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from optkit.benchmarking.reference.base import Outputs, Row
 from optkit.benchmarking.reference.windowed import Windowed
+
+if TYPE_CHECKING:
+    from optkit.core.reading import Json
+    from optkit.tasks.labelled import Input
 
 
 class TokenClassification(Windowed):
@@ -19,11 +23,11 @@ class TokenClassification(Windowed):
 
     auto = "AutoModelForTokenClassification"
 
-    def rows(self, inputs: Sequence[Any]) -> list[Row]:
+    def rows(self, inputs: Sequence[Input]) -> list[Row]:
         words = not isinstance(inputs[0], str)
         return self.windows(list(inputs), is_split_into_words=words, truncation=True)
 
-    def outputs(self, rows: Sequence[Row], inputs: Sequence[Any], alone: bool = False) -> Outputs:
+    def outputs(self, rows: Sequence[Row], inputs: Sequence[Input], alone: bool = False) -> Outputs:
         answered = self.forward(rows, alone)
         places: list[dict[int, tuple[int, int, int]]] = [{} for _ in inputs]
         for window, example in enumerate(self.owner):
@@ -67,7 +71,7 @@ class TokenClassification(Windowed):
         ]
         return bool(before) and min(before) < start
 
-    def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> list[Any]:
+    def answers(self, outputs: Outputs, inputs: Sequence[Input]) -> Sequence[Json]:
         names = self.model.config.id2label
         outside = "O" if "O" in names.values() else names[0]
         found = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.benchmarking import memory
 from optkit.benchmarking.accuracy import save_outputs
@@ -19,6 +19,9 @@ from optkit.models import tokenization
 from optkit.runtimes.base import infer_all, open_session
 from optkit.tasks.base import Task, open_task
 from optkit.tasks.label_mapping import disagreement
+
+if TYPE_CHECKING:
+    from optkit.core.reading import Json
 
 #: Images that are opened at once.
 _CHUNK = 256
@@ -134,5 +137,5 @@ def serve() -> ReferenceWorker:
     return ReferenceWorker()
 
 
-def _read(file: str) -> list[Any]:
+def _read(file: str) -> list[Json]:
     return json.loads(Path(file).read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI
@@ -113,7 +114,7 @@ def _shadow(settings: ServeSettings, served: Served, metrics: Metrics) -> Shadow
 
 
 def _on(loop: asyncio.AbstractEventLoop, call: Callable) -> Callable:
-    def calling(*arguments: Any) -> None:
+    def calling(*arguments: object) -> None:
         loop.call_soon_threadsafe(call, *arguments)
 
     return calling
@@ -137,7 +138,7 @@ class _draining:
     def __exit__(self, *_: object) -> None:
         self._gate.draining = True
 
-    def _begin(self, number: int, frame: Any) -> None:
+    def _begin(self, number: int, frame: FrameType | None) -> None:
         for each, previous in self._previous.items():
             signal.signal(each, previous)
         self._gate.draining = True

@@ -7,6 +7,7 @@ and alone: only when the last batch held several requests does the next one wait
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from optkit.errors import OptkitError
+from optkit.tasks.labelled import Input
 
 #: About this many characters make a token; batches are cut exactly once they are encoded.
 CHARACTERS = 4
@@ -40,7 +42,7 @@ class Job:
     A batch has one set of `options`. An `alone` job shares its batch with no other, and is never cut.
     """
 
-    inputs: Sequence[Any]
+    inputs: Sequence[Input]
     deadline: float = float("inf")
     options: dict[str, Any] = field(default_factory=dict)
     alone: bool = False
@@ -49,7 +51,7 @@ class Job:
     abandoned: bool = False
     error: Exception | None = None
     answers: list[Any] = field(default_factory=list)
-    future: Any = None
+    future: asyncio.Future[None] = None  # type: ignore[assignment]  # set by whoever waits for it
     left: int = 0
 
     def __post_init__(self) -> None:
@@ -66,7 +68,7 @@ class Item:
     tokens: int
 
     @property
-    def input(self) -> Any:
+    def input(self) -> Input:
         return self.job.inputs[self.place]
 
 
@@ -192,7 +194,7 @@ class BatchQueue:
             self._tell(len(self._items))
 
 
-def _size(item: Any) -> int:
+def _size(item: Input) -> int:
     """About how many tokens an input has."""
     if isinstance(item, str):
         return 3 + len(item) // CHARACTERS

@@ -9,8 +9,10 @@ from pydantic import AfterValidator, BaseModel, StringConstraints, TypeAdapter, 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from optkit.core.reading import Json
 from optkit.serving.http.settings import ServeSettings
 from optkit.tasks.base import Task
+from optkit.tasks.labelled import JsonType
 
 #: Where FastAPI keeps the schemas that others refer to.
 REFERENCES = "#/components/schemas/{model}"
@@ -43,16 +45,16 @@ def answers_of(*codes: int) -> dict[int | str, dict[str, Any]]:
 MODEL_REFUSALS = answers_of(401, 408, 413, 415, 422, 429, 504)
 
 
-def record(name: str, /, **fields: Any) -> Any:
+def record(name: str, /, **fields: Any) -> type[BaseModel]:
     """A pydantic class whose types are known at run time only: they hold this server's limits."""
     return create_model(name, **fields)
 
 
-def one_input(task: Task, settings: ServeSettings) -> Any:
+def one_input(task: Task, settings: ServeSettings) -> JsonType:
     """The type of one input of `task`, as JSON. A list is one text in its words, and as long as it."""
     longest = settings.max_text
 
-    def check(value: Any) -> Any:
+    def check(value: Json) -> Json:
         length = len(" ".join(value)) if isinstance(value, list) else 0
         if length > longest:
             raise ValueError(f"Expected words of at most {longest} characters in all, received {length}")
@@ -68,7 +70,7 @@ def one_input(task: Task, settings: ServeSettings) -> Any:
 class Body:
     """A body of the type `kind`. `described()` is its part of the OpenAPI page."""
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: JsonType) -> None:
         self._adapter = TypeAdapter(kind)
 
     def described(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, StringConstraints
@@ -26,6 +26,10 @@ from optkit.serving.http.generation import new_tokens
 from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
 from optkit.serving.http.settings import ServeSettings
+from optkit.tasks.labelled import Answer, JsonType
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
 PATH = "/v1/completions"
 #: OpenAI's own defaults.
@@ -59,8 +63,8 @@ class Completions(BaseModel):
 
 
 def body_of(names: tuple[str, ...], settings: ServeSettings) -> Body:
-    text: Any = Annotated[str, StringConstraints(max_length=settings.max_text)]
-    many: Any = Annotated[list[text], Field(min_length=1, max_length=settings.max_inputs)]
+    text: JsonType = Annotated[str, StringConstraints(max_length=settings.max_text)]
+    many: JsonType = Annotated[list[text], Field(min_length=1, max_length=settings.max_inputs)]
     kind = record(
         "CompletionsRequest",
         model=(Literal[names], ...),
@@ -127,7 +131,7 @@ class Events(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self.body_iterator):  # type: ignore[type-var]
             await super().__call__(scope, receive, send)
 
@@ -140,7 +144,7 @@ def _seed(given: Any) -> int:
 
 
 async def _events(
-    head: dict[str, Any], first: Any, pieces: AsyncGenerator[Any, None], with_usage: bool
+    head: dict[str, Any], first: Answer, pieces: AsyncGenerator[Any, None], with_usage: bool
 ) -> AsyncIterator[str]:
     """A piece each, then how the text ended, what it took if that was asked for, and the end."""
     piece = first
@@ -171,6 +175,6 @@ def _choice(text: str, index: int = 0, end: str | None = None) -> dict[str, Any]
     return {"text": text, "index": index, "logprobs": None, "finish_reason": end}
 
 
-def _usage(answers: Sequence[Any]) -> dict[str, int]:
+def _usage(answers: Sequence[Answer]) -> dict[str, int]:
     read, written = (sum(getattr(a, name) for a in answers) for name in ("prompt_tokens", "tokens"))
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}

@@ -14,11 +14,12 @@ connection is lost, what it waits for is given up. Whoever reads its answers too
 
 from __future__ import annotations
 
+import asyncio
 import json
 from asyncio import Transport
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -41,8 +42,8 @@ _REFUSED_HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nconnec
 class Connection(HttpToolsProtocol):
     app: Any
     entered = False  # among the connections that are counted
-    _timer: Any
-    _reading_timer: Any
+    _timer: asyncio.TimerHandle | None
+    _reading_timer: asyncio.TimerHandle | None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -173,7 +174,7 @@ class Connection(HttpToolsProtocol):
         for cycle in self._owed:
             cycle.disconnected = True
             cycle.message_event.set()
-            leave: Any = cycle.scope.get("optkit.leave")
+            leave = cast("Callable[[], None] | None", cycle.scope.get("optkit.leave"))
             cycle.scope["optkit.left"] = True  # type: ignore[typeddict-unknown-key]
             if leave is not None:
                 leave()

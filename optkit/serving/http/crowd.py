@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from optkit.serving.http.connection import Connection
 
 #: Files that a process needs beside its connections.
 OTHER_FILES = 64
@@ -16,7 +19,7 @@ class Crowd:
         self._count = 0
         self._idle: dict[Any, None] = {}  # the longest idle first
 
-    def enter(self, connection: Any) -> bool:
+    def enter(self, connection: Connection) -> bool:
         """Take it in, as idle. False where all others are busy: there is no room then."""
         if self._count >= self.most:
             if not self._idle:
@@ -29,15 +32,15 @@ class Crowd:
         connection.entered = True
         return True
 
-    def busy(self, connection: Any) -> None:
+    def busy(self, connection: Connection) -> None:
         self._idle.pop(connection, None)
 
-    def idle(self, connection: Any) -> None:
+    def idle(self, connection: Connection) -> None:
         if connection.entered:
             self._idle.pop(connection, None)
             self._idle[connection] = None
 
-    def leave(self, connection: Any) -> None:
+    def leave(self, connection: Connection) -> None:
         """Calling it twice is fine."""
         if connection.entered:
             connection.entered = False

@@ -6,7 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/embeddings. Token ids as 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, StringConstraints
@@ -19,6 +19,7 @@ from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
 from optkit.serving.http.settings import ServeSettings
 from optkit.serving.http.tensors import b64
+from optkit.tasks.labelled import JsonType
 
 
 class Usage(BaseModel):
@@ -44,9 +45,9 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
     known = {served.name: served for served in models if served.task.embeds}
     if not known:
         return routes
-    text: Any = Annotated[str, StringConstraints(max_length=settings.max_text)]
-    many: Any = Annotated[list[text], Field(min_length=1, max_length=settings.max_inputs)]
-    kind: Any = record(
+    text: JsonType = Annotated[str, StringConstraints(max_length=settings.max_text)]
+    many: JsonType = Annotated[list[text], Field(min_length=1, max_length=settings.max_inputs)]
+    kind = record(
         "EmbeddingsRequest",
         model=(Literal[tuple(known)], ...),
         input=(text | many, ...),

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from starlette.exceptions import HTTPException
 
+from optkit.core.reading import Json
 from optkit.runtimes.generation import Generation
 from optkit.serving.http.body import first_complaint
 from optkit.serving.http.settings import ServeSettings
+from optkit.tasks.labelled import JsonType
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
-def _no_boolean(value: Any) -> Any:
+def _no_boolean(value: Json) -> Json:
     """JSON's true is no number, though Python takes it for 1."""
     if isinstance(value, bool):
         raise ValueError("expected a number, received a boolean")
@@ -25,12 +30,12 @@ _NUMBER = BeforeValidator(_no_boolean)
 OPTIONS = frozenset(field.name for field in fields(Generation))
 
 
-def new_tokens(settings: ServeSettings) -> Any:
+def new_tokens(settings: ServeSettings) -> JsonType:
     """The type of a number of tokens to write."""
     return Annotated[int, Field(ge=1, le=settings.max_new_tokens), _NUMBER]
 
 
-def parameters(settings: ServeSettings) -> Any:
+def parameters(settings: ServeSettings) -> type[BaseModel]:
     """The type of `parameters` in a request; the defaults are those of `Generation`, within the limit."""
     usual = Generation()
     parameters: dict[str, Any] = {
@@ -43,7 +48,7 @@ def parameters(settings: ServeSettings) -> Any:
     return create_model("GenerationParameters", __config__=ConfigDict(extra="forbid"), **parameters)
 
 
-def options_among(parameters: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def options_among(parameters: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `given` that are about generation, checked: other protocols keep more in the same place."""
     try:
         asked = {name: value for name, value in given.items() if name in OPTIONS}

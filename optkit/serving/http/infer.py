@@ -20,6 +20,7 @@ from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
 from optkit.serving.http.settings import ServeSettings
 from optkit.serving.http.tensors import Tensor, examples, flat, from_raw, inputs_of, outputs_of, tensors
+from optkit.tasks.labelled import JsonType
 
 #: Triton's header: how many bytes of the body are JSON; raw tensors follow.
 HEAD_LENGTH = "inference-header-content-length"
@@ -60,13 +61,13 @@ class Output(BaseModel):
 
 
 def body_of(served: Served, settings: ServeSettings) -> Body:
-    text: Any = Annotated[str, StringConstraints(max_length=settings.max_text)]
+    text: JsonType = Annotated[str, StringConstraints(max_length=settings.max_text)]
     if any(field.binary for field in served.task.takes):
         text = str  # an image in base64 is bounded by the body; `examples` bounds the texts beside it
-    values: Any = Annotated[list[text], Field(max_length=settings.max_inputs)]
-    nested: Any = Annotated[list[values], Field(max_length=settings.max_inputs)]
-    sizes: Any = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=4)]
-    entry: Any = record(
+    values: JsonType = Annotated[list[text], Field(max_length=settings.max_inputs)]
+    nested: JsonType = Annotated[list[values], Field(max_length=settings.max_inputs)]
+    sizes: JsonType = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=4)]
+    entry: JsonType = record(
         "InferInput",
         name=(str, ...),
         shape=(sizes, ...),
@@ -187,7 +188,7 @@ def _columns(wanted: Any, raw: bytes, settings: ServeSettings) -> dict[str, list
     for tensor in wanted.inputs:
         size = tensor.parameters.get("binary_data_size")
         if size is None:
-            values = flat(tensor.data or [])
+            values: list[Any] = flat(tensor.data or [])
         elif isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= len(raw):
             values, raw = from_raw(raw[:size]), raw[size:]
         else:

@@ -7,10 +7,9 @@ import logging
 import os
 import sys
 import time
-from typing import Any
 
 
-def log(level: str, event: str, **fields: Any) -> None:
+def log(level: str, event: str, **fields: object) -> None:
     """Write one line.
 
     >>> log("info", "started", model="small")  # doctest: +SKIP

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.core.artifact import Artifact
 from optkit.errors import DataError, RecipeError, did_you_mean
@@ -21,6 +21,10 @@ from optkit.serving.http.settings import ServeSettings
 from optkit.serving.http.streaming import Writing
 from optkit.serving.http.tracing import TRACING
 from optkit.serving.predictor import Predictor, load
+from optkit.tasks.labelled import Answer, Input
+
+if TYPE_CHECKING:
+    from optkit.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Served:
         self.on_answer: Callable[[Sequence[Any], Sequence[Any], dict[str, Any]], None] | None = None
 
     @property
-    def task(self) -> Any:
+    def task(self) -> Task:
         return self.current.predictor.task
 
     @property
@@ -87,7 +91,7 @@ class Served:
         return Version(predictor.artifact.fingerprint()[:12], predictor, line, batcher)
 
     async def answer(
-        self, inputs: Sequence[Any], timeout_s: float, options: dict[str, Any] | None = None
+        self, inputs: Sequence[Input], timeout_s: float, options: dict[str, Any] | None = None
     ) -> tuple[list[Any], str]:
         """The answers, and the version that gave them; `options` as for `Predictor.predict`.
 
@@ -119,8 +123,8 @@ class Served:
         return job.answers, version.name
 
     async def write(
-        self, prompt: Any, timeout_s: float, options: dict[str, Any]
-    ) -> AsyncGenerator[Any, None]:
+        self, prompt: Input, timeout_s: float, options: dict[str, Any]
+    ) -> AsyncGenerator[Answer, None]:
         """The pieces of a text as a language model writes it, and last its whole answer.
 
         As many texts as there are streams are written at once, beside the batches; others wait. Raises as

@@ -14,6 +14,7 @@ from optkit.serving.http.generation import parameters
 from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
 from optkit.serving.http.settings import ServeSettings
+from optkit.tasks.labelled import JsonType
 
 
 class Predictions(BaseModel):
@@ -50,8 +51,8 @@ class Models(BaseModel):
 
 
 def body_of(served: Served, settings: ServeSettings) -> Body:
-    kind: Any = one_input(served.task, settings)
-    instances: Any = Annotated[list[kind], Field(min_length=1, max_length=settings.max_inputs)]
+    kind: JsonType = one_input(served.task, settings)
+    instances: JsonType = Annotated[list[kind], Field(min_length=1, max_length=settings.max_inputs)]
     title = "".join(part.title() for part in served.task.name.split("-"))
     fields: dict[str, Any] = {"instances": (instances, ...)}
     if served.task.generates:

@@ -11,8 +11,10 @@ import signal
 import socket
 import ssl
 import tempfile
+from collections.abc import Callable
 from importlib import util
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, RecipeError
@@ -67,7 +69,7 @@ def _serve_alone(options: dict[str, Any]) -> None:
     server = Server(Config(APPLICATION, **options))
     terminate = signal.getsignal(signal.SIGTERM)
 
-    def end(number: int, frame: Any) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
         """Uvicorn raises a signal again once it has shut down in order; that one ends nothing."""
         if not server.should_exit:
             signal.signal(number, terminate)
@@ -83,7 +85,7 @@ def _serve_alone(options: dict[str, Any]) -> None:
         signal.signal(signal.SIGTERM, terminate)
 
 
-def _end_on_hang_up() -> Any:
+def _end_on_hang_up() -> Callable[[int, FrameType | None], object] | int | None:
     """SIGHUP becomes SIGTERM, unless it is ignored (nohup); the handler there was, None where it stays."""
     if not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return None

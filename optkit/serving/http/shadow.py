@@ -25,6 +25,7 @@ from optkit.serving.http.model_slot import open_predictor
 from optkit.serving.http.settings import ServeSettings
 from optkit.serving.predictor import Predictor
 from optkit.tasks.base import Task
+from optkit.tasks.labelled import Answer, Input
 
 #: Requests that may wait for the shadow.
 LAG = 256
@@ -49,7 +50,7 @@ class Shadow:
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
         self._thread.start()
 
-    def compare(self, inputs: Sequence[Any], answers: Sequence[Any], options: dict[str, Any]) -> None:
+    def compare(self, inputs: Sequence[Input], answers: Sequence[Answer], options: dict[str, Any]) -> None:
         """Returns at once."""
         try:
             self._waiting.put_nowait((inputs, answers, options))
@@ -80,7 +81,7 @@ class Shadow:
             self._metrics.shadowed(len(inputs), alike, time.monotonic() - begun)
 
 
-def _alike(task: Task, answer: Any, other: Any) -> float:
+def _alike(task: Task, answer: Answer, other: Answer) -> float:
     """`task.alike`, and 0 where an answer holds NaN or infinity: its label says nothing then."""
     for part in (*task.fields(answer), *task.fields(other)):
         if isinstance(part, (float, np.floating, list, np.ndarray)) and not np.isfinite(part).all():

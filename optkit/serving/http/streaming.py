@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import Any
 
 from optkit.serving.http.batch_queue import Late
+from optkit.tasks.labelled import Answer
 
 _END = object()
 
@@ -21,8 +22,8 @@ class Writing:
     with the piece that it is at, once iterating has ended for any reason.
     """
 
-    def __init__(self, write: Callable[[], Generator[str, None, Any]], deadline: float) -> None:
-        self.answer: Any = None
+    def __init__(self, write: Callable[[], Generator[str, None, Answer]], deadline: float) -> None:
+        self.answer: Answer = None
         self._write, self._deadline = write, deadline
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[Any] = asyncio.Queue()
@@ -45,7 +46,7 @@ class Writing:
             raise Late("The deadline passed before the text was written.") from None
 
     def _run(self) -> None:
-        end: Any = _END
+        end: object = _END
         try:
             with closing(self._write()) as pieces:
                 while not self._unread.is_set():
@@ -56,7 +57,7 @@ class Writing:
             end = error
         self._tell(end)
 
-    def _tell(self, piece: Any) -> None:
+    def _tell(self, piece: object) -> None:
         try:
             self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
         except RuntimeError:  # the loop is gone, and so is the reader

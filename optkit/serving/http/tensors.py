@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from optkit.core.reading import Json
 from optkit.errors import DataError
 from optkit.tasks.base import Field, Task
+from optkit.tasks.labelled import Answer
 
 _NUMPY = {"FP32": "<f4", "INT32": "<i4"}
 
@@ -73,7 +75,7 @@ def examples(task: Task, columns: dict[str, list[Any]], max_text: int) -> list[A
     return [task.from_fields(row) for row in zip(*parts)]
 
 
-def tensors(task: Task, answers: Sequence[Any]) -> list[Tensor]:
+def tensors(task: Task, answers: Sequence[Answer]) -> list[Tensor]:
     """The answers as the outputs that `outputs_of` names."""
     columns = zip(*(task.fields(answer) for answer in answers))
     return [Tensor.of(field, values) for field, values in zip(task.gives(), columns)]
@@ -94,7 +96,7 @@ def from_raw(raw: bytes) -> list[bytes]:
     return found
 
 
-def flat(data: Any) -> list[Any]:
+def flat(data: Json) -> list[Json]:
     """JSON data row after row; it may be nested."""
     return [x for part in data for x in flat(part)] if isinstance(data, list) else [data]
 
@@ -103,7 +105,7 @@ def _described(field: Field) -> dict[str, Any]:
     return {"name": field.name, "datatype": field.datatype, "shape": [-1, *field.shape]}
 
 
-def _text(value: Any, longest: int) -> str:
+def _text(value: object, longest: int) -> str:
     if not isinstance(value, (str, bytes)):
         raise DataError(f"Expected texts in a BYTES tensor, received a {type(value).__name__}.")
     try:

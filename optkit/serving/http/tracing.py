@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+
+from optkit.core.reading import Json
 
 
 class Tracing:
@@ -14,13 +15,13 @@ class Tracing:
         try:
             from opentelemetry import propagate, trace
         except ImportError:
-            self._tracer: Any = None
+            self._tracer: trace.Tracer | None = None
             return
         self._extract, self._server = propagate.extract, trace.SpanKind.SERVER
         self._current = trace.get_current_span
         self._tracer = trace.get_tracer("optkit")
 
-    def note(self, **attributes: Any) -> None:
+    def note(self, **attributes: Json) -> None:
         """Attributes for the span that is open here, if one is."""
         if self._tracer is not None:
             self._current().set_attributes({f"optkit.{key}": value for key, value in attributes.items()})

@@ -12,13 +12,17 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata, util
-from typing import Any
+from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
 from optkit.core.artifact import MANIFEST, Artifact
 from optkit.core.files import sha256
 from optkit.core.version import __version__
 from optkit.errors import MissingDependency, RecipeError
+
+if TYPE_CHECKING:
+    from cyclonedx.model.component import Component
+    from cyclonedx.model.license import License
 
 #: The file's name, of the kind that CycloneDX recommends.
 NAME = "bom.cdx.json"
@@ -58,7 +62,7 @@ def write_bom(artifact: Artifact, name: str, version: str, kind: str, requiremen
     return (JsonV1Dot6(bom).output_as_string(indent=2) + "\n").encode()
 
 
-def _model(artifact: Artifact, name: str, version: str) -> Any:
+def _model(artifact: Artifact, name: str, version: str) -> Component:
     """The model as a component, each of its files as one within it."""
     from cyclonedx.model import HashAlgorithm, HashType, Property
     from cyclonedx.model.component import Component, ComponentType
@@ -84,7 +88,7 @@ def _model(artifact: Artifact, name: str, version: str) -> Any:
     )
 
 
-def _library(requirement: str) -> Any:
+def _library(requirement: str) -> Component:
     """A Python package, with the license that it states where it is installed."""
     from cyclonedx.model.component import Component, ComponentType
     from packageurl import PackageURL
@@ -106,7 +110,7 @@ def _library(requirement: str) -> Any:
     )
 
 
-def _licenses(stated: str | None) -> list[Any]:
+def _licenses(stated: str | None) -> list[License]:
     """A license by its SPDX identifier or expression where it is one, else by its name."""
     from cyclonedx.contrib.license.factories import LicenseFactory
 
