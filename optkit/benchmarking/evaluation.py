@@ -322,7 +322,7 @@ def is_plain(candidate: Candidate) -> bool:
     )
 
 
-def stored(inputs: Sequence[Input], folder: Path) -> list[Any]:
+def stored(inputs: Sequence[Input], folder: Path) -> list[Input]:
     """`inputs` as JSON values: texts as they are, images as paths, where need be of files in `folder`."""
     return [x if _is_text(x) else images.stored(x, folder, i) for i, x in enumerate(inputs)]
 

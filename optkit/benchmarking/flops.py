@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optkit.benchmarking.roofline import Work, count, graph_of
 from optkit.core.artifact import Artifact
@@ -97,7 +97,7 @@ def _stored_bytes(node: onnx.NodeProto) -> float:
     return float(prod(last.output(0).shape) * last.output(0).element_type.size)
 
 
-def _makers(node: onnx.NodeProto, index: int) -> list[Any]:
+def _makers(node: onnx.NodeProto, index: int) -> list[onnx.NodeProto]:
     """What makes an input, back to the first node that does more than convert."""
     counts = [node.input(index).get_source_output().get_node()]
     while counts[-1].get_type_name() in _BETWEEN:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optkit.benchmarking.roofline import Peak
 
@@ -55,7 +55,7 @@ def measure_peaks(torch: ModuleType, device: str = "cuda", side: int = SIDE, blo
 
 
 def times_ms(
-    torch: ModuleType, device: str, work: Callable[[], Any], warm: int = 5, repeats: int = 20
+    torch: ModuleType, device: str, work: Callable[[], object], warm: int = 5, repeats: int = 20
 ) -> list[float]:
     """Milliseconds of each call: by CUDA events, on a CPU by the clock."""
     for _ in range(warm):
@@ -78,7 +78,7 @@ def times_ms(
     return [float(begin.elapsed_time(end)) for begin, end in pairs]
 
 
-def _rate(torch: ModuleType, device: str, work: Callable[[], Any], side: int) -> float:
+def _rate(torch: ModuleType, device: str, work: Callable[[], object], side: int) -> float:
     return 2.0 * side**3 / (median(times_ms(torch, device, work)) / 1000)
 
 

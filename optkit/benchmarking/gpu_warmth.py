@@ -12,7 +12,9 @@ from optkit.runtimes.cuda.state import process_memory_mib, read_state, settled
 ANSWERS, MOST_SECONDS = 10, 5.0
 
 
-def settle(work: Callable[[], Any], read: Callable[[], dict[str, Any]], clock: Callable[[], float]) -> None:
+def settle(
+    work: Callable[[], object], read: Callable[[], dict[str, Any]], clock: Callable[[], float]
+) -> None:
     """Work until the last readings of the SM clock agree within 2%, or `MOST_SECONDS` have passed.
 
     A GPU whose clock cannot be read has had `ANSWERS` more answers by then.

@@ -233,7 +233,7 @@ def _rate(operator: str, shape: tuple[int, int, int], threads: int, clock: Calla
 
 
 def _fastest(
-    run: Callable[[], Any], clock: Callable[[], float], least: int = 8, seconds: float = 0.4
+    run: Callable[[], object], clock: Callable[[], float], least: int = 8, seconds: float = 0.4
 ) -> float:
     """Seconds of the fastest run: a peak is what the machine can do undisturbed."""
     run()

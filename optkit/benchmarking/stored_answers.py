@@ -23,7 +23,7 @@ from optkit.benchmarking.environment import describe
 from optkit.core.artifact import MANIFEST, Artifact
 from optkit.core.files import read_json, sha256, write_json, write_text
 from optkit.core.process import Child
-from optkit.core.reading import parse_json, read_text
+from optkit.core.reading import Json, parse_json, read_text
 from optkit.core.schema.base import check
 from optkit.core.schema.stored_answers import FILE, MOST_VALUES, SCHEMA, Machine, StoredAnswers
 from optkit.errors import CheckpointError, DataError, OptkitError, PassError
@@ -219,7 +219,7 @@ def _sampled(value: np.ndarray) -> tuple[list[int], list[float]]:
     return list(np.shape(value)), flat[places].tolist()
 
 
-def inputs_for(task: Task, size_bytes: int) -> list[Any]:
+def inputs_for(task: Task, size_bytes: int) -> list[Json]:
     """A short, a medium and a long built-in input of the kind that `task` takes, as JSON values."""
     from optkit.benchmarking.unlabelled import with_tokens
     from optkit.data import built_in

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -34,8 +33,8 @@ class Unlabelled:
     """
 
     name: str
-    calibration: list[Any]
-    measured: list[Any]
+    calibration: list[Input]
+    measured: list[Input]
     columns: Columns = field(default_factory=Columns)
 
     splits = ("train", "validation")
@@ -69,7 +68,7 @@ def built_in_for(task: Task, limit: int | None = None) -> Unlabelled:
     return Unlabelled(what, _even(calibration), _even(_drawn(measured, limit)))
 
 
-def with_tokens(task: Task, probes: list[Any]) -> list[Any]:
+def with_tokens(task: Task, probes: list[Input]) -> list[Input]:
     """The built-in inputs `probes` of `task`, but for those of which its tokenizer makes no token."""
 
     def has_tokens(inputs: list[Input]) -> bool:
@@ -111,13 +110,13 @@ def unlike_others(found: Unlabelled) -> str:
     )
 
 
-def _drawn(inputs: list[Input], limit: int | None) -> list[Any]:
+def _drawn(inputs: list[Input], limit: int | None) -> list[Input]:
     if limit is None or COUNT.check(limit, "limit") >= len(inputs):
         return inputs
     return [inputs[i] for i in sorted(np.random.default_rng(0).permutation(len(inputs))[:limit])]
 
 
-def _even(inputs: Sequence[Input]) -> list[Any]:
+def _even(inputs: Sequence[Input]) -> list[Input]:
     """An even number of them, where there are two: a task may take two answers for one pair."""
     return list(inputs[: len(inputs) // 2 * 2 or None])
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from optkit.core.files import lines_of
 from optkit.data.dataset import Data
 from optkit.data.tables.splits import regular
 from optkit.errors import DataError
 from optkit.tasks.base import Columns, Task
+from optkit.tasks.labelled import Input
 
 
 def there(file: str) -> Path:
@@ -20,7 +20,7 @@ def there(file: str) -> Path:
     return regular(Path(file))
 
 
-def read(file: str, task: type[Task] | Task, wanted: Columns = Columns()) -> tuple[list[Any], Columns]:
+def read(file: str, task: type[Task] | Task, wanted: Columns = Columns()) -> tuple[list[Input], Columns]:
     """The inputs of `task` in `file`, and the columns that held them; what is empty is left out.
 
     They are the lines of a .txt, else what `Task.input_columns` names in a table, as for every command. An

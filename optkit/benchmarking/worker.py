@@ -23,6 +23,7 @@ from optkit.errors import DataError, OptkitError
 from optkit.events import Events, Progress, silent
 from optkit.runtimes.base import Session, infer_all, open_session
 from optkit.tasks.base import Task, open_task
+from optkit.tasks.labelled import Input
 
 #: Batch sizes tried for the offline scenario.
 OFFLINE_BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -53,7 +54,7 @@ class Worker:
         self._task: Task | None = None
         self._task_name: str | None = None
         self._encoded: EncodedSet | None = None
-        self._texts: list[Any] = []
+        self._texts: list[Input] = []
         self._slowdown = 0.0
         self._offline_batch = 1
         self._streams = 0  # how often queries were drawn

@@ -47,7 +47,7 @@ class PixelEncoder:
         if self.channels not in (1, 3):
             raise CheckpointError(f"Expected a model of 1 or 3 channels, received {self.channels}.")
 
-    def encode(self, images: Sequence[Any]) -> EncodedSet:
+    def encode(self, images: Sequence[object]) -> EncodedSet:
         """Raises DataError where an item is no image, or its size after these steps is not the model's."""
         return EncodedSet({"pixel_values": [self._pixels(image, i) for i, image in enumerate(images)]}, {})
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from optkit.core.registry import Registry
 
-PASSES: Registry[Any] = Registry(
+if TYPE_CHECKING:
+    from optkit.passes.base import Pass
+
+PASSES: Registry[type[Pass]] = Registry(
     "pass",
     "optkit.passes",
     {

@@ -87,8 +87,8 @@ class _Rounding:
 
 
 def _bias(
-    node: onnx.NodeProto, weights: dict[str, Any], readers: dict[str, list[Any]]
-) -> tuple[Any, int] | None:
+    node: onnx.NodeProto, weights: dict[str, onnx.TensorProto], readers: dict[str, list[onnx.NodeProto]]
+) -> tuple[onnx.NodeProto, int] | None:
     """(reader, which of its inputs) where the bias of a product is kept; None where there is no place."""
     if node.op_type == "Gemm":  # exporters leave a bias of zeros out, and there is a place for one
         takes_one = len(node.input) == 2 or len(getattr(weights.get(node.input[2]), "dims", ())) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from optkit.benchmarking.unlabelled_texts import there
 from optkit.core.artifact import Artifact
@@ -14,6 +14,9 @@ from optkit.errors import DataError, RecipeError
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.distillation.teacher import check_teacher, find_teacher
 from optkit.tasks.base import Labelled, Task
+
+if TYPE_CHECKING:
+    from optkit.passes.distillation.train import Texts
 
 #: Fewer training examples than this teach nothing that lasts.
 FEWEST = 32
@@ -131,7 +134,7 @@ class Distill(Pass):
             save_model(student, source, out)
         return {**notes, **goal.describe(), "teacher": str(teacher_at.path)}
 
-    def _texts(self, context: PassContext) -> tuple[Any, Labelled]:
+    def _texts(self, context: PassContext) -> tuple[Texts, Labelled]:
         """The training split and the file of `unlabelled`, encoded; the validation split."""
         import numpy as np
 
@@ -154,7 +157,7 @@ class Distill(Pass):
         labels[: len(references)] = references
         return Texts(encoded.cut(self.max_length), labels), context.labelled("validation")
 
-    def _unlabelled(self, context: PassContext) -> tuple[Any, Labelled]:
+    def _unlabelled(self, context: PassContext) -> tuple[Texts, Labelled]:
         """The file of `unlabelled` alone; a tenth of it tells how often student and teacher agree."""
         import numpy as np
 

@@ -57,9 +57,9 @@ def producers(model: onnx.ModelProto) -> dict[str, Any]:
     return {name: node for node in model.graph.node for name in node.output}
 
 
-def consumers(model: onnx.ModelProto) -> dict[str, list[Any]]:
+def consumers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
     """Tensor → the nodes that read it, a node once for each time."""
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
             found.setdefault(name, []).append(node)
@@ -81,7 +81,7 @@ def is_transposed(node: onnx.NodeProto) -> bool:
     return any(a.name == "transB" and a.i for a in node.attribute)
 
 
-def matmuls_with_weights(model: onnx.ModelProto) -> list[Any]:
+def matmuls_with_weights(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """MatMul and Gemm nodes whose second input is a constant matrix: the ones that INT8 speeds up."""
     constant = {name for name, tensor in initializers(model).items() if len(tensor.dims) == 2}
     return [n for n in model.graph.node if n.op_type in ("MatMul", "Gemm") and n.input[1] in constant]

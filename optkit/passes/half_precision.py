@@ -36,7 +36,7 @@ def to_half(model: onnx.ModelProto, kind: str, keep: tuple[str, ...]) -> dict[st
     weights = graph.initializers(model)
     low_weights: dict[str, Any] = {}
     casts: dict[str, str] = {}
-    nodes: list[Any] = []
+    nodes: list[onnx.NodeProto] = []
     low, stable = 0, 0
     for value in model.graph.input:
         if value.name in floats and value.name not in weights:

@@ -56,7 +56,7 @@ def keep_first_token(model: onnx.ModelProto) -> int:
     for name, value in (("start", [0]), ("end", [1]), ("axis", [1]), ("row", [_BIAS_AXIS])):
         model.graph.initializer.append(_vector(f"first_token_{name}", value))
     bounds, row = ([f"first_token_{name}" for name in ("start", "end", axis)] for axis in ("axis", "row"))
-    nodes: list[Any] = []
+    nodes: list[onnx.NodeProto] = []
     sliced: set[str] = set()
     for node in model.graph.node:
         if node.output[0] in alone:

@@ -62,7 +62,7 @@ class OpenVino(Pass):
         }
 
 
-def convert(source: Artifact) -> tuple[Any, int]:
+def convert(source: Artifact) -> tuple[openvino.Model, int]:
     """`source` as an OpenVINO model in memory, and how many attention nodes were unfused.
 
     Raises RecipeError for a graph that is not fp32, MissingDependency, and PassError where OpenVINO

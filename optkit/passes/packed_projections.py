@@ -63,7 +63,7 @@ def pack(model: onnx.ModelProto) -> int:
     makers = graph.producers(model)
     constants = graph.initializers(model)
     packed = 0
-    nodes: list[Any] = []
+    nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         if node.op_type != OPERATOR:
             nodes.append(node)

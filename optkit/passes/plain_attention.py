@@ -6,7 +6,7 @@ itself, from the plain pattern: split into heads, scale, multiply, mask, softmax
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def unfuse(model: onnx.ModelProto) -> int:
     The mask is turned into an addend once, not per layer. Raises PassError for any other operator
     outside of standard ONNX.
     """
-    nodes: list[Any] = []
+    nodes: list[onnx.NodeProto] = []
     writer = _Writer(model, nodes)
     count = 0
     for node in model.graph.node:
@@ -52,7 +52,7 @@ def unfuse(model: onnx.ModelProto) -> int:
 class _Writer:
     """Appends standard nodes to `nodes`; constants and mask addends are shared by all layers."""
 
-    def __init__(self, model: onnx.ModelProto, nodes: list[Any]) -> None:
+    def __init__(self, model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
         self._model, self._nodes = model, nodes
         self._constants: dict[str, str] = {}
         self._addends: dict[str, str] = {}

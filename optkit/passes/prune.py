@@ -121,7 +121,7 @@ class Prune(Pass):
 
 def calibration(
     model: torch.nn.Module, context: PassContext, samples: int, max_length: int
-) -> tuple[list[dict[str, Any]], int]:
+) -> tuple[list[dict[str, torch.Tensor]], int]:
     """Calibration feeds, neighbours in length together, and the number of examples."""
     import torch
 

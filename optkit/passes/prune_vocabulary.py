@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from optkit.core.artifact import Artifact
 from optkit.core.files import read_json, write_json
 from optkit.errors import CheckpointError, DataError, RecipeError
@@ -98,7 +100,7 @@ class PruneVocabulary(Pass):
         }
 
 
-def _ids(context: PassContext, split: str) -> list[Any]:
+def _ids(context: PassContext, split: str) -> list[np.ndarray]:
     arrays = context.encoded(split, None).arrays
     if "input_ids" not in arrays:
         raise RecipeError("Expected a model that reads texts; this one has no vocabulary.")

@@ -98,7 +98,7 @@ class QuantizeTensorRT(Pass):
 
     def _places(
         self, model: onnx.ModelProto, weighted: set[str], blocks: list[Attention]
-    ) -> list[tuple[Any, int]]:
+    ) -> list[tuple[onnx.NodeProto, int]]:
         """(node, number of its input) for each input that gets a pair."""
         places = [(n, 0) for n in model.graph.node if n.name in weighted]
         for block in blocks:
@@ -112,7 +112,7 @@ class QuantizeTensorRT(Pass):
 
 def insert_pairs(
     model: onnx.ModelProto,
-    places: list[tuple[Any, int]],
+    places: list[tuple[onnx.NodeProto, int]],
     weighted: set[str],
     scales: dict[str, float],
     kind: str = "int8",
@@ -128,9 +128,9 @@ def insert_pairs(
     wanted = {node.input[i] for node, i in places}
     for node, i in places:
         node.input[i] = f"{node.input[i]}_dq"
-    nodes: list[Any] = []
+    nodes: list[onnx.NodeProto] = []
 
-    def pair(name: str) -> list[Any]:
+    def pair(name: str) -> list[onnx.NodeProto]:
         scale = numpy_helper.from_array(np.array(scales[name], dtype=np.float32), f"{name}_scale")
         model.graph.initializer.append(scale)
         values = [scale.name, zero]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -70,7 +70,7 @@ def _put_switches(model: onnx.ModelProto, names: Sequence[str], ranges: dict[str
     from onnx import TensorProto, helper, numpy_helper
 
     weights, chosen = graph.initializers(model), set(names)
-    nodes: list[Any] = []
+    nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         if node.name not in chosen:
             nodes.append(node)

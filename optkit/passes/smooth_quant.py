@@ -7,7 +7,7 @@ s_j = max|X_j|^a / max|W_j|^(1 - a), and row j of the weights is multiplied by i
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def smooth(model: onnx.ModelProto, chosen: list[str], samples: EncodedSet, stren
     from onnx import helper, numpy_helper
 
     weights = graph.initializers(model)
-    sharing: dict[str, list[Any]] = defaultdict(list)
+    sharing: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     uses: dict[str, int] = defaultdict(int)
     for node in model.graph.node:
         for name in node.input:

@@ -51,7 +51,7 @@ def export(
 
 def save(
     module: torch.nn.Module,
-    inputs: tuple[Any, ...],
+    inputs: tuple[torch.Tensor, ...],
     dynamic_shapes: dict[str, Any],
     input_names: list[str],
     output_names: list[str],

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from optkit.core.registry import Registry
 
-RENDERERS: Registry[Callable[[Any], str]] = Registry(
+if TYPE_CHECKING:
+    from optkit.report.model import Report
+
+RENDERERS: Registry[Callable[[Report], str]] = Registry(
     "report format",
     "optkit.renderers",
     {name: f"optkit.report.{name}:render" for name in ("csv", "html", "json", "junit", "markdown")},

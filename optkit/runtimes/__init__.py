@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import ModuleType
 
 from optkit.core.registry import Registry
 
 #: Only these can be named, in a manifest or by a caller.
-RUNTIMES: Registry[Any] = Registry(
+RUNTIMES: Registry[ModuleType] = Registry(
     "runtime",
     "optkit.runtimes",
     {name: f"optkit.runtimes.{name}" for name in ("onnxruntime", "openvino", "tensorrt", "torch")},

@@ -118,7 +118,7 @@ class OnnxRuntimeDecoder(Decoder):
         self._session, self._inputs, self._device = session, {x.name: x for x in inputs}, device
         self._past = [name for name in self._inputs if name.startswith(kv_cache.PAST)]
         self._outputs = ["logits", *(kv_cache.PRESENT + n[len(kv_cache.PAST) :] for n in self._past)]
-        self._cache: list[Any] = []
+        self._cache: list[np.ndarray] = []
 
     def step(self, tokens: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
         from onnxruntime import OrtValue

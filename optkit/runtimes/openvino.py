@@ -85,7 +85,7 @@ class OpenVinoSession(Session):
             ) from reason
         self.inputs = tuple(_spec(port) for port in self._model.inputs)
         self.outputs = tuple(_spec(port) for port in self._model.outputs)
-        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
 
     @property
     def compiled(self) -> openvino.CompiledModel:

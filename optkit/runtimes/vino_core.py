@@ -18,7 +18,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optkit.core import cpu
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 KERNELS = 1000
 _PRIMITIVES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 _LOCK = threading.Lock()
-_CORES: list[Any] = []
+_CORES: list[openvino.Core] = []
 
 
 def has_bf16() -> bool:

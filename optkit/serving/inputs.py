@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.data.tables.lines import BadRow, decoded
 from optkit.data.tables.objects import parse
 from optkit.data.tables.splits import regular
 from optkit.errors import DataError, MissingDependency
+
+if TYPE_CHECKING:
+    import pyarrow.parquet
 
 #: The most bytes of one line.
 LONGEST_LINE = 16 * 2**20
@@ -53,7 +56,7 @@ def plan(file: Path, size: int) -> list[Chunk]:
     return [Chunk(i, first, rows, start) for i, (first, start, rows) in enumerate(starts)]
 
 
-def read(file: Path, chunk: Chunk) -> list[tuple[int, Any]]:
+def read(file: Path, chunk: Chunk) -> list[tuple[int, dict[str, Any] | str]]:
     """(number of the row, row) of each row that is not blank: a dictionary, or the text of a line."""
     if file.suffix == ".parquet":
         return list(enumerate(_parquet_rows(file, chunk), chunk.first))
@@ -117,7 +120,7 @@ def _parquet_rows(file: Path, chunk: Chunk) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _opened_parquet(file: Path) -> Iterator[Any]:
+def _opened_parquet(file: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
     """A `pyarrow.parquet.ParquetFile`. Raises DataError, also for damage that is found while it is read."""
     try:
         import pyarrow

@@ -27,7 +27,7 @@ class Predictions:
     """
 
     texts: tuple[str, ...] = ()
-    answers: tuple[Any, ...] = ()
+    answers: tuple[Answer, ...] = ()
     lines: tuple[str, ...] = ()
     records: tuple[dict[str, Any], ...] = ()
     output: Path | None = None

@@ -124,7 +124,7 @@ class CausalLM(Task):
 
     sameness: ClassVar[str] = "a perplexity of the text within 5%"
 
-    def probes(self, texts: Sequence[str]) -> list[Any]:
+    def probes(self, texts: Sequence[str]) -> list[Input]:
         """Without the shortest, in which there may be nothing to predict."""
         return [text for text in texts if len(text.split()) > 1 or len(text) > 12]
 
@@ -211,7 +211,9 @@ class CausalLM(Task):
         task.encoder.truncate(max_length)
         return task
 
-    def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> torch.nn.Module:
+    def network(
+        self, source: Artifact, config: dict[str, Any], load: Callable[..., torch.nn.Module]
+    ) -> torch.nn.Module:
         """Raises CheckpointError for an encoder: it would learn to copy the token that it should predict."""
         network = super().network(source, config, load)
         if _looks_ahead(network):

@@ -171,13 +171,13 @@ class FillMask(Task):
         """Share of texts with the same likeliest word for every mask."""
         return float(self._same(answers, others).mean()) if len(answers) else 1.0
 
-    def probes(self, texts: Sequence[str]) -> list[Any]:
+    def probes(self, texts: Sequence[str]) -> list[Input]:
         return [self._with_mask(text) for text in texts]
 
-    def samples(self) -> Sequence[Any]:
+    def samples(self) -> Sequence[Input]:
         return self.probes([str(text) for text in super().samples()])
 
-    def provoking(self) -> list[list[Any]]:
+    def provoking(self) -> list[list[Input]]:
         return [self.probes([*TEXTS, LONG])]
 
     def gives(self) -> tuple[Field, ...]:

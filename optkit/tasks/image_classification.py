@@ -133,11 +133,11 @@ class ImageClassification(TextClassification):
             raise DataError("Expected a class per image, received numbers with a fraction.")
         return config
 
-    def probes(self, texts: Sequence[str]) -> list[Any]:
+    def probes(self, texts: Sequence[str]) -> list[Input]:
         """As many generated pictures: gradients, stripes, discs and noise, in the model's channels."""
         return [picture(i + len(texts) * 1000, self.encoder.channels) for i in range(len(texts))]
 
-    def samples(self) -> Sequence[Any]:
+    def samples(self) -> Sequence[Input]:
         """Noise of the model's own size, and a black image."""
         size = (*self.encoder.size, self.encoder.channels)
         random = np.random.default_rng(0)

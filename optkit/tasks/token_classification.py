@@ -34,6 +34,7 @@ from optkit.tasks.words import assigned, word_spans
 if TYPE_CHECKING:
     import datasets
     import torch
+    from tokenizers import Encoding
 
 
 #: Column names looked for, in this order.
@@ -125,7 +126,7 @@ class TokenClassification(Task):
                 raise DataError(
                     f"Expected a text or a list of words at position {i}, received {type(item).__name__}."
                 )
-        each: list[list[Any]] = [[]] * len(inputs)
+        each: list[list[Encoding]] = [[]] * len(inputs)
         for listed in (False, True):
             some = [i for i, item in enumerate(inputs) if isinstance(item, str) != listed]
             given = [list(inputs[i]) if listed else inputs[i] for i in some]
@@ -223,7 +224,7 @@ class TokenClassification(Task):
         averages = ("micro", "macro", "weighted")
         return [*whole, *(replace(x, label=f"{x.label}, words") if x.label in averages else x for x in words)]
 
-    def provoking(self) -> list[list[Any]]:
+    def provoking(self) -> list[list[Input]]:
         return [list(WORDS)]
 
     @classmethod

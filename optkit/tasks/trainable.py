@@ -64,7 +64,9 @@ class Trainable(ModelTask):
         """
         return labelled
 
-    def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> torch.nn.Module:
+    def network(
+        self, source: Artifact, config: dict[str, Any], load: Callable[..., torch.nn.Module]
+    ) -> torch.nn.Module:
         """The torch module to train; `load(auto_class, **config)` is transformers' from_pretrained."""
         return load(self.auto_class, **config)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,7 +33,9 @@ def word_spans(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in _WORD.finditer(text)]
 
 
-def assigned(windows: list[Any], spans: list[tuple[int, int]] | None) -> list[tuple[np.ndarray, np.ndarray]]:
+def assigned(
+    windows: list[Encoding], spans: list[tuple[int, int]] | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Per window: positions of first subwords, and their words, each word in exactly one window.
 
     A word that several windows hold goes to the one in which it is farthest from both ends. `spans` are the

@@ -19,6 +19,7 @@ from optkit.models import tokenization
 from optkit.runtimes.base import infer_all, open_session
 from optkit.tasks.base import Task, open_task
 from optkit.tasks.label_mapping import disagreement
+from optkit.tasks.labelled import Input
 
 if TYPE_CHECKING:
     from optkit.core.reading import Json
@@ -103,7 +104,7 @@ class ReferenceWorker:
         theirs.progress = self._told
         return theirs
 
-    def _answer(self, theirs: Reference, given: list[Any], ours: EncodedSet) -> Outputs:
+    def _answer(self, theirs: Reference, given: list[Input], ours: EncodedSet) -> Outputs:
         if "pixel_values" not in ours.arrays:
             rows = theirs.rows(given)
             compare.rows(rows, ours.arrays, given, theirs)
@@ -119,7 +120,7 @@ class ReferenceWorker:
                 found.setdefault(name, []).extend(values)
         return found
 
-    def _notes(self, artifact: Artifact, given: list[Any]) -> list[str]:
+    def _notes(self, artifact: Artifact, given: list[Input]) -> list[str]:
         """Where the files of a checkpoint disagree, about labels and about what is in these inputs."""
         odd = disagreement(artifact.config)
         notes = [] if odd is None else [odd]

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from optkit.core.reading import Json
 from optkit.data.tables.delimited import comma_separated, tsv
 from optkit.data.tables.lines import BadRow, Row
 from optkit.data.tables.numbers import reader_of
@@ -54,7 +55,7 @@ def read(files: list[Path]) -> datasets.Dataset:
     import pyarrow
 
     ending = files[0].suffix
-    tables: list[Any] = []
+    tables: list[pyarrow.Table] = []
     for file in files:
         if regular(file).stat().st_size == 0:
             raise DataError(f"{str(file)!r} is empty.", hint="Give data with at least one example.")
@@ -79,7 +80,7 @@ def read(files: list[Path]) -> datasets.Dataset:
         ) from reason
 
 
-def _tables(file: Path) -> Iterator[Any]:
+def _tables(file: Path) -> Iterator[pyarrow.Table]:
     """`file` in tables of a batch of rows each."""
     import pyarrow
 
@@ -155,7 +156,7 @@ def _typed(table: pyarrow.Table) -> pyarrow.Table:
     return table
 
 
-def _reader(values: Iterator[str]) -> Callable[[str], Any] | None:
+def _reader(values: Iterator[str]) -> Callable[[str], Json] | None:
     """What makes numbers or truth values of a column's texts; None where it is text."""
     first = next(values, None)
     if first is None:

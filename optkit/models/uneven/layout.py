@@ -8,7 +8,7 @@ columns of its output projection.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from optkit.errors import CheckpointError
 from optkit.models.pooling import encoder_of
@@ -157,7 +157,7 @@ class Sublayer:
         return self.layer.get_submodule(self.output_path)
 
     @property
-    def inputs(self) -> list[Any]:
+    def inputs(self) -> list[torch.nn.Module]:
         """The projections whose rows the units own (those that this model has)."""
         paths = self.layout.head_inputs if self.kind == "heads" else self.layout.ffn_inputs
         return [module for path in paths if (module := _find(self.layer, path)) is not None]

@@ -16,6 +16,8 @@ from optkit.passes.distillation.view import View, attention_of
 if TYPE_CHECKING:
     import torch
 
+    from optkit.models.uneven.layout import Sublayer
+
 
 @dataclass
 class Goal:
@@ -56,7 +58,7 @@ class Goal:
         self.frozen = _freeze(self.student, self.teacher)
         skip = 1 if self.frozen else 0
         states = (mine[skip:], its[skip:]) if self.hidden else ((), ())
-        heads: tuple[Any, Any] = (None, None)
+        heads: tuple[Sublayer | None, Sublayer | None] = (None, None)
         if self.relations:
             own = attention_of(self.student)
             heads = own, attention_of(self.teacher, its[own.index + 1] - 1)

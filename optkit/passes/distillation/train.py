@@ -239,7 +239,9 @@ def _trainer_class() -> type[Trainer]:
     return DistillTrainer
 
 
-def _collate(train: Texts, names: list[str], lessons: TeacherValues) -> Callable[[list[dict[str, int]]], Any]:
+def _collate(
+    train: Texts, names: list[str], lessons: TeacherValues
+) -> Callable[[list[dict[str, int]]], dict[str, Any]]:
     import torch
 
     def collate(items: list[dict[str, int]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ labels, a random direction with the same covariance is drawn, diag(p) - pp': one
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optkit.errors import PassError
 from optkit.models.pooling import OUTPUT
@@ -31,9 +31,9 @@ _VECTORS = (OUTPUT, "last_hidden_state")
 def mask_gradients(
     model: torch.nn.Module,
     places: Sequence[Sublayer],
-    batches: Sequence[dict[str, Any]],
+    batches: Sequence[dict[str, torch.Tensor]],
     tick: Callable[[float], None] = lambda done: None,
-) -> list[Any]:
+) -> list[torch.Tensor]:
     """For each of `places` the gradient per example and unit, float32 (examples, units).
 
     `batches` are feeds with equal names. Raises PassError where a gradient is NaN.
@@ -43,7 +43,7 @@ def mask_gradients(
     generator = torch.Generator().manual_seed(0)
     wanted = [p.requires_grad for p in model.parameters()]
     model.requires_grad_(False)
-    found: list[list[Any]] = [[] for _ in places]
+    found: list[list[torch.Tensor]] = [[] for _ in places]
     try:
         for number, feeds in enumerate(batches):
             size = len(next(iter(feeds.values())))
@@ -68,7 +68,7 @@ def gradients_of(
     model: torch.nn.Module,
     on: Callable[[torch.Tensor], list[RemovableHandle]],
     units: int,
-    batches: Sequence[dict[str, Any]],
+    batches: Sequence[dict[str, torch.Tensor]],
 ) -> torch.Tensor:
     """The same for one mask (examples, units) that `on(mask)` puts into the model by hooks, which it gives.
 

@@ -96,8 +96,8 @@ class _Graph:
     """Nodes and random weights, and names for them."""
 
     def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.weights: list[Any] = []
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
         self.outputs: list[str] = []
         self._random = np.random.default_rng(0)
 

@@ -32,7 +32,7 @@ class Stream:
 
 
 def streams(
-    model: torch.nn.Module, places: Sequence[Sublayer], batches: Sequence[dict[str, Any]]
+    model: torch.nn.Module, places: Sequence[Sublayer], batches: Sequence[dict[str, torch.Tensor]]
 ) -> list[Stream]:
     """Each batch as it enters the first layer."""
     import torch
@@ -46,7 +46,7 @@ def streams(
     found = []
     with torch.no_grad(), _without_cache(model):
         for feeds in batches:
-            seen: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
+            seen: list[tuple[torch.Tensor, tuple[Any, ...], dict[str, Any]]] = []
             with _hooks([layer.register_forward_pre_hook(_keep(seen), with_kwargs=True) for layer in layers]):
                 model(**feeds)
             hidden = seen[0][0]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from optkit.models.uneven.layout import Sublayer
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def masked(masks: Mapping[Sublayer, Any]) -> Iterator[None]:
+def masked(masks: Mapping[Sublayer, torch.Tensor | np.ndarray]) -> Iterator[None]:
     """Within the block each sublayer's units are scaled by its mask.
 
     A mask is (units,), or (examples, units) for one per example; sublayers without units are skipped.
@@ -35,7 +37,7 @@ def masked(masks: Mapping[Sublayer, Any]) -> Iterator[None]:
             handle.remove()
 
 
-def _hook(mask: torch.Tensor, width: int) -> Callable[..., Any]:
+def _hook(mask: torch.Tensor, width: int) -> Callable[..., tuple[Any, ...]]:
     def scale(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         spread = mask.repeat_interleave(width, dim=-1)
         if spread.dim() == 2:  # one row per example: (examples, 1, features)

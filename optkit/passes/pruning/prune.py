@@ -46,7 +46,7 @@ class Plan:
 def prune(
     model: torch.nn.Module,
     plan: Plan,
-    batches: Sequence[dict[str, Any]],
+    batches: Sequence[dict[str, torch.Tensor]],
     progress: Callable[[str, float | None], None] = lambda text, fraction: None,
 ) -> dict[str, Any]:
     """Prune `model` in place and write its shape into its config.
@@ -88,12 +88,12 @@ def _round(
     teacher: torch.nn.Module,
     plan: Plan,
     budget: float,
-    batches: Sequence[dict[str, Any]],
+    batches: Sequence[dict[str, torch.Tensor]],
     progress: Callable[[str, float], None],
 ) -> tuple[int, float]:
     """Cut `places` down to `budget` once; how many were refitted to `teacher`, and the cost that is left."""
     prices = plan.costs(places)
-    gradients: list[Any] | None = None
+    gradients: list[torch.Tensor] | None = None
     if plan.criterion in criteria.FROM_GRADIENTS:
         progress("gradients of the masks", 0.05)
         gradients = mask_gradients(
@@ -137,7 +137,7 @@ def _checked(plan: Plan, whole: float) -> float:
 
 
 def _importance(
-    plan: Plan, places: Sequence[Sublayer], prices: Sequence[np.ndarray], gradients: list[Any] | None
+    plan: Plan, places: Sequence[Sublayer], prices: Sequence[np.ndarray], gradients: list[torch.Tensor] | None
 ) -> list[np.ndarray]:
     if gradients is None:
         if plan.criterion == "random":
@@ -147,7 +147,9 @@ def _importance(
     return [score(g) for g in gradients]
 
 
-def _rearrange(importance: list[np.ndarray], gradients: Sequence[Any], counts: Sequence[int]) -> None:
+def _rearrange(
+    importance: list[np.ndarray], gradients: Sequence[torch.Tensor], counts: Sequence[int]
+) -> None:
     """Lift the units that the rearrangement keeps above all others of their sublayer."""
     for i, count in enumerate(counts):
         kept = criteria.rearranged(gradients[i], best(importance[i], count))

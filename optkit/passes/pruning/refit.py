@@ -9,7 +9,7 @@ has before it, so errors of lower layers are made up for too.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def cut_and_refit(
     counts: Mapping[str, int],
     importance: Mapping[str, np.ndarray],
     mode: str,
-    batches: Sequence[dict[str, Any]],
+    batches: Sequence[dict[str, torch.Tensor]],
     reselect: bool = False,
     tick: Callable[[float], None] = lambda done: None,
 ) -> int:
@@ -51,7 +51,7 @@ def cut_and_refit(
     changed = shape_of(model) != shape_of(original)
     for at in range(0, len(places), 2):
         pair, original = places[at : at + 2], teacher[at : at + 2]
-        targets: list[tuple[Any, Any]] = []
+        targets: list[tuple[torch.Tensor, torch.Tensor]] = []
         for stream in theirs:
             heads, ffn, out = observe(stream, *original)
             targets.append((_after(heads, stream), _after(ffn, stream)))
@@ -75,7 +75,7 @@ def _after(passage: Passage, stream: Stream) -> torch.Tensor:
     return (passage.residual + passage.outputs)[stream.valid]
 
 
-def _statistics(pair: list[Sublayer], which: int, ours: list[Stream], targets: list[Any]) -> Fit:
+def _statistics(pair: list[Sublayer], which: int, ours: list[Stream], targets: list[torch.Tensor]) -> Fit:
     """The normal equations of the output projection of `pair[which]`, all units still there."""
     import torch
 

@@ -60,7 +60,7 @@ def check_width_of(kind: str, pooled: bool) -> None:
         )
 
 
-def importance(model: torch.nn.Module, batches: Sequence[dict[str, Any]]) -> np.ndarray:
+def importance(model: torch.nn.Module, batches: Sequence[dict[str, torch.Tensor]]) -> np.ndarray:
     """Fisher information of a mask on the hidden state after every norm, (hidden,)."""
     base = getattr(model, model.base_model_prefix, model)
     width = width_of(model)

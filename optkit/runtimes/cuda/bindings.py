@@ -22,7 +22,7 @@ class BindingsDevice(Device):
         self._streams: list[int] = []
         self._memory: set[int] = set()
         self._pinned: list[int] = []
-        self._graphs: list[tuple[Any, Any]] = []
+        self._graphs: list[tuple[Handle, Handle]] = []
 
     def stream(self) -> int:
         made = int(self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking))

@@ -40,7 +40,7 @@ class Gpu:
 
 def probe(
     index: int = 0,
-    load: Callable[[str], Any] = ctypes.CDLL,
+    load: Callable[[str], ctypes.CDLL] = ctypes.CDLL,
     version_file: Path = Path("/proc/driver/nvidia/version"),
 ) -> Gpu:
     """The GPU number `index`. OptkitError where the library, the driver or the GPU is missing.

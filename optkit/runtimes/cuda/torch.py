@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +20,9 @@ class TorchDevice(Device):
     def __init__(self, index: int) -> None:
         self._torch = import_module("torch")
         self._device = f"cuda:{index}"
-        self._tensors: dict[int, Any] = {}
-        self._pinned: list[Any] = []
-        self._streams: dict[int, Any] = {}
+        self._tensors: dict[int, torch.Tensor] = {}
+        self._pinned: list[torch.Tensor] = []
+        self._streams: dict[int, torch.cuda.Stream] = {}
 
     def stream(self) -> int:
         made = self._torch.cuda.Stream(device=self._device)

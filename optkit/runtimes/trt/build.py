@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optkit.errors import PassError
 from optkit.runtimes.trt.library import make_logger, version
@@ -101,7 +101,7 @@ def _set_up(library: ModuleType, config: tensorrt.IBuilderConfig, settings: Buil
             config.set_flag(getattr(flags, name))
 
 
-def _timing_cache(config: tensorrt.IBuilderConfig, stored: bytes) -> tuple[Any, bool]:
+def _timing_cache(config: tensorrt.IBuilderConfig, stored: bytes) -> tuple[tensorrt.ITimingCache, bool]:
     """The cache the builder will use, and whether `stored` was taken: a foreign one is refused."""
     timing = config.create_timing_cache(stored)
     if config.set_timing_cache(timing, False):

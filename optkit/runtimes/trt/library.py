@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module, util
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optkit.errors import MissingDependency, OptkitError
 from optkit.runtimes.cuda import probe as cuda_probe
@@ -28,7 +28,7 @@ NUMPY = {
 }
 
 
-def open_library() -> tuple[Any, Gpu]:
+def open_library() -> tuple[ModuleType, Gpu]:
     """The `tensorrt` module and the GPU it will use.
 
     Raises MissingDependency where the package is not installed, OptkitError for no driver, no GPU,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from optkit.errors import OptkitError
-from optkit.tasks.labelled import Input
+from optkit.tasks.labelled import Answer, Input
 
 #: About this many characters make a token; batches are cut exactly once they are encoded.
 CHARACTERS = 4
@@ -50,7 +50,7 @@ class Job:
     begun: float = 0.0
     abandoned: bool = False
     error: Exception | None = None
-    answers: list[Any] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     future: asyncio.Future[None] = None  # type: ignore[assignment]  # set by whoever waits for it
     left: int = 0
 

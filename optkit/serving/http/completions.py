@@ -144,7 +144,7 @@ def _seed(given: Any) -> int:
 
 
 async def _events(
-    head: dict[str, Any], first: Answer, pieces: AsyncGenerator[Any, None], with_usage: bool
+    head: dict[str, Any], first: Answer, pieces: AsyncGenerator[Answer, None], with_usage: bool
 ) -> AsyncIterator[str]:
     """A piece each, then how the text ended, what it took if that was asked for, and the end."""
     piece = first

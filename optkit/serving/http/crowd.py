@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from optkit.serving.http.connection import Connection
@@ -17,7 +17,7 @@ class Crowd:
     def __init__(self, most: int) -> None:
         self.most = most
         self._count = 0
-        self._idle: dict[Any, None] = {}  # the longest idle first
+        self._idle: dict[Connection, None] = {}  # the longest idle first
 
     def enter(self, connection: Connection) -> bool:
         """Take it in, as idle. False where all others are busy: there is no room then."""

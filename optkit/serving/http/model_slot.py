@@ -62,7 +62,7 @@ class Served:
         self._settings, self._metrics, self._loop = settings, metrics, loop
         self.current = self.open()
         self._turns, self._writers = asyncio.Semaphore(settings.streams), 0
-        self.on_answer: Callable[[Sequence[Any], Sequence[Any], dict[str, Any]], None] | None = None
+        self.on_answer: Callable[[Sequence[Input], Sequence[Answer], dict[str, Any]], None] | None = None
 
     @property
     def task(self) -> Task:
@@ -92,7 +92,7 @@ class Served:
 
     async def answer(
         self, inputs: Sequence[Input], timeout_s: float, options: dict[str, Any] | None = None
-    ) -> tuple[list[Any], str]:
+    ) -> tuple[list[Answer], str]:
         """The answers, and the version that gave them; `options` as for `Predictor.predict`.
 
         Raises QueueFull, Late, DataError.

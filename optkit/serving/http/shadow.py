@@ -46,7 +46,9 @@ def open_shadow(settings: ServeSettings, task: str) -> Predictor:
 class Shadow:
     def __init__(self, predictor: Predictor, metrics: ModelMetrics) -> None:
         self._predictor, self._metrics = predictor, metrics
-        self._waiting: queue.Queue[tuple[Sequence[Any], Sequence[Any], dict] | None] = queue.Queue(LAG)
+        self._waiting: queue.Queue[tuple[Sequence[Input], Sequence[Answer], dict[str, Any]] | None] = (
+            queue.Queue(LAG)
+        )
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
         self._thread.start()
 

@@ -17,7 +17,7 @@ import numpy as np
 from optkit.core.reading import Json
 from optkit.errors import DataError
 from optkit.tasks.base import Field, Task
-from optkit.tasks.labelled import Answer
+from optkit.tasks.labelled import Answer, Input
 
 _NUMPY = {"FP32": "<f4", "INT32": "<i4"}
 
@@ -60,7 +60,7 @@ def outputs_of(task: Task) -> list[dict[str, Any]]:
     return [_described(field) for field in task.gives()]
 
 
-def examples(task: Task, columns: dict[str, list[Any]], max_text: int) -> list[Any]:
+def examples(task: Task, columns: dict[str, list[Any]], max_text: int) -> list[Input]:
     """Inputs for `predict` from the tensors of a request, by name.
 
     Raises DataError, also for a text of more than `max_text` characters.

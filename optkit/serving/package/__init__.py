@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from optkit.core.artifact import MANIFEST, SIGNATURE, Artifact, copy_files
 from optkit.core.output import claimed, staged
@@ -18,7 +18,7 @@ from optkit.errors import CheckpointError, RecipeError
 from optkit.models.signing import open_signed, signed_files
 from optkit.runtimes.base import stored_runtime
 
-FORMATS: Registry[Any] = Registry(
+FORMATS: Registry[ModuleType] = Registry(
     "format",
     "optkit.packages",
     {name: f"optkit.serving.package.{name}" for name in ("docker", "triton", "wheel", "zip")},

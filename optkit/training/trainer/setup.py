@@ -21,6 +21,7 @@ from optkit.training.trainer.settings import OPTIMIZERS, FinetuneSettings
 if TYPE_CHECKING:
     import torch
     import transformers
+    from transformers import TrainerCallback
     from transformers.modeling_outputs import ModelOutput
 
 
@@ -109,7 +110,7 @@ def trainer_class() -> type[transformers.Trainer]:
                 whole = {name: w.detach().cpu().clone().contiguous() for name, w in weights.items()}
                 save_file(whole, file, metadata={"format": "pt"})
 
-        def _issue_warnings_after_load(self, load_result: Any) -> None:
+        def _issue_warnings_after_load(self, load_result: torch.nn.modules.module._IncompatibleKeys) -> None:
             """Raises PassError where a checkpoint is not that of this model: a warning would be lost."""
             wrong = [*load_result.missing_keys, *load_result.unexpected_keys]
             if wrong:
@@ -192,7 +193,7 @@ def callbacks(
     settings: FinetuneSettings,
     events: Events,
     board: Path | None = None,
-) -> list[Any]:
+) -> list[TrainerCallback]:
     """The watch over loss and score; early stopping with `patience`; with `board`, a folder, TensorBoard's
     events where it is installed.
     """
@@ -236,7 +237,7 @@ def callbacks(
         ) -> None:
             events(Scored(float(state.epoch), float(metrics["eval_score"])))
 
-    watching: list[Any] = [Watch()]
+    watching: list[TrainerCallback] = [Watch()]
     if settings.patience is not None:
         watching.append(early_stopping(settings.patience))
     if board is not None and World.current().is_first and find_spec("tensorboard"):

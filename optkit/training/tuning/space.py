@@ -135,7 +135,7 @@ class Space:
             raise RecipeError("Expected at least one name in the space, received none.")
         return cls(found)
 
-    def check(self, known: Iterable[str], accepts: Callable[[str, Value], Any]) -> None:
+    def check(self, known: Iterable[str], accepts: Callable[[str, Value], object]) -> None:
         """Refuse a name that is not among `known`, and a range with a value that `accepts` refuses."""
         known = list(known)
         for name, dimension in self.dimensions.items():

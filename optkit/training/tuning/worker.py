@@ -54,7 +54,7 @@ class Worker:
     run: Run
     total: int
     events: Events = silent
-    draw: Callable[[Any], dict[str, Any]] | None = None
+    draw: Callable[[optuna.Trial], dict[str, Any]] | None = None
     sleep: Callable[[float], None] = time.sleep
     _repeats: int = 0
     _waits: bool = False
@@ -168,7 +168,7 @@ class Worker:
     def _stored(self, trial: optuna.Trial) -> FrozenTrial:
         return self.study._storage.get_trial(trial._trial_id)
 
-    def _wait_for(self, running: list[Any]) -> None:
+    def _wait_for(self, running: list[optuna.trial.FrozenTrial]) -> None:
         if not self._waits:
             whose = ", ".join(
                 f"trial {t.number} ({Lease(**t.user_attrs[OWNER])})" for t in running if OWNER in t.user_attrs
@@ -190,7 +190,7 @@ def is_finished(trial: optuna.Trial) -> bool:
     )
 
 
-def _check_failures(done: list[Any]) -> None:
+def _check_failures(done: list[optuna.trial.FrozenTrial]) -> None:
     if len(done) >= MOST_FAILURES and all(t.state == TrialState.FAIL for t in done):
         last = done[-1]
         raise WorkerError(
