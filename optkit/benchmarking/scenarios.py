@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from math import ceil
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,7 @@ def highest_rate(
     return good, trials
 
 
-def trial(rate: float, reply: dict, seconds: float, bound_ms: float, strict: bool) -> Trial:
+def trial(rate: float, reply: dict[str, Any], seconds: float, bound_ms: float, strict: bool) -> Trial:
     """What a worker's `serve` reply says about `rate`.
 
     By the rules (`strict`) so few queries may lie over `bound_ms` that early stopping passes, else

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from optkit.report.charts import figures, parts
 from optkit.report.model import Report, Row
 
-_FLIPS = (
+_FLIPS: tuple[tuple[str, Callable[[dict[str, Any]], bool]], ...] = (
     ("became wrong", lambda flip: flip.get("reference") == flip.get("baseline")),
     ("became right", lambda flip: flip.get("reference") == flip.get("candidate")),
 )

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-from collections.abc import Callable
-from typing import Any
 
 from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from optkit.serving.http.batch_queue import QueueFull
 from optkit.serving.http.crowd import Crowd, room
@@ -36,7 +35,7 @@ class Gate:
     of its bytes, which all unfinished bodies share.
     """
 
-    def __init__(self, app: Callable, settings: ServeSettings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
         self._key = (settings.api_key or "").encode()
         self._max_body, self._timeout_s = settings.max_body, settings.timeout_s
@@ -52,7 +51,7 @@ class Gate:
         self.draining = False
         self.ways: dict[str, Way] = {}
 
-    async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -88,7 +87,7 @@ class Gate:
         return hmac.compare_digest(given, self._key)
 
     async def _with_body(
-        self, scope: dict[str, Any], headers: dict[bytes, bytes], receive: Callable, send: Callable
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
     ) -> None:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._max_body:
@@ -115,7 +114,7 @@ class Gate:
                 with TRACING.span(f"{scope['method']} {scope['path']}", headers):
                     await self._answer(scope, _replay(body, receive), send)
 
-    async def _answer(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """By the way to a model where the path is one, else by the application."""
         way = self.ways.get(scope["path"]) if scope["method"] == "POST" else None
         if way is None:
@@ -134,7 +133,7 @@ class Gate:
         scope["optkit.leave"] = None
         await response(scope, receive, send)
 
-    async def _body(self, receive: Callable) -> bytes | None:
+    async def _body(self, receive: Receive) -> bytes | None:
         """All of it; None where it is too large. Raises QueueFull where too much of others is unfinished."""
         parts: list[bytes] = []
         size = counted = 0
@@ -156,8 +155,8 @@ class Gate:
         finally:
             self._unfinished -= counted
 
-    def _counted(self, scope: dict[str, Any], send: Callable) -> Callable:
-        async def counting(message: dict[str, Any]) -> None:
+    def _counted(self, scope: Scope, send: Send) -> Send:
+        async def counting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self.responded(scope["method"], scope["path"], message["status"])
                 if self.draining:
@@ -167,7 +166,7 @@ class Gate:
         return counting
 
 
-async def refuse(send: Callable, code: int, message: str | bytes, headers: list[tuple[bytes, bytes]]) -> None:
+async def refuse(send: Send, code: int, message: str | bytes, headers: list[tuple[bytes, bytes]]) -> None:
     """`message` becomes JSON, unless it is JSON already."""
     body = message if isinstance(message, bytes) else json.dumps({"error": message}).encode()
     plain = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -175,11 +174,11 @@ async def refuse(send: Callable, code: int, message: str | bytes, headers: list[
     await send({"type": "http.response.body", "body": body})
 
 
-def _replay(body: bytes, receive: Callable) -> Callable:
+def _replay(body: bytes, receive: Receive) -> Receive:
     """The body again, for the application; after it whatever the connection says."""
-    left = [{"type": "http.request", "body": body, "more_body": False}]
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def replaying() -> dict[str, Any]:
+    async def replaying() -> Message:
         return left.pop() if left else await receive()
 
     return replaying

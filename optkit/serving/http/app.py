@@ -113,7 +113,7 @@ def _shadow(settings: ServeSettings, served: Served, metrics: Metrics) -> Shadow
     return shadow
 
 
-def _on(loop: asyncio.AbstractEventLoop, call: Callable) -> Callable:
+def _on(loop: asyncio.AbstractEventLoop, call: Callable[..., object]) -> Callable[..., None]:
     def calling(*arguments: object) -> None:
         loop.call_soon_threadsafe(call, *arguments)
 

@@ -25,10 +25,10 @@ class Watcher:
     def __init__(
         self,
         models: Sequence[Served],
-        seen: Mapping[str, tuple],
+        seen: Mapping[str, tuple[object, ...]],
         seconds: float,
         metrics: Metrics,
-        swap: Callable,
+        swap: Callable[..., object],
     ) -> None:
         self._models, self._seconds, self._metrics, self._swap = models, seconds, metrics, swap
         self._seen = dict(seen)

@@ -42,7 +42,9 @@ class Routes:
     bodies: list[Body] = field(default_factory=list)
     ways: dict[str, Way] = field(default_factory=dict)
 
-    def way(self, path: str, body: Body, models: Sequence[Served], **described: Any) -> Callable:
+    def way(
+        self, path: str, body: Body, models: Sequence[Served], **described: Any
+    ) -> Callable[[Endpoint], Endpoint]:
         """A decorator: it answers POST at `path`. One with parameters is left to FastAPI."""
 
         def add(endpoint: Endpoint) -> Endpoint:

@@ -56,7 +56,7 @@ def trainer_class() -> type[transformers.Trainer]:
 
         def get_batch_samples(
             self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
-        ) -> tuple[list, None]:
+        ) -> tuple[list[dict[str, Any]], None]:
             """The parts of one step, each with its `SHARE`; gradients are then the mean over processes."""
             batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
             masses = [batch.pop(MASS) for batch in batches]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -41,7 +42,7 @@ class TritonPythonModel:
             responses.append(pb_utils.InferenceResponse(tensors, error=error))
         return responses
 
-    def _texts(self, request: pb_utils.InferenceRequest) -> list | pb_utils.TritonError:
+    def _texts(self, request: pb_utils.InferenceRequest) -> list[Any] | pb_utils.TritonError:
         """The texts of a request, or its pairs of texts; an error where they are not in UTF-8."""
         given = [pb_utils.get_input_tensor_by_name(request, name) for name in self.settings["texts"]]
         raw = [tensor.as_numpy().reshape(-1) for tensor in given if tensor is not None]
@@ -51,7 +52,7 @@ class TritonPythonModel:
             return pb_utils.TritonError("Expected texts in UTF-8.")
         return columns[0] if len(columns) == 1 else list(zip(*columns))
 
-    def _infer(self, texts: list) -> tuple[dict[str, np.ndarray], pb_utils.TritonError | None]:
+    def _infer(self, texts: list[Any]) -> tuple[dict[str, np.ndarray], pb_utils.TritonError | None]:
         """The outputs of all texts padded together, and an error or None."""
         encoded = self.tokenizer.encode_batch(texts)
         longest = max(len(e.ids) for e in encoded)
