@@ -97,7 +97,7 @@ def probes(made: dict[str, Artifact], data: str) -> dict[str, Any]:
 
     from optkit.benchmarking.evaluation import Evaluator
     from optkit.benchmarking.plan import Candidate, Plan, Shape
-    from optkit.runtimes.base import DEFAULT_RUNTIME
+    from optkit.runtimes.settings import DEFAULT_RUNTIME
     from optkit.tasks.base import Columns
 
     task = open_task(next(iter(made.values())))

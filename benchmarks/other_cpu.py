@@ -35,7 +35,8 @@ from optkit.errors import OptkitError
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.runtimes.base import infer_all, open_session, stored_runtime
+from optkit.runtimes.base import infer_all, open_session
+from optkit.runtimes.settings import stored_runtime
 from optkit.tasks.base import Columns, open_task
 
 FILE = Path(__file__).parent / "results" / "other_cpu.json"

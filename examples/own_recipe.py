@@ -17,7 +17,7 @@ for chain in recipe.chains():
 
 checkpoint, data = given()
 report = optkit.compress(checkpoint, recipe, data=data, out="work/own-recipe", force=True, **QUICK)
-print("conditions:", report.gate["conditions"])
+print("conditions:", report.gate.conditions)
 for row in report.rows[2:]:
     print(row.name, row.verdict, *row.reasons)
 print("why:", report.why)

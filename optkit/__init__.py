@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from optkit.passes.prune import Prune
     from optkit.preprocessing.report import Preprocessed
     from optkit.preprocessing.run import preprocess
+    from optkit.report.facts import Environment, GateResult, Winner
     from optkit.report.interval import Interval
     from optkit.report.model import Report, Row
     from optkit.runtimes.base import open_session
@@ -57,8 +58,10 @@ _HOME = {
     "Columns": "optkit.tasks.base",
     "Comparison": "optkit.benchmarking.compare",
     "Distill": "optkit.passes.distill",
+    "Environment": "optkit.report.facts",
     "Event": "optkit.events",
     "Gate": "optkit.benchmarking.gate",
+    "GateResult": "optkit.report.facts",
     "Interval": "optkit.report.interval",
     "OptkitError": "optkit.errors",
     "Package": "optkit.serving.package",
@@ -73,6 +76,7 @@ _HOME = {
     "SelfCheck": "optkit.benchmarking.self_check",
     "StudyResult": "optkit.training.tuning.results",
     "Trained": "optkit.training.trained",
+    "Winner": "optkit.report.facts",
     "bench": "optkit.benchmarking.bench",
     "build": "optkit.compression.build",
     "compress": "optkit.compression.compress",
@@ -97,8 +101,10 @@ __all__ = [
     "Columns",
     "Comparison",
     "Distill",
+    "Environment",
     "Event",
     "Gate",
+    "GateResult",
     "Interval",
     "OptkitError",
     "Package",
@@ -113,6 +119,7 @@ __all__ = [
     "SelfCheck",
     "StudyResult",
     "Trained",
+    "Winner",
     "__version__",
     "bench",
     "build",

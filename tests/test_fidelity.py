@@ -65,7 +65,7 @@ def test_int8_and_nothing_else_in_an_empty_folder(run, checkpoint, tmp_path):
     assert "does not say which data it was trained on" in err
     report = Report.load(folder / "report.json")
     assert report.metric == ""
-    assert report.gate["max_drop"] is None
+    assert report.gate.max_drop is None
     for row in report.rows:
         assert math.isnan(row.score)
         assert math.isnan(row.score_delta)

@@ -193,7 +193,7 @@ def merge(reports: list[Report]) -> Report:
         *dict.fromkeys(doubt for report in reports for doubt in report.doubts),
     ]
     merged = Report.from_dict(first.to_dict())
-    merged.rows, merged.chosen, merged.gate, merged.doubts = [rows[n] for n in order], None, {}, doubts
+    merged.rows, merged.chosen, merged.gate, merged.doubts = [rows[n] for n in order], None, None, doubts
     merged.winners = []  # times of different runs do not compare
     return merged
 

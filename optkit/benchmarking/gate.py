@@ -6,10 +6,10 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 from optkit.core.quantities import DROP, FACTOR, PART, check_all
 from optkit.errors import RecipeError
+from optkit.report.facts import GateResult
 from optkit.report.model import Answers, Row
 
 #: The least agreement asked where no data has labels, at the lower end of its 95% interval.
@@ -52,7 +52,13 @@ class Gate:
             )
 
     @classmethod
-    def parse(cls, max_drop: str | float | None = "1%", min_speedup: str | float | None = None) -> Gate:
+    def parse(
+        cls,
+        max_drop: str | float | None = "1%",
+        min_speedup: str | float | None = None,
+        min_agreement: str | float | None = None,
+        batch_invariant: bool = False,
+    ) -> Gate:
         """From flags: "1%" is relative, "0.01" absolute. Raises RecipeError for anything else."""
         drop, relative = None, True
         if max_drop is not None:
@@ -60,7 +66,8 @@ class Gate:
             hint = "1% is relative to the baseline's score; 0.01 is in the metric itself."
             drop = DROP.percentage(max_drop, "--max-drop", hint)
         speedup = None if min_speedup is None else FACTOR.parse(min_speedup, "--min-speedup")
-        return cls(drop, relative, speedup)
+        agreement = None if min_agreement is None else share(min_agreement, "--min-agreement")
+        return cls(drop, relative, speedup, batch_invariant, agreement)
 
     def of_fidelity(self) -> Gate:
         """This gate where nobody knows the right answers: agreement is asked in place of the score."""
@@ -117,8 +124,10 @@ class Gate:
             reasons += _slower(row, tuned)
         return reasons
 
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+    def result(self, chosen: Row | None) -> GateResult:
+        """What a report says of it, where the row `chosen` was taken."""
+        passed = chosen is not None and chosen.verdict == "passed"
+        return GateResult(**vars(self), conditions=self.describe(), passed=passed)
 
 
 def _differs(row: Row, least: float) -> list[str]:

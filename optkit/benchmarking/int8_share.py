@@ -17,7 +17,7 @@ import numpy as np
 
 from optkit.core.artifact import Artifact
 from optkit.runtimes import kv_cache
-from optkit.runtimes.base import stored_runtime
+from optkit.runtimes.settings import stored_runtime
 from optkit.runtimes.vino_core import core
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from optkit.models.checkpoint import fetch
 from optkit.models.limits import token_limit
 from optkit.models.pixels import input_shape
 from optkit.runtimes import RUNTIMES
-from optkit.runtimes.base import DEFAULT_RUNTIME, chosen_runtime
+from optkit.runtimes.settings import DEFAULT_RUNTIME, chosen_runtime
 
 if TYPE_CHECKING:
     import onnx

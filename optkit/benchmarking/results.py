@@ -20,7 +20,9 @@ from optkit.core.artifact import library_versions
 from optkit.data.dataset import Data
 from optkit.data.examples import EncodedSet
 from optkit.errors import OptkitError
+from optkit.report.facts import Environment
 from optkit.report.model import Report, Row
+from optkit.runtimes.cuda.probe import Gpu
 
 #: The scenario that the headline speedup and the gate speak of: one text at a time, real lengths.
 HEADLINE = Shape(1, "data")
@@ -118,12 +120,12 @@ def report_of(
     data: Data | Unlabelled | None,
     split: str,
     begun: float,
-    environment: dict[str, Any] | None = None,
+    gpu: Gpu | None = None,
     **more: Any,
 ) -> Report:
     """The report of `rows`; `begun` is when the command began, by `time.monotonic`.
 
-    `environment` says more of the machine; `more` are further fields.
+    `gpu` is that of target cuda; `more` are further fields.
     """
     task, encoded = evaluator.task, evaluator.labelled.encoded
     about: dict[str, Any] = {
@@ -147,14 +149,15 @@ def report_of(
         metric="" if task is None or evaluator.unlabelled else task.metric,
         data=about,
         target=evaluator.target,
-        environment={
+        environment=Environment(
             **describe(evaluator.plan.threads),
-            "versions": library_versions(),
-            "measured_with": evaluator.plan.record(),
-            "peaks": asdict(peaks) if peaks else None,
-            "noise": measurement.noise,
-            **(environment or {}),
-        },
+            versions=library_versions(),
+            measured_with=evaluator.plan.record(),
+            peaks=asdict(peaks) if peaks else None,
+            noise=measurement.noise,
+            gpu=gpu.record() if gpu else None,
+            transfers="included" if gpu else None,
+        ),
         rows=list(rows),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         labels=list(getattr(task, "labels", [])),

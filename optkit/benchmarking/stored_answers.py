@@ -27,8 +27,9 @@ from optkit.core.reading import Json, parse_json, read_text
 from optkit.core.schema.base import check
 from optkit.core.schema.stored_answers import FILE, MOST_VALUES, SCHEMA, Machine, StoredAnswers
 from optkit.errors import CheckpointError, DataError, OptkitError, PassError
-from optkit.runtimes.base import Session, chosen_runtime, infer_all, open_session, runtime_settings
+from optkit.runtimes.base import Session, infer_all, open_session
 from optkit.runtimes.cuda.probe import probe as probe_gpu
+from optkit.runtimes.settings import chosen_runtime, runtime_settings
 from optkit.tasks.base import Task, open_task
 from optkit.tasks.labelled import Answer, Input
 

@@ -16,7 +16,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Write a commented recipe to edit."""
-    from optkit.compression.recipe import template
+    from optkit.compression.recipe_template import template
     from optkit.core.files import write_text
     from optkit.core.output import claimed_file, writing
 

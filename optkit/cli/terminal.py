@@ -112,7 +112,7 @@ class Terminal:
             console.print(f"why: {report.why}", soft_wrap=True, markup=False)
         for doubt in report.doubts:
             console.print(f"doubt: {doubt}", style="yellow", markup=False)
-        if report.chosen_row and report.gate.get("passed"):
+        if report.chosen_row and report.gate and report.gate.passed:
             console.print(f"chosen: {report.chosen}, in {out}", soft_wrap=True, markup=False)
         if out is not None:
             console.print(f"report: {out / 'report.html'}", soft_wrap=True, markup=False)
@@ -165,9 +165,9 @@ class Terminal:
 
 def require_passed(report: Report, out: Path | None) -> None:
     """Raise GateFailed, which ends the command with its own exit code, where no candidate passed."""
-    if not report.gate["passed"]:
+    if report.gate and not report.gate.passed:
         raise GateFailed(
-            f"No candidate passed the gate ({report.gate['conditions']}).",
+            f"No candidate passed the gate ({report.gate.conditions}).",
             hint=f"The report is in {out}"
             + ("; the best candidate is there too, marked as not passed." if report.chosen else "."),
         )

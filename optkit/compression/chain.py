@@ -42,7 +42,7 @@ from optkit.errors import (
 from optkit.events import Note, Progress, RowDone, Step
 from optkit.passes.base import Pass, make
 from optkit.report.model import Answers, Row, quality
-from optkit.runtimes.base import DEFAULT_RUNTIME
+from optkit.runtimes.settings import DEFAULT_RUNTIME
 
 #: What one step may raise while others are well: it does not suit the model or the data, or it broke. A full
 #: disk or a package that is not installed is everyone's.

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from optkit.benchmarking.latency import Measurement, speedup
 from optkit.benchmarking.plan import Shape
 from optkit.benchmarking.results import HEADLINE
+from optkit.report.facts import Winner
 from optkit.report.model import Row, quality, shapes_of
 
 #: (faster, other) → whether the measurement leaves open which of the two is faster.
@@ -99,7 +99,7 @@ def tied_in(measured: Measurement | None, headline: Shape = HEADLINE) -> Tied:
     return tied
 
 
-def winners(rows: list[Row], leaves: list[str]) -> list[dict[str, Any]]:
+def winners(rows: list[Row], leaves: list[str]) -> list[Winner]:
     """The fastest candidate at each shape, of those that passed (of all, where none did).
 
     Of two with the same time there the better score wins.
@@ -113,8 +113,7 @@ def winners(rows: list[Row], leaves: list[str]) -> list[dict[str, Any]]:
         ]
         if timed:
             p50, _, name, row = min(timed, key=lambda one: one[:3])
-            shown = f"{shape[0]}x{shape[1]}"
-            fastest.append({"shape": shown, "row": name, "runtime": row.runtime, "p50_ms": round(p50, 4)})
+            fastest.append(Winner(f"{shape[0]}x{shape[1]}", name, row.runtime, round(p50, 4)))
     return fastest
 
 

@@ -6,34 +6,25 @@ not an hour.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import util
 from pathlib import Path
 from typing import Any
 
-from optkit.benchmarking.gate import Gate, share
+from optkit.benchmarking.gate import Gate
 from optkit.benchmarking.targets import TARGETS, gpu_chains, require
+from optkit.compression import recipe_file
 from optkit.compression.steps import AnyOf, check_order, check_repair, options_of
 from optkit.core.cpu import has_vnni
-from optkit.core.reading import parse_json, read_text
-from optkit.core.schema import recipe as tables
-from optkit.core.schema.base import check
 from optkit.errors import MissingDependency, RecipeError, did_you_mean
-from optkit.passes import PASSES
 from optkit.passes.base import Pass, make
 
 #: The INT8 candidates of each CPU engine.
 INT8_PASSES = {"onnxruntime": ("quantize-dynamic", "quantize-static"), "openvino": ("open-vino-int8",)}
 #: What making and serving them needs, beyond the extra `compress`.
 _PACKAGES = {"onnxruntime": (), "openvino": ("openvino", "nncf")}
-
-
 #: More ways from the source to a candidate than anybody waits for.
 MOST_CHAINS = 1000
 
@@ -108,104 +99,17 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; `from_dict` reads it back."""
-        return {
-            "target": self.target,
-            "gate": {
-                "max_drop": self.gate.drop_text(),
-                "min_speedup": self.gate.min_speedup,
-                **({"batch_invariant": True} if self.gate.batch_invariant else {}),
-                **({"min_agreement": self.gate.min_agreement} if self.gate.min_agreement is not None else {}),
-            },
-            "steps": [
-                {"any_of": [[_step_dict(p) for p in option] for option in step.options]}
-                if isinstance(step, AnyOf)
-                else _step_dict(step)
-                for step in self.steps
-            ],
-        }
+        return recipe_file.table(self.steps, self.gate, self.target)
 
     @classmethod
     def from_dict(cls, value: dict[str, Any], name: str = "recipe") -> Recipe:
         """From JSON values, read from `name`. RecipeError says what was received, and the nearest name."""
-        _known_keys(value, ("target", "gate", "steps"), "the recipe")
-        gate = value.get("gate", {})
-        _known_keys(gate, ("max_drop", "min_speedup", "batch_invariant", "min_agreement"), "[gate]")
-        steps = value.get("steps", [])
-        if not isinstance(steps, list):
-            raise RecipeError(f"Expected steps to be a list, received {type(steps).__name__}.")
-        passes = tuple(_step(s, i) for i, s in enumerate(steps, start=1))
-        check(tables.Recipe, value, name, RecipeError)
-        least = gate.get("min_agreement")
-        parsed = Gate.parse(gate.get("max_drop", "1%"), gate.get("min_speedup"))
-        return cls(
-            passes,
-            dataclasses.replace(
-                parsed,
-                batch_invariant=gate.get("batch_invariant", False),
-                min_agreement=None if least is None else share(least, "min_agreement"),
-            ),
-            value.get("target", "cpu"),
-        )
+        return cls(*recipe_file.parsed(value, name))
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
         """From a .toml or .json file; errors name the file and the line."""
-        path = Path(path)
-        text = read_text(path, RecipeError, most=2**20)
-        try:
-            is_json = path.suffix.lower() == ".json"
-            value = parse_json(text, str(path), RecipeError) if is_json else tomllib.loads(text)
-        except (ValueError, RecursionError) as reason:
-            raise RecipeError(f"{path}: not valid TOML: {reason}.") from reason
-        if not isinstance(value, dict):
-            raise RecipeError(f"{path}: expected a table, received a {type(value).__name__}.")
-        try:
-            return cls.from_dict(value, path.name)
-        except RecipeError as error:
-            where = _line_of(text, str(error))
-            raise RecipeError(f"{path}{f':{where}' if where else ''}: {error}", hint=error.hint) from error
-
-
-def template() -> str:
-    """A commented recipe to edit, made from the passes' own documentation. Loads as `Recipe.int8()`."""
-    names = [option[0].name() for option in options_of(Recipe.int8().steps[1])]
-    fields = "" if has_vnni() else ", reduce_range = true"
-    alternatives = ", ".join(f'[{{ pass = "{name}"{fields} }}]' for name in names)
-    lines = [
-        "# An optkit recipe. Use it with: optkit compress CKPT --recipe THIS_FILE --data DATA --out OUT",
-        "# `optkit passes` lists every pass and field.",
-        "",
-        'target = "cpu"',
-        "",
-        "[gate]",
-        'max_drop = "1%"      # relative to the baseline; "0.01" is absolute in the metric',
-        "# min_speedup = 1.5   # against torch fp32, at the lower end of its interval",
-        "# batch_invariant = true   # an answer may not depend on the texts in its batch",
-        "",
-        "[[steps]]",
-        'pass = "export-onnx"',
-        *_field_lines("export-onnx"),
-        "",
-        "# Alternatives from the same point: the fastest that passes the gate is kept.",
-        "[[steps]]",
-        f"any_of = [{alternatives}]",
-        "",
-    ]
-    for name in names:
-        lines += [f"# Fields of {name}, as in {{ pass = {name!r}, per_channel = false }}:".replace("'", '"')]
-        lines += [*_field_lines(name), ""]
-    return "\n".join(lines)
-
-
-def _field_lines(name: str) -> Iterable[str]:
-    for f in dataclasses.fields(PASSES[name]):
-        choices = f.metadata.get("choices")
-        doc = f.metadata["doc"] + (f" ({', '.join(map(str, choices))})" if choices else "")
-        if f.default is None:  # TOML has no null
-            yield f"# {f.name}: not set  # {doc}"
-            continue
-        default = json.dumps(list(f.default) if isinstance(f.default, tuple) else f.default)
-        yield f"# {f.name} = {default}  # {doc}"
+        return recipe_file.read(Path(path), cls.from_dict)
 
 
 def _engines(runtime: str | None) -> list[str]:
@@ -239,59 +143,3 @@ def _expand(step: Pass | AnyOf | str, runtime: str | None) -> tuple[Pass | AnyOf
     names = [name for engine in _engines(runtime) for name in INT8_PASSES[engine]]
     fields = {} if has_vnni() else {"reduce_range": True}  # 8-bit products would saturate
     return (make("export-onnx", {}), AnyOf(tuple((make(name, fields),) for name in names)))
-
-
-def _step(value: Any, number: int) -> Pass | AnyOf:
-    if not isinstance(value, dict):
-        raise RecipeError(f"Expected step {number} to be a table, received {value!r}.")
-    if "any_of" in value:
-        _known_keys(value, ("any_of",), f"step {number}")
-        options = value["any_of"]
-        if not isinstance(options, list):
-            raise RecipeError(f"Expected any_of in step {number} to be a list, received {options!r}.")
-        chains = [option if isinstance(option, list) else [option] for option in options]
-        return AnyOf(tuple(tuple(_pass(p, number) for p in chain) for chain in chains))
-    return _pass(value, number)
-
-
-def _pass(value: Any, number: int) -> Pass:
-    if not isinstance(value, dict) or "pass" not in value:
-        known = list(value) if isinstance(value, dict) else value
-        raise RecipeError(f'Expected step {number} to have pass = "NAME", received {known!r}.')
-    try:
-        return make(value["pass"], {k: v for k, v in value.items() if k != "pass"})
-    except RecipeError as error:
-        raise RecipeError(f"step {number}: {error}", hint=error.hint) from error
-
-
-def _step_dict(step: Pass) -> dict[str, Any]:
-    return {"pass": step.name(), **step.parameters()}
-
-
-def _known_keys(value: Any, known: tuple[str, ...], where: str) -> None:
-    if not isinstance(value, dict):
-        raise RecipeError(f"Expected {where} to be a table, received {value!r}.")
-    for key in value:
-        if key not in known:
-            raise RecipeError(f"Unknown key {key!r} in {where}.", hint=did_you_mean(key, known))
-
-
-def _line_of(text: str, message: str) -> int | None:
-    """The line of what `message` is about: within its step, the one line with a name that it mentions.
-
-    A name on several lines proves nothing; then it is the step's first line, or None.
-    """
-    lines = [line.split("#")[0] for line in text.splitlines()]
-    heads = [i for i, line in enumerate(lines) if re.match(r"\s*\[\[\s*steps\s*]]", line)]
-    step = re.search(r"\b[Ss]tep (\d+)", message)
-    begin, end = 0, len(lines)
-    if step and len(heads) >= (number := int(step.group(1))):
-        begin, end = [*heads, len(lines)][number - 1 : number + 1]
-    names = re.findall(r"'([^']+)'|\b[a-z][\w-]*\.([a-z_]\w*)|--([a-z-]+)", message)
-    for name in (quoted or dotted or flag.replace("-", "_") for quoted, dotted, flag in names):
-        lines_with_name = [
-            i + 1 for i in range(begin, end) if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", lines[i])
-        ]
-        if len(lines_with_name) == 1:
-            return lines_with_name[0]
-    return begin + 1 if step and heads else None

@@ -12,7 +12,8 @@ from pydantic import ConfigDict, Field, create_model
 from optkit.core.schema import recipe as tables
 from optkit.core.schema.base import Checked, numbers
 from optkit.passes import PASSES
-from optkit.passes.base import Pass, quantity_of
+from optkit.passes.base import Pass
+from optkit.passes.fields import quantity_of
 
 URL = "https://json-schema.org/draft/2020-12/schema"
 

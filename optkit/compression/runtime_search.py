@@ -9,7 +9,7 @@ padding is tried only where no answer depends on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,16 @@ class RuntimeSettings:
     options: dict[str, Any] = field(default_factory=dict)
     trace: list[dict[str, Any]] = field(default_factory=list)
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def in_words(self) -> list[str]:
+        """Each trial in a line."""
+        lines = []
+        for trial in self.trace:
+            if trial.get("failed"):
+                said = "failed"
+            else:
+                said = f"is {trial['speed']:.2f} times as fast{'' if trial['sure'] else ', within the noise'}"
+            lines.append(f"runtime settings: {trial['setting']} = {trial['value']} {said}")
+        return lines
 
 
 def search(

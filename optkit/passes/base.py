@@ -1,7 +1,4 @@
-"""`Pass`: one step that turns an artifact into a new one. Its fields are its configuration.
-
-Adding a pass is one file under `passes/` and one test; there is no list to edit.
-"""
+"""`Pass`: one step that turns an artifact into a new one, and `apply`, which runs it."""
 
 from __future__ import annotations
 
@@ -9,21 +6,19 @@ import dataclasses
 import inspect
 import re
 import time
-import types
-import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from optkit.core.artifact import Artifact, relocated, seal
 from optkit.core.output import staged
-from optkit.core.quantities import COUNT, WEIGHT, Quantity
 from optkit.data.examples import EncodedSet
 from optkit.errors import PassError, RecipeError, did_you_mean
 from optkit.models import tokenization
-from optkit.passes import PASSES
+from optkit.passes import PASSES, fields
+from optkit.passes.fields import param as param
 from optkit.tasks.base import Labelled, Task
 
 
@@ -69,16 +64,7 @@ class Pass(ABC):
     keeps_answers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self))
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, list):
-                value = tuple(value)
-                object.__setattr__(self, f.name, value)
-            if isinstance(value, int) and not isinstance(value, bool) and hints[f.name] is float:
-                object.__setattr__(self, f.name, float(value))
-                value = float(value)
-            self._check(f, hints[f.name], value)
+        fields.check(self, self.name())
 
     @classmethod
     def name(cls) -> str:
@@ -90,8 +76,8 @@ class Pass(ABC):
         """The first line of the docstring."""
         return inspect.getdoc(cls).splitlines()[0]  # type: ignore[union-attr]
 
-    def made_precision(self, source: Artifact) -> str | None:
-        """Precision of what is made from `source`; None: the source's own."""
+    def precision_of(self, source: Artifact) -> str | None:
+        """Precision of the result from `source`; None: the source's own."""
         return self.precision
 
     def runtime_options(self, notes: dict[str, Any]) -> dict[str, Any]:
@@ -127,52 +113,6 @@ class Pass(ABC):
             for f in dataclasses.fields(self)
         }
 
-    def _check(self, f: dataclasses.Field[Any], hint: Any, value: Any) -> None:
-        where = f"{self.name()}.{f.name}"
-        if not _fits(value, hint):
-            expected = getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint)
-            raise RecipeError(
-                f"Expected {where} to be {expected}, received {value!r} ({type(value).__name__})."
-            )
-        choices = f.metadata.get("choices")
-        if choices and value not in choices:
-            raise RecipeError(
-                f"Expected {where} to be one of {', '.join(map(str, choices))}, received {value!r}.",
-                hint=did_you_mean(str(value), map(str, choices)),
-            )
-        if quantity := quantity_of(f, hint):
-            for number in value if isinstance(value, tuple) else (value,):
-                if number is not None:
-                    quantity.check(number, where)
-
-
-def param(
-    default: Any,
-    doc: str,
-    choices: Sequence[Any] | None = None,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    of: Quantity | None = None,
-) -> Any:
-    """A field of a pass: its default, its one-line meaning, and what values it takes.
-
-    A number is one `of` a quantity, or lies from `minimum` to `maximum`.
-    """
-    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "maximum": maximum, "of": of}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def quantity_of(f: dataclasses.Field[Any], hint: Any) -> Quantity | None:
-    """What a field that holds numbers may hold; None for another."""
-    kinds = {hint, *typing.get_args(hint)}
-    if not kinds & {int, float}:
-        return None
-    whole, low, high = int in kinds, f.metadata.get("minimum"), f.metadata.get("maximum")
-    most = COUNT.high if whole else WEIGHT.high
-    name = "a whole number" if whole else "a number"
-    given = f.metadata.get("of")
-    return given or Quantity(name, -most if low is None else low, most if high is None else high, whole)
-
 
 def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Artifact:
     """Run `step` on `source`; the new artifact appears at `final` whole, or not at all.
@@ -195,21 +135,17 @@ def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Ar
     with staged(final) as folder:
         notes = step.run(source, folder, context)
         tokenization.record(folder, source.path)
-        made = seal(
+        seconds = round(time.monotonic() - begun, 3)
+        written = seal(
             folder,
             source,
-            {
-                "pass": step.name(),
-                "parameters": step.parameters(),
-                "notes": notes,
-                "seconds": round(time.monotonic() - begun, 3),
-            },
+            {"pass": step.name(), "parameters": step.parameters(), "notes": notes, "seconds": seconds},
             format=step.produces,
-            precision=step.made_precision(source) or source.precision,
+            precision=step.precision_of(source) or source.precision,
             task=context.task.name,
             runtime={"name": step.runtime, "options": step.runtime_options(notes)} if step.runtime else None,
         )
-    return relocated(made, final)
+    return relocated(written, final)
 
 
 def make(name: str, parameters: dict[str, Any]) -> Pass:
@@ -219,23 +155,8 @@ def make(name: str, parameters: dict[str, Any]) -> Pass:
     False
     """
     cls = PASSES[name]
-    fields = [f.name for f in dataclasses.fields(cls)]
+    known = [f.name for f in dataclasses.fields(cls)]
     for key in parameters:
-        if key not in fields:
-            raise RecipeError(f"{name} has no field {key!r}.", hint=did_you_mean(key, fields))
+        if key not in known:
+            raise RecipeError(f"{name} has no field {key!r}.", hint=did_you_mean(key, known))
     return cls(**parameters)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in arguments)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(v, arguments[0]) for v in value)
-    if hint is type(None):
-        return value is None
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)

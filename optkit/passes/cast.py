@@ -39,7 +39,7 @@ class _Cast(Pass):
     def kind(self) -> str:
         """fp16 or bf16."""
 
-    def made_precision(self, source: Artifact) -> str | None:
+    def precision_of(self, source: Artifact) -> str | None:
         """A quantized graph stays one: only what was left in float is cast."""
         return None if source.precision in ("int8", "fp8") else self.precision
 

@@ -62,7 +62,7 @@ class QuantizeTensorRT(Pass):
     def name(cls) -> str:
         return "quantize-tensorrt"
 
-    def made_precision(self, source: Artifact) -> str | None:
+    def precision_of(self, source: Artifact) -> str | None:
         return self.kind
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class ServeTorch(Pass):
         if self.quantize == "fp8" and self.dtype == "fp32":
             raise RecipeError("serve-torch: fp8 needs dtype bf16 or fp16, received fp32.")
 
-    def made_precision(self, source: Artifact) -> str | None:
+    def precision_of(self, source: Artifact) -> str | None:
         return self.dtype if self.quantize == "none" else self.quantize
 
     def runtime_options(self, notes: dict[str, Any]) -> dict[str, Any]:

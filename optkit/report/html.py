@@ -37,7 +37,7 @@ def render(report: Report) -> str:
         parts.section("What changed, by example", "".join(flips.section(report, row) for row in report.rows)),
         parts.section("Steps", tables.steps(report)),
         parts.section("How to reproduce", _reproduce(report)),
-        parts.section("Environment", parts.facts(parts.flat(report.environment))),
+        parts.section("Environment", parts.facts(parts.flat(report.environment.to_dict()))),
     ]
     return parts.page("optkit: " + sentence, body)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from optkit.report.reading import Number
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -12,6 +14,6 @@ class Interval:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number

@@ -35,7 +35,7 @@ def render(report: Report) -> str:
         "source": report.source,
     }
     about |= {f"data.{key}": value for key, value in report.data.items()}
-    about |= {f"gate.{key}": value for key, value in report.gate.items()}
+    about |= {f"gate.{key}": value for key, value in report.to_dict()["gate"].items()}
     for row in report.rows:
         if row not in judged:
             about |= {f"{row.name}.{key}": value for key, value in _figures(report, row).items()}

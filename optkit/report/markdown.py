@@ -141,7 +141,7 @@ def _reproduce(report: Report) -> str:
 
 
 def _environment(report: Report) -> str:
-    facts = json.dumps(report.environment, indent=2, ensure_ascii=False, default=str)
+    facts = json.dumps(report.environment.to_dict(), indent=2, ensure_ascii=False, default=str)
     return f"<details><summary>Environment</summary>\n\n{_fenced(facts, 'json')}\n\n</details>"
 
 

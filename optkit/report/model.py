@@ -10,14 +10,16 @@ import json
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from optkit.core.files import read_json, write_text
 from optkit.errors import DataError
 from optkit.report import RENDERERS
+from optkit.report.facts import Environment, GateResult, Winner
 from optkit.report.interval import Interval
+from optkit.report.reading import HINT, Number, encodable, from_json
 
 SCHEMA = "optkit.report/1"
 #: How pydantic reads the classes here: an unknown key is an error.
@@ -41,10 +43,10 @@ class Latency:
 
     batch: int
     tokens: int | str
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    samples_ms: list[list[float]]
+    p50_ms: Number
+    p90_ms: Number
+    p99_ms: Number
+    samples_ms: list[list[Number]]
     speedup: Interval | None = None
     bound_share: float | None = None
     per_second: float | None = None
@@ -102,13 +104,13 @@ class Row:
     runtime: str
     precision: str
     size_bytes: int
-    score: float
-    score_delta: float
-    agreement: float
+    score: Number
+    score_delta: Number
+    agreement: Number
     latency: list[Latency]
     speedup: Interval | None
     peak_rss_bytes: int
-    seconds: float
+    seconds: Number
     verdict: str
     reasons: list[str] = field(default_factory=list)
     drop: Interval | None = None
@@ -137,11 +139,11 @@ class Answers:
 
     precision: str
     size_bytes: int
-    score: float = math.nan
-    score_delta: float = math.nan
-    agreement: float = math.nan
+    score: Number = math.nan
+    score_delta: Number = math.nan
+    agreement: Number = math.nan
     peak_rss_bytes: int = 0
-    seconds: float = 0.0
+    seconds: Number = 0.0
     drop: Interval | None = None
     pass_peak_rss_bytes: int | None = None
     notes: dict[str, Any] = field(default_factory=dict)
@@ -152,11 +154,7 @@ class Answers:
     @classmethod
     def from_dict(cls, value: dict[str, Any], name: str = "answers") -> Answers:
         """As `asdict` or JSON wrote it. Raises DataError where a field is missing, unknown or malformed."""
-        value = _numbers(value, cls)
-        if isinstance(value, dict):
-            value = {**value, "drop": _numbers(value.get("drop"), Interval)}
-        _check(cls, value, name)
-        return cls(**{**value, "drop": Interval(**value["drop"]) if value["drop"] else None})
+        return from_json(cls, value, name)
 
 
 def quality(row: Row | Answers) -> float:
@@ -175,13 +173,12 @@ class Report:
     """Everything one `compress` or `bench` found out.
 
     `data`: `name`, `split`, `examples`, `sha256`, `truncated`, `padding` (shares of all token slots:
-    `by_length`, `as_it_comes`). `gate`: `max_drop`, `relative`, `min_speedup`, `conditions` (in words),
-    `passed`. `chosen` is the name of a row, or None. `doubts` are warnings about the measurement. `winners`
-    names the fastest candidate at each shape: `shape`, `row`, `runtime`, `p50_ms`. `trace` says what the
-    accuracy-aware search tried, in order. `seconds` are those of the whole command; `measuring_seconds` the
-    part that timed and probed what the rest had made and scored. `why` says in one sentence why the chosen
-    row is. `fidelity` is what was measured in place of accuracy, in words ("" where accuracy was measured, or
-    only times): then no row has a score.
+    `by_length`, `as_it_comes`). `chosen` is the name of a row, or None. `gate` is None where none was asked.
+    `doubts` are warnings about the measurement. `winners` are the fastest candidates, one per shape. `trace`
+    says what the accuracy-aware search tried, in order. `seconds` are those of the whole command;
+    `measuring_seconds` the part that timed and probed what the rest had made and scored. `why` says in one
+    sentence why the chosen row is. `fidelity` is what was measured in place of accuracy, in words ("" where
+    accuracy was measured, or only times): then no row has a score.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _CLOSED
@@ -190,10 +187,10 @@ class Report:
     metric: str
     data: dict[str, Any]
     target: str
-    environment: dict[str, Any]
+    environment: Environment
     rows: list[Row]
     chosen: str | None = None
-    gate: dict[str, Any] = field(default_factory=dict)
+    gate: GateResult | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     source: str = ""
     command: str = ""
@@ -203,7 +200,7 @@ class Report:
     peak_rss_bytes: int = 0
     doubts: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
-    winners: list[dict[str, Any]] = field(default_factory=list)
+    winners: list[Winner] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
     why: str = ""
     fidelity: str = ""
@@ -224,7 +221,9 @@ class Report:
         raise KeyError(f"No row {name!r}; rows: {[row.name for row in self.rows]}")
 
     def to_dict(self) -> dict[str, Any]:
-        return {"schema": self.schema, **asdict(self)}
+        gate = {} if self.gate is None else asdict(self.gate)
+        environment = self.environment.to_dict()
+        return {"schema": self.schema, **asdict(self), "environment": environment, "gate": gate}
 
     def save(self, file: Path) -> None:
         """Write report.json; what has no value (NaN) is null there."""
@@ -256,89 +255,10 @@ class Report:
                 f"Expected schema {SCHEMA!r} in {name!r}, received {str(value.get('schema'))[:80]!r}.",
                 hint="Run the command again with this version of optkit.",
             )
-        check(Parts, json.loads(_encodable(value)), name, DataError, _HINT)
-        value = {**value, "rows": [_numbers_of_row(row) for row in value["rows"]]}
-        _check(cls, value, name)
-        return cls(**{**value, "rows": [_row(row) for row in value["rows"]]})
+        check(Parts, json.loads(encodable(value)), name, DataError, HINT)
+        return from_json(cls, {**value, "gate": value.get("gate", {}) or None}, name)
 
 
 def render(report: Report, format: str) -> str:
     """The report as text in `format`, one of `RENDERERS`. Raises RecipeError for another."""
     return RENDERERS[format](report)
-
-
-_HINT = "Run the command that wrote it again."
-_INTERVALS = ("speedup", "p50", "p90", "p99")
-
-
-def _check(kind: type, value: dict[str, Any], name: str) -> None:
-    """Raise DataError unless `value` has the fields of the dataclass `kind`, with their types."""
-    from pydantic import TypeAdapter
-
-    from optkit.core.schema.base import check_json
-    from optkit.core.schema.report import LARGEST
-
-    check_json(TypeAdapter(kind), _encodable(value), name, DataError, _HINT)
-    largest = max((abs(x) for x in _all_numbers(value) if math.isfinite(x)), default=0)
-    if largest > LARGEST:
-        raise DataError(f"Expected figures of at most {LARGEST:g} in {name!r}, received {largest:g}.", _HINT)
-
-
-def _row(value: dict[str, Any]) -> Row:
-    latency = [
-        Latency(**{**x, **{name: Interval(**x[name]) if x.get(name) else None for name in _INTERVALS}})
-        for x in value["latency"]
-    ]
-    intervals = {name: Interval(**value[name]) if value.get(name) else None for name in ("speedup", "drop")}
-    scenarios = [Scenario(**x) for x in value.get("scenarios", [])]
-    return Row(**{**value, **intervals, "latency": latency, "scenarios": scenarios})
-
-
-def _encodable(value: Any) -> str:
-    """`value` as JSON without halves of surrogate pairs, which names of files may hold."""
-    return json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
-
-
-def _all_numbers(value: Any) -> Iterable[float]:
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, (int, float)):
-            yield item
-        elif isinstance(item, (dict, list)):
-            waiting += item.values() if isinstance(item, dict) else item
-
-
-def _numbers_of_row(value: dict[str, Any]) -> dict[str, Any]:
-    """null back to NaN everywhere in a row; what is no object or list stays for the check to refuse."""
-    if not isinstance(value, dict):
-        return value
-    row = {**_numbers(value, Row)}
-    for name in ("speedup", "drop"):
-        row[name] = _numbers(row.get(name), Interval)
-    if isinstance(row.get("latency"), list):
-        row["latency"] = [
-            {
-                **_numbers(x, Latency),
-                **{name: _numbers(x.get(name), Interval) for name in _INTERVALS},
-                "samples_ms": _samples(x.get("samples_ms")),
-            }
-            if isinstance(x, dict)
-            else x
-            for x in row["latency"]
-        ]
-    return row
-
-
-def _samples(value: Any) -> Any:
-    if not isinstance(value, list) or not all(isinstance(samples, list) for samples in value):
-        return value
-    return [[math.nan if x is None else x for x in samples] for samples in value]
-
-
-def _numbers(value: Any, cls: type) -> Any:
-    """null back to NaN, where the field is a plain number: JSON has no NaN."""
-    if not isinstance(value, dict):
-        return value
-    floats = {f.name for f in fields(cls) if f.type == "float"}
-    return {k: math.nan if v is None and k in floats else v for k, v in value.items()}

@@ -10,7 +10,8 @@ import numpy as np
 from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, first_line
 from optkit.runtimes import kv_cache
-from optkit.runtimes.base import COUNTS, Decoder, Feeds, Session, TensorSpec
+from optkit.runtimes.base import Decoder, Feeds, Session, TensorSpec
+from optkit.runtimes.settings import COUNTS
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -13,7 +13,8 @@ import numpy as np
 from optkit.core import cpu
 from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, OptkitError, did_you_mean
-from optkit.runtimes.base import COUNTS, Feeds, Session, TensorSpec
+from optkit.runtimes.base import Feeds, Session, TensorSpec
+from optkit.runtimes.settings import COUNTS
 from optkit.runtimes.vino_core import core, why_not_bf16
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ import numpy as np
 
 from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, OptkitError
-from optkit.runtimes.base import COUNTS, Feeds, Session, TensorSpec
+from optkit.runtimes.base import Feeds, Session, TensorSpec
 from optkit.runtimes.cuda.buckets import cut, fill, rounded
 from optkit.runtimes.cuda.device import Handle, open_device
 from optkit.runtimes.cuda.probe import Gpu
+from optkit.runtimes.settings import COUNTS
 from optkit.runtimes.trt.execution import Execution
 from optkit.runtimes.trt.library import make_runtime, numpy_type, open_library
 from optkit.runtimes.trt.profiles import Profile, choose

@@ -13,9 +13,10 @@ from optkit.errors import CheckpointError, MissingDependency, OptkitError, did_y
 from optkit.models.limits import token_limit
 from optkit.models.pixels import PixelEncoder
 from optkit.models.task import TASKS
-from optkit.runtimes.base import COUNTS, Decoder, Feeds, Session, TensorSpec
+from optkit.runtimes.base import Decoder, Feeds, Session, TensorSpec
 from optkit.runtimes.cuda.buckets import cut, fill, rounded
 from optkit.runtimes.kv_cache import positions
+from optkit.runtimes.settings import COUNTS
 
 if TYPE_CHECKING:
     import torch

@@ -110,7 +110,7 @@ def test_the_reports_are_written_and_load_again(report):
     assert sorted(p.name for p in out.iterdir()) == ["report.html", "report.json", "report.md"]
     again = Report.load(out / "report.json")
     assert again.rows[1].scenarios == found.rows[1].scenarios
-    assert again.environment["measured_with"]["processes"] == 1
+    assert again.environment.measured_with["processes"] == 1
 
 
 def test_without_data_times_are_measured_and_scores_are_not(exported):

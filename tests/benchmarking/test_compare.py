@@ -9,6 +9,7 @@ from optkit.benchmarking import compare as module
 from optkit.benchmarking.compare import compare, markdown, merge
 from optkit.benchmarking.latency import UNSTABLE
 from optkit.errors import DataError, GateFailed, RecipeError
+from optkit.report.facts import Environment, Winner
 from optkit.report.interval import Interval
 from optkit.report.model import Report, Row
 
@@ -19,7 +20,7 @@ def report(score: float = 0.9, speed: tuple[float, float, float] = (4.0, 3.97, 4
         Row("int8", "", "onnxruntime", "int8", 25, score, 0, 1, [], Interval(*speed), 1, 0, "passed"),
     ]
     data = {"name": "d", "split": "validation", "examples": 100, "sha256": "0"}
-    made = Report("text-classification", "accuracy", data, "cpu", {}, rows, "int8")
+    made = Report("text-classification", "accuracy", data, "cpu", Environment(), rows, "int8")
     for name, value in changes.items():
         setattr(made, name, value)
     return made
@@ -214,7 +215,7 @@ def test_without_limits_nothing_is_judged():
 
 
 def test_merging_keeps_each_row_once_and_says_what_does_not_compare():
-    other = report(winners=[{"shape": "1xdata", "row": "int8", "runtime": "onnxruntime", "p50_ms": 1.0}])
+    other = report(winners=[Winner("1xdata", "int8", "onnxruntime", 1.0)])
     other.rows[1].name = "int4"
     merged = merge([other, report()])
     assert merged.winners == [], "times of different runs"

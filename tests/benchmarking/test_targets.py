@@ -90,6 +90,7 @@ def chosen(monkeypatch, checkpoint, data, tmp_path):
     ways = [[("serve-torch", {"dtype": dtype})] for dtype in ("fp32", "bf16")]
     monkeypatch.setattr("optkit.compression.recipe.require", lambda target: H200)
     monkeypatch.setattr("optkit.compression.compress.require", lambda target: H200)
+    monkeypatch.setattr("optkit.compression.conclusion.require", lambda target: H200)
     monkeypatch.setattr("optkit.compression.recipe.gpu_chains", lambda gpu: ways)
     monkeypatch.setattr("optkit.compression.chain.eager_options", lambda target: {"attention": "eager"})
     monkeypatch.setattr(
@@ -106,8 +107,8 @@ def chosen(monkeypatch, checkpoint, data, tmp_path):
 def test_the_ways_are_measured_side_by_side_and_one_is_chosen(chosen):
     report, out = chosen
     assert report.target == "cuda"
-    assert report.environment["gpu"]["name"] == "NVIDIA H200"
-    assert report.environment["transfers"] == "included"
+    assert report.environment.gpu["name"] == "NVIDIA H200"
+    assert report.environment.transfers == "included"
     assert [row.verdict for row in report.rows[:1]] == ["baseline"]
     assert {row.runtime for row in report.rows} == {"torch"}
     assert all(row.speedup for row in report.rows[1:])

@@ -13,10 +13,12 @@ import pytest
 
 import optkit
 from optkit import cli
+from optkit.benchmarking.gate import Gate
 from optkit.compression.flags import recipe_of
 from optkit.core.quantities import listed
 from optkit.errors import DataError, Interrupted
 from optkit.events import Note
+from optkit.report.facts import Environment
 from optkit.report.interval import Interval
 from optkit.report.model import Latency, Report, Row
 
@@ -32,9 +34,8 @@ def example(passed: bool = True) -> Report:
         for name, verdict in (("torch-fp32", "baseline"), ("quantize-static", verdict))
     ]  # fmt: skip
     data = {"name": "d", "split": "validation", "examples": 5, "sha256": "0"}
-    gate = {"max_drop": 0.01, "relative": True, "min_speedup": None, "passed": passed}
-    gate["conditions"] = "at most 1% of the score lost"
-    return Report("text-classification", "accuracy", data, "cpu", {}, rows, "quantize-static", gate)
+    gate, machine = Gate().result(rows[1]), Environment()
+    return Report("text-classification", "accuracy", data, "cpu", machine, rows, "quantize-static", gate)
 
 
 @pytest.fixture

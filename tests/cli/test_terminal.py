@@ -12,6 +12,7 @@ from rich.console import Console
 from optkit.cli.terminal import Terminal, require_passed, result_table, row_line
 from optkit.errors import GateFailed
 from optkit.events import Note, Progress, RowDone, Step
+from optkit.report.facts import Environment, GateResult
 from optkit.report.interval import Interval
 from optkit.report.model import Latency, Report, Row
 
@@ -32,7 +33,9 @@ def example(name: str = "quantize-dynamic") -> Report:
         row("quantize-static", "onnxruntime", "error", None, reasons=["boom [/x]\nmore"], **lost),
     ]
     data = {"name": "d", "split": "validation", "examples": 872, "sha256": "0"}
-    return Report("text-classification", "accuracy", data, "cpu", {}, rows, name, {"passed": True})
+    return Report(
+        "text-classification", "accuracy", data, "cpu", Environment(), rows, name, GateResult(passed=True)
+    )
 
 
 def drawn(report: Report, width: int) -> list[str]:
@@ -131,7 +134,7 @@ def test_an_error_row_is_its_first_line():
 @pytest.mark.parametrize("chosen", ["quantize-dynamic", None])
 def test_a_best_candidate_is_promised_only_where_there_is_one(chosen):
     report = example()
-    report.chosen, report.gate = chosen, {"passed": False, "conditions": "no condition"}
+    report.chosen, report.gate = chosen, GateResult(conditions="no condition")
     with pytest.raises(GateFailed) as raised:
         require_passed(report, Path("out"))
     assert ("the best candidate is there too" in raised.value.hint) is (chosen is not None)

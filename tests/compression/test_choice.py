@@ -78,7 +78,7 @@ def test_every_shape_has_its_winner(verdict):
     rows = [timed("a", 3.0, 2.0), timed("b", 2.9, 4.0)]
     for one in rows:
         one.verdict = verdict
-    assert [(w["shape"], w["row"]) for w in winners(rows, ["a", "b"])] == [("1xdata", "a"), ("8x128", "b")]
+    assert [(w.shape, w.row) for w in winners(rows, ["a", "b"])] == [("1xdata", "a"), ("8x128", "b")]
 
 
 def own(name: str, score: float, speed: float, p50: float) -> Row:

@@ -102,7 +102,7 @@ def test_the_report_holds_what_the_issue_asks_for(finished):
         assert row["peak_rss_bytes"] > 1e6
         assert 0 <= row["agreement"] <= 1
         assert [(x["batch"], x["tokens"]) for x in row["latency"]] == [(1, "data"), (2, 16)]
-        assert all(x["p50_ms"] <= x["p90_ms"] <= x["p99_ms"] and x["samples_ms"] for x in row["latency"])
+        assert all(x.p50_ms <= x["p90_ms"] <= x["p99_ms"] and x["samples_ms"] for x in row["latency"])
     for row in stored["rows"][1:]:
         assert row["speedup"]["low"] <= row["speedup"]["value"] <= row["speedup"]["high"]
     for name in ("report.md", "report.html"):
@@ -124,7 +124,7 @@ def test_a_multiply_without_an_int8_kernel_is_a_doubt(finished):
     """The probe's count is replaced: here every multiply has a kernel."""
     from types import SimpleNamespace
 
-    from optkit.compression.compress import _doubts
+    from optkit.compression.conclusion import _doubts
 
     report = finished[1]
     row = replace(report.row("quantize-static"), probes={"int8": {"int8_multiplies": 7}})
@@ -155,13 +155,13 @@ def test_the_report_says_how_much_is_padding(finished):
 
 def test_the_fastest_at_each_shape_is_named(finished):
     report = finished[1]
-    assert [x["shape"] for x in report.winners] == ["1xdata", "2x16"]
+    assert [x.shape for x in report.winners] == ["1xdata", "2x16"]
     # By chance INT8 of a tiny model is slower than fp32, and does not pass.
     passed = [r for r in report.rows[2:] if r.verdict == "passed"] or report.rows[2:]
     for x in report.winners:
-        best = min(r.at(*((1, "data") if x["shape"] == "1xdata" else (2, 16))).p50_ms for r in passed)
-        assert x["p50_ms"] == pytest.approx(best, abs=1e-3)
-        assert f"{x['shape']}: {x['row']}".replace("-", "-") in (finished[0] / "report.html").read_text()
+        best = min(r.at(*((1, "data") if x.shape == "1xdata" else (2, 16))).p50_ms for r in passed)
+        assert x.p50_ms == pytest.approx(best, abs=1e-3)
+        assert f"{x.shape}: {x.row}".replace("-", "-") in (finished[0] / "report.html").read_text()
 
 
 def test_openvino_alone_goes_the_whole_way(checkpoint, data, tmp_path, monkeypatch):
@@ -170,7 +170,7 @@ def test_openvino_alone_goes_the_whole_way(checkpoint, data, tmp_path, monkeypat
     gate = Gate(max_drop=0.9, relative=False, batch_invariant=True)
     trial = {"setting": "hint", "value": "THROUGHPUT", "speed": 1.2, "sure": True}
     found = RuntimeSettings({"hint": "THROUGHPUT"}, [trial])
-    monkeypatch.setattr("optkit.compression.compress.has_vnni", lambda: False)
+    monkeypatch.setattr("optkit.compression.conclusion.has_vnni", lambda: False)
     monkeypatch.setattr("optkit.compression.compress.search", lambda candidate, encoded, plan, bucket: found)
     recipe = Recipe.int8(gate, "openvino")
     report = compress(checkpoint, recipe, data=data, out=tmp_path / "ov", tune_runtime=True, **QUICK)
@@ -280,7 +280,7 @@ def test_no_candidate_passes_exit_3_with_the_report_written(run, checkpoint, dat
     assert code == 3, stderr
     assert "No candidate passed" in stderr
     report = Report.load(out / "report.json")
-    assert report.gate["passed"] is False
+    assert report.gate.passed is False
     assert all("its speedup is" in r.reasons[0] for r in report.rows[2:])
     assert optkit.load(out).artifact.manifest["gate"]["passed"] is False
     assert "quantize-static" in stdout

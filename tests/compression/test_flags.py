@@ -6,7 +6,8 @@ import pytest
 
 from optkit.benchmarking.gate import Gate
 from optkit.compression.flags import recipe_of
-from optkit.compression.recipe import Recipe, template
+from optkit.compression.recipe import Recipe
+from optkit.compression.recipe_template import template
 from optkit.errors import RecipeError
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optkit.benchmarking.gate import Gate
-from optkit.compression.recipe import Recipe, template
+from optkit.compression.recipe import Recipe
+from optkit.compression.recipe_template import template
 from optkit.compression.steps import AnyOf
 from optkit.errors import MissingDependency, RecipeError
 from optkit.passes.base import make

@@ -9,8 +9,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from optkit.compression.recipe import Recipe, template
+from optkit.compression.recipe import Recipe
 from optkit.compression.recipe_schema import published
+from optkit.compression.recipe_template import template
 from optkit.errors import RecipeError
 from optkit.passes import PASSES
 

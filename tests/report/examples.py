@@ -6,6 +6,8 @@ import math
 import random
 from dataclasses import replace
 
+from optkit.benchmarking.gate import Gate
+from optkit.report.facts import Environment, GateResult
 from optkit.report.interval import Interval
 from optkit.report.model import Latency, Report, Row
 
@@ -51,20 +53,19 @@ def full_report() -> Report:
             "padding": {"by_length": 0.0213, "as_it_comes": 0.4321},
         },
         target="cpu",
-        environment={
-            "cpu": "AMD EPYC 9R14 96-Core Processor",
-            "cores": 2,
-            "flags": ["avx512f", "avx512_vnni"],
-            "memory_bytes": 8_200_000_000,
-            "governor": None,
-            "platform": "Linux-6.1.0-x86_64",
-            "python": "3.11.7",
-            "versions": {"torch": "2.13.0", "onnxruntime": "1.24.1", "transformers": "5.23.0"},
-            "threads": 2,
-        },
+        environment=Environment(
+            cpu="AMD EPYC 9R14 96-Core Processor",
+            cores=2,
+            isa=["avx512f", "avx512_vnni"],
+            memory_bytes=8_200_000_000,
+            system="Linux-6.1.0-x86_64",
+            python="3.11.7",
+            versions={"torch": "2.13.0", "onnxruntime": "1.24.1", "transformers": "5.23.0"},
+            threads=2,
+        ),
         rows=rows,
         chosen="quantize-dynamic",
-        gate={"max_drop": "0.005", "min_speedup": 1.5, "passed": True},
+        gate=Gate(0.005, False, 1.5).result(rows[2]),
         recipe={"target": "cpu", "passes": [{"pass": "export-onnx"}, {"pass": "quantize-dynamic"}]},
         source="../shared/checkpoints/minilm-l6-sst2",
         command="optkit compress ../shared/checkpoints/minilm-l6-sst2 --int8 --max-drop 0.005 "
@@ -86,7 +87,12 @@ def minimal_report() -> Report:
     row = replace(_measured("torch-fp32"), drop=None, load_ms=None)
     row.latency = row.latency[:1]
     return Report(
-        task=report.task, metric="accuracy", data={"examples": 872}, target="cpu", environment={}, rows=[row]
+        task=report.task,
+        metric="accuracy",
+        data={"examples": 872},
+        target="cpu",
+        environment=Environment(),
+        rows=[row],
     )
 
 
@@ -109,7 +115,7 @@ def error_report() -> Report:
         load_ms=None,
     )
     report.rows[3].latency[0] = replace(report.rows[3].latency[0], p50_ms=math.inf, samples_ms=[[], [nan]])
-    report.gate["passed"] = False
+    report.gate = Gate(0.005, False, 1.5).result(None)
     report.chosen = "quantize-static"
     return report
 
@@ -136,8 +142,8 @@ def hostile_report(bad: str = HOSTILE) -> Report:
         "sha256": bad,
         bad: bad,
     }
-    report.environment = {bad: {bad: bad}}
-    report.gate = {"passed": True, bad: bad}
+    report.environment = Environment(cpu=bad, measured_with={bad: {bad: bad}})
+    report.gate = GateResult(conditions=bad, passed=True)
     report.recipe = {bad: bad}
     report.doubts, report.labels = [bad], [bad]
     return report

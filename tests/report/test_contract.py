@@ -75,7 +75,7 @@ def test_renders_a_report_that_was_saved_and_loaded(format, make):
 @pytest.mark.parametrize("format", FORMATS)
 def test_no_choice_and_no_gate(format):
     report = examples.full_report()
-    report.chosen, report.gate = None, {}
+    report.chosen, report.gate = None, None
     assert "quantize-dynamic" in render(report, format)
 
 

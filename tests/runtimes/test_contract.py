@@ -14,7 +14,8 @@ from optkit.errors import OptkitError, RecipeError
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
-from optkit.runtimes.base import infer_all, open_session, runtime_settings
+from optkit.runtimes.base import infer_all, open_session
+from optkit.runtimes.settings import runtime_settings
 from optkit.tasks.base import open_task
 from tests.gpu import install as fakes
 from tests.gpu.fake_cuda import Machine

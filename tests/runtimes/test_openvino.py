@@ -93,7 +93,7 @@ def test_a_damaged_model_is_a_checkpoint_error(graphs, tmp_path):
 
 
 def test_an_absent_package_names_its_extra(graphs, monkeypatch):
-    monkeypatch.setattr("optkit.runtimes.base.util.find_spec", lambda name: None)
+    monkeypatch.setattr("optkit.runtimes.settings.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependency) as raised:
         open_session(graphs["ir"])
     assert "optkit[openvino]" in raised.value.hint

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optkit.benchmarking.gate import Gate, share
+from optkit.benchmarking.gate import Gate
 from optkit.benchmarking.targets import EAGER
 from optkit.compression.chain import Measured, baselines, first_of, judge, measure, tuned_chain
-from optkit.compression.compress import conclude
+from optkit.compression.conclusion import conclude
 from optkit.compression.job import Job, open_job
 from optkit.compression.recipe import Recipe
 from optkit.compression.search.chain import (
@@ -140,12 +140,8 @@ def search(
     >>> import optkit
     >>> optkit.search("ckpt", "models/best", data="sst2", trials=30).report.chosen  # doctest: +SKIP
     """
-    gate = replace(
-        Gate.parse(max_drop, min_speedup),
-        batch_invariant=batch_invariant,
-        min_agreement=None if min_agreement is None else share(min_agreement, "--min-agreement"),
-    )
-    source, shapes = checkpoint, listed(shapes)
+    gate = Gate.parse(max_drop, min_speedup, min_agreement, batch_invariant)
+    shapes = listed(shapes)
     begun, begun_at = time.monotonic(), time.time()
     out = named(out)
     if objective not in COSTS:
@@ -155,9 +151,9 @@ def search(
     folder = out.with_name(f"{out.name}.study")
     url, name = storage or f"sqlite:///{folder / 'study.db'}", study or out.name
     ours = page.is_of(out, name, shown(url))
-    with claimed(out, force or ours, (source, data, unlabelled), shared=True, leaves=[folder]):
+    with claimed(out, force or ours, (checkpoint, data, unlabelled), shared=True, leaves=[folder]):
         job = open_job(
-            *(source, data, unlabelled, folder),
+            *(checkpoint, data, unlabelled, folder),
             task=task,
             metric=metric,
             columns=columns,
@@ -267,7 +263,7 @@ class _Study:
                 keep_steps=True,
                 command=command,
             )
-        sentence = f"No trial passed the gate ({report.gate['conditions']})."
+        sentence = f"No trial passed the gate ({self.gate.describe()})."
         first = f"{report.fidelity[:1].upper()}{report.fidelity[1:]}. " if report.fidelity else ""
         if last.passed:
             sentence = f"Trial {chosen.number} is chosen: {chosen.said}."

@@ -63,13 +63,6 @@ class RowParts(Known):
     gpu: Gpu = Gpu()
 
 
-class Winner(Known):
-    shape: str
-    row: str
-    runtime: str
-    p50_ms: Value
-
-
 class Padding(Known):
     by_length: Value = None
     as_it_comes: Value = None
@@ -83,13 +76,6 @@ class DataSet(Known):
     padding: Padding | None = None
 
 
-class GateParts(Known):
-    conditions: str | None = None
-    passed: bool | None = None
-
-
 class Parts(Known):
     rows: list[RowParts] = Field(min_length=1, max_length=10_000)
     data: DataSet = DataSet()
-    gate: GateParts = GateParts()
-    winners: list[Winner] = Field([], max_length=10_000)

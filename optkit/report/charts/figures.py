@@ -157,9 +157,7 @@ def shape_words(shape: tuple[int, int | str] | None) -> str:
 
 def winners(report: Report, escape: Callable[[object], str]) -> list[str]:
     """One line per shape: the fastest candidate there."""
-    return [
-        escape(f"{x['shape']}: {x['row']} ({x['runtime']}), {number(x['p50_ms'])} ms") for x in report.winners
-    ]
+    return [escape(f"{x.shape}: {x.row} ({x.runtime}), {number(x.p50_ms)} ms") for x in report.winners]
 
 
 def probes(report: Report, escape: Callable[[object], str]) -> list[str]:
@@ -195,11 +193,7 @@ def step_before(report: Report, row: Row) -> Row | None:
 
 def gate(report: Report) -> str:
     """The gate's conditions in words; "" where there is none."""
-    conditions = report.gate.get("conditions")
-    if conditions:
-        return f"gate: {conditions}"
-    stated = {k: v for k, v in report.gate.items() if k != "passed" and v is not None}
-    return "gate: " + ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in stated.items()) if stated else ""
+    return f"gate: {report.gate.conditions}" if report.gate and report.gate.conditions else ""
 
 
 def padding(report: Report) -> str:
@@ -219,7 +213,7 @@ def verdict(report: Report) -> tuple[str, str]:
     Where only fidelity was measured, it begins with that.
     """
     chosen, errors = report.chosen_row, [r for r in report.rows if r.verdict == "error"]
-    if chosen is not None and (chosen.verdict == "passed" or report.gate.get("passed")):
+    if chosen is not None and (chosen.verdict == "passed" or (report.gate and report.gate.passed)):
         state, text = "passed", f"{chosen.name} passes the gate: {_compared(report, chosen)}."
     elif report.gate:
         state, text = "failed", "No candidate passed the gate"

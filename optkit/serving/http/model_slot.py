@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from optkit.core.artifact import Artifact
 from optkit.errors import DataError, RecipeError, did_you_mean
-from optkit.runtimes.base import chosen_runtime, runtime_settings
+from optkit.runtimes.settings import chosen_runtime, runtime_settings
 from optkit.serving.http.batch_queue import BatchQueue, Job, Late, QueueFull
 from optkit.serving.http.batcher import Batcher
 from optkit.serving.http.metrics import ModelMetrics

@@ -16,7 +16,7 @@ from optkit.core.output import claimed, staged
 from optkit.core.registry import Registry
 from optkit.errors import CheckpointError, RecipeError
 from optkit.models.signing import open_signed, signed_files
-from optkit.runtimes.base import stored_runtime
+from optkit.runtimes.settings import stored_runtime
 
 FORMATS: Registry[ModuleType] = Registry(
     "format",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from optkit.core.artifact import Artifact
 from optkit.core.version import __version__
-from optkit.runtimes.base import chosen_runtime
+from optkit.runtimes.settings import chosen_runtime
 from optkit.serving.package import copy_artifact, is_signed
 from optkit.serving.package.bom import NAME, OPTKIT, write_bom
 from optkit.serving.package.requirements import extras_of, own_files, pinned

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from optkit.core.artifact import Artifact
 from optkit.errors import OptkitError
-from optkit.runtimes.base import chosen_runtime, session_class
+from optkit.runtimes.settings import chosen_runtime, session_class
 from optkit.tasks.base import open_task
 
 

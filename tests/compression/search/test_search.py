@@ -237,7 +237,7 @@ def test_where_the_front_misses_the_gate_the_next_best_is_measured(checkpoint, d
     )
     result, report = both.study, both.report
     by_scheme = {t.parameters["quantize"]: t.number for t in result.trials}
-    assert report.gate["passed"]
+    assert report.gate.passed
     assert report.chosen.startswith(f"trial {by_scheme[None]}:")
     assert [r.name for r in report.rows[2:]] == [report.chosen]
     assert "none of these passed the gate; the next best are measured" in notes
@@ -266,7 +266,7 @@ def test_a_trial_whose_answers_depend_on_their_batch_is_stopped_where_the_gate_a
     result, report = both.study, both.report
     ended = {t.parameters["quantize"]: t.state for t in result.trials}
     assert ended == {None: "complete", "quantize-dynamic": "stopped early"}
-    assert report.gate["passed"]
+    assert report.gate.passed
     assert [r.precision for r in report.rows[2:]] == ["fp32"]
 
 
