@@ -14,7 +14,7 @@ MODULES = {
 ELSEWHERE = {
     "benchmarking/test_benchmark.py": "benchmarking/evaluation benchmarking/opened_models benchmarking/run_scenarios benchmarking/self_check benchmarking/injected_slowdown cli/bench",
     "benchmarking/test_gpu.py": "benchmarking/gpu_peaks benchmarking/gpu_warmth runtimes/cuda/state",
-    "benchmarking/test_latency.py": "benchmarking/plan",
+    "benchmarking/test_latency.py": "benchmarking/plan benchmarking/timed_process",
     "benchmarking/test_roofline.py": "benchmarking/roofline_worker",
     "benchmarking/test_int8_share.py": "benchmarking/probe",
     "benchmarking/test_stored_answers.py": "core/schema/stored_answers",
@@ -25,7 +25,7 @@ ELSEWHERE = {
     "compression/search/test_search.py": "cli/search compression/search/run",
     "compression/test_compress.py": "compression/accuracy_aware compression/conclusion compression/sensitivity_ranking passes/worker",
     "compression/test_demo.py": "compression/demo_data",
-    "compression/test_recipe.py": "benchmarking/gate compression/recipe_file compression/recipe_template compression/steps core/schema/recipe",
+    "compression/test_recipe.py": "benchmarking/gate compression/engines compression/recipe_file compression/recipe_template compression/steps core/schema/recipe",
     "core/schema/test_notes.py": "core/schema/base",
     "core/test_output.py": "core/locks",
     "data/tables/test_read.py": "data/tables/lines data/tables/objects",

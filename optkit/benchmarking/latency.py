@@ -21,43 +21,16 @@ import numpy as np
 from optkit.benchmarking.noise import Figures, NoiseLedger, worst
 from optkit.benchmarking.plan import Candidate, Plan, Shape
 from optkit.benchmarking.statistics import ratio_interval
+from optkit.benchmarking.timed_process import Measured, Spawn, TimedProcess
 from optkit.core.process import Child
-from optkit.errors import OptkitError, RecipeError, WorkerError
+from optkit.errors import RecipeError, WorkerError
 from optkit.events import Events, Note, Progress, silent
 from optkit.report.interval import Interval
 
-#: Makes a worker process with this many threads: a `Child`, or a fake of one in tests.
-Spawn = Callable[[int | None], Any]
 #: Rounds that visit the whole data set: one visit is many batches already.
 ROUNDS_OF_ALL = 2
 #: What a reader is told first where the machine was busy to the end.
 UNSTABLE = "UNSTABLE: the machine was busy while this was measured; do not trust these times and speedups."
-
-
-@dataclass
-class Measured:
-    """What was measured of one candidate; all times in milliseconds.
-
-    `samples[shape][draw][round]` is a list of times per batch; at a shape of tokens "all" it is the
-    time of the whole data set, which took `offline_batch` examples at a time. `load_ms` and
-    `cold_ms` (the first answer) are the least of all draws, `load_rss_bytes` (resident after
-    loading) and `peak_rss_bytes` the greatest. `gpu` as `Worker.gpu` gives it. `failure`: why it stopped.
-    """
-
-    name: str
-    samples: dict[Shape, list[list[list[float]]]] = field(default_factory=dict)
-    load_ms: float | None = None
-    cold_ms: float | None = None
-    load_rss_bytes: int | None = None
-    peak_rss_bytes: int | None = None
-    offline_batch: int | None = None
-    gpu: dict[str, Any] = field(default_factory=dict)
-    failure: OptkitError | None = None
-
-    @property
-    def error(self) -> str | None:
-        """Why it stopped, for a report."""
-        return self.failure.whole if self.failure else None
 
 
 @dataclass
@@ -132,7 +105,7 @@ def speedup(a: Measured, b: Measured, shape: Shape) -> Interval:
 
 
 class _Run:
-    """The state of one `measure`: what was found, and how often each visit repeats."""
+    """The state of one `measure`: what was measured so far, and the order of visits."""
 
     def __init__(
         self,
@@ -144,13 +117,9 @@ class _Run:
         clock: Callable[[], float],
     ) -> None:
         self.records = {c.name: Measured(c.name, {shape: [] for shape in plan.shapes}) for c in candidates}
-        self.events = events
-        self._candidates, self._encoded, self._plan = candidates, encoded, plan
-        self._spawn, self._clock = spawn, clock
+        self.events, self._plan, self._clock, self._begun = events, plan, clock, clock()
         self._random = np.random.default_rng(plan.seed)
-        self._begun = clock()
-        self._children: dict[str, Any] = {}
-        self._repeats: dict[tuple[str, Shape], int] = {}
+        self._candidates, self._encoded, self._spawn = candidates, encoded, spawn
 
     def stands(self) -> bool:
         """Whether any candidate has not failed."""
@@ -158,23 +127,22 @@ class _Run:
 
     def draw(self, draw: int) -> None:
         """One fresh process per candidate that still stands, and all rounds in them."""
-        plan = self._plan
+        plan, number = self._plan, 0
         with ExitStack() as stack:
-            self._children = {}
-            for candidate in self._candidates:
-                if self.records[candidate.name].error is None:
-                    self._start(candidate, stack)
-            for name in list(self._children):
-                self._attempt(name, self._warm_up, name)
-            number = 0
-            while self._children and (number < plan.rounds or self._short_of_time()):
+            processes = [
+                stack.enter_context(TimedProcess(c, self.records[c.name], self._encoded, plan, self._spawn))
+                for c in self._candidates
+            ]
+            for process in processes:
+                process.turn(process.warm_up)
+            while any(p.runs for p in processes) and (number < plan.rounds or self._short_of_time(processes)):
                 of_all = f"round {number + 1} of {plan.rounds}, process {draw + 1} of {plan.processes}"
                 done = (draw + min(number / plan.rounds, 1.0)) / plan.processes
                 self.tell(done, f"timing side by side: {of_all}")
-                self._round(number)
+                self._round(number, processes)
                 number += 1
-            for name in list(self._children):
-                self._attempt(name, self._note_memory, name)
+            for process in processes:
+                process.turn(process.note_memory)
 
     def forget(self) -> None:
         """Throw the samples of the last draw away, but for those of a candidate that failed in it."""
@@ -183,97 +151,22 @@ class _Run:
                 for draws in record.samples.values():
                     draws.pop()
 
-    def _round(self, number: int) -> None:
+    def tell(self, fraction: float, text: str) -> None:
+        self.events(Progress(text, fraction, self._clock() - self._begun))
+
+    def _round(self, number: int, processes: Sequence[TimedProcess]) -> None:
         rare = number >= ROUNDS_OF_ALL and not self._plan.min_seconds
         shapes = [s for s in self._plan.shapes if not (rare and s.tokens == "all")]
         for s in self._random.permutation(len(shapes)):
-            for i in self._random.permutation(len(self._candidates)):
-                name = self._candidates[i].name
-                if name in self._children:
-                    self._attempt(name, self._visit, name, shapes[s])
+            for i in self._random.permutation(len(processes)):
+                processes[i].turn(processes[i].visit, shapes[s])
 
-    def _short_of_time(self) -> bool:
+    def _short_of_time(self, processes: Sequence[TimedProcess]) -> bool:
         """Whether some candidate has been timed for less than its share of `min_seconds`."""
         wanted_ms = self._plan.min_seconds * 1000 / self._plan.processes
         return wanted_ms > 0 and any(
-            sum(map(sum, self.records[name].samples[shape][-1])) < wanted_ms
-            for name in self._children
+            sum(map(sum, process.record.samples[shape][-1])) < wanted_ms
+            for process in processes
+            if process.runs
             for shape in self._plan.shapes
         )
-
-    def _start(self, candidate: Candidate, stack: ExitStack) -> None:
-        """Load the model in a process of its own; a failure is the candidate's error."""
-        record = self.records[candidate.name]
-        for draws in record.samples.values():
-            draws.append([])
-        options = dict(candidate.options)
-        if self._plan.threads:
-            options.setdefault("threads", self._plan.threads)
-        try:
-            child = stack.enter_context(self._spawn(self._plan.threads))
-        except OptkitError as reason:
-            record.failure = reason
-            return
-        self._children[candidate.name] = child
-
-        def load() -> None:
-            if self._plan.cores:
-                child.call("pin", cores=list(self._plan.cores))
-            where = {"artifact": candidate.artifact, "runtime": candidate.runtime, "options": options}
-            loaded = child.call("load", **where, slowdown=candidate.slowdown)
-            child.call("attach", encoded=candidate.encoded or str(self._encoded), texts=candidate.texts)
-            cold_ms = child.call("cold")
-            record.load_ms = min(loaded["load_ms"], record.load_ms or np.inf)
-            record.cold_ms = min(cold_ms, record.cold_ms or np.inf)
-            record.load_rss_bytes = max(loaded["rss_bytes"], record.load_rss_bytes or 0)
-
-        self._attempt(candidate.name, load)
-
-    def _attempt(self, name: str, action: Callable[..., None], *arguments: Any) -> None:
-        """Let `name` alone run for `action`; a failure ends this candidate only."""
-        child = self._children[name]
-        child.resume()
-        try:
-            action(*arguments)
-        except OptkitError as reason:
-            self.records[name].failure = reason
-            del self._children[name]
-            child.close()
-        else:
-            child.pause()
-
-    def _warm_up(self, name: str) -> None:
-        """Warm each shape up; in the first process, fit the repetitions to the budget."""
-        call, plan, record = self._children[name].call, self._plan, self.records[name]
-        for shape in plan.shapes:
-            where = {"batch": shape.batch, "tokens": shape.tokens}
-            if shape.tokens == "all":
-                # Trying the batch sizes is warm-up enough, and one pass over everything is a visit.
-                record.offline_batch = call("use_batch", batch=record.offline_batch)
-                self._repeats[name, shape] = 1
-                continue
-            # One pass over the data is a warm-up of many batches already.
-            call("warm", **where, repeats=plan.warmup if shape.fixed else min(plan.warmup, 1))
-            if (name, shape) not in self._repeats:
-                tried = 3 if shape.fixed else 1
-                samples = np.reshape(call("time", **where, repeats=tried), (tried, -1))
-                once_ms = max(float(np.median(samples.sum(axis=1))), 1e-3)
-                fitting = round(plan.budget_ms_per_round / once_ms)
-                self._repeats[name, shape] = int(np.clip(fitting, 1, plan.batch_limit))
-
-    def _visit(self, name: str, shape: Shape) -> None:
-        call, repeats = self._children[name].call, self._repeats[name, shape]
-        where = {"batch": shape.batch, "tokens": shape.tokens}
-        if repeats > 1 and shape.fixed:
-            # Another model ran in between: the first batch refills the caches and wakes the threads.
-            call("warm", **where, repeats=1)
-        self.records[name].samples[shape][-1].append(call("time", **where, repeats=repeats))
-
-    def _note_memory(self, name: str) -> None:
-        record, call = self.records[name], self._children[name].call
-        record.gpu = call("gpu")
-        record.peak_rss_bytes = max(record.peak_rss_bytes or 0, call("peak_rss"))
-
-    def tell(self, fraction: float, text: str) -> None:
-        seconds = self._clock() - self._begun
-        self.events(Progress(text, fraction, seconds))

@@ -11,10 +11,11 @@ from typing import Any
 
 from optkit.benchmarking.environment import describe
 from optkit.benchmarking.evaluation import Evaluator, Model
-from optkit.benchmarking.latency import Measured, Measurement
+from optkit.benchmarking.latency import Measurement
 from optkit.benchmarking.plan import Shape
 from optkit.benchmarking.roofline import Peak
 from optkit.benchmarking.summaries import Bounds, latencies, padding
+from optkit.benchmarking.timed_process import Measured
 from optkit.benchmarking.unlabelled import Unlabelled
 from optkit.core.artifact import library_versions
 from optkit.data.dataset import Data

@@ -10,8 +10,9 @@ import numpy as np
 
 from optkit.benchmarking import scenarios as rules
 from optkit.benchmarking.batches import ALL_EXAMPLES
-from optkit.benchmarking.latency import Measured, Measurement, Spawn
+from optkit.benchmarking.latency import Measurement
 from optkit.benchmarking.plan import Candidate, Plan
+from optkit.benchmarking.timed_process import Measured, Spawn
 from optkit.core.process import Child
 from optkit.core.quantities import BOUND_MS
 from optkit.errors import OptkitError, RecipeError, did_you_mean

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from optkit.benchmarking.batches import ALL_EXAMPLES, data_batches, padding_share, parts_of
-from optkit.benchmarking.latency import Measured, speedup
+from optkit.benchmarking.latency import speedup
 from optkit.benchmarking.plan import Shape
 from optkit.benchmarking.statistics import design_effect, percentile
+from optkit.benchmarking.timed_process import Measured
 from optkit.data.examples import EncodedSet
 from optkit.report.interval import Interval
 from optkit.report.model import Latency

@@ -6,6 +6,7 @@ run again goes on where it was interrupted.
 
 from __future__ import annotations
 
+import itertools
 import math
 import resource
 import time
@@ -24,12 +25,11 @@ from optkit.benchmarking.roofline import Peak
 from optkit.benchmarking.targets import EAGER, eager_options, tuned
 from optkit.compression.job import Job
 from optkit.compression.recipe import Recipe
-from optkit.compression.store import Store, peak_file, spec
+from optkit.compression.store import Store, pass_record, peak_file
 from optkit.core.artifact import Artifact
-from optkit.core.files import digest, read_json, write_json
+from optkit.core.files import read_json, write_json
 from optkit.core.locks import locked
 from optkit.core.process import Child
-from optkit.core.schema.notes import PeakMemory, left_by_a_run
 from optkit.errors import (
     CheckpointError,
     DataError,
@@ -52,7 +52,7 @@ Models = dict[str, Model | Failure]
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredRows:
     """`rows`, not judged yet, and what they were measured with; `seconds` is how long that took."""
 
     rows: list[Row]
@@ -65,7 +65,7 @@ class Measured:
 
 def check(job: Job, chains: Sequence[tuple[Pass, ...]]) -> None:
     """Ask every pass of `chains` whether it can work, before any work. Raises what `Pass.check` does."""
-    for step in (step for chain in chains for step in chain):
+    for step in itertools.chain(*chains):
         if job.calibration and step.needs_own_data:
             raise DataError(
                 f"Expected data of the model's own task for {step.name()}, which learns from it or "
@@ -81,9 +81,8 @@ def run_recipe(job: Job, store: Store, recipe: Recipe) -> tuple[Models, list[str
     A chain that fails leaves a `Failure`, and the others go on. Raises what failed where all do.
     """
     chains = recipe.chains()
-    distinct = {digest(*map(spec, chain[: i + 1])) for chain in chains for i in range(len(chain))}
-    second = tuned_chain(recipe.target)
-    total = 2 + len(distinct - {digest(*map(spec, second))})
+    distinct = {chain[: i + 1] for chain in chains for i in range(len(chain))}
+    total = 2 + len(distinct - {tuned_chain(recipe.target)})
     models = baselines(job, store, total)
     candidates: list[str] = []
     failures = [error for chain in chains if (error := attempt(job, store, chain, models, candidates, total))]
@@ -138,9 +137,7 @@ def run_chain(
             job.events(Step(title, len(models) + 1, max(total, len(models) + 1)))
             try:
                 artifact = apply(job, step, artifact, folder)
-                models[key] = score(
-                    job, store, candidate(job, title, artifact), key, parent, first_of(models)
-                )
+                models[key] = score(job, store, candidate(job, title, artifact), key, parent)
             except FAILURES as error:
                 models[key] = Failure(title, error)
                 job.events(Note(f"{title}: {error}"))
@@ -198,25 +195,19 @@ def candidate(job: Job, title: str, artifact: Artifact) -> Candidate:
     )
 
 
-def score(
-    job: Job,
-    store: Store,
-    candidate: Candidate,
-    key: str,
-    parent: str | None = None,
-    first: Model | None = None,
-) -> Model:
-    """How `candidate` answers beside `first` (None: it is the first): now, or as an earlier run noted it."""
-    file, outputs = _answers_files(job, store, key)
+def score(job: Job, store: Store, candidate: Candidate, key: str, parent: str | None = None) -> Model:
+    """How `candidate`, made from `parent`, answers beside the first baseline (which has no parent): now, or
+    as an earlier run noted it."""
+    file, outputs = store.answers_files(key)
     with locked(file):  # another process may be at it
         if file.exists() and outputs.exists():
             answers = Answers.from_dict(read_json(file, OutputError))
             job.events(Note(f"{candidate.name}: scored before, not scored again"))
         else:
-            baseline = None if first is None else load_outputs(_answers_files(job, store, store.root)[1])
+            baseline = None if parent is None else load_outputs(store.answers_files(store.root)[1])
             answers = job.evaluator.answer(candidate, outputs, baseline)
             if parent is not None:
-                answers = replace(answers, **_notes(Artifact.open(candidate.artifact)))
+                answers = replace(answers, **pass_record(Artifact.open(candidate.artifact)))
             write_json(file, asdict(answers))
     what = "agreement" if math.isnan(answers.score) else job.task.metric
     size = f"{answers.size_bytes / 1e6:.1f} MB"
@@ -226,7 +217,7 @@ def score(
 
 def measure(
     job: Job, models: Collection[Model | Failure], candidates: Collection[str], untimed: Collection[str] = ()
-) -> Measured:
+) -> MeasuredRows:
     """All latencies in one interleaved measurement, then the probes of the INT8 `candidates`.
 
     `untimed` names those that nobody asks how fast they are. What fails has a row of verdict `error`, and the
@@ -245,24 +236,19 @@ def measure(
     sound = [model for model in timed if not measurement[model.name].error]
     peaks, bounds, doubts = evaluator.roofline(sound)
     probes = {m.name: probe(job, m) for m in sound if m.name in candidates and m.answers.precision == "int8"}
-    rows = []
-    for model in models:
-        if isinstance(model, Failure):
-            rows.append(failed_row(model.name, model.error))
-            continue
-        shared = evaluator.labelled.encoded, measurement.models.get(model.name), measurement[timed[0].name]
-        rows.append(row_of(model, *shared, bounds.get(model.name, {}), **probes.get(model.name, {})))
+    encoded, first, times = evaluator.labelled.encoded, measurement[timed[0].name], measurement.models
+    rows = [
+        failed_row(m.name, m.error)
+        if isinstance(m, Failure)
+        else row_of(m, encoded, times.get(m.name), first, bounds.get(m.name), **probes.get(m.name, {}))
+        for m in models
+    ]
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     together = sum(row.peak_rss_bytes for row in rows)
     in_passes = max((row.pass_peak_rss_bytes or 0 for row in rows), default=0)
-    return Measured(
-        rows,
-        measurement,
-        peaks,
-        [*measurement.doubts, *doubts, *faster_than_possible(rows)],
-        time.monotonic() - begun,
-        own + max(together, in_passes),
-    )
+    doubts = [*measurement.doubts, *doubts, *faster_than_possible(rows)]
+    peak, seconds = own + max(together, in_passes), time.monotonic() - begun
+    return MeasuredRows(rows, measurement, peaks, doubts, seconds, peak)
 
 
 def probe(job: Job, model: Model) -> dict[str, Any]:
@@ -288,22 +274,6 @@ def judge(job: Job, gate: Gate, rows: Sequence[Row], candidates: Collection[str]
         judged.append(row)
         job.events(RowDone(row))
     return judged
-
-
-def _answers_files(job: Job, store: Store, key: str) -> tuple[Path, Path]:
-    """Where the answers of what `key` names are noted, and its raw outputs."""
-    asked = ["agreement"] if job.evaluator.asks_agreement else []
-    name = digest(key, job.task.metric, "answers", *asked)
-    return store.folder / f"row-{name}.json", store.folder / f"outputs-{name}.npz"
-
-
-def _notes(artifact: Artifact) -> dict[str, Any]:
-    """What the last pass left about itself."""
-    last, file = artifact.lineage[-1], peak_file(artifact.path)
-    notes = {"notes": last["notes"], "seconds": last["seconds"]}
-    if file.exists():  # not where a run ended between pass and note
-        notes["pass_peak_rss_bytes"] = left_by_a_run(PeakMemory, file).peak_rss_bytes
-    return notes
 
 
 def _unused(name: str, models: Models) -> str:

@@ -14,7 +14,7 @@ from optkit.benchmarking.gate import Gate
 from optkit.benchmarking.results import doubts_of, report_of
 from optkit.benchmarking.targets import require
 from optkit.benchmarking.unlabelled import MEASURED, OWN, Unlabelled, unlike_others
-from optkit.compression.chain import Measured
+from optkit.compression.chain import MeasuredRows
 from optkit.compression.choice import winners
 from optkit.compression.job import Job
 from optkit.compression.recipe import Recipe
@@ -30,7 +30,7 @@ from optkit.report.model import Report, Row
 def conclude(
     job: Job,
     recipe: Recipe,
-    measured: Measured,
+    measured: MeasuredRows,
     rows: Sequence[Row],
     candidates: Collection[str],
     chosen: Row | None,

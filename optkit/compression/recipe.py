@@ -9,22 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib import util
 from pathlib import Path
 from typing import Any
 
 from optkit.benchmarking.gate import Gate
-from optkit.benchmarking.targets import TARGETS, gpu_chains, require
+from optkit.benchmarking.targets import TARGETS
 from optkit.compression import recipe_file
+from optkit.compression.engines import expanded
 from optkit.compression.steps import AnyOf, check_order, check_repair, options_of
-from optkit.core.cpu import has_vnni
-from optkit.errors import MissingDependency, RecipeError, did_you_mean
-from optkit.passes.base import Pass, make
+from optkit.errors import RecipeError, did_you_mean
+from optkit.passes.base import Pass
 
-#: The INT8 candidates of each CPU engine.
-INT8_PASSES = {"onnxruntime": ("quantize-dynamic", "quantize-static"), "openvino": ("open-vino-int8",)}
-#: What making and serving them needs, beyond the extra `compress`.
-_PACKAGES = {"onnxruntime": (), "openvino": ("openvino", "nncf")}
 #: More ways from the source to a candidate than anybody waits for.
 MOST_CHAINS = 1000
 
@@ -81,7 +76,7 @@ class Recipe:
             steps = [steps]
         steps = list(steps)
         target = "cuda" if "cuda" in steps else "cpu"
-        return cls(tuple(one for step in steps for one in _expand(step, runtime)), gate, target)
+        return cls(tuple(one for step in steps for one in expanded(step, runtime)), gate, target)
 
     def suffix(self) -> str:
         """What the recipe makes, for a name: `pruned-int8`."""
@@ -110,36 +105,3 @@ class Recipe:
     def load(cls, path: str | Path) -> Recipe:
         """From a .toml or .json file; errors name the file and the line."""
         return recipe_file.read(Path(path), cls.from_dict)
-
-
-def _engines(runtime: str | None) -> list[str]:
-    """The engines to try: `runtime` alone, or all that are installed."""
-    if runtime is not None and runtime not in INT8_PASSES:
-        raise RecipeError(
-            f"Expected a CPU engine with INT8, received {runtime!r}.", hint=did_you_mean(runtime, INT8_PASSES)
-        )
-    absent = {engine: [p for p in _PACKAGES[engine] if not _installed(p)] for engine in INT8_PASSES}
-    if runtime is None:
-        return [engine for engine in INT8_PASSES if not absent[engine]]
-    if absent[runtime]:
-        raise MissingDependency.of(absent[runtime][0], runtime)
-    return [runtime]
-
-
-def _installed(package: str) -> bool:
-    return util.find_spec(package) is not None
-
-
-def _expand(step: Pass | AnyOf | str, runtime: str | None) -> tuple[Pass | AnyOf, ...]:
-    if not isinstance(step, str):
-        return (step,)
-    if step == "cuda":
-        gpu = require("cuda")
-        assert gpu is not None
-        chains = gpu_chains(gpu)
-        return (AnyOf(tuple(tuple(make(*one) for one in chain) for chain in chains)),)
-    if step != "int8":
-        return (make(step, {}),)
-    names = [name for engine in _engines(runtime) for name in INT8_PASSES[engine]]
-    fields = {} if has_vnni() else {"reduce_range": True}  # 8-bit products would saturate
-    return (make("export-onnx", {}), AnyOf(tuple((make(name, fields),) for name in names)))

@@ -13,8 +13,9 @@ from typing import Any, Self
 
 from optkit.compression.job import Job
 from optkit.compression.search.models import in_use
-from optkit.core.artifact import library_versions
+from optkit.core.artifact import Artifact, library_versions
 from optkit.core.files import digest
+from optkit.core.schema.notes import PeakMemory, left_by_a_run
 from optkit.passes.base import Pass
 
 
@@ -41,6 +42,15 @@ def step_folder(work: Path, step: Pass, key: str) -> Path:
     return work / f"{step.name()}-{key}"
 
 
+def pass_record(artifact: Artifact) -> dict[str, Any]:
+    """What the last pass left about itself, as the fields of a row."""
+    last, file = artifact.lineage[-1], peak_file(artifact.path)
+    record = {"notes": last["notes"], "seconds": last["seconds"]}
+    if file.exists():  # not where a run ended between pass and note
+        record["pass_peak_rss_bytes"] = left_by_a_run(PeakMemory, file).peak_rss_bytes
+    return record
+
+
 def peak_file(folder: Path) -> Path:
     """Where the peak memory of the pass that made `folder` is noted, for a run that resumes."""
     return folder.with_name(f"{folder.name}.peak.json")
@@ -58,6 +68,8 @@ class Store:
     root: str
     data: Any = None
     shared: bool = False
+    #: What scores depend on beside the model: the metric, and whether agreement is asked for too.
+    asked: tuple[str, ...] = ()
     _used: ExitStack = field(default_factory=ExitStack, init=False, compare=False)
 
     @classmethod
@@ -74,7 +86,8 @@ class Store:
             library_versions(),
         )
         data = [{split: job.data.fingerprint(split) for split in job.data.splits}, task.metric]
-        return cls(job.work, root, data)
+        agreement = ["agreement"] if job.evaluator.asks_agreement else []
+        return cls(job.work, root, data, asked=(task.metric, "answers", *agreement))
 
     def __enter__(self) -> Self:
         return self
@@ -86,6 +99,11 @@ class Store:
         """The key of what each pass of `chain` makes."""
         one_more = lambda key, step: key_after(key, step, data=self.data)  # noqa: E731
         return list(accumulate(chain, one_more, initial=self.root))[1:]
+
+    def answers_files(self, key: str) -> tuple[Path, Path]:
+        """Where the answers of what `key` names are noted, and its raw outputs."""
+        name = digest(key, *self.asked)
+        return self.folder / f"row-{name}.json", self.folder / f"outputs-{name}.npz"
 
     def folders(self, chain: tuple[Pass, ...]) -> list[Path]:
         """Where what each pass of `chain` makes lies; in use from now on."""

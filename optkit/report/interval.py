@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
-from optkit.report.reading import Number
+from optkit.report.reading import Closed, Number
 
 
 @dataclass(frozen=True)
-class Interval:
+class Interval(Closed):
     """`value` with its 95% interval, in its unit; an end that is not known is NaN."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     value: Number
     low: Number

@@ -12,22 +12,20 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from optkit.core.files import read_json, write_text
 from optkit.errors import DataError
 from optkit.report import RENDERERS
 from optkit.report.facts import Environment, GateResult, Winner
 from optkit.report.interval import Interval
-from optkit.report.reading import HINT, Number, encodable, from_json
+from optkit.report.reading import HINT, Closed, Number, encodable, from_json
 
 SCHEMA = "optkit.report/1"
-#: How pydantic reads the classes here: an unknown key is an error.
-_CLOSED = {"extra": "forbid"}
 
 
 @dataclass
-class Latency:
+class Latency(Closed):
     """Times of one model at one shape, in milliseconds.
 
     `tokens` is a number, or one of `optkit.benchmarking.plan.KINDS` ("data": the data's own lengths, "text":
@@ -38,8 +36,6 @@ class Latency:
     where samples are too few to bound it. `padding` is the share of token slots that hold padding in the
     batches of this shape, built by length (None: a fixed shape, which has none, or images).
     """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _CLOSED
 
     batch: int
     tokens: int | str
@@ -57,15 +53,13 @@ class Latency:
 
 
 @dataclass
-class Scenario:
+class Scenario(Closed):
     """The result of one MLPerf scenario, in its own terms.
 
     `metric` is what `value` means, with its unit (None: no result); `queries` and `seconds` are what
     it rests on; `valid` says whether it meets the rules asked for, `notes` how it was found or
     what is missing.
     """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _CLOSED
 
     scenario: str
     metric: str
@@ -77,7 +71,7 @@ class Scenario:
 
 
 @dataclass
-class Row:
+class Row(Closed):
     """One model as measured. `artifact` is its folder, "" where it was not kept.
 
     `speedup` is against the first row on the data's own lengths. `agreement` is the share of
@@ -96,8 +90,6 @@ class Row:
     `gpu` of a model on a GPU: `device_ms` (median by CUDA events at each shape), the memory of its
     process, and clocks, power and temperature as read right after the last round.
     """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _CLOSED
 
     name: str
     artifact: str
@@ -132,10 +124,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Answers:
+class Answers(Closed):
     """How one model answers: what its `Row` will say but for names, times and verdict."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _CLOSED
 
     precision: str
     size_bytes: int
@@ -169,7 +159,7 @@ def shapes_of(rows: Iterable[Row]) -> list[tuple[int, int | str]]:
 
 
 @dataclass
-class Report:
+class Report(Closed):
     """Everything one `compress` or `bench` found out.
 
     `data`: `name`, `split`, `examples`, `sha256`, `truncated`, `padding` (shares of all token slots:
@@ -180,8 +170,6 @@ class Report:
     sentence why the chosen row is. `fidelity` is what was measured in place of accuracy, in words ("" where
     accuracy was measured, or only times): then no row has a score.
     """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _CLOSED
 
     task: str
     metric: str

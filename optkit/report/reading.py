@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from optkit.errors import DataError
 
 HINT = "Run the command that wrote it again."
 T = TypeVar("T")
+
+
+class Closed:
+    """A dataclass of which every key is known: another one is refused."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
 
 class _NullIsNaN:

@@ -7,11 +7,11 @@ import pytest
 
 from optkit.benchmarking import benchmark as benchmarking
 from optkit.benchmarking.benchmark import benchmark
-from optkit.benchmarking.latency import Measured
 from optkit.benchmarking.opened_models import open_model, synthetic
 from optkit.benchmarking.run_scenarios import Scenarios, _of_samples
 from optkit.benchmarking.scenarios import SCENARIOS, SHAPES
 from optkit.benchmarking.self_check import self_check, share_interval
+from optkit.benchmarking.timed_process import Measured
 from optkit.cli.terminal import result_table
 from optkit.core.artifact import MANIFEST, Artifact, listing
 from optkit.core.files import read_json, write_json

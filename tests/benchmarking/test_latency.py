@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optkit.benchmarking.latency import UNSTABLE, Measured, measure, speedup
+from optkit.benchmarking.latency import UNSTABLE, measure, speedup
 from optkit.benchmarking.plan import Candidate, Plan, Shape
 from optkit.benchmarking.statistics import difference_shown
+from optkit.benchmarking.timed_process import Measured
 from optkit.errors import RecipeError, WorkerError
 from tests.benchmarking.fakes import Pool, encoded_set, write_artifact
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from optkit.benchmarking.batches import data_batches
-from optkit.benchmarking.latency import Measured
 from optkit.benchmarking.plan import Shape
 from optkit.benchmarking.summaries import latencies
+from optkit.benchmarking.timed_process import Measured
 from tests.benchmarking.fakes import encoded_set
 
 

@@ -48,7 +48,7 @@ def test_fp8_is_tried_where_the_gpu_has_it():
 
 
 def test_every_way_is_a_valid_recipe(monkeypatch):
-    monkeypatch.setattr("optkit.compression.recipe.require", lambda target: H200)
+    monkeypatch.setattr("optkit.compression.engines.require", lambda target: H200)
     monkeypatch.setattr("optkit.benchmarking.targets.installed", lambda package: True)
     recipe = Recipe.of(["prune", "cuda"])
     assert recipe.target == "cuda"
@@ -88,10 +88,10 @@ def chosen(monkeypatch, checkpoint, data, tmp_path):
     from optkit.benchmarking.roofline import Peak
 
     ways = [[("serve-torch", {"dtype": dtype})] for dtype in ("fp32", "bf16")]
-    monkeypatch.setattr("optkit.compression.recipe.require", lambda target: H200)
+    monkeypatch.setattr("optkit.compression.engines.require", lambda target: H200)
     monkeypatch.setattr("optkit.compression.compress.require", lambda target: H200)
     monkeypatch.setattr("optkit.compression.conclusion.require", lambda target: H200)
-    monkeypatch.setattr("optkit.compression.recipe.gpu_chains", lambda gpu: ways)
+    monkeypatch.setattr("optkit.compression.engines.gpu_chains", lambda gpu: ways)
     monkeypatch.setattr("optkit.compression.chain.eager_options", lambda target: {"attention": "eager"})
     monkeypatch.setattr(
         "optkit.compression.chain.tuned",
@@ -127,5 +127,5 @@ def test_where_an_artifact_is_served_is_read_from_it(checkpoint, tmp_path):
 
 
 def test_a_choice_is_part_of_the_recipe(monkeypatch):
-    monkeypatch.setattr("optkit.compression.recipe.require", lambda target: A100)
+    monkeypatch.setattr("optkit.compression.engines.require", lambda target: A100)
     assert isinstance(Recipe.of(["cuda"]).steps[0], AnyOf)

@@ -10,10 +10,11 @@ import pytest
 
 from optkit.benchmarking.evaluation import Failure, Model
 from optkit.benchmarking.gate import Gate
-from optkit.benchmarking.latency import Measured, Measurement
+from optkit.benchmarking.latency import Measurement
 from optkit.benchmarking.plan import Candidate
 from optkit.benchmarking.results import failed_row
 from optkit.benchmarking.targets import EAGER
+from optkit.benchmarking.timed_process import Measured
 from optkit.compression import chain
 from optkit.compression.compress import compress
 from optkit.compression.recipe import Recipe

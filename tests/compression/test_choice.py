@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optkit.benchmarking.latency import Measured, Measurement
+from optkit.benchmarking.latency import Measurement
 from optkit.benchmarking.plan import Shape
+from optkit.benchmarking.timed_process import Measured
 from optkit.compression.choice import choose, tied_in, why, winners
 from optkit.report.interval import Interval
 from optkit.report.model import Latency, Row, quality

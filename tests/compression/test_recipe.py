@@ -70,7 +70,7 @@ def without(monkeypatch):
     """without("nncf"): as if that package were not installed."""
 
     def hide(*packages):
-        monkeypatch.setattr("optkit.compression.recipe._installed", lambda name: name not in packages)
+        monkeypatch.setattr("optkit.compression.engines._installed", lambda name: name not in packages)
 
     return hide
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from optkit.benchmarking.latency import Measured, Measurement
+from optkit.benchmarking.latency import Measurement
 from optkit.benchmarking.plan import Candidate, Plan, Shape
 from optkit.benchmarking.results import failed_row
+from optkit.benchmarking.timed_process import Measured
 from optkit.compression.runtime_search import SETTINGS, may_pad, search
 from optkit.errors import WorkerError
 from optkit.runtimes.onnxruntime import OnnxRuntimeSession

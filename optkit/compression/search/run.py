@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from optkit.benchmarking.gate import Gate
 from optkit.benchmarking.targets import EAGER
-from optkit.compression.chain import Measured, baselines, first_of, judge, measure, tuned_chain
+from optkit.compression.chain import MeasuredRows, baselines, judge, measure, tuned_chain
 from optkit.compression.conclusion import conclude
 from optkit.compression.job import Job, open_job
 from optkit.compression.recipe import Recipe
@@ -276,10 +276,9 @@ class _Study:
     def _side_by_side(self, store: Store, finalists: list[TrialResult], shapes: tuple[str, ...]) -> _Round:
         """Both baselines and the models of `finalists`, measured over all shapes and judged by the gate."""
         models = baselines(self.job, store)
-        first = first_of(models)
         chains = {title_of(trial): chain_of(trial.parameters) for trial in finalists}
         for title, chain in chains.items():
-            *_, model = chain_models(self.job, store, chain, title, first)
+            *_, model = chain_models(self.job, store, chain, title)
             models[title] = replace(model, parent=EAGER)
         with locked(timing_turn()):
             measured = measure(self.job, models.values(), chains)
@@ -314,7 +313,7 @@ class _Round:
     """Finalists that were measured side by side, and which of them is `chosen`."""
 
     finalists: list[TrialResult]
-    measured: Measured
+    measured: MeasuredRows
     rows: list[Row]
     chosen: Row | None
     why: str

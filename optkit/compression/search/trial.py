@@ -76,7 +76,7 @@ def run_trial(
     models: list[Model] = []
     try:
         with _as_its_own_fault():
-            for model in chain_models(job, store, chain, f"trial {trial.number}", first):
+            for model in chain_models(job, store, chain, f"trial {trial.number}"):
                 models.append(model)
                 require_hope(gate, model, first)
             if gate.batch_invariant:
@@ -109,9 +109,7 @@ def run_trial(
     return [quality(row), cost]
 
 
-def chain_models(
-    job: Job, store: Store, chain: tuple[Pass, ...], title: str, first: Model
-) -> Iterator[Model]:
+def chain_models(job: Job, store: Store, chain: tuple[Pass, ...], title: str) -> Iterator[Model]:
     """Run `chain`; what its last training pass made, where that runs now, then its result, named `title`."""
     keys, folders = store.keys(chain), store.folders(chain)
     artifact, parent = job.source, EAGER
@@ -124,9 +122,9 @@ def chain_models(
             artifact = apply(job, step, artifact, folders[i])
             if artifact.format == "hf" and chain[i + 1 :] and chain[i + 1].produces != "hf":
                 parent = name
-                yield score(job, store, candidate(job, name, artifact), keys[i], EAGER, first)
+                yield score(job, store, candidate(job, name, artifact), keys[i], EAGER)
     result = candidate(job, title, Artifact.open(folders[-1]))
-    yield score(job, store, result, keys[-1], parent, first)
+    yield score(job, store, result, keys[-1], parent)
 
 
 def require_hope(gate: Gate, model: Model, first: Model) -> None:
