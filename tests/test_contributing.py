@@ -51,6 +51,14 @@ def walked(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
+def test_the_way_of_the_data_is_read_in_one_sitting():
+    section = PAGE.read_text(encoding="utf-8").split("## The way of the data")[1].split("##")[0]
+    names = re.findall(r"`([\w/]+\.py)`", section.partition("at most")[0])
+    assert len(names) == 9
+    assert sum(len((PAGE.parent / "optkit" / name).read_text().splitlines()) for name in names) <= 1500
+    assert len([x for x in (PAGE.parent / "optkit").iterdir() if x.name != "__pycache__"]) <= 18
+
+
 def test_each_walk_has_its_file_its_test_and_its_entry_point():
     assert [path.split("/")[1] for path in FILES] == ["passes"] * 2 + ["runtimes"] * 2 + ["tasks"] * 2
     assert len(TESTS) >= 3

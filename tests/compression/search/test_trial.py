@@ -70,7 +70,7 @@ JOB = SimpleNamespace(source=None, events=silent)
 
 
 def run(store, chain, title="trial 0"):
-    return list(chain_models(JOB, store, chain, title, None))
+    return list(chain_models(JOB, store, chain, title))
 
 
 def folders(work, chain):
