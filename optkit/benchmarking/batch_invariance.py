@@ -128,10 +128,10 @@ def _columns(rows: list[dict[str, np.ndarray]], lengths: np.ndarray, per_token: 
 
 def best(outputs: Outputs) -> np.ndarray:
     """The place of the largest value of every output: for windows, which alone are no predictions."""
-    found = np.empty(len(next(iter(outputs.values()), [])), dtype=object)
-    for i in range(len(found)):
-        found[i] = tuple(tuple(np.ravel(rows[i].argmax(axis=-1)).tolist()) for rows in outputs.values())
-    return found
+    places = np.empty(len(next(iter(outputs.values()), [])), dtype=object)
+    for i in range(len(places)):
+        places[i] = tuple(tuple(np.ravel(rows[i].argmax(axis=-1)).tolist()) for rows in outputs.values())
+    return places
 
 
 def _largest_difference(a: Outputs, b: Outputs) -> float:

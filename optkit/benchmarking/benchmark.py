@@ -199,18 +199,18 @@ def _encoded(
     ready = []
     for i, model in enumerate(models):
         source = model if model.reads_text else readers[0]
-        own = open_task(Artifact.open(source.artifact), task, metric)
+        model_task = open_task(Artifact.open(source.artifact), task, metric)
         # Two models may read alike and still mean other labels.
-        if first is not None and (own.name, _labels(own)) != (first.name, _labels(first)):
+        if first is not None and (model_task.name, _labels(model_task)) != (first.name, _labels(first)):
             raise RecipeError(
                 f"Expected models of one task with the same labels, received {first.name} "
-                f"{_labels(first)} and, from {model.name}, {own.name} {_labels(own)}.",
+                f"{_labels(first)} and, from {model.name}, {model_task.name} {_labels(model_task)}.",
                 hint="Compare them in two runs.",
             )
         if source.reader not in files:
-            examples = read(own)
+            examples = read(model_task)
             if first is None or labelled is None:
-                first, labelled = own, examples
+                first, labelled = model_task, examples
                 if any(shape.tokens == "text" for shape in plan.shapes):
                     raw = stored(labelled.inputs or labelled.sources, folder / "images")
                     texts.write_text(json.dumps(raw), encoding="utf-8")
@@ -301,9 +301,9 @@ def _answered(evaluator: Evaluator, candidate: Candidate, before: list[Model], f
 
 
 def _all_failed(errors: list[OptkitError]) -> OptkitError:
-    kinds = {type(error) for error in errors}
-    kind = kinds.pop() if len(kinds) == 1 else WorkerError  # what all of them are refused for
-    return kind(f"No model could be measured. {' '.join(error.whole for error in errors)}")
+    classes = {type(error) for error in errors}
+    error_class = classes.pop() if len(classes) == 1 else WorkerError  # what all of them are refused for
+    return error_class(f"No model could be measured. {' '.join(error.whole for error in errors)}")
 
 
 def _of_cores(plan: Plan) -> list[str]:

@@ -142,15 +142,15 @@ def core_numbers(text: str) -> list[int]:
 def usable_among(cores: str | Sequence[int]) -> tuple[int, ...]:
     """`cores`, a list or text such as "0,2-3", each once. Raises RecipeError for any but this process's."""
     try:
-        found = core_numbers(cores) if isinstance(cores, str) else list(cores)
+        numbers = core_numbers(cores) if isinstance(cores, str) else list(cores)
     except ValueError:
-        found = []
-    if not found or not set(found) <= usable():
+        numbers = []
+    if not numbers or not set(numbers) <= usable():
         raise RecipeError(
             f"Expected cores of this machine such as 0,1 or 0-3, received {cores!r}.",
             hint=f"This process may use {', '.join(map(str, sorted(usable())))}.",
         )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(numbers))
 
 
 def _hypervisor() -> str | None:

@@ -98,10 +98,12 @@ class Evaluator:
 
     def examples_for(self, artifact: Artifact, checkpoint: Artifact) -> str | None:
         """A file of the examples as `artifact` reads them; None where it reads as `checkpoint` does."""
-        own, first = tokenization.reader(artifact.path), tokenization.reader(checkpoint.path)
-        if own is None or own == first:
+        reader, first = tokenization.reader(artifact.path), tokenization.reader(checkpoint.path)
+        if reader is None or reader == first:
             return None
-        file = self.encoded_file.with_name(f"examples-{own[:12]}-{self.labelled.encoded.digest()[:12]}.npz")
+        file = self.encoded_file.with_name(
+            f"examples-{reader[:12]}-{self.labelled.encoded.digest()[:12]}.npz"
+        )
         if not file.exists():
             task = open_task(artifact, self.task.name, self.task.metric)
             task.encode(self.labelled.inputs).save(file)

@@ -98,9 +98,9 @@ def summed(provider: str, kernels: Iterable[tuple[str, str, float]]) -> Int8Shar
     """
     nodes: dict[str, set[str]] = {"int8": set(), "float": set(), "other": set()}
     time = dict.fromkeys(nodes, 0.0)
-    for node, kind, spent in kernels:
-        nodes[kind].add(node)
-        time[kind] += spent
+    for node, number_type, spent in kernels:
+        nodes[number_type].add(node)
+        time[number_type] += spent
     multiplies = time["int8"] + time["float"]
     everything = multiplies + time["other"]
     return Int8Share(
@@ -133,8 +133,8 @@ def _onnxruntime(
     for event in events:
         operator = event.get("args", {}).get("op_name")
         if event.get("cat") == "Node" and operator and event["name"].endswith("_kernel_time"):
-            kind = "int8" if operator in INTEGER else "float" if operator in FLOAT else "other"
-            kernels.append((event["name"], kind, float(event["dur"])))
+            number_type = "int8" if operator in INTEGER else "float" if operator in FLOAT else "other"
+            kernels.append((event["name"], number_type, float(event["dur"])))
     return kernels
 
 
@@ -162,10 +162,10 @@ def _openvino(
         for info in request.get_profiling_info():
             if info.status != openvino.ProfilingInfo.Status.EXECUTED:
                 continue
-            kind = "other"
+            number_type = "other"
             if info.node_type.startswith(_LAYERS) or info.node_name in with_attention:
-                kind = "int8" if info.exec_type.lower().endswith(("_i8", "_u8")) else "float"
-            kernels.append((info.node_name, kind, info.real_time.total_seconds() * 1e6))
+                number_type = "int8" if info.exec_type.lower().endswith(("_i8", "_u8")) else "float"
+            kernels.append((info.node_name, number_type, info.real_time.total_seconds() * 1e6))
     return kernels
 
 

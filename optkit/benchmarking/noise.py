@@ -86,13 +86,13 @@ class NoiseLedger:
         seconds = max(after.seconds - before.seconds, 1e-6)
         ticks = {name: after.ticks[name] - before.ticks.get(name, 0.0) for name in after.ticks}
         busy = sum(ticks.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
-        own = after.own_cpu_seconds - before.own_cpu_seconds
+        own_seconds = after.own_cpu_seconds - before.own_cpu_seconds
         stalled = None
         if after.memory_stalled_seconds is not None and before.memory_stalled_seconds is not None:
             stalled = (after.memory_stalled_seconds - before.memory_stalled_seconds) / seconds
         return {
             "steal": ticks.get("steal", 0.0) / max(sum(ticks.values()), 1e-6),
-            "others_cores": max(0.0, busy - own) / seconds,
+            "others_cores": max(0.0, busy - own_seconds) / seconds,
             "context_switches": (after.context_switches - before.context_switches) / seconds,
             "memory_stalled": stalled,
             "clock_drop": 1 - after.mhz / before.mhz if before.mhz and after.mhz else None,
@@ -127,10 +127,10 @@ def _own_cpu_seconds(hertz: float) -> float:
             processes[int(folder.name)] = (int(fields[1]), sum(map(int, fields[11:15])) / hertz)
     if os.getpid() not in processes:
         return sum(os.times()[:4])
-    mine, total = {os.getpid()}, 0.0
-    while mine:
-        total += sum(processes[pid][1] for pid in mine)
-        mine = {pid for pid, (parent, _) in processes.items() if parent in mine}
+    generation, total = {os.getpid()}, 0.0
+    while generation:
+        total += sum(processes[pid][1] for pid in generation)
+        generation = {pid for pid, (parent, _) in processes.items() if parent in generation}
     return total
 
 

@@ -102,10 +102,10 @@ def read(file: str, task: Task, columns: Columns, limit: int | None = None) -> U
     return Unlabelled(file, calibration, _even(_drawn(measured, limit)), columns)
 
 
-def unlike_others(found: Unlabelled) -> str:
+def unlike_others(data: Unlabelled) -> str:
     """The doubt that such inputs leave."""
     return (
-        f"Accuracy was not measured, so no limit on the score was asked. {found.name} need not be like what "
+        f"Accuracy was not measured, so no limit on the score was asked. {data.name} need not be like what "
         "will come: agreement and times on the data's own lengths hold for texts like these."
     )
 
@@ -127,9 +127,9 @@ def _plain(item: Input) -> Json:
     return item if isinstance(item, (str, int)) else repr(item)
 
 
-def _shown(item: Input, place: int) -> str:
+def _shown(item: Input, position: int) -> str:
     if isinstance(item, str):
         return item
     if isinstance(item, (tuple, list)):
         return (BETWEEN if isinstance(item, tuple) else " ").join(map(str, item))
-    return f"input {place}"
+    return f"input {position}"

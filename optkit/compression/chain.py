@@ -243,11 +243,11 @@ def measure(
         else row_of(m, encoded, times.get(m.name), first, bounds.get(m.name), **probes.get(m.name, {}))
         for m in models
     ]
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    this_process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     together = sum(row.peak_rss_bytes for row in rows)
     in_passes = max((row.pass_peak_rss_bytes or 0 for row in rows), default=0)
     doubts = [*measurement.doubts, *doubts, *faster_than_possible(rows)]
-    peak, seconds = own + max(together, in_passes), time.monotonic() - begun
+    peak, seconds = this_process + max(together, in_passes), time.monotonic() - begun
     return MeasuredRows(rows, measurement, peaks, doubts, seconds, peak)
 
 

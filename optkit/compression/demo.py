@@ -94,7 +94,7 @@ def _is_checkpoint(folder: Path) -> bool:
 
 def encoder_folder() -> Path:
     """The folder of the pretrained encoder, found without importing its package's heavy code."""
-    found = util.find_spec(ENCODER_PACKAGE)
-    if found is None or found.origin is None:
+    package = util.find_spec(ENCODER_PACKAGE)
+    if package is None or package.origin is None:
         raise MissingDependency.of(ENCODER_PACKAGE, "demo")
-    return Path(found.origin).parent / "model"
+    return Path(package.origin).parent / "model"

@@ -58,6 +58,6 @@ def _type(f: dataclasses.Field[Any], hint: Any) -> Any:
     optional = typing.get_origin(hint) in (Union, types.UnionType)
     several = typing.get_origin(hint) is tuple
     quantity = quantity_of(f, hint)
-    kind = next((k for k in typing.get_args(hint) if k not in (type(None), ...)), hint)
-    one: Any = numbers(quantity) if quantity else kind
+    inner = next((k for k in typing.get_args(hint) if k not in (type(None), ...)), hint)
+    one: Any = numbers(quantity) if quantity else inner
     return list[one] if several else one | None if optional else one

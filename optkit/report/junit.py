@@ -56,8 +56,8 @@ def _case(suite: xml.Element, report: Report, row: Row) -> None:
     if row.verdict == "passed":
         return
     message = clean("; ".join(row.reasons)) or f"{row.verdict}, no reason given"
-    kind = "failure" if row.verdict == "failed" else "error"
-    xml.SubElement(case, kind, message=message, type=f"optkit.{kind}").text = clean("\n".join(row.reasons))
+    tag = "failure" if row.verdict == "failed" else "error"
+    xml.SubElement(case, tag, message=message, type=f"optkit.{tag}").text = clean("\n".join(row.reasons))
 
 
 def _figures(report: Report, row: Row) -> dict[str, Any]:

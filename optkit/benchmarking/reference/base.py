@@ -96,26 +96,26 @@ class TextReference(Reference):
         """The model's floating-point outputs of each row, padding cut off."""
         import torch
 
-        found: list[dict[str, np.ndarray]] = [{}] * len(rows)
+        outputs: list[dict[str, np.ndarray]] = [{}] * len(rows)
         size = 1 if alone or self.tokenizer.pad_token is None else BATCH
         if size == 1 and not alone and len(rows) > 1:
             self._say("The tokenizer has no padding token: transformers was given one text at a time.")
         answered = 0
         for part in self._batches([len(row["input_ids"]) for row in rows], size):
             try:
-                self._run(rows, part, found)
+                self._run(rows, part, outputs)
             except ValueError as reason:  # "Cannot handle batch sizes > 1 if no padding token is defined."
                 if len(part) == 1:
                     raise
                 self._say(f"transformers takes one text at a time here: {str(reason).splitlines()[0]}")
                 for one in part:
-                    self._run(rows, [one], found)
+                    self._run(rows, [one], outputs)
             answered += len(part)
             self.progress(answered)
-        assert not torch.is_grad_enabled() or all(found) or not rows
-        return found
+        assert not torch.is_grad_enabled() or all(outputs) or not rows
+        return outputs
 
-    def _run(self, rows: Sequence[Row], part: Sequence[int], found: list[dict[str, np.ndarray]]) -> None:
+    def _run(self, rows: Sequence[Row], part: Sequence[int], outputs: list[dict[str, np.ndarray]]) -> None:
         import torch
 
         names = [name for name in rows[part[0]] if name in self.takes]
@@ -134,14 +134,15 @@ class TextReference(Reference):
             if not torch.is_tensor(value) or not value.is_floating_point() or len(value) != len(part):
                 continue
             array = value.float().cpu().numpy()
-            for place, i in enumerate(part):
-                whole = array[place]
+            for position, i in enumerate(part):
+                whole = array[position]
                 per_token = padded and whole.ndim and whole.shape[0] == length and array.ndim > 2
                 if padded and name in ("start_logits", "end_logits"):
                     per_token = True
-                found[i] = {**found[i], name: whole[np.array(mask[place]) == 1] if per_token else whole}
+                values = whole[np.array(mask[position]) == 1] if per_token else whole
+                outputs[i] = {**outputs[i], name: values}
         for i in part:
-            found[i] = self.scored(rows[i], found[i])
+            outputs[i] = self.scored(rows[i], outputs[i])
 
     def scored(self, row: Row, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What is needed of the model's outputs for one row."""

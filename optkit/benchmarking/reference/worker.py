@@ -78,8 +78,8 @@ class ReferenceWorker:
         again = compare.again(theirs, given)
         self.emit(Progress("answering the same examples with optkit's session"))
         with open_session(opened, "torch", task=task, threads=threads, **options) as session:
-            own = infer_all(session, ours, batch_size, max_tokens, self._told)
-        doubts = compare.outputs(outputs, own, again)
+            session_outputs = infer_all(session, ours, batch_size, max_tokens, self._told)
+        doubts = compare.outputs(outputs, session_outputs, again)
         return {"peak_rss_bytes": peak, "doubts": [*self._notes(opened, given), *theirs.doubts, *doubts]}
 
     def _open(
@@ -91,9 +91,9 @@ class ReferenceWorker:
             torch.set_num_threads(threads)
         trusted = bool(options.get("trust_remote_code", False))
         try:
-            found = reference_of(task)
-            assert found is not None
-            theirs = found(artifact.path, trusted, str(options.get("device", "cpu")))
+            reference_class = reference_of(task)
+            assert reference_class is not None
+            theirs = reference_class(artifact.path, trusted, str(options.get("device", "cpu")))
         except OptkitError:
             raise
         except Exception as reason:
@@ -109,7 +109,7 @@ class ReferenceWorker:
             rows = theirs.rows(given)
             compare.rows(rows, ours.arrays, given, theirs)
             return theirs.outputs(rows, given)
-        found: Outputs = {}
+        outputs: Outputs = {}
         for start in range(0, len(given), _CHUNK):
             part = given[start : start + _CHUNK]
             rows = theirs.rows(part)
@@ -117,8 +117,8 @@ class ReferenceWorker:
                 rows, {"pixel_values": ours.arrays["pixel_values"][start : start + _CHUNK]}, part, theirs
             )
             for name, values in theirs.outputs(rows, part).items():
-                found.setdefault(name, []).extend(values)
-        return found
+                outputs.setdefault(name, []).extend(values)
+        return outputs
 
     def _notes(self, artifact: Artifact, given: list[Input]) -> list[str]:
         """Where the files of a checkpoint disagree, about labels and about what is in these inputs."""
@@ -126,9 +126,9 @@ class ReferenceWorker:
         notes = [] if odd is None else [odd]
         if not tokenization.is_there(artifact.path):
             return notes
-        found = tokenization.read(artifact.path)
+        tokenizer = tokenization.read(artifact.path)
         pairs = any(isinstance(x, tuple) for x in given)
-        return [*notes, *found.notes, *(found.pair_notes if pairs else ())]
+        return [*notes, *tokenizer.notes, *(tokenizer.pair_notes if pairs else ())]
 
     def _told(self, answered: int) -> None:
         self.emit(Progress(f"{answered} answered"))

@@ -37,13 +37,13 @@ def _group(label: str, flips: list[dict[str, Any]]) -> str:
 
 
 def _flip(flip: dict[str, Any]) -> str:
-    kind = next((name for name, test in _FLIPS if test(flip)), "changed, still wrong")
+    change = next((name for name, test in _FLIPS if test(flip)), "changed, still wrong")
     sides = [
         f"<bdi>{parts.text(flip.get(side))}</bdi> {figures.share(flip.get(f'{side}_confidence'), 0)}"
         for side in ("baseline", "candidate")
     ]
-    style = {"became wrong": "failed", "became right": "passed"}.get(kind, "plain")
+    style = {"became wrong": "failed", "became right": "passed"}.get(change, "plain")
     return (
-        f'<li><p dir="auto">{parts.text(flip.get("text"))}</p><span class="badge {style}">{kind}</span> '
+        f'<li><p dir="auto">{parts.text(flip.get("text"))}</p><span class="badge {style}">{change}</span> '
         f"<small>{' → '.join(sides)}</small></li>"
     )

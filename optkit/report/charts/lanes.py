@@ -112,13 +112,13 @@ def _bars(report: Report, title: str, values: dict[int, float]) -> str:
     first = values[id(report.rows[0])]
 
     def value(row: Row) -> str:
-        own = values[id(row)]
-        of_first = f" · {share(own / first, 0)}" if first and own and row is not report.rows[0] else ""
-        return megabytes(own, " MB") + of_first
+        size = values[id(row)]
+        of_first = f" · {share(size / first, 0)}" if first and size and row is not report.rows[0] else ""
+        return megabytes(size, " MB") + of_first
 
     def draw(row: Row, y: float) -> list[str]:
-        own = values[id(row)]
-        return [box(axis.at(0), axis.at(own / 1e6), y + 3, 12, f"bar {_style(report, row)}")] if own else []
+        size = values[id(row)]
+        return [box(axis.at(0), axis.at(size / 1e6), y + 3, 12, f"bar {_style(report, row)}")] if size else []
 
     return _lanes(report, title, axis, "MB", value, draw)
 
@@ -143,32 +143,32 @@ def _waterfall(
         return before if before is not None and id(before) in values else None
 
     def value(row: Row) -> str:
-        own, before = values.get(id(row)), start_of(row)
-        text = f"{write(own)} {unit}".strip() if own is not None else DASH
-        if own is None or before is None:
+        here, before = values.get(id(row)), start_of(row)
+        text = f"{write(here)} {unit}".strip() if here is not None else DASH
+        if here is None or before is None:
             return text
-        change = own - values[id(before)]
+        change = here - values[id(before)]
         return f"{text} ({signed(change) if not unit else _signed(change)})"
 
     def draw(row: Row, y: float) -> list[str]:
-        own, before = values.get(id(row)), start_of(row)
-        if own is None:
+        here, before = values.get(id(row)), start_of(row)
+        if here is None:
             return []
         parts = []
         bounds = [] if from_zero else _bounds(report, row)
         if before is None:
-            begin = axis.at(0) if from_zero else axis.at(own)
-            parts.append(box(begin, axis.at(own), y + 3, 12, "bar baseline"))
+            begin = axis.at(0) if from_zero else axis.at(here)
+            parts.append(box(begin, axis.at(here), y + 3, 12, "bar baseline"))
         else:
             begin = axis.at(values[id(before)])
             up = TOP + lane_of[id(before)] * LANE + 18 + 15
             parts.append(line(begin, up, begin, y + 3, "leader"))
-            shown = "worse" if worse(own - values[id(before)]) else "better"
+            shown = "worse" if worse(here - values[id(before)]) else "better"
             style = shown if sure(row, before) else "unsure"
-            parts.append(box(begin, axis.at(own), y + 3, 12, f"bar {style}"))
+            parts.append(box(begin, axis.at(here), y + 3, 12, f"bar {style}"))
         if bounds:
             parts.append(line(axis.at(bounds[0]), y + 9, axis.at(bounds[1]), y + 9, "whisker"))
-        parts.append(line(axis.at(own), y, axis.at(own), y + 18, "median"))
+        parts.append(line(axis.at(here), y, axis.at(here), y + 18, "median"))
         return parts
 
     return _lanes(report, f"What each step changed: {caption.split(',')[0]}", axis, caption, value, draw)
@@ -207,9 +207,9 @@ def _strip(flat: list[float], axis: Axis, y: float) -> str:
 
 def _quantile(flat: list[float], q: float) -> float:
     """Linear between neighbours, of a sorted list."""
-    place = q * (len(flat) - 1)
-    low = int(place)
-    return flat[low] + (flat[min(low + 1, len(flat) - 1)] - flat[low]) * (place - low)
+    position = q * (len(flat) - 1)
+    low = int(position)
+    return flat[low] + (flat[min(low + 1, len(flat) - 1)] - flat[low]) * (position - low)
 
 
 def _bounds(report: Report, row: Row) -> list[float]:
