@@ -49,10 +49,10 @@ class CausalLM(TextReference):
         ends = self.model.generation_config.eos_token_id if self.model.generation_config else None
         ends = self.model.config.eos_token_id if ends is None else ends
         ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
-        found = []
+        documents = []
         for ids in self.tokenizer(list(inputs), return_attention_mask=False)["input_ids"]:
-            found.append(ids if not ends or (ids and ids[-1] in ends) else [*ids, ends[0]])
-        return found
+            documents.append(ids if not ends or (ids and ids[-1] in ends) else [*ids, ends[0]])
+        return documents
 
     def outputs(self, rows: Sequence[Row], inputs: Sequence[Input], alone: bool = False) -> Outputs:
         import torch
@@ -63,15 +63,15 @@ class CausalLM(TextReference):
             length = max(len(rows[i]["input_ids"]) for i in batch)
             ids = torch.zeros((len(batch), length), dtype=torch.long)
             mask = torch.zeros_like(ids)
-            for place, i in enumerate(batch):  # on the right: what comes later changes nothing before it
+            for position, i in enumerate(batch):  # on the right: what comes later changes nothing before it
                 row = torch.tensor(rows[i]["input_ids"])
-                ids[place, : len(row)], mask[place, : len(row)] = row, 1
+                ids[position, : len(row)], mask[position, : len(row)] = row, 1
             with torch.inference_mode():
                 logits = self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits
                 likely = logits[:, :-1].float().log_softmax(-1)
                 likely = likely.gather(-1, ids[:, 1:, None].to(self.device)).squeeze(-1).cpu().numpy()
-            for place, i in enumerate(batch):
-                scored[i] = likely[place, self.first[i] - 1 : len(rows[i]["input_ids"]) - 1]
+            for position, i in enumerate(batch):
+                scored[i] = likely[position, self.first[i] - 1 : len(rows[i]["input_ids"]) - 1]
             self.progress(len(batch))
         for example, values in zip(self.owner, scored):
             parts[example].append(values)

@@ -74,13 +74,13 @@ class TokenClassification(Windowed):
     def answers(self, outputs: Outputs, inputs: Sequence[Input]) -> Sequence[Json]:
         names = self.model.config.id2label
         outside = "O" if "O" in names.values() else names[0]
-        found = []
+        tagged = []
         for item, logits, words in zip(inputs, outputs["logits"], outputs["words"]):
             tags = [outside] * len(item)
             for word, row in zip(words, logits):
                 tags[int(word)] = names[int(np.argmax(row))]
-            found.append(tags)
-        return found
+            tagged.append(tags)
+        return tagged
 
 
 REFERENCE = TokenClassification
