@@ -10,10 +10,11 @@ from typing import Any, Self
 import numpy as np
 
 from optkit.benchmarking.plan import Candidate, Plan, Shape
+from optkit.core.process import Child
 from optkit.errors import OptkitError
 
 #: Makes a worker process with this many threads: a `Child`, or a fake of one in tests.
-Spawn = Callable[[int | None], Any]
+Spawn = Callable[[int | None], Child]
 
 
 @dataclass
@@ -56,7 +57,7 @@ class TimedProcess:
     ) -> None:
         self.record = record
         self._candidate, self._encoded, self._plan, self._spawn = candidate, encoded, plan, spawn
-        self._child: Any = None
+        self._child: Child | None = None
 
     @property
     def runs(self) -> bool:
@@ -79,7 +80,7 @@ class TimedProcess:
             self._child.close()
         self._child = None
 
-    def turn(self, action: Callable[..., None], *arguments: Any) -> None:
+    def turn(self, action: Callable[..., None], *arguments: Shape) -> None:
         """Let this process alone run for `action`, one of the methods below."""
         if self._child is None:
             return
@@ -94,7 +95,7 @@ class TimedProcess:
 
     def warm_up(self) -> None:
         """Warm each shape up; in the first draw, fit the repetitions to the budget."""
-        call, plan, record = self._child.call, self._plan, self.record
+        call, plan, record = self._call, self._plan, self.record
         for shape in plan.shapes:
             where = {"batch": shape.batch, "tokens": shape.tokens}
             if shape.tokens == "all":
@@ -113,7 +114,7 @@ class TimedProcess:
 
     def visit(self, shape: Shape) -> None:
         """Time the batches of `shape`."""
-        call, repeats = self._child.call, self.record.repeats[shape]
+        call, repeats = self._call, self.record.repeats[shape]
         where = {"batch": shape.batch, "tokens": shape.tokens}
         if repeats > 1 and shape.fixed:
             # Another model ran in between: the first batch refills the caches and wakes the threads.
@@ -121,14 +122,19 @@ class TimedProcess:
         self.record.samples[shape][-1].append(call("time", **where, repeats=repeats))
 
     def note_memory(self) -> None:
-        record, call = self.record, self._child.call
+        record, call = self.record, self._call
         record.gpu = call("gpu")
         record.peak_rss_bytes = max(record.peak_rss_bytes or 0, call("peak_rss"))
+
+    @property
+    def _call(self) -> Callable[..., Any]:
+        assert self._child is not None
+        return self._child.call
 
     def _load(self) -> None:
         record, candidate, plan = self.record, self._candidate, self._plan
         options = {**({"threads": plan.threads} if plan.threads else {}), **candidate.options}
-        call = self._child.call
+        call = self._call
         if plan.cores:
             call("pin", cores=list(plan.cores))
         where = {"artifact": candidate.artifact, "runtime": candidate.runtime, "options": options}

@@ -15,6 +15,7 @@ from optkit.core.artifact import Artifact
 from optkit.data.dataset import Data
 from optkit.events import Note, Step
 from optkit.passes.base import Pass
+from optkit.passes.quantize_static import QuantizeStatic
 
 
 def gentler(
@@ -26,10 +27,12 @@ def gentler(
     """
     baseline = first_of(models).answers.score
     allowed = recipe.gate.allowed_drop(baseline)
-    chain = next((c for c in recipe.chains() if c[-1].name() == "quantize-static"), None)
+    chain = next((c for c in recipe.chains() if isinstance(c[-1], QuantizeStatic)), None)
     if allowed is None or chain is None or not isinstance(job.data, Data):
         return [], set()
-    before, needed = chain[:-1], baseline - allowed - 1e-12
+    before, last = chain[:-1], chain[-1]
+    assert isinstance(last, QuantizeStatic)
+    needed = baseline - allowed - 1e-12
     source = _made(store, before)
     scores = _scores(models)
     if source is None or any(scores[name] >= needed for name in candidates):
@@ -45,7 +48,7 @@ def gentler(
 
     first_try, model = len(candidates), models.get(store.keys(chain)[-1])
     score = scores[model.name] if isinstance(model, Model) else -math.inf
-    trace = search(chain[-1], score, needed, try_, rank)
+    trace = search(last, score, needed, try_, rank)
     scores = _scores(models)
     best = max(candidates, key=scores.__getitem__)
     for line in trace:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from optkit.passes.quantize_static import QuantizeStatic
 
 #: Gentler rounding, tried one after the other, each with what helped before it; it costs little or no speed.
 LADDER: tuple[dict[str, Any], ...] = (
@@ -43,11 +46,11 @@ class Fallback:
 
 
 def search(
-    step: Any,
+    step: QuantizeStatic,
     score: float,
     needed: float,
-    attempt: Callable[[Any], float],
-    rank: Callable[[Any], Sequence[Ranked]],
+    attempt: Callable[[QuantizeStatic], float],
+    rank: Callable[[QuantizeStatic], Sequence[Ranked]],
 ) -> list[str]:
     """Try changes of `step`, a `quantize-static`, until its score is at least `needed`; each trial in words.
 
@@ -57,7 +60,7 @@ def search(
     """
     trace: list[str] = []
 
-    def tried(what: str, changed: Any) -> float:
+    def tried(what: str, changed: QuantizeStatic) -> float:
         reached = attempt(changed)
         trace.append(f"{what}: {'met' if reached >= needed else 'missed'} ({_told(reached)})")
         return reached

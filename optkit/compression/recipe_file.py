@@ -68,7 +68,7 @@ def read(path: Path, recipe_of: Callable[[dict[str, Any], str], R]) -> R:
         raise RecipeError(f"{path}{f':{where}' if where else ''}: {error}", hint=error.hint) from error
 
 
-def _step(value: Any, number: int) -> Pass | AnyOf:
+def _step(value: object, number: int) -> Pass | AnyOf:
     if not isinstance(value, dict):
         raise RecipeError(f"Expected step {number} to be a table, received {value!r}.")
     if "any_of" in value:
@@ -81,7 +81,7 @@ def _step(value: Any, number: int) -> Pass | AnyOf:
     return _pass(value, number)
 
 
-def _pass(value: Any, number: int) -> Pass:
+def _pass(value: object, number: int) -> Pass:
     if not isinstance(value, dict) or "pass" not in value:
         known = list(value) if isinstance(value, dict) else value
         raise RecipeError(f'Expected step {number} to have pass = "NAME", received {known!r}.')
@@ -95,7 +95,7 @@ def _step_dict(step: Pass) -> dict[str, Any]:
     return {"pass": step.name(), **step.parameters()}
 
 
-def _known_keys(value: Any, known: tuple[str, ...], where: str) -> None:
+def _known_keys(value: object, known: tuple[str, ...], where: str) -> None:
     if not isinstance(value, dict):
         raise RecipeError(f"Expected {where} to be a table, received {value!r}.")
     for key in value:

@@ -24,7 +24,7 @@ def spec(step: Pass) -> dict[str, Any]:
     return {"pass": step.name(), **step.parameters()}
 
 
-def key_after(key: str, *chain: Pass, data: Any = None) -> str:
+def key_after(key: str, *chain: Pass, data: object = None) -> str:
     """The key of what `chain` makes from what `key` names.
 
     It follows the contents of what a pass reads beside its source (`Pass.reads`); `data` stands for the
@@ -66,7 +66,7 @@ class Store:
 
     folder: Path
     root: str
-    data: Any = None
+    data: object = None
     shared: bool = False
     #: What scores depend on beside the model: the metric, and whether agreement is asked for too.
     asked: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 
 @contextmanager
@@ -33,5 +33,5 @@ def delete(folder: Path) -> bool:
         return True
 
 
-def _lock_file(folder: Path) -> Any:
+def _lock_file(folder: Path) -> TextIO:
     return folder.with_name(f".{folder.name}.used.lock").open("w")

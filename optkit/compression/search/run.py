@@ -212,7 +212,7 @@ def search(
 class _Study:
     """The study's trials and its end."""
 
-    study: Any
+    study: optuna.Study
     job: Job
     store: Store
     gate: Gate

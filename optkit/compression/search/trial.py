@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from optuna import TrialPruned
+from optuna import Trial, TrialPruned
 
 from optkit.benchmarking.evaluation import Model
 from optkit.benchmarking.gate import Gate
@@ -59,7 +58,7 @@ class Outcome:
 
 
 def run_trial(
-    job: Job, store: Store, gate: Gate, objective: str, chain: tuple[Pass, ...], trial: Any
+    job: Job, store: Store, gate: Gate, objective: str, chain: tuple[Pass, ...], trial: Trial
 ) -> list[float]:
     """[score or agreement, cost] of `chain`.
 
@@ -192,7 +191,7 @@ def _as_its_own_fault() -> Iterator[None]:
         raise PassError(str(error), hint=error.hint) from error
 
 
-def _note(trial: Any, outcome: Outcome) -> None:
+def _note(trial: Trial, outcome: Outcome) -> None:
     trial.set_user_attr(NOTES, asdict(outcome))
 
 
