@@ -78,34 +78,19 @@ def gate(
     >>> optkit.gate("new/report.json", baseline="main/report.json").passed
     True
     """
-    now, before = (x if isinstance(x, Report) else Report.load(Path(x)) for x in (report, baseline))
-    return compare(now, before, max_drop, max_slowdown, row, allow_other_data)
-
-
-def compare(
-    report: Report,
-    baseline: Report,
-    max_drop: str | float | None = "1%",
-    max_slowdown: str | float | None = "5%",
-    row: str | None = None,
-    allow_other_data: bool = False,
-) -> Comparison:
-    """Compare the chosen rows (or those called `row`) of two reports.
-
-    Parameters as for `gate`. What a limit speaks of and one of the rows lacks (a score, a speedup with its
-    interval, examples) is a reason to fail: nothing was compared.
-    """
+    report, baseline = (x if isinstance(x, Report) else Report.load(Path(x)) for x in (report, baseline))
     require_same_kind(report, baseline)
     if not allow_other_data:
         require_same_data(report, baseline)
     now, before = _row(report, row, "report"), _row(baseline, row, "baseline")
     metric = "agreement" if report.fidelity else report.metric
-    gate, slowdown = Gate.parse(max_drop if metric else None), _share(max_slowdown)
+    allowed = Gate.parse(max_drop if metric else None).allowed_drop(quality(before))
+    slowdown = None if max_slowdown is None else DROP.percentage(max_slowdown, "--max-slowdown")
     same = report.data.get("sha256") == baseline.data.get("sha256")
     speed, drop = _quotient(now.speedup, before.speedup), _drop(before, now, same)
     reasons, doubts = [], []
     limits = {
-        f"--max-drop: {metric}": gate.max_drop is not None,
+        f"--max-drop: {metric}": allowed is not None,
         "--max-slowdown: speedup": slowdown is not None,
     }
     for which, one, its in (("report", now, report), ("baseline", before, baseline)):
@@ -121,7 +106,6 @@ def compare(
                 f"nothing was compared: {one.name} of the {which} has no value for "
                 f"{' and none for '.join(lacks)}"
             )
-    allowed = gate.allowed_drop(quality(before))
     if not reasons and allowed is not None and not drop.value <= allowed + 1e-12:
         what = "agreement" if report.fidelity else "score"
         reasons.append(f"the {what} drops by {drop.value:.4f}, allowed are {allowed:.4f}")
@@ -298,11 +282,6 @@ def _change(drop: Interval) -> str:
     if isnan(drop.low):
         return f" ({0 - drop.value:+.4f}, not paired)"
     return f" ({0 - drop.value:+.4f}, paired [{0 - drop.high:+.4f}, {0 - drop.low:+.4f}])"
-
-
-def _share(text: str | float | None) -> float | None:
-    """ "5%" or "0.05" as 0.05."""
-    return None if text is None else DROP.percentage(text, "--max-slowdown")
 
 
 def _differs(speed: Interval | None) -> bool:

@@ -43,13 +43,12 @@ def compare(
     ] = False,
 ) -> None:
     """Show what changed between two reports; judges nothing."""
-    from optkit.benchmarking.compare import compare as run
-    from optkit.benchmarking.compare import markdown
-    from optkit.report.model import Report
+    from optkit.benchmarking.compare import gate, markdown
 
-    both = Report.load(report), Report.load(baseline)
-    found = run(*both, None, None, row=row, allow_other_data=allow_other_data)
-    typer.echo(markdown(found, judged=False), nl=False)
+    unjudged = gate(
+        report, baseline, max_drop=None, max_slowdown=None, row=row, allow_other_data=allow_other_data
+    )
+    typer.echo(markdown(unjudged, judged=False), nl=False)
 
 
 @group.command("merge")
