@@ -14,7 +14,14 @@ from typing import Any
 from optkit.benchmarking.accuracy import load_outputs
 from optkit.benchmarking.environment import describe, nodes_of, standing_doubts, thread_count, usable
 from optkit.benchmarking.evaluation import Evaluator, Failure, Model, stored
-from optkit.benchmarking.opened_models import OpenedModel, named, open_model, synthetic
+from optkit.benchmarking.opened_models import (
+    named,
+    open_model,
+    reader_of,
+    reads_text,
+    synthetic,
+    takes_images,
+)
 from optkit.benchmarking.plan import Candidate, Plan, Shape
 from optkit.benchmarking.results import doubts_of, failed_row, faster_than_possible, report_of, row_of
 from optkit.benchmarking.run_scenarios import Scenarios, scenarios_of
@@ -100,7 +107,10 @@ def benchmark(
             }
         )
         if data is not None:
-            inputs = _labelled(opened, settings, Data(str(data)), split, columns, task, metric, limit, folder)
+            labelled = Data(str(data))
+            rows = labelled.split(split, limit)
+            inputs = _encoded(opened, settings, lambda one: one.read(rows, columns), task, metric, folder)
+            inputs = replace(inputs, data=labelled)
         else:
             inputs = _unlabelled(opened, settings, unlabelled, columns, task, limit, folder)
         if inputs.data is not None:
@@ -118,7 +128,7 @@ def benchmark(
 class _Inputs:
     """What `models` are measured on, and the file of it; each model knows the one that it reads itself."""
 
-    models: list[OpenedModel]
+    models: list[Candidate]
     labelled: Labelled
     file: Path
     task: Task | None = None
@@ -133,24 +143,8 @@ class _Inputs:
         return MEASURED.format(f"those of {self.models[0].name}", self.data.name)
 
 
-def _labelled(
-    models: list[OpenedModel],
-    plan: Plan,
-    data: Data,
-    split: str,
-    columns: Columns,
-    task: str | None,
-    metric: str | None,
-    limit: int | None,
-    folder: Path,
-) -> _Inputs:
-    rows = data.split(split, limit)
-    inputs = _encoded(models, plan, lambda one: one.read(rows, columns), task, metric, folder)
-    return replace(inputs, data=data)
-
-
 def _unlabelled(
-    models: list[OpenedModel],
+    models: list[Candidate],
     plan: Plan,
     file: str | Path | None,
     columns: Columns,
@@ -163,7 +157,7 @@ def _unlabelled(
     try:
         if file is None and len(models) < 2:
             raise RecipeError("a single model was given")
-        reader = next((m for m in models if m.reads_text), None)
+        reader = next((m for m in models if reads_text(m)), None)
         if reader is None:
             raise _nothing_reads()
         first = open_task(Artifact.open(reader.artifact), task)
@@ -172,17 +166,14 @@ def _unlabelled(
     except OptkitError as reason:
         if file is not None:
             raise
-        return _random(models, folder, f"Answers were not compared: {reason}")
-
-
-def _random(models: list[OpenedModel], folder: Path, *doubts: str) -> _Inputs:
-    encoded = synthetic(models)
-    encoded.save(folder / "random.npz")
-    return _Inputs(models, Labelled(encoded, [None] * len(encoded)), folder / "random.npz", doubts=doubts)
+        encoded, random = synthetic(models), folder / "random.npz"
+        encoded.save(random)
+        doubts = (f"Answers were not compared: {reason}",)
+        return _Inputs(models, Labelled(encoded, [None] * len(encoded)), random, doubts=doubts)
 
 
 def _encoded(
-    models: list[OpenedModel],
+    models: list[Candidate],
     plan: Plan,
     read: Callable[[Task], Labelled],
     task: str | None,
@@ -191,14 +182,14 @@ def _encoded(
 ) -> _Inputs:
     """What `read` gives for the task of each model, encoded by its own tokenizer where that differs from the
     first's. An .onnx file beside which no tokenizer lies reads texts as the first model does."""
-    readers = [m for m in models if m.reads_text]
+    readers = [m for m in models if reads_text(m)]
     if not readers:
         raise _nothing_reads()
     texts, first, labelled = folder / "texts.json", None, None
     files: dict[str, Path] = {}
     ready = []
     for i, model in enumerate(models):
-        source = model if model.reads_text else readers[0]
+        source = model if reads_text(model) else readers[0]
         model_task = open_task(Artifact.open(source.artifact), task, metric)
         # Two models may read alike and still mean other labels.
         if first is not None and (model_task.name, _labels(model_task)) != (first.name, _labels(first)):
@@ -207,19 +198,19 @@ def _encoded(
                 f"{_labels(first)} and, from {model.name}, {model_task.name} {_labels(model_task)}.",
                 hint="Compare them in two runs.",
             )
-        if source.reader not in files:
+        if reader_of(source) not in files:
             examples = read(model_task)
             if first is None or labelled is None:
                 first, labelled = model_task, examples
                 if any(shape.tokens == "text" for shape in plan.shapes):
                     raw = stored(labelled.inputs or labelled.sources, folder / "images")
                     texts.write_text(json.dumps(raw), encoding="utf-8")
-            files[source.reader] = folder / f"examples-{i}.npz"
-            examples.encoded.save(files[source.reader])
-        own_texts = str(texts) if model.reads_text and texts.exists() else None
-        ready.append(replace(model, encoded=str(files[source.reader]), texts=own_texts))
+            files[reader_of(source)] = folder / f"examples-{i}.npz"
+            examples.encoded.save(files[reader_of(source)])
+        own_texts = str(texts) if reads_text(model) and texts.exists() else None
+        ready.append(replace(model, encoded=str(files[reader_of(source)]), texts=own_texts))
     assert labelled is not None
-    return _Inputs(ready, labelled, files[readers[0].reader], first)
+    return _Inputs(ready, labelled, files[reader_of(readers[0])], first)
 
 
 def _measured(
@@ -241,7 +232,7 @@ def _measured(
     for number, opened in enumerate(inputs.models, start=1):
         events(Step(opened.name, number, len(inputs.models)))
         try:
-            models.append(_answered(evaluator, opened.candidate(), models, folder))
+            models.append(_answered(evaluator, opened, models, folder))
         except (WorkerError, PassError, CheckpointError) as error:
             failed.append(Failure(opened.name, error))
             events(Note(f"{opened.name}: {error}"))
@@ -322,14 +313,14 @@ def _of_data(data: Data | Unlabelled | None) -> list[str]:
     return [unlike_others(data)] if isinstance(data, Unlabelled) else []
 
 
-def _usual(opened: list[OpenedModel], data: bool, scenarios: Scenarios) -> tuple[str, ...]:
+def _usual(opened: list[Candidate], data: bool, scenarios: Scenarios) -> tuple[str, ...]:
     """The shapes that nobody named: with scenarios only the one that ratios speak of.
 
     Images have one size, so that a number of tokens says nothing of them.
     """
     if scenarios.names:
         return ("1xdata",)
-    if any(model.takes_images for model in opened):
+    if any(takes_images(model) for model in opened):
         return ("1xdata", "8xdata") if data else ("1x1", "8x1")
     return DATA_SHAPES if data else FIXED_SHAPES
 

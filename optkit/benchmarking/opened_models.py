@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,40 +34,26 @@ RANDOM_IDS = 1000
 _INT8 = {"MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "DequantizeLinear", "QAttention"}
 
 
-@dataclass(frozen=True)
-class OpenedModel:
-    """A model to measure. `encoded` and `texts` are files of its examples, once they are known."""
+def reads_text(model: Candidate) -> bool:
+    """Whether data can be read for it: its tokenizer or its processor lies beside it."""
+    folder = Path(model.artifact)
+    reads = tokenization.is_there(folder) or (folder / "preprocessor_config.json").exists()
+    return reads and (folder / "config.json").exists()
 
-    name: str
-    artifact: str
-    runtime: str
-    options: dict[str, Any] = field(default_factory=dict)
-    encoded: str | None = None
-    texts: str | None = None
 
-    @property
-    def reads_text(self) -> bool:
-        folder = Path(self.artifact)
-        reads = tokenization.is_there(folder) or (folder / "preprocessor_config.json").exists()
-        return reads and (folder / "config.json").exists()
+def takes_images(model: Candidate) -> bool:
+    return _pixels(model) is not None
 
-    @property
-    def takes_images(self) -> bool:
-        return _pixels(self) is not None
 
-    @property
-    def reader(self) -> str:
-        """What turns texts into its inputs, as a hash: equal for models that take the same ones."""
-        folder = Path(self.artifact)
-        return f"{tokenization.reader(folder)} {Artifact.open(folder).config.get('model_type')}"
-
-    def candidate(self) -> Candidate:
-        return Candidate(self.name, self.artifact, self.runtime, self.options, self.encoded, self.texts)
+def reader_of(model: Candidate) -> str:
+    """What turns texts into its inputs, as a hash: equal for models that take the same ones."""
+    folder = Path(model.artifact)
+    return f"{tokenization.reader(folder)} {Artifact.open(folder).config.get('model_type')}"
 
 
 def open_model(
     text: str, scratch: Path, trust_remote_code: bool = False, verify_key: str | Path | None = None
-) -> OpenedModel:
+) -> Candidate:
     """`text` is PATH or PATH@RUNTIME; a bare .onnx file becomes an artifact under `scratch`.
 
     Raises CheckpointError for what is no model, RecipeError for a runtime that does not exist.
@@ -98,16 +84,16 @@ def open_model(
             hint="optkit compress makes the formats of other runtimes.",
         )
     options = {"trust_remote_code": True} if trust_remote_code and chosen == "torch" else {}
-    return OpenedModel(f"{name}@{runtime}" if runtime else name, str(artifact.path), chosen, options)
+    return Candidate(f"{name}@{runtime}" if runtime else name, str(artifact.path), chosen, options)
 
 
-def named(models: list[OpenedModel], names: Sequence[str] | None) -> list[OpenedModel]:
+def named(models: list[Candidate], names: Sequence[str] | None) -> list[Candidate]:
     """The models with names of their own: those given, else their folder's, numbered where two agree."""
     if names is not None:
         if len(names) != len(models) or len(set(names)) < len(names):
             raise RecipeError(f"Expected {len(models)} different names, received {list(names)}.")
         return [replace(model, name=name) for model, name in zip(models, names)]
-    result: list[OpenedModel] = []
+    result: list[Candidate] = []
     for model in models:
         taken = {m.name for m in result}
         free = (model.name, *(f"{model.name}-{i}" for i in range(2, len(models) + 2)))
@@ -115,7 +101,7 @@ def named(models: list[OpenedModel], names: Sequence[str] | None) -> list[Opened
     return result
 
 
-def synthetic(models: Sequence[OpenedModel]) -> EncodedSet:
+def synthetic(models: Sequence[Candidate]) -> EncodedSet:
     """Random inputs that all `models` take: token ids of all lengths up to 128, or random pixels.
 
     Raises CheckpointError where a model takes neither.
@@ -183,7 +169,7 @@ def _place(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _graph(model: OpenedModel) -> onnx.ModelProto:
+def _graph(model: Candidate) -> onnx.ModelProto:
     files = sorted(Path(model.artifact).glob("*.onnx"))
     if not files:
         return None
@@ -192,7 +178,7 @@ def _graph(model: OpenedModel) -> onnx.ModelProto:
     return onnx.load(str(files[0]), load_external_data=False).graph
 
 
-def _pixels(model: OpenedModel) -> tuple[int, ...] | None:
+def _pixels(model: Candidate) -> tuple[int, ...] | None:
     """Channels × height × width of a model of images; None for a model of text."""
     graph = _graph(model)
     if (shape := input_shape(Path(model.artifact))) is not None:
@@ -205,7 +191,7 @@ def _pixels(model: OpenedModel) -> tuple[int, ...] | None:
     return None
 
 
-def _vocabulary(model: OpenedModel) -> tuple[int, int]:
+def _vocabulary(model: Candidate) -> tuple[int, int]:
     """(how many token ids, how many positions) a model of text knows."""
     config, graph = Artifact.open(model.artifact).config, _graph(model)
     positions = token_limit(config) or RANDOM_TOKENS

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from math import nan
 from typing import Any
 
 from optkit.benchmarking.environment import describe
@@ -22,7 +21,7 @@ from optkit.data.dataset import Data
 from optkit.data.examples import EncodedSet
 from optkit.errors import OptkitError
 from optkit.report.facts import Environment
-from optkit.report.model import Report, Row
+from optkit.report.model import Answers, Report, Row
 from optkit.runtimes.cuda.probe import Gpu
 
 #: The scenario that the headline speedup and the gate speak of: one text at a time, real lengths.
@@ -71,22 +70,9 @@ def row_of(
 
 def failed_row(name: str, error: OptkitError | None) -> Row:
     """The row of what could not be made or could not answer."""
-    return Row(
-        name=name,
-        artifact="",
-        runtime="",
-        precision="",
-        size_bytes=0,
-        score=nan,
-        score_delta=nan,
-        agreement=nan,
-        latency=[],
-        speedup=None,
-        peak_rss_bytes=0,
-        seconds=0.0,
-        verdict="error",
-        reasons=[] if error is None else [error.whole],
-    )
+    where: dict[str, Any] = {"name": name, "artifact": "", "runtime": "", "latency": [], "speedup": None}
+    reasons = [] if error is None else [error.whole]
+    return Row(**vars(Answers("", 0)), **where, verdict="error", reasons=reasons)
 
 
 def doubts_of(rows: Iterable[Row]) -> list[str]:

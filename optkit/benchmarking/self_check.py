@@ -136,15 +136,14 @@ def self_check(
     settings = Plan(**{"shapes": (measured_at,), **given, "threads": threads})
     result = SelfCheck(slowdown, str(measured_at), settings.processes, settings.rounds, tuple(done))
     with tempfile.TemporaryDirectory(prefix="optkit-bench-") as scratch:
-        contestant = open_model(model, Path(scratch))
+        first = open_model(model, Path(scratch))
         if data is None:
-            encoded = synthetic([contestant])
+            encoded = synthetic([first])
         else:
-            reader = open_task(Artifact.open(contestant.artifact))
+            reader = open_task(Artifact.open(first.artifact))
             encoded = reader.read(Data(data).split("validation"), columns).encoded
         file = Path(scratch) / "examples.npz"
         encoded.save(file)
-        first = contestant.candidate()
         for seed in range(len(done), comparisons):
             events(Step("self-check", seed + 1, comparisons))
             compared = _compare(first, slowdown, file, replace(settings, seed=seed), events, spawn)

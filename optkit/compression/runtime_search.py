@@ -19,8 +19,9 @@ from optkit.benchmarking.plan import Candidate, Plan
 from optkit.report.model import Row
 
 #: Tokens to whose multiples lengths are rounded up (`optkit.runtimes.bucketed`); only ragged shapes feel it.
-BUCKETS = (8, 16)
-#: Runtime → setting → values that are tried beside the one in force. Thread counts come from the plan.
+BUCKETS = (1, 8, 16)
+#: Runtime → setting → values that are tried; the first is in force where nothing is said. Thread counts come
+#: from the plan.
 SETTINGS: dict[str, dict[str, tuple[Any, ...]]] = {
     "onnxruntime": {
         "threads": (),
@@ -33,19 +34,9 @@ SETTINGS: dict[str, dict[str, tuple[Any, ...]]] = {
     "openvino": {
         "threads": (),
         "hint": ("LATENCY", "THROUGHPUT"),
-        "hyper_threading": (True, False),
+        "hyper_threading": (False, True),
         "bucket": BUCKETS,
     },
-}
-#: What is in force where nothing is said.
-DEFAULTS = {
-    "spinning": True,
-    "arena": True,
-    "optimization": "all",
-    "prepacking": True,
-    "hint": "LATENCY",
-    "hyper_threading": False,
-    "bucket": 1,
 }
 Measure = Callable[[Sequence[Candidate], Path, Plan], Measurement]
 
@@ -84,7 +75,7 @@ def search(
         if setting == "threads":
             values = _thread_counts(plan.threads or 1)
         now = replace(candidate, name="now", options={**candidate.options, **result.options})
-        in_force = now.options.get(setting, plan.threads if setting == "threads" else DEFAULTS[setting])
+        in_force = now.options.get(setting, plan.threads if setting == "threads" else values[0])
         others = {f"{setting}={value}": value for value in values if value != in_force}
         trials = [replace(now, name=n, options={**now.options, setting: v}) for n, v in others.items()]
         if not trials:
