@@ -166,10 +166,13 @@ def _unlabelled(
     except OptkitError as reason:
         if file is not None:
             raise
-        encoded, random = synthetic(models), folder / "random.npz"
-        encoded.save(random)
-        doubts = (f"Answers were not compared: {reason}",)
-        return _Inputs(models, Labelled(encoded, [None] * len(encoded)), random, doubts=doubts)
+        return _random(models, folder, f"Answers were not compared: {reason}")
+
+
+def _random(models: list[Candidate], folder: Path, *doubts: str) -> _Inputs:
+    encoded = synthetic(models)
+    encoded.save(folder / "random.npz")
+    return _Inputs(models, Labelled(encoded, [None] * len(encoded)), folder / "random.npz", doubts=doubts)
 
 
 def _encoded(
