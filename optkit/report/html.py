@@ -23,15 +23,15 @@ def render(report: Report) -> str:
     body = [
         f'<header class="{style}"><p class="kicker">optkit · {parts.text(report.task)}</p>',
         f"<h1>{parts.text(sentence)}</h1>{_about(report)}</header><main>{_tiles(report)}",
-        parts.section("Summary", _why(report) + _summary(report) + _reasons(report)),
-        parts.section("Fidelity", parts.bullets(figures.fidelity(report, str))),
+        parts.section("Summary", _why(report) + _summary(report) + parts.bullets(figures.reasons(report))),
+        parts.section("Fidelity", parts.bullets(figures.fidelity(report))),
         parts.section("Doubts", _doubts(report)),
         parts.section("Accuracy against latency", _scatter(report)),
         parts.section("What each step changed", _waterfalls(report)),
         parts.section("How the latency samples spread", _distributions(report)),
-        parts.section("Fastest by shape", parts.bullets(figures.winners(report, str))),
+        parts.section("Fastest by shape", parts.bullets(figures.winners(report))),
         parts.section("Accuracy-aware search", parts.bullets(report.trace)),
-        parts.section("INT8 probes", parts.bullets(figures.probes(report, str))),
+        parts.section("INT8 probes", parts.bullets(figures.probes(report))),
         parts.section("Scenarios", tables.scenarios(report)),
         parts.section("Size and memory", _sizes(report)),
         parts.section("What changed, by example", "".join(flips.section(report, row) for row in report.rows)),
@@ -75,7 +75,7 @@ def _tiles(report: Report) -> str:
         (
             "Size",
             figures.megabytes(row.size_bytes, " MB"),
-            f"from {figures.megabytes(first.size_bytes, ' MB')}, {_share_of_first(report, row)}",
+            f"from {figures.megabytes(first.size_bytes, ' MB')}, {figures.size_of_first(report, row)}",
         ),
     ]
     inner = "".join(
@@ -92,11 +92,6 @@ def _quality_tile(report: Report, row: Row) -> tuple[str, str, str]:
         return "Agreement, not accuracy", figures.share(row.agreement), f"[{', '.join(ends)}]"
     change = f"{figures.signed(row.score_delta)} {figures.delta_interval(row)}"
     return report.metric.capitalize(), figures.score(row.score), change
-
-
-def _share_of_first(report: Report, row: Row) -> str:
-    first = report.rows[0].size_bytes
-    return figures.share(row.size_bytes / first if first and row.size_bytes else None, 0)
 
 
 def _summary(report: Report) -> str:
@@ -123,7 +118,7 @@ def _summary(report: Report) -> str:
             figures.score(row.score),
             f"{figures.signed(row.score_delta)}<small>{figures.delta_interval(row)}</small>",
             figures.share(row.agreement),
-            f"{figures.megabytes(row.size_bytes, ' MB')}<small>{_share_of_first(report, row)}</small>",
+            f"{figures.megabytes(row.size_bytes, ' MB')}<small>{figures.size_of_first(report, row)}</small>",
             f"{figures.speedup(row.speedup)}<small>{figures.speed_note(row.speedup)}</small>",
             figures.megabytes(row.peak_rss_bytes, " MB"),
             *(figures.number(x.p50_ms if (x := row.at(*shape)) else None) for shape in shapes),
@@ -160,10 +155,6 @@ def _verdict_class(row: Row) -> str:
 
 def _why(report: Report) -> str:
     return f"<p>{parts.text(report.why)}</p>" if report.why else ""
-
-
-def _reasons(report: Report) -> str:
-    return parts.bullets(f"{row.name}: {reason}" for row in report.rows for reason in row.reasons)
 
 
 def _doubts(report: Report) -> str:

@@ -25,11 +25,10 @@ def render(report: Report) -> str:
         escape(report.why),
         _table(report),
     ]
-    parts += [_listed("Fidelity", figures.fidelity(report, escape)), _scenarios(report)]
-    parts += [_listed("Fastest by shape", figures.winners(report, escape))]
-    parts += [_listed("Accuracy-aware search", [escape(line) for line in report.trace])]
-    parts += [_listed("INT8 probes", figures.probes(report, escape))]
-    parts += [_listed("Why", _reasons(report)), _listed("Doubts", [escape(d) for d in report.doubts])]
+    parts += [_listed("Fidelity", figures.fidelity(report)), _scenarios(report)]
+    parts += [_listed("Fastest by shape", figures.winners(report))]
+    parts += [_listed("Accuracy-aware search", report.trace), _listed("INT8 probes", figures.probes(report))]
+    parts += [_listed("Why", figures.reasons(report)), _listed("Doubts", report.doubts)]
     parts += [_changed(report), _reproduce(report), _environment(report)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -77,7 +76,7 @@ def _table(report: Report) -> str:
                 escape(row.precision) or DASH,
                 escape(row.verdict),
                 figures.megabytes(row.size_bytes),
-                figures.share(_of_first(report, row), 0),
+                figures.size_of_first(report, row),
                 figures.score(row.score),
                 f"{figures.signed(row.score_delta)} {figures.delta_interval(row)}".strip(),
                 figures.share(row.agreement),
@@ -101,11 +100,6 @@ def _scenarios(report: Report) -> str:
     return "**Scenarios**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _of_first(report: Report, row: Row) -> float | None:
-    first = report.rows[0].size_bytes
-    return row.size_bytes / first if first and row.size_bytes else None
-
-
 def _speedup(row: Row) -> str:
     if row.speedup is None:
         return DASH
@@ -113,12 +107,8 @@ def _speedup(row: Row) -> str:
     return f"{text}, no difference shown" if figures.nothing_shown(row.speedup) else text
 
 
-def _reasons(report: Report) -> list[str]:
-    return [f"{escape(row.name)}: {escape(reason)}" for row in report.rows for reason in row.reasons]
-
-
 def _listed(title: str, lines: list[str]) -> str:
-    return "\n".join([f"**{title}**", "", *(f"- {line}" for line in lines)]) if lines else ""
+    return "\n".join([f"**{title}**", "", *(f"- {escape(line)}" for line in lines)]) if lines else ""
 
 
 def _changed(report: Report) -> str:

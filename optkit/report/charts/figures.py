@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 
 from optkit.report.interval import Interval
 from optkit.report.model import Latency, Report, Row, shapes_of
@@ -155,12 +154,12 @@ def shape_words(shape: tuple[int, int | str] | None) -> str:
     return f"{texts}, {_TOKENS.get(shape[1], f'{clean(shape[1])} tokens')}"
 
 
-def winners(report: Report, escape: Callable[[object], str]) -> list[str]:
+def winners(report: Report) -> list[str]:
     """One line per shape: the fastest candidate there."""
-    return [escape(f"{x.shape}: {x.row} ({x.runtime}), {number(x.p50_ms)} ms") for x in report.winners]
+    return [f"{x.shape}: {x.row} ({x.runtime}), {number(x.p50_ms)} ms" for x in report.winners]
 
 
-def probes(report: Report, escape: Callable[[object], str]) -> list[str]:
+def probes(report: Report) -> list[str]:
     """One line per INT8 row: what share of it ran in INT8, and whether answers depend on their batch."""
     lines = []
     for row in report.rows:
@@ -177,8 +176,19 @@ def probes(report: Report, escape: Callable[[object], str]) -> list[str]:
                 f"{near['flipped']} of {near['examples']} predictions change"
             )
         if clauses:
-            lines.append(escape(f"{row.name}: {'; '.join(clauses)}"))
+            lines.append(f"{row.name}: {'; '.join(clauses)}")
     return lines
+
+
+def reasons(report: Report) -> list[str]:
+    """One line per reason that a row failed for."""
+    return [f"{row.name}: {reason}" for row in report.rows for reason in row.reasons]
+
+
+def size_of_first(report: Report, row: Row) -> str:
+    """The size as a share of the first row's."""
+    first = report.rows[0].size_bytes
+    return share(row.size_bytes / first if first and row.size_bytes else None, 0)
 
 
 def step_before(report: Report, row: Row) -> Row | None:
@@ -235,7 +245,7 @@ def verdict(report: Report) -> tuple[str, str]:
     return state, clean(text)
 
 
-def fidelity(report: Report, escape: Callable[[object], str]) -> list[str]:
+def fidelity(report: Report) -> list[str]:
     """Per row how many answers are the same, by length, and how far outputs moved."""
     lines = []
     for row in report.rows:
@@ -247,12 +257,10 @@ def fidelity(report: Report, escape: Callable[[object], str]) -> list[str]:
             for x in near["buckets"]
         )
         lines.append(
-            escape(
-                f"{row.name}: {near['equal']} of {near['texts']} answers the same ({near['sameness']}), "
-                f"{share(near['agreement'])} [{share(near['agreement_low'])}, "
-                f"{share(near['agreement_high'])}]; outputs moved by {number(near['mean_distance'])} on "
-                f"average, {number(near['largest_distance'])} at most; by length (most moved): {parts}"
-            )
+            f"{row.name}: {near['equal']} of {near['texts']} answers the same ({near['sameness']}), "
+            f"{share(near['agreement'])} [{share(near['agreement_low'])}, "
+            f"{share(near['agreement_high'])}]; outputs moved by {number(near['mean_distance'])} on "
+            f"average, {number(near['largest_distance'])} at most; by length (most moved): {parts}"
         )
     return lines
 
