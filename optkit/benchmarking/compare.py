@@ -17,6 +17,7 @@ import numpy as np
 from optkit.benchmarking.accuracy import paired_drop
 from optkit.benchmarking.gate import Gate
 from optkit.benchmarking.latency import UNSTABLE
+from optkit.benchmarking.statistics import difference_shown
 from optkit.core.quantities import DROP
 from optkit.errors import DataError, GateFailed
 from optkit.report.interval import Interval
@@ -84,13 +85,13 @@ def gate(
         require_same_data(report, baseline)
     now, before = _row(report, row, "report"), _row(baseline, row, "baseline")
     metric = "agreement" if report.fidelity else report.metric
-    allowed = Gate.parse(max_drop if metric else None).allowed_drop(quality(before))
+    limit = Gate.parse(max_drop if metric else None)
     slowdown = None if max_slowdown is None else DROP.percentage(max_slowdown, "--max-slowdown")
     same = report.data.get("sha256") == baseline.data.get("sha256")
     speed, drop = _quotient(now.speedup, before.speedup), _drop(before, now, same)
     reasons, doubts = [], []
     limits = {
-        f"--max-drop: {metric}": allowed is not None,
+        f"--max-drop: {metric}": limit.max_drop is not None,
         "--max-slowdown: speedup": slowdown is not None,
     }
     for which, one, its in (("report", now, report), ("baseline", before, baseline)):
@@ -98,7 +99,7 @@ def gate(
             f"--max-drop: {metric}": not math.isfinite(quality(one)),
             "--max-slowdown: speedup": not _sound(one.speedup),
         }
-        lacks = [limit for limit, asked in limits.items() if asked and absent[limit]]
+        lacks = [name for name, asked in limits.items() if asked and absent[name]]
         if any(limits.values()) and not _examples(its):
             lacks.append("examples")
         if lacks:
@@ -106,14 +107,12 @@ def gate(
                 f"nothing was compared: {one.name} of the {which} has no value for "
                 f"{' and none for '.join(lacks)}"
             )
-    if not reasons and allowed is not None and not drop.value <= allowed + 1e-12:
-        what = "agreement" if report.fidelity else "score"
-        reasons.append(f"the {what} drops by {drop.value:.4f}, allowed are {allowed:.4f}")
-    if not reasons and allowed is not None and drop.high > allowed:
-        doubts.append(
-            f"{len(now.outcomes)} examples are too few to promise a drop of at most {allowed:.4f}: the 95% "
-            f"interval of the drop reaches {drop.high:.4f}."
+    if not reasons:
+        reasons += limit.drop_reasons(
+            drop.value, quality(before), "agreement" if report.fidelity else "score"
         )
+    if not reasons:
+        doubts += limit.drop_doubts(drop, quality(before), len(now.outcomes))
     for one in (now, before):
         if one.verdict == "error":
             reasons.append(f"{one.name} has no result: {one.reasons[0] if one.reasons else 'error'}")
@@ -187,6 +186,7 @@ def markdown(comparison: Comparison, judged: bool = True) -> str:
     from optkit.report.markdown import escape
 
     now, before, speed = comparison.row, comparison.before, comparison.speed
+    shown = speed is not None and difference_shown(speed)
     title = f"optkit: {escape(now.name)}"
     if judged:
         title = f"✅ {title} passes" if comparison.passed else f"❌ {title} fails"
@@ -200,7 +200,7 @@ def markdown(comparison: Comparison, judged: bool = True) -> str:
         f"| speedup over the first row | {_shown(before.speedup)} | {_shown(now.speedup)} |",
         f"| size, MB | {before.size_bytes / 1e6:.1f} | {now.size_bytes / 1e6:.1f} |",
         "",
-        f"Speed against the baseline: {_shown(speed)}" + ("" if _differs(speed) else ", no difference shown"),
+        f"Speed against the baseline: {_shown(speed)}" + ("" if shown else ", no difference shown"),
         *(f"- {escape(reason)}" for reason in comparison.reasons),
         *(f"- doubt: {escape(doubt)}" for doubt in comparison.doubts),
     ]
@@ -282,10 +282,6 @@ def _change(drop: Interval) -> str:
     if isnan(drop.low):
         return f" ({0 - drop.value:+.4f}, not paired)"
     return f" ({0 - drop.value:+.4f}, paired [{0 - drop.high:+.4f}, {0 - drop.low:+.4f}])"
-
-
-def _differs(speed: Interval | None) -> bool:
-    return speed is not None and (speed.low > 1 or speed.high < 1)
 
 
 def _shown(ratio: Interval | None) -> str:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from optkit.core.quantities import DROP, FACTOR, PART, check_all
 from optkit.errors import RecipeError
 from optkit.report.facts import GateResult
+from optkit.report.interval import Interval
 from optkit.report.model import Answers, Row
 
 #: The least agreement asked where no data has labels, at the lower end of its 95% interval.
@@ -99,12 +100,26 @@ class Gate:
             return None
         return self.max_drop * abs(score) if self.relative else self.max_drop
 
+    def drop_reasons(self, drop: float, score: float, what: str = "score") -> list[str]:
+        """Why a `drop` from a baseline's `score` is too much; empty where it is allowed."""
+        allowed = self.allowed_drop(score)
+        if allowed is None or drop <= allowed + 1e-12:
+            return []
+        return [f"the {what} drops by {drop:.4f}, allowed are {allowed:.4f}"]
+
+    def drop_doubts(self, drop: Interval | None, score: float, examples: int) -> list[str]:
+        """The doubt that so few `examples` leave about a `drop` that was allowed."""
+        allowed = self.allowed_drop(score)
+        if allowed is None or drop is None or not drop.high > allowed:
+            return []
+        return [
+            f"{examples} examples are too few to promise a drop of at most {allowed:.4f}: the 95% interval "
+            f"of the drop reaches {drop.high:.4f}."
+        ]
+
     def reasons(self, row: Row, baseline: Row | Answers, tuned: Row | None = None) -> list[str]:
         """Why `row` fails; empty where it passes. It may not be slower than `tuned` (fp32) either."""
-        reasons = []
-        drop, allowed = baseline.score - row.score, self.allowed_drop(baseline.score)
-        if allowed is not None and not drop <= allowed + 1e-12:
-            reasons.append(f"the score drops by {drop:.4f}, allowed are {allowed:.4f}")
+        reasons = self.drop_reasons(baseline.score - row.score, baseline.score)
         if self.min_agreement is not None:
             reasons += _differs(row, self.min_agreement)
         least = row.speedup.low if row.speedup else math.nan

@@ -112,13 +112,9 @@ def _doubts(job: Job, gate: Gate, rows: Sequence[Row]) -> list[str]:
         ]
     if job.data.is_held_out(job.split):
         doubts.append(f"The data has no {job.split} split: a tenth was held out of the rest.")
-    allowed = gate.allowed_drop(rows[0].score)
     for row in rows:
-        if allowed is not None and row.verdict == "passed" and row.drop and row.drop.high > allowed:
-            doubts.append(
-                f"{row.name}: {count} examples are too few to promise a drop of at most {allowed:.4f}: "
-                f"the 95% interval of its drop reaches {row.drop.high:.4f}."
-            )
+        if row.verdict == "passed":
+            doubts += [f"{row.name}: {doubt}" for doubt in gate.drop_doubts(row.drop, rows[0].score, count)]
     return doubts
 
 
