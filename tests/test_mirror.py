@@ -23,7 +23,7 @@ ELSEWHERE = {
     "benchmarking/reference/test_tasks.py": "benchmarking/reference/causal_lm benchmarking/reference/cross_encoder benchmarking/reference/declared benchmarking/reference/embeddings benchmarking/reference/image_classification benchmarking/reference/question_answering benchmarking/reference/sentence_model benchmarking/reference/text_classification benchmarking/reference/token_classification benchmarking/reference/windowed",
     "cli/test_cli.py": "cli/compress cli/demo cli/distill cli/info cli/parameters cli/passes cli/predict cli/recipe",
     "compression/search/test_search.py": "cli/search compression/search/run",
-    "compression/test_compress.py": "compression/accuracy_aware compression/conclusion compression/sensitivity_ranking passes/worker",
+    "compression/test_compress.py": "compression/accuracy_aware compression/conclusion passes/worker",
     "compression/test_demo.py": "compression/demo_data",
     "compression/test_recipe.py": "benchmarking/gate compression/engines compression/recipe_file compression/recipe_template compression/steps core/schema/recipe",
     "core/schema/test_notes.py": "core/schema/base",
