@@ -81,26 +81,24 @@ def ask(session: Session, encoded: EncodedSet, examples: int = EXAMPLES) -> dict
         name
         for name in (alone[0] if alone else ())
         if all(
-            row[name].ndim and len(row[name]) == n
-            for kind in parts
-            for row, n in zip(parts[kind], tokens[kind])
+            row[name].ndim and len(row[name]) == n for how in parts for row, n in zip(parts[how], tokens[how])
         )
     }
-    return {kind: _columns(rows, lengths, per_token) for kind, rows in parts.items()}
+    return {how: _columns(rows, lengths, per_token) for how, rows in parts.items()}
 
 
 def compare(outputs: dict[str, Outputs], answers: Callable[[Outputs], np.ndarray]) -> Neighbours:
-    """`found` as `ask` gives it; `answers` turns outputs into predictions, as the task does."""
+    """`outputs` as `ask` gives it; `answers` turns outputs into predictions, as the task does."""
     alone = outputs["alone"]
     count = len(next(iter(alone.values()), []))
     flipped = np.zeros(count, dtype=bool)
     before = answers(alone)
-    for kind in ("padded", "batched"):
-        after = answers(outputs[kind])
+    for how in ("padded", "batched"):
+        after = answers(outputs[how])
         for i in range(count):
             same = before[i] == after[i] if before.dtype.kind != "f" else True
             flipped[i] |= not np.all(same)
-    moved = {kind: _largest_difference(alone, outputs[kind]) for kind in ("padded", "batched")}
+    moved = {how: _largest_difference(alone, outputs[how]) for how in ("padded", "batched")}
     largest = max((float(np.abs(row).max()) for rows in alone.values() for row in rows), default=0.0)
     return Neighbours(count, moved["padded"], moved["batched"], largest, int(flipped.sum()))
 

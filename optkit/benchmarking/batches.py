@@ -55,12 +55,12 @@ def everything(lengths: np.ndarray, batch: int, count: int = ALL_EXAMPLES) -> li
 
 
 def parts_of(
-    kind: str, lengths: np.ndarray, batch: int, offline_batch: int = 1, seed: int = 0
+    tokens: str, lengths: np.ndarray, batch: int, offline_batch: int = 1, seed: int = 0
 ) -> list[np.ndarray]:
     """Indices of the batches of a shape in `optkit.benchmarking.plan.KINDS`; `offline_batch` for "all"."""
-    if kind == "stream":
+    if tokens == "stream":
         return shuffled(len(lengths), batch, seed=seed)
-    return everything(lengths, offline_batch) if kind == "all" else data_batches(lengths, batch)
+    return everything(lengths, offline_batch) if tokens == "all" else data_batches(lengths, batch)
 
 
 def padding_share(lengths: np.ndarray, parts: Iterable[np.ndarray]) -> float:

@@ -35,15 +35,15 @@ _INTEGER = ("MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "MatMulIn
 class Work:
     """One inference: multiply-adds count as two. `low` are operations that run in 8 bits.
 
-    `products` are those with a weight, `kind` the precision of all that is not low, `low_kind` of what is.
+    `products` are those with a weight, `precision` that of all that is not low, `low_precision` of what is.
     """
 
     operations: float
     low: float
     bytes: float
     products: float = 0.0
-    kind: str = "fp32"
-    low_kind: str = "int8"
+    precision: str = "fp32"
+    low_precision: str = "int8"
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Peak:
     fp16: float | None = None
     fp8: float | None = None
 
-    def rate(self, kind: str) -> float:
-        """Operations per second in precision `kind`; that of fp32 where it was not measured."""
-        return getattr(self, kind, None) or self.fp32
+    def rate(self, precision: str) -> float:
+        """Operations per second in `precision`; that of fp32 where it was not measured."""
+        return getattr(self, precision, None) or self.fp32
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -79,14 +79,14 @@ def count(model: onnx.ModelProto, batch: int, tokens: int) -> Work:
     rows looked up.
     """
     sizes = {t.name: list(t.dims) for t in model.graph.initializer}
-    made_by = {out: node for node in model.graph.node for out in node.output}
+    producers = {out: node for node in model.graph.node for out in node.output}
     single = _one_token_tensors(model)
     operations = low = moved = products = 0.0
     hidden = 0
     decodes = any(value.name.startswith(kv_cache.PAST) for value in model.graph.input)
     for node in model.graph.node:
         if node.op_type in ("MatMul", "Gemm", *_INTEGER):
-            name, integer = _weight(node, sizes, made_by)
+            name, integer = _weight(node, sizes, producers)
             if name is None:
                 continue
             rows, columns = sizes[name]
@@ -109,18 +109,20 @@ def count(model: onnx.ModelProto, batch: int, tokens: int) -> Work:
 def as_precision(work: Work, precision: str) -> Work:
     """The work of an fp32 graph if all its weights had `precision`: 2 bytes each, or 1 and 8-bit products."""
     if work.low:  # the graph itself says what is in 8 bits
-        return replace(work, kind="bf16", low_kind=precision)
+        return replace(work, precision="bf16", low_precision=precision)
     if precision in ("fp16", "bf16"):
-        return replace(work, bytes=work.bytes / 2, kind=precision)
+        return replace(work, bytes=work.bytes / 2, precision=precision)
     if precision in ("int8", "fp8"):
-        return replace(work, bytes=work.bytes / 4, low=work.products, kind="bf16", low_kind=precision)
+        return replace(
+            work, bytes=work.bytes / 4, low=work.products, precision="bf16", low_precision=precision
+        )
     return work
 
 
 def bound_ms(work: Work, peak: Peak) -> float:
     """The least time of one inference, in milliseconds."""
-    low = peak.rate(work.low_kind)
-    arithmetic = (work.operations - work.low) / peak.rate(work.kind) + work.low / low
+    low = peak.rate(work.low_precision)
+    arithmetic = (work.operations - work.low) / peak.rate(work.precision) + work.low / low
     return 1000 * max(arithmetic, work.bytes / peak.bandwidth)
 
 
@@ -160,11 +162,11 @@ def graph_of(folder: Path) -> onnx.ModelProto:
 
 
 def _weight(
-    node: onnx.NodeProto, sizes: dict[str, list[int]], made_by: dict[str, Any]
+    node: onnx.NodeProto, sizes: dict[str, list[int]], producers: dict[str, Any]
 ) -> tuple[str | None, bool]:
     """The constant matrix of a multiply and whether it is INT8, through DequantizeLinear if need be."""
     for name in node.input[:4]:
-        maker = made_by.get(name)
+        maker = producers.get(name)
         if maker is not None and maker.op_type == "DequantizeLinear":
             name, integer = maker.input[0], True
         else:

@@ -60,23 +60,22 @@ def tuned(target: str) -> tuple[str, Chain]:
 def gpu_chains(gpu: Gpu, is_there: Callable[[str], bool] | None = None) -> list[Chain]:
     """Every way to serve on `gpu` with the packages that are installed (see `installed`)."""
     there = is_there or installed
-    fp8 = float(gpu.capability) >= FP8_CAPABILITY
+    schemes = ("int8", "fp8") if float(gpu.capability) >= FP8_CAPABILITY else ("int8",)
 
     def torch(**fields: Any) -> Chain:
         return [("serve-torch", {"device": "cuda", **fields})]
 
     chains = [torch(dtype=dtype, compile=on) for dtype in ("fp16", "bf16") for on in (False, True)]
     if there("torchao"):
-        kinds = ("int8", "fp8") if fp8 else ("int8",)
-        chains += [torch(dtype="bf16", compile=True, quantize=kind) for kind in kinds]
+        chains += [torch(dtype="bf16", compile=True, quantize=scheme) for scheme in schemes]
     plain: Chain = [("export-onnx", {"attention": "plain"})]
     if there("onnxruntime-gpu"):
         chains.append([*plain, ("cast-fp16", {}), ("serve-onnx-runtime", {"provider": "cuda"})])
     if there("tensorrt"):
         chains += [[*plain, (cast, {}), ("tensorrt", {})] for cast in ("cast-fp16", "cast-bf16")]
-        for kind in ("int8", "fp8") if fp8 else ("int8",):
+        for scheme in schemes:
             chains.append(
-                [*plain, ("quantize-tensorrt", {"kind": kind}), ("cast-fp16", {}), ("tensorrt", {})]
+                [*plain, ("quantize-tensorrt", {"kind": scheme}), ("cast-fp16", {}), ("tensorrt", {})]
             )
     return chains
 
