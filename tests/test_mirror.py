@@ -55,7 +55,7 @@ ELSEWHERE = {
     "preprocessing/test_run.py": "cli/preprocess preprocessing/check preprocessing/load preprocessing/report preprocessing/settings preprocessing/transform",
     "preprocessing/test_properties.py": "preprocessing/clean preprocessing/segment preprocessing/split",
     "report/test_charts.py": "report/charts/figures report/charts/flips report/charts/lanes report/charts/parts report/charts/scatter report/charts/svg report/charts/tables",
-    "report/test_contract.py": "report/facts report/interval report/model report/reading",
+    "report/test_contract.py": "report/interval report/model report/reading",
     "runtimes/test_contract.py": "runtimes/base runtimes/settings runtimes/onnxruntime runtimes/torch",
     "serving/http/test_completions.py": "serving/http/generation",
     "serving/http/test_protocol.py": "serving/http/app serving/http/body serving/http/errors serving/http/routes",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from optkit.report.reading import Open
+
 
 @dataclass(frozen=True)
-class Environment:
+class Environment(Open):
     """The machine that the numbers come from, and how they were measured; None: not known.
 
     `cores` are those that the process may use, `cores_total` those of the system; `isa` the instruction sets
@@ -45,7 +47,7 @@ class Environment:
 
 
 @dataclass(frozen=True)
-class GateResult:
+class GateResult(Open):
     """What candidates had to keep, as the fields of `optkit.Gate` and as `conditions` in words, and whether
     the chosen one `passed`."""
 
@@ -59,7 +61,7 @@ class GateResult:
 
 
 @dataclass(frozen=True)
-class Winner:
+class Winner(Open):
     """The fastest candidate at a `shape`, such as 1xdata: its `row`, its `runtime` and its median."""
 
     shape: str

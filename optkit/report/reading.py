@@ -19,6 +19,12 @@ class Closed:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
 
+class Open:
+    """A dataclass that leaves out what another version of optkit says besides."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "ignore"}
+
+
 class _NullIsNaN:
     """JSON has no NaN: it is written as null."""
 
