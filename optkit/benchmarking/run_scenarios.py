@@ -87,15 +87,8 @@ def _of_samples(name: str, measured: Measured, full: bool, examples: int) -> Sce
         note = f"batches of {measured.offline_batch}, by length"
         if examples > ALL_EXAMPLES:
             note += f"; {ALL_EXAMPLES:,} of {examples:,} examples, at even quantiles of length, stand for all"
-        return Scenario(
-            name,
-            "examples per second",
-            round(answered / seconds, 2),
-            answered,
-            round(seconds, 3),
-            valid,
-            note,
-        )
+        rate = round(answered / seconds, 2)
+        return Scenario(name, "examples per second", rate, answered, round(seconds, 3), valid, note)
     percentile = rules.PERCENTILE[name]
     value = rules.early_stopping(samples, percentile) if full else float(np.percentile(samples, percentile))
     least = rules.MIN_SINGLE_STREAM if name == "single-stream" else rules.queries_needed(percentile)
@@ -119,12 +112,7 @@ def _server(
         with spawn(plan.threads) as child:
             if plan.cores:
                 child.call("pin", cores=list(plan.cores))
-            child.call(
-                "load",
-                artifact=candidate.artifact,
-                runtime=candidate.runtime,
-                options=options,
-            )
+            child.call("load", artifact=candidate.artifact, runtime=candidate.runtime, options=options)
             child.call("attach", encoded=candidate.encoded or str(encoded))
             child.call("warm", batch=1, tokens="data", repeats=1)
             once_ms = float(np.mean(child.call("time", batch=1, tokens="data", repeats=1)))

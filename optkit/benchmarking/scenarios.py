@@ -97,27 +97,16 @@ def highest_rate(
     if not start > 0:
         raise RecipeError(f"Expected a rate above 0 to start from, received {start}.")
     trials = [attempt(start)]
-    good, bad = (trials[0], None) if trials[0].holds else (None, trials[0])
-    for _ in range(6):
+    while True:
+        good = max((t for t in trials if t.holds), key=lambda t: t.rate, default=None)
+        bad = min((t for t in trials if not t.holds), key=lambda t: t.rate, default=None)
         if good and bad:
-            break
-        rate = trials[-1].rate * (2.0 if good else 0.5)
-        if rate > most:
-            break
+            rate, steps = (good.rate * bad.rate) ** 0.5, steps - 1
+        else:
+            rate = trials[-1].rate * (2.0 if good else 0.5)
+        if steps < 0 or (len(trials) > 6 and not (good and bad)) or rate > most:
+            return good, trials
         trials.append(attempt(rate))
-        if trials[-1].holds:
-            good = trials[-1]
-        else:
-            bad = trials[-1]
-    for _ in range(steps if good and bad else 0):
-        assert good is not None
-        assert bad is not None
-        trials.append(attempt((good.rate * bad.rate) ** 0.5))
-        if trials[-1].holds:
-            good = trials[-1]
-        else:
-            bad = trials[-1]
-    return good, trials
 
 
 def trial(rate: float, reply: dict[str, Any], seconds: float, bound_ms: float, strict: bool) -> Trial:
