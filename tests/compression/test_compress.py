@@ -102,7 +102,7 @@ def test_the_report_holds_what_the_issue_asks_for(finished):
         assert row["peak_rss_bytes"] > 1e6
         assert 0 <= row["agreement"] <= 1
         assert [(x["batch"], x["tokens"]) for x in row["latency"]] == [(1, "data"), (2, 16)]
-        assert all(x.p50_ms <= x["p90_ms"] <= x["p99_ms"] and x["samples_ms"] for x in row["latency"])
+        assert all(x["p50_ms"] <= x["p90_ms"] <= x["p99_ms"] and x["samples_ms"] for x in row["latency"])
     for row in stored["rows"][1:]:
         assert row["speedup"]["low"] <= row["speedup"]["value"] <= row["speedup"]["high"]
     for name in ("report.md", "report.html"):
