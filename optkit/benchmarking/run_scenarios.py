@@ -17,7 +17,7 @@ from optkit.core.process import Child
 from optkit.core.quantities import BOUND_MS
 from optkit.errors import OptkitError, RecipeError, did_you_mean
 from optkit.events import Events, Progress, Step
-from optkit.report.model import Scenario
+from optkit.report.facts import Scenario
 
 #: Queries answered at once by the server scenario's system under test, at most.
 MAX_BATCH = 8

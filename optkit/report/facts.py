@@ -1,11 +1,11 @@
-"""What a report says beside its rows: `Environment`, `GateResult`, `Winner`."""
+"""The small parts of a report: `Environment`, `GateResult`, `Winner`, `Scenario`."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from optkit.report.reading import Open
+from optkit.report.reading import Closed, Open
 
 
 @dataclass(frozen=True)
@@ -68,3 +68,21 @@ class Winner(Open):
     row: str
     runtime: str
     p50_ms: float
+
+
+@dataclass
+class Scenario(Closed):
+    """The result of one MLPerf scenario, in its own terms.
+
+    `metric` is what `value` means, with its unit (None: no result); `queries` and `seconds` are what
+    it rests on; `valid` says whether it meets the rules asked for, `notes` how it was found or
+    what is missing.
+    """
+
+    scenario: str
+    metric: str
+    value: float | None
+    queries: int
+    seconds: float
+    valid: bool
+    notes: str = ""

@@ -17,7 +17,7 @@ from typing import Any
 from optkit.core.files import read_json, write_text
 from optkit.errors import DataError
 from optkit.report import RENDERERS
-from optkit.report.facts import Environment, GateResult, Winner
+from optkit.report.facts import Environment, GateResult, Scenario, Winner
 from optkit.report.interval import Interval
 from optkit.report.reading import HINT, Closed, Number, encodable, from_json
 
@@ -50,24 +50,6 @@ class Latency(Closed):
     p90: Interval | None = None
     p99: Interval | None = None
     padding: float | None = None
-
-
-@dataclass
-class Scenario(Closed):
-    """The result of one MLPerf scenario, in its own terms.
-
-    `metric` is what `value` means, with its unit (None: no result); `queries` and `seconds` are what
-    it rests on; `valid` says whether it meets the rules asked for, `notes` how it was found or
-    what is missing.
-    """
-
-    scenario: str
-    metric: str
-    value: float | None
-    queries: int
-    seconds: float
-    valid: bool
-    notes: str = ""
 
 
 @dataclass

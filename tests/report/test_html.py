@@ -10,9 +10,9 @@ import pytest
 
 from optkit.benchmarking.latency import UNSTABLE
 from optkit.report.charts import figures
+from optkit.report.facts import Scenario
 from optkit.report.html import render
 from optkit.report.interval import Interval
-from optkit.report.model import Scenario
 from tests.report import examples
 
 REPORTS = [
