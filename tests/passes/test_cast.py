@@ -75,7 +75,7 @@ def test_weights_are_half_and_normalization_is_not(fp16):
 
 @pytest.mark.parametrize(("before", "after"), [("fp32", "bf16"), ("int8", None), ("fp8", None)])
 def test_a_quantized_graph_keeps_its_precision(before, after, tmp_path):
-    assert make("cast-bf16", {}).made_precision(Artifact(tmp_path, {"precision": before})) == after
+    assert make("cast-bf16", {}).precision_of(Artifact(tmp_path, {"precision": before})) == after
 
 
 def test_no_constant_of_the_graph_overflows(fp16):
