@@ -179,7 +179,7 @@ class TextReference(Reference):
         return min(limits, default=None)
 
 
-def split(found: BatchEncoding) -> list[Row]:
+def split(encoding: BatchEncoding) -> list[Row]:
     """The rows of a `BatchEncoding` that is not padded."""
-    names = [n for n in ("input_ids", "attention_mask", "token_type_ids") if n in found]
-    return [{name: found[name][i] for name in names} for i in range(len(found["input_ids"]))]
+    names = [n for n in ("input_ids", "attention_mask", "token_type_ids") if n in encoding]
+    return [{name: encoding[name][i] for name in names} for i in range(len(encoding["input_ids"]))]

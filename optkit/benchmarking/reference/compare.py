@@ -30,36 +30,36 @@ def provoked(theirs: Reference, task: Task) -> None:
             _provoked_files(theirs, task, Path(folder))
         return
     for inputs in task.provoking():
-        kept = [x for x in inputs if _taken(task, x)]
-        if kept:
+        readable = [x for x in inputs if _taken(task, x)]
+        if readable:
             whole = task.generates  # a language model cuts texts for its metric alone
-            own = {"input_ids": task.encoder.whole(kept)} if whole else task.encode(kept).arrays
-            rows(theirs.provoked(kept), own, kept, theirs)
+            ours = {"input_ids": task.encoder.whole(readable)} if whole else task.encode(readable).arrays
+            rows(theirs.provoked(readable), ours, readable, theirs)
 
 
 def rows(
-    found: Sequence[Any], arrays: Mapping[str, Sequence[Any]], inputs: Sequence[Input], theirs: Reference
+    fed: Sequence[Any], arrays: Mapping[str, Sequence[Any]], inputs: Sequence[Input], theirs: Reference
 ) -> None:
-    """CheckpointError with the first of `found`, what transformers feeds, that is not in our `arrays`."""
+    """CheckpointError with the first of `fed`, what transformers feeds, that is not in our `arrays`."""
     if isinstance(theirs, FileReference):
-        for i, (features, own) in enumerate(zip(found, arrays[theirs.feature])):
-            _same_features(features, own, str(inputs[i]), theirs)
+        for i, (features, received) in enumerate(zip(fed, arrays[theirs.feature])):
+            _same_features(features, received, str(inputs[i]), theirs)
         return
     ours = arrays["input_ids"]
-    owner = list(getattr(theirs, "owner", ())) if len(found) != len(inputs) else list(range(len(found)))
-    for i in range(max(len(found), len(ours))):
-        row = found[i] if i < len(found) else {}
+    owner = list(getattr(theirs, "owner", ())) if len(fed) != len(inputs) else list(range(len(fed)))
+    for i in range(max(len(fed), len(ours))):
+        row = fed[i] if i < len(fed) else {}
         for name in ("input_ids", "attention_mask", "token_type_ids"):
-            own = list(map(int, arrays[name][i])) if i < len(ours) and name in arrays else None
+            received = list(map(int, arrays[name][i])) if i < len(ours) and name in arrays else None
             expected = row.get("input_ids")
             if name != "input_ids" and expected is not None:  # what a model is not given, it takes to be
                 expected = row.get(name, [int(name == "attention_mask")] * len(expected))
-            if own is None and name != "input_ids" and i < len(ours):
+            if received is None and name != "input_ids" and i < len(ours):
                 continue
-            if own != expected:
+            if received != expected:
                 raise CheckpointError(
                     f"optkit reads {_shown(inputs, owner, i)} otherwise than transformers: {name} "
-                    f"{_near(own, expected)}.",
+                    f"{_near(received, expected)}.",
                     hint="Report it with the tokenizer; until then serve this checkpoint with transformers.",
                 )
 
@@ -69,19 +69,19 @@ def answers(theirs: Reference, task: Task, outputs: Outputs, inputs: Sequence[In
     expected = theirs.answers(outputs, inputs)
     if expected is None:
         return
-    for i, (own, right) in enumerate(zip(task.answers(outputs), expected)):
-        own = own.tolist() if isinstance(own, np.ndarray | np.generic) else own
-        own = list(own) if isinstance(own, tuple) else own
-        same = own == right
-        if not same and isinstance(right, float | list) and not isinstance(own, str):
+    for i, (received, right) in enumerate(zip(task.answers(outputs), expected)):
+        received = received.tolist() if isinstance(received, np.ndarray | np.generic) else received
+        received = list(received) if isinstance(received, tuple) else received
+        same = received == right
+        if not same and isinstance(right, float | list) and not isinstance(received, str):
             try:
-                same = bool(np.allclose(own, right, rtol=1e-9, atol=1e-9))
+                same = bool(np.allclose(received, right, rtol=1e-9, atol=1e-9))
             except (TypeError, ValueError):
                 same = False
         if not same:
             raise PassError(
                 f"Expected the answer {right!r} to {str(inputs[i])[:100]!r}, as transformers gives it, "
-                f"received {own!r} from optkit's reading of the same outputs.",
+                f"received {received!r} from optkit's reading of the same outputs.",
                 hint="Report it: the outputs are the same, so that one of the two reads them wrongly.",
             )
 
@@ -155,44 +155,44 @@ def _provoked_files(theirs: FileReference, task: Task, folder: Path) -> None:
         file = folder / f"{number}.file"
         file.write_bytes(content)
         try:
-            own = task.encode([str(file)]).arrays[theirs.feature][0]
+            ours = task.encode([str(file)]).arrays[theirs.feature][0]
         except DataError:
             continue
         try:
             features = theirs.features(str(file))
         except Exception:  # transformers takes fewer files than we do
             continue
-        _same_features(features, own, f"a provoking file ({what})", theirs)
+        _same_features(features, ours, f"a provoking file ({what})", theirs)
 
 
-def _same_features(features: np.ndarray, own: np.ndarray, what: str, theirs: FileReference) -> None:
-    same_shape = features.shape == own.shape
-    if not same_shape or float(np.abs(features - own).max()) > theirs.allowed:
-        distance = f", up to {np.abs(features - own).max():.3g} apart" if same_shape else ""
+def _same_features(features: np.ndarray, ours: np.ndarray, what: str, theirs: FileReference) -> None:
+    same_shape = features.shape == ours.shape
+    if not same_shape or float(np.abs(features - ours).max()) > theirs.allowed:
+        distance = f", up to {np.abs(features - ours).max():.3g} apart" if same_shape else ""
         raise CheckpointError(
             f"optkit makes other {theirs.feature} of {what} than transformers' "
-            f"{type(theirs.processor).__name__}: {own.shape}, {features.shape}{distance}; "
+            f"{type(theirs.processor).__name__}: {ours.shape}, {features.shape}{distance}; "
             f"allowed is {theirs.allowed:.2g}.",
             hint="Report it with preprocessor_config.json; until then serve it with transformers.",
         )
 
 
 def _shown(inputs: Sequence[Input], owner: Sequence[int], row: int) -> str:
-    place = owner[row] if row < len(owner) else None
-    return "an input" if place is None else f"{str(inputs[place])[:120]!r}"
+    example = owner[row] if row < len(owner) else None
+    return "an input" if example is None else f"{str(inputs[example])[:120]!r}"
 
 
-def _near(own: list[int] | None, expected: list[int] | None) -> str:
+def _near(ours: list[int] | None, expected: list[int] | None) -> str:
     """Both from a little before where they part."""
-    if own is None or expected is None:
+    if ours is None or expected is None:
         return "of a window that " + (
-            "only transformers cuts" if own is None else "transformers does not cut"
+            "only transformers cuts" if ours is None else "transformers does not cut"
         )
-    first = next((i for i, (a, b) in enumerate(zip(own, expected)) if a != b), min(len(own), len(expected)))
+    first = next((i for i, (a, b) in enumerate(zip(ours, expected)) if a != b), min(len(ours), len(expected)))
     start = max(0, first - 3)
     return (
-        f"{own[start : first + 8]}, expected {expected[start : first + 8]} from token {start} "
-        f"({len(own)} and {len(expected)} tokens)"
+        f"{ours[start : first + 8]}, expected {expected[start : first + 8]} from token {start} "
+        f"({len(ours)} and {len(expected)} tokens)"
     )
 
 

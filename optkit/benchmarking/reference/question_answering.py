@@ -22,7 +22,7 @@ class QuestionAnswering(Windowed):
     longest, best = 30, 20
 
     def rows(self, inputs: Sequence[Input]) -> list[Row]:
-        questions, contexts = ([item[place] for item in inputs] for place in (0, 1))
+        questions, contexts = ([item[column] for item in inputs] for column in (0, 1))
         return self.windows(questions, contexts, truncation="only_second")
 
     def outputs(self, rows: Sequence[Row], inputs: Sequence[Input], alone: bool = False) -> Outputs:
@@ -33,11 +33,11 @@ class QuestionAnswering(Windowed):
         for window, example in enumerate(self.owner):
             places = [i for i, s in enumerate(self.encoding.sequence_ids(window)) if s == 1]
             offsets = [self.encoding[window].offsets[i] for i in places]
-            mine = parts[example]
-            mine["start_logits"].append(answered[window]["start_logits"][places])
-            mine["end_logits"].append(answered[window]["end_logits"][places])
-            mine["offsets"].append(np.array(offsets, dtype=np.int64).reshape(-1))
-            mine["window"].append(np.full(len(places), counts[example], dtype=np.int64))
+            part = parts[example]
+            part["start_logits"].append(answered[window]["start_logits"][places])
+            part["end_logits"].append(answered[window]["end_logits"][places])
+            part["offsets"].append(np.array(offsets, dtype=np.int64).reshape(-1))
+            part["window"].append(np.full(len(places), counts[example], dtype=np.int64))
             counts[example] += 1
         outputs = {name: [np.concatenate(part[name]) for part in parts] for name in names}
         outputs["offsets"] = [o.reshape(-1, 2) for o in outputs["offsets"]]
@@ -45,7 +45,7 @@ class QuestionAnswering(Windowed):
         return {**outputs, "characters": characters}
 
     def answers(self, outputs: Outputs, inputs: Sequence[Input]) -> Sequence[Json]:
-        found = []
+        spans = []
         for i, (_, context) in enumerate(inputs):
             start, end, window = (outputs[n][i] for n in ("start_logits", "end_logits", "window"))
             offsets, top, text = outputs["offsets"][i].reshape(-1, 2), -np.inf, ""
@@ -55,8 +55,8 @@ class QuestionAnswering(Windowed):
                     for e in here[(here >= s) & (here < s + self.longest)]:
                         if start[s] + end[e] > top:
                             top, text = start[s] + end[e], context[offsets[s][0] : offsets[e][1]].strip()
-            found.append(text)
-        return found
+            spans.append(text)
+        return spans
 
 
 REFERENCE = QuestionAnswering

@@ -36,18 +36,18 @@ class SentenceModel(Reference):
         self.prompt = self.model.prompts.get(self.model.default_prompt_name or "")
 
     def rows(self, inputs: Sequence[Input]) -> list[Row]:
-        found: list[Row] = []
+        rows: list[Row] = []
         for start in range(0, len(inputs), BATCH):
             features = self._features(inputs[start : start + BATCH])
             masks = [m.bool() for m in features["attention_mask"]]
             names = [n for n in ("input_ids", "attention_mask", "token_type_ids") if n in features]
-            found += [{n: features[n][i][m].tolist() for n in names} for i, m in enumerate(masks)]
-        return found
+            rows += [{n: features[n][i][m].tolist() for n in names} for i, m in enumerate(masks)]
+        return rows
 
     def outputs(self, rows: Sequence[Row], inputs: Sequence[Input], alone: bool = False) -> Outputs:
         import torch
 
-        found: list[np.ndarray] = [np.empty(0)] * len(inputs)
+        vectors: list[np.ndarray] = [np.empty(0)] * len(inputs)
         lengths = [len(row["input_ids"]) for row in rows]
         for part in TextReference._batches(lengths, 1 if alone else BATCH):
             with torch.inference_mode():
@@ -57,9 +57,9 @@ class SentenceModel(Reference):
                 }
                 answer = self.model(features)[self.feature]
             for i, values in zip(part, answer.float().cpu().numpy()):
-                found[i] = self.cut(values)
+                vectors[i] = self.cut(values)
             self.progress(len(part))
-        return {self.output: found}
+        return {self.output: vectors}
 
     def cut(self, values: np.ndarray) -> np.ndarray:
         """What `encode` or `predict` leave of what the modules give for one input."""

@@ -23,7 +23,7 @@ class TextClassification(TextReference):
         return split(self.tokenizer(*texts, truncation=True, max_length=self.limit))
 
     def outputs(self, rows: Sequence[Row], inputs: Sequence[Input], alone: bool = False) -> Outputs:
-        return {"logits": [found["logits"] for found in self.forward(rows, alone)]}
+        return {"logits": [answer["logits"] for answer in self.forward(rows, alone)]}
 
     def answers(self, outputs: Outputs, inputs: Sequence[Input]) -> Sequence[Json]:
         """As TextClassificationPipeline: sigmoid for several labels, the largest for one, else the number."""
