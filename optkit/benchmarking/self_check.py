@@ -12,10 +12,11 @@ from statistics import fmean, geometric_mean
 from typing import Any
 
 from optkit.benchmarking.environment import thread_count
-from optkit.benchmarking.latency import Spawn, measure, speedup
+from optkit.benchmarking.latency import measure, speedup
 from optkit.benchmarking.opened_models import open_model, synthetic
 from optkit.benchmarking.plan import Candidate, Plan, Shape
 from optkit.benchmarking.statistics import difference_shown
+from optkit.benchmarking.timed_process import Spawn
 from optkit.core.artifact import Artifact
 from optkit.core.quantities import SLOWDOWN
 from optkit.data.dataset import Data

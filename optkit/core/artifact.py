@@ -104,11 +104,13 @@ class Artifact:
 
     @property
     def format(self) -> str:
-        return self.manifest["format"]
+        name: str = self.manifest["format"]
+        return name
 
     @property
     def precision(self) -> str:
-        return self.manifest.get("precision", "fp32")
+        name: str = self.manifest.get("precision", "fp32")
+        return name
 
     @property
     def task(self) -> str | None:
@@ -116,7 +118,8 @@ class Artifact:
 
     @property
     def lineage(self) -> list[dict[str, Any]]:
-        return self.manifest["lineage"]
+        lineage: list[dict[str, Any]] = self.manifest["lineage"]
+        return lineage
 
     @property
     def config(self) -> dict[str, Any]:
@@ -177,13 +180,13 @@ def seal(
     folder: Path,
     parent: Artifact,
     step: dict[str, Any],
-    **changes: Any,
+    **changes: object,
 ) -> Artifact:
     """Write the manifest of a new artifact made from `parent` by `step`, and return it.
 
     `changes` replaces manifest keys: `format`, `precision`, `runtime`, `task`, ...
     """
-    manifest = {
+    manifest: dict[str, Any] = {
         **{k: v for k, v in parent.manifest.items() if k not in ("files", "versions")},
         **changes,
         "schema": SCHEMA,

@@ -6,7 +6,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from optkit.core.quantities import COUNT, WEIGHT, Quantity
 from optkit.errors import RecipeError, did_you_mean
@@ -14,15 +14,17 @@ from optkit.errors import RecipeError, did_you_mean
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+T = TypeVar("T")
+
 
 def param(
-    default: Any,
+    default: T,
     doc: str,
     choices: Sequence[Any] | None = None,
     minimum: float | None = None,
     maximum: float | None = None,
     of: Quantity | None = None,
-) -> Any:
+) -> T:
     """A field of a pass: its default, its one-line meaning, and what values it takes.
 
     A number is one `of` a quantity, or lies from `minimum` to `maximum`.

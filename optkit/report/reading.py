@@ -41,7 +41,7 @@ class _NullIsNaN:
 Number = Annotated[float, _NullIsNaN]
 
 
-def from_json(cls: type[T], value: Any, name: str) -> T:
+def from_json(cls: type[T], value: object, name: str) -> T:
     """`value`, read from `name`, as the dataclass `cls`.
 
     Raises DataError where a field is missing, unknown or malformed.
@@ -59,13 +59,13 @@ def from_json(cls: type[T], value: Any, name: str) -> T:
     return adapter.validate_python(value)
 
 
-def encodable(value: Any) -> str:
+def encodable(value: object) -> str:
     """`value` as JSON without halves of surrogate pairs, which names of files may hold."""
     return json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
 
 
-def _all_numbers(value: Any) -> Iterable[float]:
-    waiting = [value]
+def _all_numbers(value: object) -> Iterable[float]:
+    waiting: list[object] = [value]
     while waiting:
         item = waiting.pop()
         if isinstance(item, (int, float)):

@@ -89,11 +89,11 @@ class Session(ABC):
         """Wait until the device has done all that it was asked. Nothing to wait for on a CPU."""
         return
 
-    def mark(self) -> Any:
+    def mark(self) -> object:
         """An event at this point of the device's work; None where there is none to be had."""
         return None
 
-    def elapsed_ms(self, begin: Any, end: Any) -> float:
+    def elapsed_ms(self, begin: object, end: object) -> float:
         """Milliseconds of the device between two marks, after waiting for the second."""
         raise NotImplementedError(f"{type(self).__name__} gives no marks.")
 
@@ -140,10 +140,11 @@ def open_session(
         options["task"] = task
     bucket = options.pop("bucket", None)
     check_graphs(artifact.model_files)
-    session = RUNTIMES[name].open_session(artifact, **options)
-    if bucket in (None, 1):
-        return session
-    return import_module("optkit.runtimes.bucketed").Bucketed(session, bucket, token_limit(artifact.config))
+    session: Session = RUNTIMES[name].open_session(artifact, **options)
+    if bucket not in (None, 1):
+        bucketed = import_module("optkit.runtimes.bucketed")
+        session = bucketed.Bucketed(session, bucket, token_limit(artifact.config))
+    return session
 
 
 def infer_all(

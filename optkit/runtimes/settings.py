@@ -61,7 +61,8 @@ def runtime_settings(runtime: str) -> frozenset[str]:
 
 def session_class(runtime: str) -> type[Session]:
     """The class of the sessions of a known runtime: what its `open_session` says that it gives."""
-    return get_type_hints(RUNTIMES[runtime].open_session)["return"]
+    kind: type[Session] = get_type_hints(RUNTIMES[runtime].open_session)["return"]
+    return kind
 
 
 def _fits(value: Any, allowed: Sequence[Any] | type) -> bool:
