@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,9 @@ class Tally:
     empty: int = 0
     duplicates: int = 0
     between: Counter[str] = field(default_factory=Counter)
-    conflicts: list[dict[str, Any]] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
     conflicting: int = 0
-    skipped: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
     truncated: Counter[str] = field(default_factory=Counter)
     _seen: dict[bytes, tuple[str, str]] = field(default_factory=dict)
 
@@ -109,7 +109,7 @@ class Tally:
         if other != label:
             self.conflicting += 1
             if len(self.conflicts) < EXAMPLES:
-                self.conflicts.append({"text": text.replace("\0", BETWEEN)[:200], "labels": [other, label]})
+                self.conflicts.append(Conflict(text.replace("\0", BETWEEN)[:200], (other, label)))
         return True
 
     def add(self, text: str, split: str, labels: list[str]) -> None:
@@ -130,9 +130,12 @@ class Tally:
             "empty_texts": self.empty,
             "duplicates": self.duplicates,
             "duplicates_between_splits": dict(self.between),
-            "conflicting_labels": {"count": self.conflicting, "examples": self.conflicts},
+            "conflicting_labels": {
+                "count": self.conflicting,
+                "examples": [{"text": x.text, "labels": list(x.labels)} for x in self.conflicts],
+            },
             "truncated": dict(self.truncated),
-            "skipped": self.skipped,
+            "skipped": [asdict(x) for x in self.skipped],
         }
 
 

@@ -32,7 +32,7 @@ from optkit.models.text import TextEncoder
 from optkit.preprocessing.check import flaw, has_answers
 from optkit.preprocessing.labels import as_one, check, check_named, groups, labels_of, numbered
 from optkit.preprocessing.load import Source, columns_of, sources
-from optkit.preprocessing.report import Preprocessed, Tally, fingerprint, markdown
+from optkit.preprocessing.report import Preprocessed, Skipped, Tally, fingerprint, markdown
 from optkit.preprocessing.result import REPORT, checksums, up_to_date
 from optkit.preprocessing.segment import jieba_version
 from optkit.preprocessing.settings import BY_NAME, Settings, shares_of
@@ -219,7 +219,7 @@ def _sound(source: Source, settings: Settings, tally: Tally) -> Iterator[dict[st
                     f"{source.name!r} has a corrupt {source.unit} {number}: {reason}.",
                     hint=f"Correct it, or leave such {source.unit}s out with --skip-bad {count + 1}.",
                 )
-            tally.skipped.append({"file": Path(source.name).name, "line": number, "reason": reason})
+            tally.skipped.append(Skipped(Path(source.name).name, number, reason or ""))
         else:
             yield row
 

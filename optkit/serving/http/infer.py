@@ -19,7 +19,16 @@ from optkit.serving.http.generation import options_among, parameters
 from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
 from optkit.serving.http.settings import ServeSettings
-from optkit.serving.http.tensors import Tensor, examples, flat, from_raw, inputs_of, outputs_of, tensors
+from optkit.serving.http.tensors import (
+    Tensor,
+    TensorInfo,
+    examples,
+    flat,
+    from_raw,
+    inputs_of,
+    outputs_of,
+    tensors,
+)
 from optkit.tasks.labelled import JsonType
 
 #: Triton's header: how many bytes of the body are JSON; raw tensors follow.
@@ -44,8 +53,8 @@ class Metadata(BaseModel):
     name: str
     versions: list[str]
     platform: str
-    inputs: list[dict[str, Any]]
-    outputs: list[dict[str, Any]]
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
 
 
 class Answer(BaseModel):

@@ -23,6 +23,15 @@ _NUMPY = {"FP32": "<f4", "INT32": "<i4"}
 
 
 @dataclass(frozen=True)
+class TensorInfo:
+    """A tensor in a model's metadata; -1 in `shape` is a size that varies."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+@dataclass(frozen=True)
 class Tensor:
     """`data`: texts or bytes for BYTES, an array otherwise; its first dimension is the inputs."""
 
@@ -50,12 +59,12 @@ class Tensor:
         return np.ascontiguousarray(self.data, dtype=_NUMPY[self.datatype]).tobytes()
 
 
-def inputs_of(task: Task) -> list[dict[str, Any]]:
+def inputs_of(task: Task) -> list[TensorInfo]:
     """What the model takes, for its metadata."""
     return [_described(field) for field in task.takes if field.required]
 
 
-def outputs_of(task: Task) -> list[dict[str, Any]]:
+def outputs_of(task: Task) -> list[TensorInfo]:
     """What the model gives, for its metadata."""
     return [_described(field) for field in task.gives()]
 
@@ -101,8 +110,8 @@ def flat(data: Json) -> list[Json]:
     return [x for part in data for x in flat(part)] if isinstance(data, list) else [data]
 
 
-def _described(field: Field) -> dict[str, Any]:
-    return {"name": field.name, "datatype": field.datatype, "shape": [-1, *field.shape]}
+def _described(field: Field) -> TensorInfo:
+    return TensorInfo(field.name, field.datatype, [-1, *field.shape])
 
 
 def _text(value: object, longest: int) -> str:

@@ -11,7 +11,7 @@ import optkit.serving
 from optkit.errors import DataError
 from optkit.serving.http.body import Body, one_input
 from optkit.serving.http.settings import ServeSettings
-from optkit.serving.http.tensors import examples, inputs_of, outputs_of, tensors
+from optkit.serving.http.tensors import TensorInfo, examples, inputs_of, outputs_of, tensors
 from optkit.tasks import TASKS
 from optkit.tasks.base import Field
 from optkit.tasks.text_classification import TextClassification
@@ -48,8 +48,8 @@ class Reranker(TextClassification):
 
 def test_a_task_of_ones_own_says_how_it_travels():
     task = Reranker()
-    assert [entry["name"] for entry in inputs_of(task)] == ["query", "passage"]
-    assert outputs_of(task)[2] == {"name": "places", "datatype": "INT32", "shape": [-1, 2]}
+    assert [entry.name for entry in inputs_of(task)] == ["query", "passage"]
+    assert outputs_of(task)[2] == TensorInfo("places", "INT32", [-1, 2])
     columns = {"passage": [b"p", "q"], "query": ["a", "b"], "picture": [b"\xff", b""]}
     assert examples(task, columns, 1) == [("a", "p", b"\xff"), ("b", "q", b"")]
     fit, why, places = tensors(task, [0.25, 0.75])
