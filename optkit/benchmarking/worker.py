@@ -22,11 +22,14 @@ from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, OptkitError
 from optkit.events import Events, Progress, silent
 from optkit.runtimes.base import Session, infer_all, open_session
+from optkit.runtimes.seq2seq import EXACTLY, Seq2SeqSession
 from optkit.tasks.base import Task, open_task
 from optkit.tasks.labelled import Input
 
 #: Batch sizes tried for the offline scenario.
 OFFLINE_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+#: Tokens that a model which writes texts writes for each source at a shape of fixed size: equal work for all.
+WRITTEN = 32
 
 
 class Worker:
@@ -239,7 +242,9 @@ class Worker:
                 assert self._artifact is not None
                 self._task = open_task(self._artifact, self._task_name)
             elif isinstance(tokens, int):
-                self._made[key] = [encoded.of_shape(batch, tokens)]
+                writes = isinstance(self._session, Seq2SeqSession)
+                exactly = {EXACTLY: np.array([WRITTEN])} if writes else {}
+                self._made[key] = [encoded.of_shape(batch, tokens) | exactly]
             else:
                 parts = parts_of(tokens, encoded.lengths, batch, self._offline_batch, self._streams)
                 self._made[key] = [encoded.batch(part) for part in parts]

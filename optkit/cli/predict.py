@@ -30,12 +30,12 @@ def predict(
     force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
     runtime: Annotated[str | None, typer.Option(help="Run on this runtime instead of the stored one.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with all scores.")] = False,
-    max_new_tokens: Annotated[int | None, number(TOKENS, help="causal-lm: most tokens to write. [default: 64]", show_default=False)] = None,
+    max_new_tokens: Annotated[int | None, number(TOKENS, help="causal-lm, text2text: most tokens to write. [default: 64, or as generation_config.json says]", show_default=False)] = None,
     temperature: Annotated[float | None, number(TEMPERATURE, help="causal-lm: 0 takes the likeliest token, above it tokens are drawn. [default: 0]", show_default=False)] = None,
     top_k: Annotated[int | None, number(COUNT, help="causal-lm: draw among the k likeliest.")] = None,
     top_p: Annotated[float | None, number(PROBABILITY, help="causal-lm: draw among the fewest that hold this probability.")] = None,
     seed: Annotated[int | None, number(SEED, help="causal-lm: the same seed draws the same text.")] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="causal-lm: print each prompt and its text as it is written.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="causal-lm, text2text: print each prompt and its text as it is written.")] = False,
 ) -> None:  # fmt: skip
     """Print a prediction per text, or write those of a whole file; a language model writes on after each text."""
     flags = dict(locals())

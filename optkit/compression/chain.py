@@ -40,7 +40,7 @@ from optkit.errors import (
     WorkerError,
 )
 from optkit.events import Note, Progress, RowDone, Step
-from optkit.passes.base import Pass, make
+from optkit.passes.base import Pass, make, refuse_encoder_decoder
 from optkit.report.model import Answers, Row, quality
 from optkit.runtimes.settings import DEFAULT_RUNTIME
 
@@ -65,7 +65,11 @@ class MeasuredRows:
 
 def check(job: Job, chains: Sequence[tuple[Pass, ...]]) -> None:
     """Ask every pass of `chains` whether it can work, before any work. Raises what `Pass.check` does."""
-    for step in itertools.chain(*chains):
+    refused = [_refusal(job, chain) for chain in chains]
+    if refused and all(refused):
+        raise refused[0]  # type: ignore[misc]  # none is None
+    able = [chain for chain, why in zip(chains, refused) if why is None]
+    for step in itertools.chain(*able):
         if job.calibration and step.needs_own_data:
             raise DataError(
                 f"Expected data of the model's own task for {step.name()}, which learns from it or "
@@ -73,6 +77,16 @@ def check(job: Job, chains: Sequence[tuple[Pass, ...]]) -> None:
                 hint="Give --data; --int8 alone does without.",
             )
         step.check(job.source, job.task)
+
+
+def _refusal(job: Job, chain: tuple[Pass, ...]) -> PassError | None:
+    """Why a pass of `chain` takes no such model; a chain among others fails alone."""
+    try:
+        for step in chain:
+            refuse_encoder_decoder(step, job.task)
+    except PassError as error:
+        return error
+    return None
 
 
 def run_recipe(job: Job, store: Store, recipe: Recipe) -> tuple[Models, list[str]]:

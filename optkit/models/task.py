@@ -35,6 +35,8 @@ class ModelTask:
     predicts_tokens: ClassVar[bool] = False
     #: Whether `predict` continues prompts (`complete`) in place of answering inputs.
     generates: ClassVar[bool] = False
+    #: Whether they have an encoder, which reads a source, and a decoder that writes a text about it.
+    has_encoder: ClassVar[bool] = False
     #: Whether an answer is a vector, so that servers offer it to clients of embeddings.
     embeds: ClassVar[bool] = False
 
@@ -69,6 +71,7 @@ TASKS: Registry[type[ModelTask]] = Registry(
         "image-classification": "optkit.tasks.image_classification:TASK",
         "question-answering": "optkit.tasks.question_answering:TASK",
         "text-classification": "optkit.tasks.text_classification:TASK",
+        "text2text": "optkit.tasks.text2text:TASK",
         "token-classification": "optkit.tasks.token_classification:TASK",
     },
 )

@@ -109,6 +109,11 @@ class TextEncoder:
         return EncodedSet(arrays, {"input_ids": self.pad_id}, truncated)
 
     @property
+    def is_bpe(self) -> bool:
+        """Whether its tokens are merged from pairs (BPE)."""
+        return type(self._tokenizer.model).__name__ == "BPE"
+
+    @property
     def reads_words_as_text(self) -> bool:
         """Whether words that are given one by one become the tokens that they are in a text."""
         words = ["film", "film"]

@@ -60,6 +60,8 @@ class Pass(ABC):
     suffix: ClassVar[str] = ""
     #: Whether it takes the graph of a causal language model, which has a cache.
     takes_cache: ClassVar[bool] = False
+    #: Whether it takes models that write a text from another, which have an encoder and a decoder.
+    takes_encoder_decoder: ClassVar[bool] = False
     #: Whether the result is meant to answer as its source does, whatever the weights.
     keeps_answers: ClassVar[bool] = True
 
@@ -125,6 +127,7 @@ def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Ar
             f"{step.name()} takes {' or '.join(sorted(step.accepts))}, received {source.format!r}.",
             hint="Check the order of the passes.",
         )
+    refuse_encoder_decoder(step, context.task)
     if context.task.generates and source.format == "onnx" and not step.takes_cache:
         able = ", ".join(sorted(n for n, cls in PASSES.items() if cls.takes_cache))
         raise PassError(
@@ -146,6 +149,16 @@ def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Ar
             runtime={"name": step.runtime, "options": step.runtime_options(notes)} if step.runtime else None,
         )
     return relocated(written, final)
+
+
+def refuse_encoder_decoder(step: Pass, task: Task) -> None:
+    """Raise PassError where models for `task` have an encoder and a decoder, and `step` takes none such."""
+    if task.has_encoder and not step.takes_encoder_decoder:
+        able = ", ".join(sorted(n for n, cls in PASSES.items() if cls.takes_encoder_decoder))
+        raise PassError(
+            f"{step.name()} does not take a model for {task.name}, which has an encoder and a decoder.",
+            hint=f"These do: {able}.",
+        )
 
 
 def make(name: str, parameters: dict[str, Any]) -> Pass:

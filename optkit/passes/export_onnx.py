@@ -15,7 +15,15 @@ from optkit.core.artifact import Artifact, copy_side_files
 from optkit.errors import PassError, first_line
 from optkit.models.architectures import refuse_no_graph
 from optkit.models.text import pad_token
-from optkit.passes import causal_graph, export_check, fused_attention, graph, graph_times, torch_export
+from optkit.passes import (
+    causal_graph,
+    export_check,
+    fused_attention,
+    graph,
+    graph_times,
+    seq2seq_graphs,
+    torch_export,
+)
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.export_check import Check, largest_difference
 from optkit.passes.one_token import keep_first_token
@@ -43,7 +51,8 @@ class ExportOnnx(Pass):
     times as long that takes (`plain_over_fused`: shape → ratio) where a fused graph was there to compare.
     With fused attention, query, key and value are one multiply, and where the head reads the first
     token only, the last layer works for that token alone. A causal language model becomes one graph
-    with a cache (`optkit.passes.causal_graph`).
+    with a cache (`optkit.passes.causal_graph`), a model that writes a text from another becomes two
+    (`optkit.passes.seq2seq_graphs`).
     The graph is compared with torch on the data and on what `optkit.passes.export_check` makes.
     Notes: `max_difference` to torch, `checked_up_to_tokens`, `operators`, and how many were packed, and cut
     to one token. Raises PassError where the plain graph differs too.
@@ -52,6 +61,7 @@ class ExportOnnx(Pass):
     accepts: ClassVar[frozenset[str]] = frozenset({"hf"})
     produces: ClassVar[str] = "onnx"
     precision: ClassVar[str | None] = "fp32"
+    takes_encoder_decoder: ClassVar[bool] = True
 
     attention: str = param(
         "auto", "one fused node per layer, or plain ai.onnx", choices=("auto", "fused", "plain")
@@ -63,12 +73,23 @@ class ExportOnnx(Pass):
 
     def check(self, checkpoint: Artifact, task: Task) -> None:
         refuse_no_graph(checkpoint.config)
+        if task.has_encoder and self.attention == "fused":
+            raise PassError(
+                f"Attention of a model for {task.name} is not fused: its decoder has two caches.",
+                hint='Use attention = "auto" or "plain".',
+            )
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         from optkit.models.checkpoint import load_model
 
         context.progress("loading the checkpoint", 0.0)
         model = load_model(source, context.task.name, context.trust_remote_code)
+        if context.task.has_encoder:
+            context.progress("tracing and exporting", 0.2)
+            operators = seq2seq_graphs.export(model, source, out, self.opset)
+            context.progress("comparing with torch", 0.8)
+            notes = seq2seq_graphs.check(model, out, context.encoded("validation", CHECKED), self.tolerance)
+            return {"attention": "plain", **notes, "operators": dict(zip(("encoder", "decoder"), operators))}
         job = _Export(self, model, context, source, out)
         context.progress("answering in torch", 0.1)
         job.answer_in_torch()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optkit.errors import PassError, RecipeError, did_you_mean
+from optkit.runtimes.seq2seq import DECODER, ENCODER
 
 if TYPE_CHECKING:
     import onnx
@@ -29,23 +30,29 @@ ELEMENTWISE = {
 }
 
 
-def load_graph(folder: Path) -> onnx.ModelProto:
+def names_in(folder: Path) -> list[str]:
+    """The graphs of an artifact folder: one, or an encoder's and a decoder's."""
+    return [ENCODER, DECODER] if (folder / DECODER).exists() else [MODEL_FILE]
+
+
+def load_graph(folder: Path, name: str = MODEL_FILE) -> onnx.ModelProto:
     """The ONNX model of an artifact folder, weights included."""
     import onnx
 
-    return onnx.load(str(folder / MODEL_FILE))
+    return onnx.load(str(folder / name))
 
 
-def save_graph(model: onnx.ModelProto, folder: Path) -> None:
+def save_graph(model: onnx.ModelProto, folder: Path, name: str = MODEL_FILE) -> None:
     """Write `model` into `folder`, over a graph that is there; large weights go beside it."""
     import onnx
 
-    (folder / DATA_FILE).unlink(missing_ok=True)  # onnx would append to it
+    beside = f"{name}.data"
+    (folder / beside).unlink(missing_ok=True)  # onnx would append to it
     size = sum(len(t.raw_data) for t in model.graph.initializer)
     if size > EXTERNAL_BYTES:
-        onnx.save(model, str(folder / MODEL_FILE), save_as_external_data=True, location=DATA_FILE)
+        onnx.save(model, str(folder / name), save_as_external_data=True, location=beside)
     else:
-        onnx.save(model, str(folder / MODEL_FILE))
+        onnx.save(model, str(folder / name))
 
 
 def initializers(model: onnx.ModelProto) -> dict[str, Any]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from optkit.core.artifact import Artifact, copy_side_files
+from optkit.core.artifact import Artifact, copy_model
+from optkit.errors import RecipeError
 from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.int8_embeddings import quantize_embeddings
+from optkit.tasks.base import Task
+
+if TYPE_CHECKING:
+    import onnx
 
 
 @dataclass(frozen=True)
@@ -25,22 +30,46 @@ class QuantizeDynamic(Pass):
     takes_cache: ClassVar[bool] = True
     precision: ClassVar[str | None] = "int8"
 
+    takes_encoder_decoder: ClassVar[bool] = True
+
     per_channel: bool = param(True, "one weight scale per output channel")
     embeddings: bool = param(True, "INT8 embedding tables, one scale per row")
     reduce_range: bool = param(False, "7-bit weights, for CPUs without VNNI")
     exclude: tuple[str, ...] = param((), "names of nodes that stay in float")
+    half: str = param(
+        "both", "of a model of two graphs: which of them", choices=("both", "encoder", "decoder")
+    )
+
+    def check(self, checkpoint: Artifact, task: Task) -> None:
+        if self.half != "both" and not task.has_encoder:
+            raise RecipeError(f"A model for {task.name} has one graph: leave half = {self.half!r} out.")
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
+        copy_model(source, out)
+        models = {name: graph.load_graph(source.path, name) for name in graph.names_in(source.path)}
+        nodes = {name: {node.name for node in model.graph.node} for name, model in models.items()}
+        everywhere = set().union(*nodes.values())
+        notes = {"quantized_matmuls": 0, "quantized_tables": 0}
+        for number, (name, model) in enumerate(models.items()):
+            if self.half != "both" and name != f"{self.half}.onnx":
+                continue
+            context.progress("quantizing weights", 0.1 + 0.4 * number)
+            # What no graph has is refused by the first.
+            exclude = tuple(n for n in self.exclude if n in nodes[name] or n not in everywhere)
+            chosen = graph.quantizable(model, exclude)
+            notes["quantized_matmuls"] += len(chosen)
+            notes["quantized_tables"] += len(quantize_embeddings(model)) if self.embeddings else 0
+            (out / f"{name}.data").unlink(missing_ok=True)
+            self._quantize(model, chosen, out / name)
+        return notes
+
+    def _quantize(self, model: onnx.ModelProto, chosen: list[str], file: Path) -> None:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        context.progress("quantizing weights", 0.1)
-        model = graph.load_graph(source.path)
-        chosen = graph.quantizable(model, self.exclude)
-        tables = quantize_embeddings(model) if self.embeddings else []
         with graph.quiet():
             quantize_dynamic(
                 model,
-                str(out / graph.MODEL_FILE),
+                str(file),
                 op_types_to_quantize=["MatMul", "Gemm"],
                 # The library turns each Gemm into a MatMul of this name before it compares names.
                 nodes_to_quantize=[*chosen, *(f"{name}_MatMul" for name in chosen)],
@@ -50,5 +79,3 @@ class QuantizeDynamic(Pass):
                 # The type behind nodes that shape inference does not know (MultiHeadAttention).
                 extra_options={"DefaultTensorType": graph.FLOAT},
             )
-        copy_side_files(source.path, out)
-        return {"quantized_matmuls": len(chosen), "quantized_tables": len(tables)}

@@ -20,6 +20,8 @@ class ServeOnnxRuntime(Pass):
     accepts: ClassVar[frozenset[str]] = frozenset({"onnx"})
     produces: ClassVar[str] = "onnx"
     runtime: ClassVar[str | None] = "onnxruntime"
+    takes_cache: ClassVar[bool] = True
+    takes_encoder_decoder: ClassVar[bool] = True
 
     provider: str = param("cpu", "ONNX Runtime's execution provider", choices=("cpu", "cuda"))
 

@@ -54,6 +54,8 @@ class Session(ABC):
     extra: ClassVar[str] = ""
     #: Whether several threads may call `infer` at once.
     thread_safe: ClassVar[bool] = True
+    #: Whether batches may be padded to a multiple of tokens (`optkit.runtimes.bucketed`).
+    takes_bucket: ClassVar[bool] = True
     #: The options that a manifest may set, with their values: what changes speed, and nothing else. A
     #: manifest is data from a stranger: paths, and whose code may run, come from the caller alone.
     stored: ClassVar[Mapping[str, Sequence[Any] | type]] = {}
@@ -142,6 +144,9 @@ def open_session(
     check_graphs(artifact.model_files)
     session: Session = RUNTIMES[name].open_session(artifact, **options)
     if bucket not in (None, 1):
+        if not session.takes_bucket:
+            session.close()
+            raise RecipeError("A model that writes a text from another takes no bucket: leave it out.")
         bucketed = import_module("optkit.runtimes.bucketed")
         session = bucketed.Bucketed(session, bucket, token_limit(artifact.config))
     return session

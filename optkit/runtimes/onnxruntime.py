@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, first_line
 from optkit.runtimes import kv_cache
 from optkit.runtimes.base import Decoder, Feeds, Session, TensorSpec
+from optkit.runtimes.seq2seq import DECODER
 from optkit.runtimes.settings import COUNTS
 
 if TYPE_CHECKING:
@@ -68,26 +70,34 @@ class OnnxRuntimeSession(Session):
             levels,
             "ORT_ENABLE_ALL" if optimization == "all" else _level_name(optimization),
         )
+        self.device, self._providers, self._settings = provider, providers, settings
+        self._open(artifact)
+
+    def _open(self, artifact: Artifact) -> None:
         graphs = [f for f in artifact.model_files if f.suffix == ".onnx"]
         if len(graphs) != 1:
             raise CheckpointError(f"Expected one .onnx file in {str(artifact.path)!r}, found {len(graphs)}.")
-        try:
-            self._session = onnxruntime.InferenceSession(str(graphs[0]), settings, providers=providers)
-        except Exception as reason:
-            raise CheckpointError(
-                f"ONNX Runtime cannot load {str(graphs[0])!r}: {first_line(reason)}"
-            ) from reason
-        used = self._session.get_providers()[0]
-        if used != providers[0]:  # ONNX Runtime falls back to the CPU with no more than a log line
-            raise OptkitError(
-                f"Expected ONNX Runtime to run on {providers[0]}, received {used}.",
-                hint="Check nvidia-smi, and that CUDA and cuDNN fit this onnxruntime-gpu.",
-            )
-        self.device = provider
+        self._session = self._loaded(graphs[0])
         self._inputs = tuple(_spec(x) for x in self._session.get_inputs())
         outputs = (_spec(x) for x in self._session.get_outputs())
         self.inputs = tuple(x for x in self._inputs if not kv_cache.is_implied(x.name))
         self.outputs = tuple(x for x in outputs if not x.name.startswith(kv_cache.PRESENT))
+
+    def _loaded(self, file: Path) -> Any:
+        """The graph in `file`, ready to run. Raises CheckpointError, OptkitError."""
+        import onnxruntime
+
+        try:
+            session = onnxruntime.InferenceSession(str(file), self._settings, providers=self._providers)
+        except Exception as reason:
+            raise CheckpointError(f"ONNX Runtime cannot load {str(file)!r}: {first_line(reason)}") from reason
+        used = session.get_providers()[0]
+        if used != self._providers[0]:  # ONNX Runtime falls back to the CPU with no more than a log line
+            raise OptkitError(
+                f"Expected ONNX Runtime to run on {self._providers[0]}, received {used}.",
+                hint="Check nvidia-smi, and that CUDA and cuDNN fit this onnxruntime-gpu.",
+            )
+        return session
 
     def infer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         whole = kv_cache.completed(self.select(feeds), self._inputs)
@@ -147,6 +157,10 @@ class OnnxRuntimeDecoder(Decoder):
 
 
 def open_session(artifact: Artifact, **options: Any) -> OnnxRuntimeSession:
+    if (artifact.path / DECODER).exists():
+        from optkit.runtimes.onnxruntime_seq2seq import OnnxRuntimeSeq2Seq
+
+        return OnnxRuntimeSeq2Seq(artifact, **options)
     return OnnxRuntimeSession(artifact, **options)
 
 

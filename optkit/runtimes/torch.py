@@ -10,6 +10,7 @@ import numpy as np
 
 from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, did_you_mean, first_line
+from optkit.models.architectures import infer_task
 from optkit.models.limits import token_limit
 from optkit.models.pixels import PixelEncoder
 from optkit.models.task import TASKS
@@ -181,6 +182,10 @@ class TorchDecoder(Decoder):
 
 
 def open_session(artifact: Artifact, **options: Any) -> TorchSession:
+    if TASKS[options.get("task") or infer_task(artifact)].has_encoder:
+        from optkit.runtimes.torch_seq2seq import TorchSeq2Seq
+
+        return TorchSeq2Seq(artifact, **options)
     return TorchSession(artifact, **options)
 
 

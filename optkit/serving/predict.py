@@ -75,12 +75,12 @@ def predict(
         verify_key: a public key (PEM) whose owner has to have signed the model.
         force: replace `output`.
         runtime: run on this runtime instead of the stored one.
-        max_new_tokens: for a language model: most tokens to write. None: 64.
+        max_new_tokens: for a model that writes: most tokens. None: 64, or as generation_config.json says.
         temperature: for a language model: 0 takes the likeliest token, above it tokens are drawn. None: 0.
         top_k: for a language model: draw among the k likeliest.
         top_p: for a language model: draw among the fewest that hold this probability.
         seed: for a language model: the same seed draws the same text.
-        stream: for a language model: `events` hears each text and what follows it as it is written (`Piece`).
+        stream: for a model that writes: `events` hears each text and its pieces as they come (`Piece`).
         events: hears of progress (`optkit.events`).
 
     Raises RecipeError for parameters that do not fit each other, DataError for a text or row that cannot be

@@ -54,7 +54,7 @@ def test_what_is_no_encoder_of_texts_is_refused_in_one_sentence(architecture, co
         ("BartForSequenceClassification", {"is_encoder_decoder": True}, "text-classification"),
         ("SiglipForImageClassification", {"vision_config": {}, "text_config": {}}, "image-classification"),
         ("BertForPreTraining", {}, None),
-        ("T5ForConditionalGeneration", {"is_encoder_decoder": True}, None),
+        ("T5ForConditionalGeneration", {"model_type": "t5", "is_encoder_decoder": True}, "text2text"),
     ],
 )
 def test_the_task_by_the_architecture(architecture, config, task):

@@ -32,7 +32,8 @@ def provoked(theirs: Reference, task: Task) -> None:
     for inputs in task.provoking():
         readable = [x for x in inputs if _taken(task, x)]
         if readable:
-            whole = task.generates  # a language model cuts texts for its metric alone
+            # A language model cuts texts for its metric alone.
+            whole = task.generates and not task.has_encoder
             ours = {"input_ids": task.encoder.whole(readable)} if whole else task.encode(readable).arrays
             rows(theirs.provoked(readable), ours, readable, theirs)
 

@@ -21,6 +21,7 @@ REFERENCES: Registry[type[Reference]] = Registry(
         "image-classification": "optkit.benchmarking.reference.image_classification:REFERENCE",
         "question-answering": "optkit.benchmarking.reference.question_answering:REFERENCE",
         "text-classification": "optkit.benchmarking.reference.text_classification:REFERENCE",
+        "text2text": "optkit.benchmarking.reference.text2text:REFERENCE",
         "token-classification": "optkit.benchmarking.reference.token_classification:REFERENCE",
     },
 )

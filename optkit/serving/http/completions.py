@@ -36,6 +36,8 @@ PATH = "/v1/completions"
 MAX_TOKENS, TEMPERATURE = 16, 1.0
 #: OpenAI's words for how a text ended.
 ENDS = {"end": "stop", "length": "length"}
+#: Options of generation that OpenAI calls otherwise.
+_NAMES = {"max_new_tokens": "max_tokens"}
 #: One server-sent event, as OpenAPI 3.2 describes an item of a stream.
 EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
 
@@ -113,6 +115,8 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
             "seed": _seed(given),
         }
         served = known[given.model]
+        if served.task.has_encoder:  # its generation config says what a request leaves open
+            options = {n: v for n, v in options.items() if _NAMES.get(n, n) in given.model_fields_set}
         if given.stream:
             if len(prompts) > 1:
                 raise HTTPException(422, f"One prompt can be streamed, received {len(prompts)}.")

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from starlette.exceptions import HTTPException
 
 from optkit.core.reading import Json
 from optkit.runtimes.generation import Generation
 from optkit.serving.http.body import first_complaint
 from optkit.serving.http.settings import ServeSettings
+from optkit.tasks.base import Task
 from optkit.tasks.labelled import JsonType
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 
 def _no_boolean(value: Json) -> Json:
@@ -48,10 +46,18 @@ def parameters(settings: ServeSettings) -> type[BaseModel]:
     return create_model("GenerationParameters", __config__=ConfigDict(extra="forbid"), **parameters)
 
 
-def options_among(parameters: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+def asked(task: Task, given: BaseModel) -> dict[str, Any]:
+    """The options in the `parameters` of a request to a model of `task`.
+
+    What a request leaves open, the generation config of an encoder-decoder model says.
+    """
+    return given.model_dump(exclude_unset=task.has_encoder) if task.generates else {}
+
+
+def options_among(task: Task, parameters: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `given` that are about generation, checked: other protocols keep more in the same place."""
     try:
-        asked = {name: value for name, value in given.items() if name in OPTIONS}
-        return TypeAdapter(parameters).validate_python(asked, strict=True).model_dump()
+        among = {name: value for name, value in given.items() if name in OPTIONS}
+        return asked(task, TypeAdapter(parameters).validate_python(among, strict=True))
     except ValidationError as error:
         raise HTTPException(422, first_complaint(error)) from None

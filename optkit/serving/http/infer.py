@@ -170,7 +170,7 @@ def _add(routes: Routes, served: Served, body: Body, settings: ServeSettings, ve
         timeout_s = timeout_of(request, settings.timeout_s)
         wanted, raw = await _read(request, body)
         columns = _columns(wanted, raw, settings)
-        options = options_among(generation, wanted.parameters) if served.task.generates else {}
+        options = options_among(served.task, generation, wanted.parameters) if served.task.generates else {}
         inputs = examples(served.task, columns, settings.max_text)
         answers, version = await served.answer(inputs, timeout_s, options)
         return _answer(wanted, tensors(served.task, answers), served.name, version)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from optkit.serving.http.body import Body, answers_of, one_input, record, timeout_of
-from optkit.serving.http.generation import parameters
+from optkit.serving.http.generation import asked, parameters
 from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
 from optkit.serving.http.settings import ServeSettings
@@ -88,7 +88,7 @@ def _add(routes: Routes, served: Served, settings: ServeSettings) -> None:
         task = served.task
         given = await body.read(request)
         inputs = [task.from_json(x.model_dump() if isinstance(x, BaseModel) else x) for x in given.instances]
-        options = given.parameters.model_dump() if task.generates else {}
+        options = asked(task, given.parameters) if task.generates else {}
         answers, version = await served.answer(inputs, timeout_s, options)
         predictions = [task.describe(answer) for answer in answers]
         return JSONResponse({"predictions": predictions, "model_version": version})
