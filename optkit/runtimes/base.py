@@ -15,7 +15,7 @@ import numpy as np
 
 from optkit.core.artifact import Artifact
 from optkit.data.examples import EncodedSet
-from optkit.errors import OptkitError
+from optkit.errors import OptkitError, RecipeError
 from optkit.models.limits import token_limit
 from optkit.runtimes import RUNTIMES, token_logprobs
 from optkit.runtimes.settings import runtime_settings, settings_of
