@@ -169,7 +169,7 @@ def _place(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _graph(model: Candidate) -> onnx.ModelProto:
+def _graph(model: Candidate) -> onnx.GraphProto | None:
     files = sorted(Path(model.artifact).glob("*.onnx"))
     if not files:
         return None

@@ -151,7 +151,7 @@ def probe_bf16(threads: int, clock: Callable[[], float] = perf_counter) -> float
     return max(rate(*shape) for shape in PRODUCTS)
 
 
-def graph_of(folder: Path) -> onnx.ModelProto:
+def graph_of(folder: Path) -> onnx.ModelProto | None:
     """The graph of an `onnx` artifact without its weights' values, or None where there is none."""
     files = sorted(folder.glob("*.onnx"))
     if len(files) != 1:

@@ -38,7 +38,7 @@ def find_attention(model: onnx.ModelProto) -> list[Attention]:
     return found
 
 
-def _up(node: onnx.NodeProto, producers: dict[str, onnx.NodeProto]) -> onnx.NodeProto | None:
+def _up(node: onnx.NodeProto | None, producers: dict[str, onnx.NodeProto]) -> onnx.NodeProto | None:
     """The product above `node`, past the scale and the mask."""
     while node is not None and node.op_type in _BETWEEN:
         above = [producers.get(name) for name in node.input]

@@ -6,7 +6,7 @@ itself, from the plain pattern: split into heads, scale, multiply, mask, softmax
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -102,7 +102,7 @@ class _Writer:
             self._addends[mask] = self._add("Unsqueeze", [addend, axes], f"{mask}_addend")
         return self._addends[mask]
 
-    def _add(self, operator: str, inputs: list[str], output: str, **attributes: int | list[int]) -> str:
+    def _add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         from onnx import helper
 
         self._nodes.append(helper.make_node(operator, inputs, [output], f"{output}_{operator}", **attributes))

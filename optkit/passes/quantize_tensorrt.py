@@ -184,7 +184,7 @@ def _quantize_weight(
         ]
     )
     inputs = [f"{name}_{kind}", f"{name}_scale", f"{name}_zero"]
-    along = {} if axis is None else {"axis": axis}
+    along: dict[str, Any] = {} if axis is None else {"axis": axis}
     return helper.make_node("DequantizeLinear", inputs, [f"{name}_dq"], f"{name}_dequantize", **along)
 
 

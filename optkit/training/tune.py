@@ -193,7 +193,7 @@ class _Trials:
             for rest in self.folder.glob(f".{escape(place.name)}.*"):
                 delete(rest)
 
-    def place(self, trial: optuna.Trial) -> Path:
+    def place(self, trial: optuna.trial.BaseTrial) -> Path:
         """Where the checkpoint of `trial` (Optuna's) lies; another study's never lies there."""
         settings = {**asdict(FinetuneSettings()), **trial.params}
         return self.folder / f"trial-{trial.number:04d}-{digest(self.key, settings)}"

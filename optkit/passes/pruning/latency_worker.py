@@ -101,7 +101,7 @@ class _Graph:
         self.outputs: list[str] = []
         self._random = np.random.default_rng(0)
 
-    def add(self, operator: str, inputs: list[str], count: int = 1, **attributes: int | float | str) -> Any:
+    def add(self, operator: str, inputs: list[str], count: int = 1, **attributes: Any) -> Any:
         """The name of the node's output; with a `count` above 1 a list of them."""
         from onnx import helper
 

@@ -44,7 +44,7 @@ class Lease:
         return f"process {self.pid} on {self.host.partition('/')[0]}"
 
 
-def is_alive(trial: optuna.Trial, now: float | None = None) -> bool:
+def is_alive(trial: optuna.trial.FrozenTrial, now: float | None = None) -> bool:
     """Whether the process behind a running trial (Optuna's frozen one) still works on it.
 
     On this machine the process is looked up, so that a killed one is known at once. Of another
@@ -52,6 +52,7 @@ def is_alive(trial: optuna.Trial, now: float | None = None) -> bool:
     """
     now = time.time() if now is None else now
     if OWNER not in trial.user_attrs:  # its process is about to sign, or died right then
+        assert trial.datetime_start is not None  # it runs
         return now - trial.datetime_start.timestamp() < BEAT_S
     owner = Lease(**trial.user_attrs[OWNER])
     if owner.host == _host():

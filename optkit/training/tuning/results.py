@@ -126,7 +126,7 @@ def front(trials: Sequence[TrialResult], objectives: Sequence[Objective]) -> lis
     return [number for number in costs if not beaten(number)]
 
 
-def trial_result(trial: optuna.Trial) -> TrialResult:
+def trial_result(trial: optuna.trial.FrozenTrial) -> TrialResult:
     """From Optuna's frozen trial."""
     owner = trial.user_attrs.get(OWNER)
     return TrialResult(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import optuna
@@ -150,7 +150,10 @@ class ReplayedCmaEs(CmaEsSampler):
             trials = self._get_solution_trials(self._finished, optimizer.generation)
             if len(trials) < optimizer.population_size:
                 return optimizer
-            told = [(trans.transform(t.params), sign * t.value) for t in trials[: optimizer.population_size]]
+            told = [
+                (trans.transform(t.params), sign * cast(float, t.value))
+                for t in trials[: optimizer.population_size]
+            ]
             optimizer.tell(told)
 
 

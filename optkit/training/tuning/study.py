@@ -50,7 +50,8 @@ def open_study(
 
     made_sampler = make_sampler(sampler, space, seed, len(objectives))
     made_pruner = make_pruner(pruner, most_steps)
-    directions = ["maximize" if o.maximize else "minimize" for o in objectives]
+    direction = optuna.study.StudyDirection
+    directions = [direction.MAXIMIZE if o.maximize else direction.MINIMIZE for o in objectives]
     study = optuna.create_study(
         storage=open_storage(url),
         study_name=name,

@@ -161,14 +161,14 @@ class Worker:
             self.events(Note(text))
             self._put_back(trial)
 
-    def _put_back(self, trial: optuna.Trial) -> None:
+    def _put_back(self, trial: optuna.Trial | FrozenTrial) -> None:
         # Waiting trials are what `ask` gives first; the public way there makes a copy with a new number.
         self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     def _stored(self, trial: optuna.Trial) -> FrozenTrial:
         return self.study._storage.get_trial(trial._trial_id)
 
-    def _wait_for(self, running: list[optuna.trial.FrozenTrial]) -> None:
+    def _wait_for(self, running: list[FrozenTrial]) -> None:
         if not self._waits:
             whose = ", ".join(
                 f"trial {t.number} ({Lease(**t.user_attrs[OWNER])})" for t in running if OWNER in t.user_attrs
@@ -183,14 +183,14 @@ def ask(space: Space, trial: optuna.Trial) -> dict[str, Any]:
     return {name: dimension.suggest(trial, name) for name, dimension in space.dimensions.items()}
 
 
-def is_finished(trial: optuna.Trial) -> bool:
+def is_finished(trial: FrozenTrial) -> bool:
     """Whether `trial` was run to some end; one that was skipped was not."""
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (
         trial.state == TrialState.FAIL and ERROR in trial.user_attrs
     )
 
 
-def _check_failures(done: list[optuna.trial.FrozenTrial]) -> None:
+def _check_failures(done: list[FrozenTrial]) -> None:
     if len(done) >= MOST_FAILURES and all(t.state == TrialState.FAIL for t in done):
         last = done[-1]
         raise WorkerError(
