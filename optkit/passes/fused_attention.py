@@ -197,7 +197,7 @@ def _mask(
     mask_function: Callable[..., torch.Tensor] | None = None,
     use_vmap: bool = False,
     local_size: int | None = None,
-    dtype: torch.dtype = None,
+    dtype: torch.dtype | None = None,
     **arguments: object,
 ) -> torch.Tensor | None:
     """(batch, keys), 1 where a key may be attended to, if padding is all that is masked (None: nothing is);

@@ -134,7 +134,7 @@ class TorchSession(Session):
         if self._cuda:
             self._torch.cuda.synchronize(self._where)
 
-    def mark(self) -> torch.cuda.Event:
+    def mark(self) -> torch.cuda.Event | None:
         if not self._cuda:
             return None
         event = self._torch.cuda.Event(enable_timing=True)

@@ -31,7 +31,7 @@ def soft_labels(
 
 
 def hidden_states(
-    student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], valid: torch.Tensor
+    student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], valid: torch.Tensor | None
 ) -> torch.Tensor:
     """Sum over pairs of states, (batch, tokens, width), of the mean squared error, padding left out."""
     return sum(_mean((s - t).pow(2).mean(-1), valid) for s, t in zip(student, teacher))
@@ -48,7 +48,7 @@ def values(student: torch.Tensor, teacher: torch.Tensor, valid: torch.Tensor | N
 
 
 def relations(
-    student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], valid: torch.Tensor
+    student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], valid: torch.Tensor | None
 ) -> torch.Tensor:
     """KL divergence of the relations among queries, among keys and among values (MiniLM-v2, Wang et al.
     2020): softmax(XX'/√d) per relation head, so that widths and numbers of heads may differ.
@@ -85,7 +85,7 @@ def hard_labels(student: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(student, labels, ignore_index=-1, reduction="sum") / known
 
 
-def _products(x: torch.Tensor, heads: int, valid: torch.Tensor) -> torch.Tensor:
+def _products(x: torch.Tensor, heads: int, valid: torch.Tensor | None) -> torch.Tensor:
     """Scaled products of all pairs of tokens per relation head, padding never looked at."""
     batch, tokens, width = x.shape
     split = x.reshape(batch, tokens, heads, width // heads).transpose(1, 2)
@@ -93,7 +93,7 @@ def _products(x: torch.Tensor, heads: int, valid: torch.Tensor) -> torch.Tensor:
     return products if valid is None else products.masked_fill(valid[:, None, None] == 0, -1e4)
 
 
-def _mean(rows: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+def _mean(rows: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
     if valid is None or valid.shape != rows.shape:
         return rows.mean()
     return (rows * valid).sum() / valid.sum()

@@ -40,7 +40,7 @@ class Fit:
         """The weights that come nearest to Y, kept near to `weight` where the data does not say."""
         return self.weight + _solve(self.gram, self.cross - self.gram @ self.weight, self.ridge)
 
-    def scaled(self, units: int, width: int) -> torch.Tensor:
+    def scaled(self, units: int, width: int) -> torch.Tensor | None:
         """`weight` with the best factor per unit, the bias unchanged; None where one is unreasonable."""
         import torch
 

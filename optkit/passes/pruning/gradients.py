@@ -92,7 +92,7 @@ def gradients_of(
 
 
 def _direction(
-    outputs: ModelOutput, attention_mask: torch.Tensor, generator: torch.Generator
+    outputs: ModelOutput, attention_mask: torch.Tensor | None, generator: torch.Generator
 ) -> torch.Tensor:
     """The outputs along a random direction, a number."""
     import torch

@@ -58,7 +58,7 @@ def mass(rows: int, labels: np.ndarray | None = None, weights: np.ndarray | None
     return float(counted.size if weights is None else weights[counted].sum())
 
 
-def grouped(rows: Rows, batch: int, parts: int, seed: int) -> torch.utils.data.Sampler:
+def grouped(rows: Rows, batch: int, parts: int, seed: int) -> torch.utils.data.Sampler[int]:
     """A sampler whose batches hold neighbours in length, filled up so that `parts` rows divide it.
 
     The Trainer's own groups by the batch of one process: two would train in another order. The order of an

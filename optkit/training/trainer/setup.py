@@ -47,8 +47,8 @@ def trainer_class() -> type[transformers.Trainer]:
             self.model_accepts_loss_kwargs, self.loss_is_scaled_for_ga = False, True
 
         def _get_train_sampler(
-            self, train_dataset: torch.utils.data.Dataset | None = None
-        ) -> torch.utils.data.Sampler:
+            self, train_dataset: torch.utils.data.Dataset[Any] | None = None
+        ) -> torch.utils.data.Sampler[int]:
             rows = train_dataset if train_dataset is not None else self.train_dataset
             parts = self.args.train_batch_size * self.args.world_size
             whole = parts * self.args.gradient_accumulation_steps
@@ -73,13 +73,13 @@ def trainer_class() -> type[transformers.Trainer]:
             inputs: dict[str, Any],
             return_outputs: bool = False,
             num_items_in_batch: torch.Tensor | int | None = None,
-        ) -> torch.Tensor:
+        ) -> torch.Tensor | tuple[torch.Tensor, ModelOutput]:
             share = inputs.pop(SHARE, 1.0)  # in evaluation there is none
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
             loss = shared(loss, outputs, share)
             return (loss, outputs) if return_outputs else loss
 
-        def create_optimizer(self, model: torch.nn.Module = None) -> torch.optim.Optimizer:
+        def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
             first = self.optimizer is None
             optimizer = super().create_optimizer(model)
             if first and self._new and self._new_rate != 1:
