@@ -27,7 +27,7 @@ from optkit.core.reading import Json, parse_json, read_text
 from optkit.core.schema.base import check
 from optkit.core.schema.stored_answers import FILE, MOST_VALUES, SCHEMA, Machine, StoredAnswers
 from optkit.errors import CheckpointError, DataError, OptkitError, PassError
-from optkit.runtimes.base import Session, infer_all, open_session
+from optkit.runtimes.base import Session, Setting, infer_all, open_session
 from optkit.runtimes.cuda.probe import probe as probe_gpu
 from optkit.runtimes.seq2seq import NONE, SEQUENCES, Seq2SeqSession
 from optkit.runtimes.settings import chosen_runtime, runtime_settings
@@ -63,7 +63,7 @@ class Check:
         return self.worst <= self.allowed
 
 
-def store(folder: Path, **options: Any) -> None:
+def store(folder: Path, **options: Setting) -> None:
     """Write the answers of the artifact in `folder`, opened in a process of its own.
 
     Of `options` the runtime is given those that it has.
@@ -73,7 +73,7 @@ def store(folder: Path, **options: Any) -> None:
 
 
 def open_checked(
-    artifact: Artifact, task: Task, runtime: str | None = None, always: bool = False, **options: Any
+    artifact: Artifact, task: Task, runtime: str | None = None, always: bool = False, **options: Setting
 ) -> tuple[Session, Check | None]:
     """`open_session`, and whether the model answers here as it did where it was proven.
 

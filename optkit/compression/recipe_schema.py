@@ -7,13 +7,14 @@ import types
 import typing
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from optkit.core.schema import recipe as tables
 from optkit.core.schema.base import Checked, numbers
 from optkit.passes import PASSES
 from optkit.passes.base import Pass
 from optkit.passes.fields import quantity_of
+from optkit.tasks.labelled import JsonType
 
 URL = "https://json-schema.org/draft/2020-12/schema"
 
@@ -21,8 +22,8 @@ URL = "https://json-schema.org/draft/2020-12/schema"
 def published() -> dict[str, Any]:
     """The schema of a recipe, for editors and other tools."""
     passes = [_of_pass(cls) for _, cls in sorted(PASSES.items())]
-    one: Any = Annotated[Union[tuple(passes)], Field(discriminator="name")]  # noqa: UP007
-    fork: Any = create_model(
+    one: JsonType = Annotated[Union[tuple(passes)], Field(discriminator="name")]  # noqa: UP007
+    fork: JsonType = create_model(
         "Alternatives",
         __base__=tables.Alternatives,
         any_of=(list[one | list[one]], tables.Alternatives.model_fields["any_of"]),
@@ -33,14 +34,14 @@ def published() -> dict[str, Any]:
     return {"$schema": URL, **whole.model_json_schema(by_alias=True)}
 
 
-def _of_pass(cls: type[Pass]) -> Any:
+def _of_pass(cls: type[Pass]) -> type[BaseModel]:
     hints = typing.get_type_hints(cls)
     fields: dict[str, Any] = {
         f.name: (_type(f, hints[f.name]), Field(f.default, description=f.metadata["doc"]))
         for f in dataclasses.fields(cls)
     }
     config = ConfigDict(**Checked.model_config, title=cls.name(), protected_namespaces=())
-    name: Any = Literal[cls.name()]
+    name: JsonType = Literal[cls.name()]
     model = create_model(
         cls.__name__,
         __config__=config,
@@ -51,7 +52,7 @@ def _of_pass(cls: type[Pass]) -> Any:
     return model
 
 
-def _type(f: dataclasses.Field[Any], hint: Any) -> Any:
+def _type(f: dataclasses.Field[Any], hint: Any) -> JsonType:
     """What a field takes, as pydantic writes it."""
     if choices := f.metadata.get("choices"):
         return Literal[tuple(choices)]
@@ -59,5 +60,5 @@ def _type(f: dataclasses.Field[Any], hint: Any) -> Any:
     several = typing.get_origin(hint) is tuple
     quantity = quantity_of(f, hint)
     inner = next((k for k in typing.get_args(hint) if k not in (type(None), ...)), hint)
-    one: Any = numbers(quantity) if quantity else inner
+    one: JsonType = numbers(quantity) if quantity else inner
     return list[one] if several else one | None if optional else one

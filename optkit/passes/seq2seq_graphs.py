@@ -165,7 +165,7 @@ def _likelihood(model: torch.nn.Module, feeds: dict[str, np.ndarray], text: np.n
     return float(scores.gather(-1, labels[:, :, None]).mean())
 
 
-def _encoder(model: Any) -> tuple[Any, ...]:
+def _encoder(model: torch.nn.Module) -> tuple[Any, ...]:
     import torch
     from transformers import DynamicCache, EncoderDecoderCache
 
@@ -197,7 +197,7 @@ def _encoder(model: Any) -> tuple[Any, ...]:
     return module, (tokens, mask), {"ids": shape, "mask": shape}, _INPUTS, names
 
 
-def _decoder(model: Any) -> tuple[Any, ...]:
+def _decoder(model: torch.nn.Module) -> tuple[Any, ...]:
     import torch
     from transformers import DynamicCache, EncoderDecoderCache
 
@@ -248,11 +248,11 @@ def _decoder(model: Any) -> tuple[Any, ...]:
     return Decoder().eval(), inputs, shapes, [*_INPUTS, *of_source, *before], ["logits", *behind]
 
 
-def _dim(name: str, longest: int) -> Any:
+def _dim(name: str, longest: int) -> torch.export.Dim:
     import torch
 
     return torch.export.Dim(name, min=1, max=longest)
 
 
-def _longest(model: Any) -> int:
+def _longest(model: torch.nn.Module) -> int:
     return token_limit(model.config.to_dict()) or torch_export.MOST_TOKENS

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from optkit.runtimes import RUNTIMES, token_logprobs
 from optkit.runtimes.settings import runtime_settings, settings_of
 
 Feeds = dict[str, np.ndarray]
+#: What a runtime, or the writing of a text, is set to by name: a number, a word, true or false.
+Setting: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Session(ABC):
 
 
 def open_session(
-    artifact: Artifact, runtime: str | None = None, task: str | None = None, **options: Any
+    artifact: Artifact, runtime: str | None = None, task: str | None = None, **options: Setting
 ) -> Session:
     """Load `artifact` in `runtime` (default: the manifest's, else the format's own).
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from optkit.core.artifact import Artifact
 from optkit.errors import OptkitError, did_you_mean
-from optkit.runtimes.base import Feeds, Session, TensorSpec
+from optkit.runtimes.base import Feeds, Session, Setting, TensorSpec
 
 FLAWS = ("", "nan", "error", "crash", "hang", "memory")
 
@@ -121,7 +121,7 @@ class FakeSession(Session):
             pass
 
 
-def open_session(artifact: Artifact, **options: Any) -> FakeSession:
+def open_session(artifact: Artifact, **options: Setting) -> FakeSession:
     """A fake of `artifact`, which may be any: nothing in it is read. `options`: see `FakeSession`."""
     return FakeSession(**options)
 

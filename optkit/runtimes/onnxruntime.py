@@ -11,7 +11,7 @@ import numpy as np
 from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, MissingDependency, OptkitError, first_line
 from optkit.runtimes import kv_cache
-from optkit.runtimes.base import Decoder, Feeds, Session, TensorSpec
+from optkit.runtimes.base import Decoder, Feeds, Session, Setting, TensorSpec
 from optkit.runtimes.seq2seq import DECODER
 from optkit.runtimes.settings import COUNTS
 
@@ -83,7 +83,7 @@ class OnnxRuntimeSession(Session):
         self.inputs = tuple(x for x in self._inputs if not kv_cache.is_implied(x.name))
         self.outputs = tuple(x for x in outputs if not x.name.startswith(kv_cache.PRESENT))
 
-    def _loaded(self, file: Path) -> Any:
+    def _loaded(self, file: Path) -> onnxruntime.InferenceSession:
         """The graph in `file`, ready to run. Raises CheckpointError, OptkitError."""
         import onnxruntime
 
@@ -156,7 +156,7 @@ class OnnxRuntimeDecoder(Decoder):
         return logits.numpy()[:, -1].astype(np.float32, copy=False)
 
 
-def open_session(artifact: Artifact, **options: Any) -> OnnxRuntimeSession:
+def open_session(artifact: Artifact, **options: Setting) -> OnnxRuntimeSession:
     if (artifact.path / DECODER).exists():
         from optkit.runtimes.onnxruntime_seq2seq import OnnxRuntimeSeq2Seq
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,14 +16,17 @@ from optkit.runtimes.search import Writer, search
 from optkit.runtimes.search_settings import SearchSettings
 from optkit.runtimes.seq2seq import DECODER, ENCODER, Seq2SeqSession, settings_of, tensor_names
 
+if TYPE_CHECKING:
+    import onnxruntime
+
 
 class OnnxRuntimeSeq2Seq(Seq2SeqSession, OnnxRuntimeSession):
     """Both graphs of one artifact, with the same settings."""
 
     def _open(self, artifact: Artifact) -> None:
         self.settings = settings_of(artifact)
-        self._encoder: Any = self._loaded(artifact.path / ENCODER)
-        self._decoder: Any = self._loaded(artifact.path / DECODER)
+        self._encoder = self._loaded(artifact.path / ENCODER)
+        self._decoder = self._loaded(artifact.path / DECODER)
         self._specify()
 
     def writer(self, feeds: Mapping[str, np.ndarray], copies: int = 1) -> Writer:
@@ -45,7 +48,9 @@ class OnnxRuntimeWriter(Writer):
     """Keys and values stay ONNX Runtime's own from step to step, as in `OnnxRuntimeDecoder`; only beams that
     change their order are copied."""
 
-    def __init__(self, session: Any, cross: Feeds, mask: np.ndarray, device: str) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, cross: Feeds, mask: np.ndarray, device: str
+    ) -> None:
         from onnxruntime import OrtValue
 
         self._value, self._session, self._device = OrtValue.ortvalue_from_numpy, session, device
@@ -78,7 +83,7 @@ class OnnxRuntimeWriter(Writer):
             ]
 
 
-def _run(session: Any, feeds: Feeds) -> list[np.ndarray]:
+def _run(session: onnxruntime.InferenceSession, feeds: Feeds) -> list[np.ndarray]:
     try:
         outputs: list[np.ndarray] = session.run(None, feeds)
     except Exception as reason:

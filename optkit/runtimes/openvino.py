@@ -13,7 +13,7 @@ import numpy as np
 from optkit.core import cpu
 from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, OptkitError, did_you_mean
-from optkit.runtimes.base import Feeds, Session, TensorSpec
+from optkit.runtimes.base import Feeds, Session, Setting, TensorSpec
 from optkit.runtimes.settings import COUNTS
 from optkit.runtimes.vino_core import core, why_not_bf16
 
@@ -123,7 +123,7 @@ class OpenVinoSession(Session):
             return self._model.create_infer_request()
 
 
-def open_session(artifact: Artifact, **options: Any) -> OpenVinoSession:
+def open_session(artifact: Artifact, **options: Setting) -> OpenVinoSession:
     return OpenVinoSession(artifact, **options)
 
 

@@ -116,7 +116,7 @@ class SearchSettings:
         return replace(self, max_length=tokens + 1, min_length=tokens + 1)
 
 
-def _refuse(name: str, value: Any) -> None:
+def _refuse(name: str, value: object) -> None:
     if name in _FOLLOWED or (name in _SILENT and not (name == "num_return_sequences" and value != 1)):
         return
     if name in _REFUSED and value in _REFUSED[name]:
@@ -129,7 +129,7 @@ def _refuse(name: str, value: Any) -> None:
     )
 
 
-def _token(name: str, value: Any) -> int:
+def _token(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise CheckpointError(
             f"Expected one {name} in generation_config.json, received {value!r}.",
@@ -138,7 +138,7 @@ def _token(name: str, value: Any) -> int:
     return value
 
 
-def _tokens(value: Any) -> tuple[int, ...]:
+def _tokens(value: int | list[int] | tuple[int, ...] | None) -> tuple[int, ...]:
     return () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, OptkitError
-from optkit.runtimes.base import Feeds, Session, TensorSpec
+from optkit.runtimes.base import Feeds, Session, Setting, TensorSpec
 from optkit.runtimes.cuda.buckets import cut, fill, rounded
 from optkit.runtimes.cuda.device import Handle, open_device
 from optkit.runtimes.cuda.probe import Gpu
@@ -142,7 +142,7 @@ class TensorRTSession(Session):
         return self._executions[key]
 
 
-def open_session(artifact: Artifact, **options: Any) -> TensorRTSession:
+def open_session(artifact: Artifact, **options: Setting) -> TensorRTSession:
     return TensorRTSession(artifact, **options)
 
 

@@ -14,7 +14,7 @@ from optkit.models.architectures import infer_task
 from optkit.models.limits import token_limit
 from optkit.models.pixels import PixelEncoder
 from optkit.models.task import TASKS
-from optkit.runtimes.base import Decoder, Feeds, Session, TensorSpec
+from optkit.runtimes.base import Decoder, Feeds, Session, Setting, TensorSpec
 from optkit.runtimes.cuda.buckets import cut, fill, rounded
 from optkit.runtimes.kv_cache import positions
 from optkit.runtimes.settings import COUNTS
@@ -181,7 +181,7 @@ class TorchDecoder(Decoder):
         return answer.logits[:, -1].float().cpu().numpy()
 
 
-def open_session(artifact: Artifact, **options: Any) -> TorchSession:
+def open_session(artifact: Artifact, **options: Setting) -> TorchSession:
     if TASKS[options.get("task") or infer_task(artifact)].has_encoder:
         from optkit.runtimes.torch_seq2seq import TorchSeq2Seq
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from optkit.core.artifact import Artifact
 from optkit.errors import OptkitError
+from optkit.runtimes.base import Setting
 from optkit.runtimes.search import Writer
 from optkit.runtimes.search_settings import SearchSettings
 from optkit.runtimes.seq2seq import Seq2SeqSession
@@ -16,12 +17,14 @@ from optkit.runtimes.torch import TorchSession
 
 if TYPE_CHECKING:
     import torch
+    from transformers import EncoderDecoderCache
+    from transformers.modeling_outputs import ModelOutput
 
 
 class TorchSeq2Seq(Seq2SeqSession, TorchSession):
     """A checkpoint as its users run it: `generate` with its generation config."""
 
-    def __init__(self, artifact: Artifact, **options: Any) -> None:
+    def __init__(self, artifact: Artifact, **options: Setting) -> None:
         if options.get("compile") or options.get("quantize"):
             raise OptkitError(
                 "A model that writes a text from another is neither compiled nor quantized in torch.",
@@ -57,9 +60,15 @@ class TorchSeq2Seq(Seq2SeqSession, TorchSession):
 class TorchWriter(Writer):
     """The decoder with transformers' own cache."""
 
-    def __init__(self, model: torch.nn.Module, hidden: Any, mask: torch.Tensor, tensor: Any) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        hidden: ModelOutput,
+        mask: torch.Tensor,
+        tensor: Callable[[np.ndarray], torch.Tensor],
+    ) -> None:
         self._model, self._hidden, self._mask, self._tensor = model, hidden, mask, tensor
-        self._cache: Any = None
+        self._cache: EncoderDecoderCache = None
 
     def step(self, tokens: np.ndarray) -> np.ndarray:
         import torch

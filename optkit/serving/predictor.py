@@ -10,14 +10,13 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from optkit.benchmarking.stored_answers import open_checked
 from optkit.core.artifact import Artifact, changed, state
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, OptkitError
 from optkit.models.signing import open_signed
-from optkit.runtimes.base import Session, infer_all
+from optkit.runtimes.base import Session, Setting, infer_all
 from optkit.tasks.base import Task, open_task
 from optkit.tasks.labelled import Answer, Input
 
@@ -47,7 +46,7 @@ class Predictor:
         inputs: Sequence[Input],
         batch_size: int = BATCH_SIZE,
         max_tokens: int = MAX_TOKENS,
-        **options: Any,
+        **options: Setting,
     ) -> list[Answer]:
         """One answer per input, in the order given.
 
@@ -68,7 +67,7 @@ class Predictor:
         with self._call(), self._one_at_a_time:
             return self.task.complete(self._session, inputs, batch_size, **options)
 
-    def generate(self, prompt: str, **options: Any) -> Generator[str, None, Answer]:
+    def generate(self, prompt: str, **options: Setting) -> Generator[str, None, Answer]:
         """What a causal language model writes after `prompt`, piece by piece as it comes.
 
         The generator returns what `predict_one` would: the text, and how it ended. `options` as for
@@ -79,7 +78,7 @@ class Predictor:
         with self._call(), self._one_at_a_time:
             return (yield from self.task.generate(self._session, prompt, **options))
 
-    def predict_one(self, item: Input, **options: Any) -> Answer:
+    def predict_one(self, item: Input, **options: Setting) -> Answer:
         """The answer to one input; `options` as for `predict`.
 
         >>> load("models/sst2-int8").predict_one("a fine film").label
@@ -153,7 +152,7 @@ def load(
     runtime: str | None = None,
     verify: bool = True,
     verify_key: str | Path | None = None,
-    **options: Any,
+    **options: Setting,
 ) -> Predictor:
     """The artifact at `path`, ready to answer.
 

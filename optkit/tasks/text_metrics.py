@@ -8,11 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optkit.errors import DataError, MissingDependency
+
+if TYPE_CHECKING:
+    import sacrebleu
+    from rouge_score.rouge_scorer import RougeScorer
 
 ROUGE = ("rougeL", "rougeLsum", "rouge1", "rouge2")
 METRICS = (*ROUGE, "bleu", "chrf")
@@ -61,7 +65,7 @@ def _statistics(metric: str, text: str, reference: str) -> list[Any]:
 
 
 @lru_cache
-def _scorer(metric: str) -> Any:
+def _scorer(metric: str) -> RougeScorer:
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError as reason:
@@ -70,7 +74,7 @@ def _scorer(metric: str) -> Any:
 
 
 @lru_cache
-def _sacrebleu(metric: str) -> Any:
+def _sacrebleu(metric: str) -> sacrebleu.BLEU | sacrebleu.CHRF:
     try:
         import sacrebleu
     except ImportError as reason:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from optkit.core.artifact import Artifact
 from optkit.errors import DataError, RecipeError, did_you_mean
+from optkit.runtimes.base import Setting
 from optkit.runtimes.settings import chosen_runtime, runtime_settings
 from optkit.serving.http.batch_queue import BatchQueue, Job, Late, QueueFull
 from optkit.serving.http.batcher import Batcher
@@ -181,7 +182,7 @@ class Served:
             return
 
 
-def open_predictor(path: Path, settings: ServeSettings, **changes: Any) -> Predictor:
+def open_predictor(path: Path, settings: ServeSettings, **changes: Setting) -> Predictor:
     """Load a folder for serving: every file is as it was written, and signed where a key is given.
 
     It answers once here: first answers are slow, and a model that cannot answer shows itself. Of the
