@@ -7,7 +7,7 @@ import pytest
 
 from optkit.benchmarking import benchmark as benchmarking
 from optkit.benchmarking.benchmark import benchmark
-from optkit.benchmarking.opened_models import open_model, synthetic
+from optkit.benchmarking.opened_models import open_model, reads_text, synthetic
 from optkit.benchmarking.run_scenarios import Scenarios, _of_samples
 from optkit.benchmarking.scenarios import SCENARIOS, SHAPES
 from optkit.benchmarking.self_check import self_check, share_interval
@@ -315,7 +315,7 @@ def test_the_rules_need_a_scenario():
 def test_a_bare_graph_becomes_an_artifact_of_its_own(exported, tmp_path):
     shutil.copyfile(exported / "model.onnx", tmp_path / "alone.onnx")
     found = open_model(str(tmp_path / "alone.onnx"), tmp_path)
-    assert (found.name, found.runtime, found.reads_text) == ("alone", "onnxruntime", False)
+    assert (found.name, found.runtime, reads_text(found)) == ("alone", "onnxruntime", False)
     assert Artifact.open(found.artifact).precision == "fp32"
     ids = synthetic([found]).arrays["input_ids"]
     vocabulary = read_json(exported / "config.json", CheckpointError)["vocab_size"]
