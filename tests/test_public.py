@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+import tomllib
+from fnmatch import fnmatch
 from importlib import import_module
+from pathlib import Path
 from pkgutil import walk_packages
 
 import pytest
 
 import optkit
 
+ROOT = Path(optkit.__file__).parent
 HEAVY = {"torch", "transformers", "datasets", "onnx", "sklearn", "scipy", "pandas", "matplotlib", "openvino"}
 
 
@@ -87,3 +92,22 @@ def test_every_module_says_what_it_is_for():
         module = import_module(m.name)
         empty_package = m.ispkg and not [x for x in vars(module) if not x.startswith("_")]
         assert module.__doc__ or empty_package, f"{m.name} has no docstring"
+
+
+def test_what_is_public_is_held_to_all_of_strict():
+    mypy = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    assert mypy["strict"] is True
+    whole = [name for rule in mypy["overrides"] if rule.get("warn_return_any") for name in rule["module"]]
+    homes = {"optkit", *optkit._HOME.values()}
+    assert {home for home in homes if not any(fnmatch(home, name) for name in whole)} == set()
+
+
+def test_few_annotations_are_any_and_nothing_more():
+    """What is open by design has a name: `Json`, `Input`, `Answer`, `JsonType`, `Setting`."""
+    found = []
+    for file in sorted(ROOT.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            for hint in (getattr(node, "annotation", None), getattr(node, "returns", None)):
+                if isinstance(hint, ast.Name) and hint.id == "Any":
+                    found.append(f"{file.relative_to(ROOT)}:{hint.lineno}")
+    assert 0 < len(found) < 100, found
