@@ -23,6 +23,7 @@ from optkit.core.cpu import has_vnni
 from optkit.core.files import read_json, write_json
 from optkit.core.output import staged
 from optkit.errors import OutputError
+from optkit.models.adapter import merge_note
 from optkit.report.facts import GateResult
 from optkit.report.model import Report, Row
 
@@ -86,6 +87,8 @@ def conclude(
 def _doubts(job: Job, gate: Gate, rows: Sequence[Row]) -> list[str]:
     """What a reader should know of the data and of each row before believing the report."""
     doubts, labelled, count = [], job.evaluator.labelled, job.examples
+    if line := merge_note(job.source):
+        doubts.append(line)
     if labelled.empty:
         doubts.append(f"{labelled.empty} of {count} texts are empty; they count as all others do.")
     if labelled.skipped:

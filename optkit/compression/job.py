@@ -17,6 +17,7 @@ from optkit.data.dataset import Data
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, RecipeError
 from optkit.events import Events, Note
+from optkit.models.adapter import merge_note
 from optkit.models.checkpoint import fetch
 from optkit.tasks.base import Columns, Task, open_task
 from optkit.training.provenance import origin
@@ -101,6 +102,8 @@ def open_job(
     """
     refuse_both(data, unlabelled)
     checkpoint = fetch(source, trust_remote_code)
+    if line := merge_note(checkpoint):
+        events(Note(line))
     opened = open_task(checkpoint, task, metric)
     examples: Data | Unlabelled | None = None if data is None else Data(str(data))
     if data is None and unlabelled is None:

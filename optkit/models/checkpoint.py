@@ -16,7 +16,7 @@ from optkit.core.reading import read_json
 from optkit.core.schema.graph_files import check_graphs
 from optkit.core.schema.model_files import needs_code
 from optkit.errors import CheckpointError, OptkitError, first_line
-from optkit.models import tokenization
+from optkit.models import adapter, tokenization
 from optkit.models.architectures import refuse_other_library, task_of
 from optkit.models.pooling import encoder_of, is_pooled, save_layers
 from optkit.models.signing import open_signed
@@ -36,11 +36,13 @@ def fetch(
 ) -> Artifact:
     """The checkpoint at a local folder, or, when no such folder exists, on the hub.
 
-    Reads nothing but JSON, text and safetensors. What optkit made is compared with its manifest: results
-    that are kept go by the sums there; with a public `verify_key` also with the folder's signature. Raises
-    CheckpointError with what to do next.
+    Reads nothing but JSON, text and safetensors. A LoRA adapter is merged with its base first. What optkit
+    made is compared with its manifest: results that are kept go by the sums there; with a public `verify_key`
+    also with the folder's signature. Raises CheckpointError with what to do next.
     """
     path = locate(source, everything=verify_key is not None)
+    if adapter.is_adapter(path):
+        return adapter.merged(path, trust_remote_code, verify_key)
     artifact = open_signed(path, verify_key)
     artifact.verify()
     if artifact.format == "hf":

@@ -15,6 +15,7 @@ from optkit.benchmarking.stored_answers import open_checked
 from optkit.core.artifact import Artifact, changed, state
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, OptkitError
+from optkit.models import adapter
 from optkit.models.signing import open_signed
 from optkit.runtimes.base import Session, Setting, infer_all
 from optkit.tasks.base import Task, open_task
@@ -53,7 +54,8 @@ class Predictor:
         `inputs` is a list of texts, or of whatever else the task takes: pairs, lists of words, images. A
         batch has at most `batch_size` examples and, padding counted, `max_tokens` tokens (one example
         always fits). `options` are fields of `optkit.runtimes.generation.Generation`, for models that
-        generate text. Raises DataError for inputs that the task does not take.
+        generate text, or of `optkit.tasks.vectors.VectorOptions`, for those that give vectors. Raises
+        DataError for inputs that the task does not take.
 
         >>> load("models/sst2-int8").predict(["a fine film"])
         [Classification(label='positive', score=..., scores={...})]
