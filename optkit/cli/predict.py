@@ -35,6 +35,12 @@ def predict(
     top_k: Annotated[int | None, number(COUNT, help="causal-lm: draw among the k likeliest.")] = None,
     top_p: Annotated[float | None, number(PROBABILITY, help="causal-lm: draw among the fewest that hold this probability.")] = None,
     seed: Annotated[int | None, number(SEED, help="causal-lm: the same seed draws the same text.")] = None,
+    prompt_name: Annotated[str | None, typer.Option(help="embeddings: put the prompt of this name before each text: query, document, ... [default: the folder's default]", show_default=False)] = None,
+    prompt: Annotated[str | None, typer.Option(help="embeddings: put this before each text.")] = None,
+    truncate_dim: Annotated[int | None, number(COUNT, help="embeddings: keep so many dimensions (Matryoshka); they are not normalised again.")] = None,
+    normalize: Annotated[bool, typer.Option("--normalize", help="embeddings: divide each vector by its length, after it was cut.")] = False,
+    precision: Annotated[str | None, typer.Option(help="embeddings: int8, uint8, binary or ubinary. [default: float32]", show_default=False)] = None,
+    ranges: Annotated[Path | None, typer.Option(help="embeddings: with int8 and uint8: a .npy file, (2, dimensions), of least and greatest values. [default: of these vectors]", show_default=False)] = None,
     stream: Annotated[bool, typer.Option("--stream", help="causal-lm, text2text: print each prompt and its text as it is written.")] = False,
 ) -> None:  # fmt: skip
     """Print a prediction per text, or write those of a whole file; a language model writes on after each text."""

@@ -38,6 +38,7 @@ def serve(
     max_connections: Annotated[int, number(COUNT, help="Connections of a process; the longest idle one makes room for another.")] = 10_000,
     connection_requests: Annotated[int | None, number(COUNT, help="Requests until a connection ends; default: 10000, and 100 with several workers.")] = None,
     verify_key: Annotated[str | None, typer.Option(help="A public key (PEM) whose owner has to have signed every model and every new version; see optkit sign.")] = None,
+    ranges: Annotated[str | None, typer.Option(help="embeddings in int8: a .npy file, (2, dimensions), of least and greatest values.")] = None,
     log_requests: Annotated[bool, typer.Option("--log-requests", help="Log every request (never its text).")] = False,
 ) -> None:  # fmt: skip
     """Answer over HTTP: KServe's protocols v1 and v2, and OpenAI's embeddings and completions."""

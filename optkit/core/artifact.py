@@ -315,9 +315,7 @@ def _refuse_what_is_no_checkpoint(path: Path) -> None:
     if "adapter_config.json" in names:
         raise CheckpointError(
             f"Expected a whole checkpoint, received a LoRA adapter in {str(path)!r} (adapter_config.json).",
-            hint="Merge it with its base in Python and give the new folder: "
-            "PeftModel.from_pretrained(base_model, adapter_folder).merge_and_unload().save_pretrained("
-            "new_folder), and save the base's tokenizer there too.",
+            hint="optkit compress merges it with its base; this reads what comes out.",
         )
     if "config.json" not in names:
         raise CheckpointError(f"Expected config.json beside the weights in {str(path)!r}; it is missing.")

@@ -150,5 +150,12 @@ def prompt_of(settings: dict[str, Any], folder: Path) -> str:
     return (prompts.get(name) or "") if name is not None else ""
 
 
+def prompts_of(settings: dict[str, Any]) -> dict[str, str]:
+    """All prompts by their names; `query` and `document`, of `encode_query` and `encode_document`, are always
+    there, if only as no prompt."""
+    stated = {"query": "", "document": "", **(settings.get("prompts") or {})}
+    return {str(name): str(prompt or "") for name, prompt in stated.items()}
+
+
 def optional(file: Path) -> dict[str, Any]:
     return read_json(file, CheckpointError) if file.exists() else {}

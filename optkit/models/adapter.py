@@ -92,6 +92,11 @@ def merged(folder: Path, trust_remote_code: bool = False, verify_key: str | Path
     return Artifact.open(out)
 
 
+def merged_or_whole(path: str | Path, verify_key: str | Path | None = None) -> str | Path:
+    """`path`, or where it is an adapter's folder, that of what `merged` makes of it."""
+    return merged(Path(path), verify_key=verify_key).path if is_adapter(path) else path
+
+
 def merge_note(artifact: Artifact) -> str:
     """What was merged, in one line; "" where nothing was."""
     step = next((step for step in artifact.lineage if step["pass"] == STEP), None)

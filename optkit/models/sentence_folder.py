@@ -9,7 +9,8 @@ Source: sentence-transformers 6.2, `sentence_transformer/modules` and `cross_enc
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from optkit.core.sentence_modules import (
     modules,
     optional,
     prompt_of,
+    prompts_of,
     refuse_chat_template,
     settings_of,
     text_settings,
@@ -65,7 +67,8 @@ class Pooling:
 
     `modes` are concatenated, `layers` follow in order, and of the result the first `truncate_dim` numbers
     stay (None: all), which is not normalised again. `max_length` in tokens (None: no limit of its own),
-    `lowercase` and `prompt` prepare texts. `similarity` is how two vectors are compared.
+    `lowercase` and `prompt` prepare texts; `prompts` are all that have names, `include_prompt` whether their
+    tokens count. `similarity` is how two vectors are compared.
     """
 
     modes: tuple[str, ...] = ("mean",)
@@ -75,6 +78,8 @@ class Pooling:
     lowercase: bool = False
     prompt: str = ""
     similarity: str = "cosine"
+    prompts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    include_prompt: bool = True
 
     def width(self, hidden: int) -> int:
         """Numbers per vector over an encoder that gives `hidden` per token."""
@@ -92,7 +97,7 @@ def read_pooling(folder: Path) -> Pooling:
     listed = modules(folder)
     if not listed:
         refuse_chat_template(folder)
-        return Pooling(_default_modes(folder))
+        return Pooling(_default_modes(folder), prompts=prompts_of({}))
     if len(listed) == 1:
         raise CheckpointError(
             f"Expected a Pooling module in {str(folder / 'modules.json')!r}; there is none."
@@ -117,6 +122,8 @@ def read_pooling(folder: Path) -> Pooling:
         lowercase,
         prompt,
         _similarity(settings, folder),
+        prompts_of(settings),
+        include_prompt,
     )
 
 

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ class Job:
     """What one run is about; two runs with an equal job share their parts.
 
     `keep` are input columns copied to the output; empty: the text alone. `columns` are those that every row
-    is read by, where the input has columns. `verify_key` as for `load`.
+    is read by, where the input has columns. `verify_key` as for `load`, `options` as for `Predictor.predict`.
     """
 
     path: str
@@ -57,10 +57,16 @@ class Job:
     threads: int | None = None
     verify_key: str | None = None
     columns: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
             raise RecipeError(f"Expected chunks of at least 1 row, received {self.chunk}.")
+        if str(self.options.get("precision", "")).endswith("int8") and "ranges" not in self.options:
+            raise RecipeError(
+                "Expected --ranges FILE beside --output: a file is answered in chunks, which must agree.",
+                hint="Take them from float32 vectors of your texts: min and max, numpy.vstack, numpy.save.",
+            )
 
     @property
     def folder(self) -> Path:
@@ -78,6 +84,8 @@ class Job:
     def identity(self) -> str:
         """A hash of all that the answers depend on: the model, the input's bytes, and the settings."""
         facts = {k: v for k, v in asdict(self).items() if k not in ("path", "input", "output", "verify_key")}
+        if ranges := self.options.get("ranges"):
+            facts["options"] = {**self.options, "ranges": sha256(Path(ranges))}
         model = open_signed(self.path, self.verify_key).fingerprint()
         text = json.dumps([facts, model, sha256(Path(self.input))], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -132,7 +140,7 @@ def answer_chunk(predictor: Predictor, job: Job, chunk: Chunk) -> int:
     rows = inputs.read(Path(job.input), chunk)
     found = [_input(predictor.task, job, number, row) for number, row in rows]
     try:
-        answers = predictor.predict([item for item, _ in found])
+        answers = predictor.predict([item for item, _ in found], **job.options)
     except DataError:
         for (number, _), (item, _) in zip(rows, found):
             _refuse(predictor.task, job, number, item)

@@ -12,6 +12,7 @@ from optkit.core.quantities import listed
 from optkit.data.tables.read import ENDINGS
 from optkit.errors import DataError, RecipeError
 from optkit.events import Events, Piece, silent
+from optkit.models.adapter import merged_or_whole
 from optkit.serving.inputs import KINDS
 from optkit.serving.offline import CHUNK, Job, predict_file
 from optkit.serving.predictor import Predictor, load
@@ -56,6 +57,12 @@ def predict(
     top_p: float | None = None,
     seed: int | None = None,
     stream: bool = False,
+    prompt_name: str | None = None,
+    prompt: str | None = None,
+    truncate_dim: int | None = None,
+    normalize: bool = False,
+    precision: str | None = None,
+    ranges: str | Path | None = None,
     events: Events = silent,
 ) -> Predictions:
     """Answer texts, or a whole file of them; a language model writes on after each text.
@@ -81,6 +88,14 @@ def predict(
         top_p: for a language model: draw among the fewest that hold this probability.
         seed: for a language model: the same seed draws the same text.
         stream: for a model that writes: `events` hears each text and its pieces as they come (`Piece`).
+        prompt_name: for vectors: the prompt of this name goes before each text, such as query or document.
+            None: the default one.
+        prompt: for vectors: this goes before each text.
+        truncate_dim: for vectors: keep so many dimensions, which are not normalised again.
+        normalize: for vectors: divide each by its length, after it was cut.
+        precision: for vectors: int8, uint8, binary or ubinary. None: float32.
+        ranges: for vectors: a file of `numpy.save` with the least and the greatest of each dimension, for
+            int8 and uint8. None: those of these vectors.
         events: hears of progress (`optkit.events`).
 
     Raises RecipeError for parameters that do not fit each other, DataError for a text or row that cannot be
@@ -100,13 +115,22 @@ def predict(
         "seed": seed,
     }
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    of_vectors = {
+        "prompt_name": prompt_name,
+        "prompt": prompt,
+        "truncate_dim": truncate_dim,
+        "normalize": normalize or None,
+        "precision": precision,
+        "ranges": None if ranges is None else str(ranges),
+    }
+    of_vectors = {name: value for name, value in of_vectors.items() if value is not None}
     if output is not None:
         if input is None:
             raise RecipeError("--output needs --input FILE.")
         if options or stream:
             raise RecipeError("Expected either --output or options of generation, received both.")
         job = Job(
-            path=str(path),
+            path=str(merged_or_whole(path, verify_key)),
             input=str(input),
             output=str(output),
             runtime=runtime,
@@ -116,6 +140,7 @@ def predict(
             chunk=chunk,
             threads=threads or (1 if ray else None),
             verify_key=None if verify_key is None else str(verify_key),
+            options=of_vectors,
         )
         done = predict_file(job, force=force, ray=ray, events=events)
         return Predictions((), (), (), (), Path(output), done.rows, done.answered, done.seconds)
@@ -128,7 +153,7 @@ def predict(
         if stream:
             answers = [_written(predictor, text, options, events) for text in given]
         else:
-            answers = predictor.predict([task.from_line(text) for text in given], **options)
+            answers = predictor.predict([task.from_line(text) for text in given], **options, **of_vectors)
     lines, records = map(task.line, answers), map(task.describe, answers)
     return Predictions(given, tuple(answers), tuple(lines), tuple(records), None, len(given), len(given))
 

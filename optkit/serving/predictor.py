@@ -15,7 +15,7 @@ from optkit.benchmarking.stored_answers import open_checked
 from optkit.core.artifact import Artifact, changed, state
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, OptkitError
-from optkit.models import adapter
+from optkit.models.adapter import merged_or_whole
 from optkit.models.signing import open_signed
 from optkit.runtimes.base import Session, Setting, infer_all
 from optkit.tasks.base import Task, open_task
@@ -64,8 +64,10 @@ class Predictor:
             raise DataError(
                 "Expected a list of texts, received one string.", hint="Write predict([text]) or predict_one."
             )
-        if not (self.task.generates or options):
-            return self.answer(self.encode(inputs), batch_size, max_tokens) if len(inputs) else []
+        if not self.task.generates:
+            given = self.task.prepared(inputs, options)
+            answers = self.answer(self.encode(given), batch_size, max_tokens) if len(inputs) else []
+            return self.task.finished(answers, options)
         with self._call(), self._one_at_a_time:
             return self.task.complete(self._session, inputs, batch_size, **options)
 
@@ -165,6 +167,7 @@ def load(
     where it was proven (`optkit.benchmarking.stored_answers`); MissingDependency for a runtime that is not
     installed.
     """
+    path = merged_or_whole(path, verify_key)
     before = state(path)
     artifact = open_signed(path, verify_key)
     if verify:

@@ -41,6 +41,7 @@ def serve(
     max_connections: int = 10_000,
     connection_requests: int | None = None,
     verify_key: str | Path | None = None,
+    ranges: str | Path | None = None,
     log_requests: bool = False,
 ) -> None:
     """Answer over HTTP: KServe's protocols v1 and v2, and OpenAI's embeddings and completions.
@@ -77,6 +78,8 @@ def serve(
         max_connections: connections of a process; the longest idle one makes room for another.
         connection_requests: requests until a connection ends. None: 10000, and 100 with several workers.
         verify_key: a public key (PEM) whose owner has to have signed every model and every new version.
+        ranges: for vectors in int8 and uint8: a file of `numpy.save` with the least and the greatest value of
+            each dimension.
         log_requests: log every request (never its text).
 
     Raises MissingDependency without the extra `serve`, RecipeError for settings that do not fit, and what
@@ -114,6 +117,7 @@ def serve(
             max_connections=max_connections,
             connection_requests=connection_requests,
             verify_key=_text(verify_key),
+            ranges=_text(ranges),
         )
     )
 

@@ -134,6 +134,16 @@ class Task(Trainable, ABC):
     def score(self, answers: np.ndarray, references: Sequence[Answer]) -> float:
         """The metric over these examples."""
 
+    def prepared(self, inputs: Sequence[Any], options: Mapping[str, Any]) -> Sequence[Any]:
+        """`inputs` as the options of `predict` change them. Raises RecipeError for any that it has not."""
+        if options:
+            raise _generates_nothing(self.name, options)
+        return inputs
+
+    def finished(self, answers: list[Any], options: Mapping[str, Any]) -> list[Any]:
+        """`answers` as the options of `predict`, which `prepared` took, change them."""
+        return answers
+
     def complete(
         self, session: Session, prompts: Sequence[Input], batch_size: int, **options: float | None
     ) -> list[Answer]:

@@ -11,7 +11,7 @@ Source: N. Reimers and I. Gurevych, "Sentence-BERT" (EMNLP 2019), regression obj
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,8 +27,10 @@ from optkit.models.pooling import OUTPUT, Pooling, pooled, read_pooling, save_la
 from optkit.models.soundness import refuse_nan
 from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
+from optkit.tasks import retrieval
 from optkit.tasks.base import BETWEEN, Columns, Field, Labelled, Outputs, Task
 from optkit.tasks.label_mapping import number
+from optkit.tasks.vectors import Prompted, VectorOptions, unit
 
 if TYPE_CHECKING:
     import datasets
@@ -45,8 +47,6 @@ COLUMNS = {
 NEAR = 0.99
 #: Ending of the names of the second text's inputs in training.
 SECOND = "_2"
-#: A pair counts as a match for recall from this share of the highest score in the data.
-MATCH = 0.8
 
 
 @dataclass
@@ -54,8 +54,8 @@ class Embeddings(Task):
     """`pooling` from the checkpoint; `metric` one of `metrics`.
 
     Two vectors are compared as the checkpoint says (`similarity_fn_name`; cosine where it says nothing).
-    `spearman` and `pearson` are between that and the score over all pairs. `recall@k` is the share of
-    matching pairs whose second text is among the k nearest to the first, of all second texts in the data.
+    `spearman` and `pearson` are between that and the score over all pairs; the others are those of
+    `optkit.tasks.retrieval`, of every query among all documents of the data.
     """
 
     name: ClassVar[str] = "embeddings"
@@ -66,7 +66,7 @@ class Embeddings(Task):
     graph_answers: ClassVar[bool] = True
     columns: ClassVar = COLUMNS
     parts: ClassVar = {**Task.parts, "label": "similarity"}
-    metrics: ClassVar = ("spearman", "pearson", "recall@1", "recall@5", "recall@10")
+    metrics: ClassVar = ("spearman", "pearson", *retrieval.METRICS)
     metric: str
     pooling: Pooling
     encoder: TextEncoder
@@ -108,7 +108,22 @@ class Embeddings(Task):
         for i, item in enumerate(inputs):
             if not isinstance(item, str):
                 raise DataError(f"Expected a text at position {i}, received {type(item).__name__}.")
-        return self.encoder.encode([self.pooling.prompt + text for text in inputs])
+        prompt = self.pooling.prompt
+        return self.encoder.encode([x if isinstance(x, Prompted) else prompt + x for x in inputs])
+
+    def prepared(self, inputs: Sequence[Any], options: Mapping[str, Any]) -> Sequence[Any]:
+        return self._asked(options).texts(inputs, self.pooling) if options else inputs
+
+    def finished(self, answers: list[np.ndarray], options: Mapping[str, Any]) -> list[np.ndarray]:
+        return self._asked(options).vectors(answers) if options else answers
+
+    def _asked(self, options: Mapping[str, Any]) -> VectorOptions:
+        if unknown := set(options) - set(VectorOptions.__dataclass_fields__):
+            raise RecipeError(
+                f"Expected options of vectors, this model is for {self.name}, received {', '.join(unknown)}.",
+                hint=f"They are {', '.join(VectorOptions.__dataclass_fields__)}.",
+            )
+        return VectorOptions(**options)
 
     def read(self, rows: datasets.Dataset, columns: Columns) -> Labelled:
         """Pairs, flattened: `encoded` and `inputs` hold two texts per reference."""
@@ -116,8 +131,12 @@ class Embeddings(Task):
         others = [name for name in rows.column_names if name != first or columns.pair is not None]
         second = self.column(others, "pair", columns)
         pairs = list(zip(texts_of(rows, first), texts_of(rows, second)))
+        label, scores = self._references(rows, columns)
+        references: list[Any] = scores
+        if self.metric in retrieval.METRICS and pairs:
+            references = retrieval.relevances(*zip(*pairs), scores)
+            pairs = self._routed(pairs)
         inputs = [text for pair in pairs for text in pair]
-        label, references = self._references(rows, columns)
         return Labelled(
             self.encode(inputs),
             references,
@@ -149,17 +168,18 @@ class Embeddings(Task):
         return (unit(vectors) if self._by_cosine else vectors).reshape(-1, 2, vectors.shape[1])
 
     def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
-        if self.metric.startswith("recall@"):
-            hits = self._found(answers, references)
-            return float(hits.mean()) if len(hits) else float("nan")
+        if (each := self.outcomes(answers, references)) is not None:
+            return float(each.mean()) if len(each) else float("nan")
         from scipy import stats
 
         correlation = stats.spearmanr if self.metric == "spearman" else stats.pearsonr
         return float(correlation(self._similarities(answers), np.asarray(references)).statistic)
 
     def outcomes(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray | None:
-        """For recall: found or not, one per matching pair. A correlation is no mean."""
-        return self._found(answers, references) if self.metric.startswith("recall@") else None
+        """For retrieval: one per query. A correlation is no mean."""
+        if self.metric not in retrieval.METRICS:
+            return None
+        return retrieval.values(self.metric, answers, references, self._near)
 
     @property
     def sameness(self) -> str:  # type: ignore[override]
@@ -182,7 +202,7 @@ class Embeddings(Task):
         return float(np.einsum("ijk,ijk->ij", unit(answers), unit(others)).mean())
 
     def describe(self, answer: np.ndarray) -> dict[str, Any]:
-        return {"vector": [float(x) for x in answer]}
+        return {"vector": np.asarray(answer).tolist()}
 
     def gives(self) -> tuple[Field, ...]:
         return (Field("embedding", "FP32", (-1,)),)
@@ -254,10 +274,25 @@ class Embeddings(Task):
         pairs = (np.stack([np.broadcast_to(q, documents.shape), documents], axis=1) for q in queries)
         return np.stack([self._similarities(pair) for pair in pairs])
 
+    def _routed(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """With the prompts of `encode_query` and `encode_document`, as the evaluator of the library asks.
+
+        Raises RecipeError where another prompt goes before all texts, which the baseline would put there too.
+        """
+        if self.pooling.prompt:
+            raise RecipeError(
+                f"Expected no default prompt for {self.metric}, which asks with those of queries and of "
+                f"documents, received {self.pooling.prompt!r}.",
+                hint="Set default_prompt_name in config_sentence_transformers.json to null.",
+            )
+        sides = zip(zip(*pairs), ("query", "document"))
+        first, second = (VectorOptions(prompt_name=n).texts(side, self.pooling) for side, n in sides)
+        return [(str(a), str(b)) for a, b in zip(first, second)]
+
     def _references(self, rows: datasets.Dataset, columns: Columns) -> tuple[str | None, list[float]]:
-        """Their column, and one number per pair. For recall data without scores holds matching pairs only."""
+        """Their column, and one number per pair. For retrieval data without scores holds matching pairs."""
         there = columns.label or next((n for n in COLUMNS["label"] if n in rows.column_names), None)
-        if there is None and self.metric.startswith("recall@"):
+        if there is None and self.metric in retrieval.METRICS:
             return None, [1.0] * len(rows)
         name = self.column(rows.column_names, "label", columns)
         values = [number(value) for value in rows[name]]
@@ -269,24 +304,6 @@ class Embeddings(Task):
                     hint="Name the right column with --label-column.",
                 )
         return name, [value for value in values if value is not None]
-
-    def _found(self, answers: np.ndarray, references: Sequence[Any]) -> np.ndarray:
-        """Whether each matching pair's second text is among the k nearest; texts as near do not count."""
-        k = int(self.metric.partition("@")[2])
-        scores = np.asarray(references, dtype=np.float64)
-        queries = np.flatnonzero(scores >= MATCH * scores.max()) if len(scores) else np.empty(0, dtype=int)
-        documents, hits = answers[:, 1], []
-        for start in range(0, len(queries), 512):
-            part = queries[start : start + 512]
-            near = self._near(answers[part, 0], documents)
-            own = near[np.arange(len(part)), part]
-            hits.append((near > own[:, None] + 1e-6).sum(axis=1) < k)
-        return np.concatenate(hits) if hits else np.empty(0, dtype=bool)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """`vectors` (..., width), each divided by its length."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
 def cosines(answers: np.ndarray) -> np.ndarray:

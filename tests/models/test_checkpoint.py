@@ -123,12 +123,3 @@ def test_a_checkpoint_of_ours_that_was_changed_by_hand_is_refused(checkpoint, tm
     assert "delete optkit.json" in refused.value.hint
     (folder / "optkit.json").unlink()
     fetch(folder)
-
-
-def test_an_adapter_alone_is_told_how_to_be_merged(copy):
-    (copy / "model.safetensors").rename(copy / "adapter_model.safetensors")
-    (copy / "config.json").unlink()
-    (copy / "adapter_config.json").write_text('{"base_model_name_or_path": "somewhere/base"}')
-    with pytest.raises(CheckpointError, match="LoRA adapter") as refused:
-        fetch(copy)
-    assert "merge_and_unload" in refused.value.hint

@@ -44,7 +44,8 @@ class ServeSettings:
     `watch_s` is how often folders are looked at for a new version (0: never). On SIGTERM connections
     are still answered for `drain_s`, each for the last time. `allowed_hosts` as for `Hosts`. A process holds
     `max_connections`, and each has `connection_requests` at most. `verify_key` is the public
-    key whose owner has to have signed every model, a new version too.
+    key whose owner has to have signed every model, a new version too. `ranges` is the file by which vectors
+    are given in int8 (`optkit.tasks.vectors.read_ranges`).
     """
 
     models: dict[str, str]
@@ -75,6 +76,7 @@ class ServeSettings:
     max_connections: int = 10_000
     connection_requests: int | None = None
     verify_key: str | None = None
+    ranges: str | None = None
 
     def __post_init__(self) -> None:
         check_all(self, _QUANTITIES)

@@ -127,5 +127,6 @@ def _text(value: object, longest: int) -> str:
 
 
 def b64(array: np.ndarray) -> str:
-    """float32, little-endian, in base64: OpenAI's compact form of a vector."""
-    return base64.b64encode(np.ascontiguousarray(array, dtype="<f4").tobytes()).decode()
+    """In base64, OpenAI's compact form of a vector: float32, little-endian, or bytes where it has those."""
+    kind = array.dtype if array.dtype.itemsize == 1 else "<f4"
+    return base64.b64encode(np.ascontiguousarray(array, dtype=kind).tobytes()).decode()

@@ -26,7 +26,11 @@ def test_vectors_in_both_forms_and_tokens_counted(client, folders):
 
 
 @pytest.mark.parametrize(
-    "change", [{"model": "text-classification"}, {"input": [1, 2]}, {"input": []}, {"dimensions": 5}]
+    "change",
+    [
+        *({"model": "text-classification"}, {"input": [1, 2]}, {"input": []}, {"dimensions": 33}),
+        *({"dimensions": 0}, {"output_dtype": "int4"}, {"prompt_name": "missing"}, {"output_dtype": "int8"}),
+    ],
 )
 def test_what_cannot_be_had_is_refused(client, change):
     body = {"model": "embeddings", "input": "dull", **change}
@@ -36,3 +40,46 @@ def test_what_cannot_be_had_is_refused(client, change):
 def test_without_such_a_model_there_is_no_route(folders, serving):
     with serving({"m": folders["text-classification"]}) as client:
         assert client.post("/v1/embeddings", json={"model": "m", "input": "a"}).status_code == 404
+
+
+def test_fewer_dimensions_bits_and_a_prompt(client, folders):
+    """A cut vector has length 1 again where the whole one has; `output_dtype` packs what is left."""
+    with load(folders["embeddings"]) as predictor:
+        plain = predictor.predict(["a fine film"])[0]
+        prompted = predictor.predict(["a fine film"], prompt="the plot: ")[0]
+    body = {"model": "embeddings", "input": "a fine film"}
+
+    def asked(**more):
+        return client.post("/v1/embeddings", json=body | more).json()["data"][0]["embedding"]
+
+    cut = plain[:12] / (np.linalg.norm(plain[:12]) if abs(np.linalg.norm(plain) - 1) < 1e-3 else 1)
+    assert asked(dimensions=12) == pytest.approx(cut.tolist(), abs=1e-4)
+    assert asked(prompt="the plot: ") == pytest.approx(prompted.tolist(), abs=1e-4)
+    bits = np.packbits(plain > 0)
+    assert asked(output_dtype="ubinary") == bits.tolist()
+    packed = base64.b64decode(asked(output_dtype="binary", encoding_format="base64"))
+    assert (np.frombuffer(packed, "i1").astype(int) + 128).tolist() == bits.tolist()
+
+
+def test_as_text_embeddings_inference_answers(client, folders):
+    with load(folders["embeddings"]) as predictor:
+        plain = np.stack(predictor.predict(["a fine film", "dull"]))
+    rows = client.post("/embed", json={"inputs": ["a fine film", "dull"]}).json()
+    np.testing.assert_allclose(rows, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-4)
+    raw = client.post("/embed", json={"inputs": "dull", "normalize": False, "dimensions": 32}).json()
+    np.testing.assert_allclose(raw, plain[1:], atol=1e-4)
+    long = {"inputs": "film " * 2000, "truncate": False}
+    assert client.post("/embed", json=long).status_code == 422
+    assert client.post("/embed", json=long | {"truncate": True}).status_code == 200
+
+
+def test_int8_by_the_ranges_that_the_server_was_started_with(folders, serving, tmp_path):
+    with load(folders["embeddings"]) as predictor:
+        vectors = predictor.predict(["a fine film", "dull"])
+        np.save(tmp_path / "ranges.npy", np.vstack([np.min(vectors, axis=0), np.max(vectors, axis=0)]))
+        expected = predictor.predict(["dull"], precision="int8", ranges=tmp_path / "ranges.npy")[0]
+    with serving({"m": folders["embeddings"]}, ranges=str(tmp_path / "ranges.npy")) as client:
+        body = {"model": "m", "input": "dull", "output_dtype": "int8"}
+        found = client.post("/v1/embeddings", json=body).json()["data"][0]["embedding"]
+        assert np.abs(np.array(found) - expected.astype(int)).max() <= 1
+        assert client.post("/v1/embeddings", json=body | {"dimensions": 8}).status_code == 422
