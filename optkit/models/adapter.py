@@ -245,7 +245,10 @@ def _load(
     name = _CLASSES.get(str(settings.get("task_type")), stated)
     auto = getattr(transformers, name, None)
     if not (name.startswith("AutoModel") or _is_model(auto)):
-        raise CheckpointError(f"Expected a model class of transformers for the adapter, received {name!r}.")
+        raise CheckpointError(
+            f"Expected a model class of transformers for the adapter, received {name!r}.",
+            hint=f"Set task_type in {CONFIG}: one of {', '.join(_CLASSES)}.",
+        )
     labels = [len(weight) for key, weight in weights.items() if key.endswith(_HEADS)]
     options: dict[str, Any] = {}
     if labels and len(base.config.get("id2label") or ()) != labels[0]:

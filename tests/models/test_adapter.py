@@ -102,7 +102,7 @@ def plain(folder, architecture="BertForMaskedLM", kind="bert", **changes):
 
 def test_a_head_that_the_base_lacks_comes_from_the_adapter(tmp_path):
     """Its number of labels stands in no settings file: the weights have it."""
-    base = plain(tmp_path / "base")
+    base = plain(tmp_path / "base", "BertModel")
     settings = {"modules_to_save": ["classifier"], "task_type": "SEQ_CLS"}
     auto = "AutoModelForSequenceClassification"
     folder, expected = trained(base, tmp_path / "adapter", auto, labels=5, **settings)

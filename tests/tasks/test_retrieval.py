@@ -21,7 +21,7 @@ PROMPTS = {"query": "the plot ", "document": "film "}
 
 @pytest.fixture(scope="module")
 def rows():
-    """40 rows; some queries have several documents, some documents several queries, some rows are no match."""
+    """Some queries have several documents, some documents several queries, some rows are no match."""
     random = np.random.default_rng(3)
     queries = sorted({row["text"] for row in sentences(24, seed=1)})
     documents = sorted({row["text"] for row in sentences(60, seed=2)})[:30]

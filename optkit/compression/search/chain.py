@@ -16,6 +16,7 @@ from optkit.compression.recipe import Recipe
 from optkit.core.artifact import Artifact
 from optkit.core.files import sha256
 from optkit.errors import DataError, RecipeError, did_you_mean
+from optkit.models.adapter import merged_or_whole
 from optkit.passes import PASSES
 from optkit.passes.base import Pass, make
 from optkit.training.tuning.space import Space, Value
@@ -88,7 +89,7 @@ def read_beside(space: Space) -> dict[str, str]:
                     f"Expected {name} to be a file of texts, received {str(path)!r}.",
                     hint="Give the path of a .txt, JSONL, CSV or Parquet file.",
                 )
-            contents = sha256(path) if name == TEXTS else Artifact.open(path).fingerprint()
+            contents = sha256(path) if name == TEXTS else Artifact.open(merged_or_whole(path)).fingerprint()
             contents_by_name[f"{name} {path}"] = contents[:12]
     return contents_by_name
 
