@@ -12,7 +12,7 @@ from optkit.cli.parameters import call
 
 def package(
     path: Annotated[Path, typer.Argument(help="An artifact.")],
-    format: Annotated[str, typer.Option(help="triton, docker, wheel or zip.")],
+    format: Annotated[str, typer.Option(help="triton, docker, wheel, zip or sentence-transformers.")],
     out: Annotated[Path, typer.Option(help="The folder to make.")],
     name: Annotated[str | None, typer.Option(help="What the model is called; default: the folder's name.")] = None,
     version: Annotated[str, typer.Option(help="The model's version.")] = "1",

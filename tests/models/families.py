@@ -17,6 +17,8 @@ TEXT, TOKENS, QA, VECTOR, IMAGE, LM = (
 ENCODER = (TEXT, TOKENS, QA, VECTOR)
 #: A decoder with a head for texts, its hidden states as vectors, and its own language head.
 DECODER = (TEXT, VECTOR, LM)
+#: One with heads for tokens, and for questions, as well.
+TAGGING, ANSWERING = (TEXT, TOKENS, VECTOR, LM), (TEXT, TOKENS, QA, VECTOR, LM)
 #: Tokens of the vocabulary, and the most that a text may have.
 VOCABULARY, POSITIONS = 96, 64
 #: The window of architectures that look at a few tokens around each.
@@ -195,6 +197,10 @@ FAMILIES = (
     ),
     Family("EuroBERT", "eurobert", (TEXT, TOKENS, VECTOR), _GROUPED, "bpe"),
     Family("NomicBERT", "nomic_bert", (TEXT, TOKENS, VECTOR), {**_SIZES, "head_dim": 16}),
+    Family("GTE", "gte", (TEXT, TOKENS, VECTOR), _sizes(type_vocab_size=1), "unigram"),
+    Family("Jina embeddings v3", "jina_embeddings_v3", ENCODER, _sizes(type_vocab_size=1), "unigram"),
+    Family("UltraBERT", "ultrabert", ENCODER, _sizes(sliding_window=WINDOW, prediction_head_size=32), "bpe"),
+    Family("RoBERTa PreLayerNorm", "roberta-prelayernorm", ENCODER, _OFFSET, "bpe"),
     Family("RoFormer", "roformer", ENCODER, _sizes(embedding_size=32)),
     Family(
         "ConvBERT",
@@ -271,13 +277,13 @@ FAMILIES = (
     Family("BART", "bart", (TEXT, QA), _BART, "bpe"),
     Family("mBART", "mbart", (TEXT, QA), _BART, "unigram"),
     Family("T5", "t5", (TEXT, TOKENS, QA, VECTOR), _T5, "unigram"),
-    Family("mT5", "mt5", (TEXT, VECTOR), _T5, "unigram"),
-    Family("UMT5", "umt5", (TEXT, TOKENS, VECTOR), _T5, "unigram"),
-    Family("GPT-2", "gpt2", (TEXT, TOKENS, VECTOR, LM), _GPT, "bpe", quick=True),
+    Family("mT5", "mt5", (TEXT, TOKENS, QA, VECTOR), _T5, "unigram"),
+    Family("UMT5", "umt5", (TEXT, TOKENS, QA, VECTOR), _T5, "unigram"),
+    Family("GPT-2", "gpt2", ANSWERING, _GPT, "bpe", quick=True),
     Family(
         "GPT-Neo",
         "gpt_neo",
-        DECODER,
+        ANSWERING,
         {
             "vocab_size": VOCABULARY,
             "hidden_size": 32,
@@ -291,7 +297,7 @@ FAMILIES = (
         },
         "bpe",
     ),
-    Family("GPT-NeoX", "gpt_neox", DECODER, _SIZES, "bpe"),
+    Family("GPT-NeoX", "gpt_neox", ANSWERING, _SIZES, "bpe"),
     Family("GPT-J", "gptj", DECODER, {**_GPT, "rotary_dim": 8}, "bpe"),
     Family(
         "OPT",
@@ -311,14 +317,14 @@ FAMILIES = (
     Family(
         "BLOOM",
         "bloom",
-        DECODER,
+        ANSWERING,
         {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 2},
         "bpe",
     ),
     Family(
         "Falcon",
         "falcon",
-        DECODER,
+        ANSWERING,
         {
             "vocab_size": VOCABULARY,
             "hidden_size": 32,
@@ -328,19 +334,19 @@ FAMILIES = (
         },
         "bpe",
     ),
-    Family("Llama", "llama", (TEXT, TOKENS, QA, VECTOR, LM), _GROUPED, "bpe", quick=True),
-    Family("Mistral", "mistral", DECODER, _slid(), "bpe"),
-    Family("Qwen2", "qwen2", DECODER, _GROUPED, "bpe", quick=True),
+    Family("Llama", "llama", ANSWERING, _GROUPED, "bpe", quick=True),
+    Family("Mistral", "mistral", ANSWERING, _slid(), "bpe"),
+    Family("Qwen2", "qwen2", ANSWERING, _GROUPED, "bpe", quick=True),
     Family(
         "Qwen2 with a window",
         "qwen2",
-        DECODER,
+        ANSWERING,
         {**_GROUPED, "use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
         "bpe",
     ),
-    Family("Qwen3", "qwen3", DECODER, {**_GROUPED, "head_dim": 8}, "bpe", quick=True),
-    Family("Gemma", "gemma", DECODER, {**_GROUPED, "head_dim": 8}, "bpe"),
-    Family("Gemma 2", "gemma2", DECODER, _slid(query_pre_attn_scalar=8), "bpe"),
+    Family("Qwen3", "qwen3", ANSWERING, {**_GROUPED, "head_dim": 8}, "bpe", quick=True),
+    Family("Gemma", "gemma", TAGGING, {**_GROUPED, "head_dim": 8}, "bpe"),
+    Family("Gemma 2", "gemma2", TAGGING, _slid(query_pre_attn_scalar=8), "bpe"),
     Family(
         "Gemma 3",
         "gemma3_text",
@@ -359,12 +365,23 @@ FAMILIES = (
         ),
         "bpe",
     ),
-    Family("Phi", "phi", DECODER, _sizes(partial_rotary_factor=0.5), "bpe"),
-    Family("Phi-3", "phi3", DECODER, {**_GROUPED, "sliding_window": WINDOW, "pad_token_id": 0}, "bpe"),
-    Family("SmolLM3", "smollm3", DECODER, {**_GROUPED, "no_rope_layers": [1, 0]}, "bpe"),
+    Family(
+        "EmbeddingGemma 2",
+        "embedding_gemma2_text",
+        (VECTOR,),
+        _slid(
+            layer_types=["sliding_attention", "full_attention"],
+            hidden_size_per_layer_input=16,
+            embedding_dim=24,
+        ),
+        "bpe",
+    ),
+    Family("Phi", "phi", TAGGING, _sizes(partial_rotary_factor=0.5), "bpe"),
+    Family("Phi-3", "phi3", TAGGING, {**_GROUPED, "sliding_window": WINDOW, "pad_token_id": 0}, "bpe"),
+    Family("SmolLM3", "smollm3", ANSWERING, {**_GROUPED, "no_rope_layers": [1, 0]}, "bpe"),
     Family("OLMo2", "olmo2", DECODER, _GROUPED, "bpe"),
     Family("Granite", "granite", (VECTOR, LM), _GROUPED, "bpe"),
-    Family("StableLM", "stablelm", DECODER, {**_GROUPED, "partial_rotary_factor": 0.5}, "bpe"),
+    Family("StableLM", "stablelm", TAGGING, {**_GROUPED, "partial_rotary_factor": 0.5}, "bpe"),
     Family("Cohere", "cohere", (VECTOR, LM), _GROUPED, "bpe"),
     Family(
         "Cohere 2",
@@ -376,12 +393,12 @@ FAMILIES = (
     Family(
         "MPT",
         "mpt",
-        DECODER,
+        ANSWERING,
         {"vocab_size": VOCABULARY, "d_model": 32, "n_layers": 2, "n_heads": 2, "max_seq_len": POSITIONS},
         "bpe",
     ),
-    Family("gpt-oss", "gpt_oss", DECODER, _slid(num_local_experts=4, num_experts_per_tok=2), "bpe"),
-    Family("Mixtral", "mixtral", DECODER, {**_GROUPED, "num_local_experts": 4}, "bpe"),
+    Family("gpt-oss", "gpt_oss", TAGGING, _slid(num_local_experts=4, num_experts_per_tok=2), "bpe"),
+    Family("Mixtral", "mixtral", ANSWERING, {**_GROUPED, "num_local_experts": 4}, "bpe"),
     Family(
         "Mamba",
         "mamba",

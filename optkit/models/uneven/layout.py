@@ -26,7 +26,7 @@ class Layout:
 
     `attention` splits the heads, whose size is its attribute `head_size`; `counts` are its attributes
     that hold the number of heads, `sizes` those that hold heads × head size. `stacked` projections lie
-    one after another in each of `head_inputs`. With `keep_attention` each layer keeps a head, for a
+    one after another in each of `head_inputs`, `ffn_stacked` in each of `ffn_inputs`. With `keep_attention` each layer keeps a head, for a
     decoder takes the length of its cache from it. `post_norm`: the norm follows the residual sum.
     """
 
@@ -41,6 +41,7 @@ class Layout:
     counts: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
     stacked: int = 1
+    ffn_stacked: int = 1
     post_norm: bool = False
     keep_attention: bool = False
 
@@ -123,9 +124,22 @@ LAYOUTS = {
         stacked=3,
         keep_attention=True,
     ),
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
+    "modernbert": Layout(
+        layers="layers",
+        attention="attn",
+        head_size="head_dim",
+        head_inputs=("attn.Wqkv",),
+        head_output="attn.Wo",
+        ffn="mlp",
+        ffn_inputs=("mlp.Wi",),
+        ffn_output="mlp.Wo",
+        stacked=3,
+        ffn_stacked=2,
+    ),
+    "eurobert": replace(_LLAMA, keep_attention=False),
+    **dict.fromkeys(
+        ("gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3", "smollm3"), _LLAMA
+    ),
 }
 
 
@@ -164,7 +178,7 @@ class Sublayer:
 
     @property
     def stacked(self) -> int:
-        return self.layout.stacked if self.kind == "heads" else 1
+        return self.layout.stacked if self.kind == "heads" else self.layout.ffn_stacked
 
     @property
     def units(self) -> int:

@@ -21,7 +21,10 @@ from optkit.runtimes.settings import stored_runtime
 FORMATS: Registry[ModuleType] = Registry(
     "format",
     "optkit.packages",
-    {name: f"optkit.serving.package.{name}" for name in ("docker", "triton", "wheel", "zip")},
+    {
+        **{name: f"optkit.serving.package.{name}" for name in ("docker", "triton", "wheel", "zip")},
+        "sentence-transformers": "optkit.serving.package.sentence_folder",
+    },
 )
 
 
@@ -48,7 +51,7 @@ def package(
 
     Parameters:
         path: an artifact's folder.
-        format: triton, docker, wheel or zip.
+        format: triton, docker, wheel, zip, or sentence-transformers.
         out: the folder to make.
         name: what the model is called where it is served. None: the folder's name.
         version: the model's version, numbers with points between them.

@@ -10,7 +10,7 @@ from optkit.models.uneven.layout import sublayers
 from optkit.models.uneven.loading import from_pretrained, reshape
 from optkit.models.uneven.surgery import cut, record, shape_of
 from optkit.passes.pruning.masks import masked
-from tests.passes.pruning.models import ALL, IMAGE, build, feeds
+from tests.passes.pruning.models import ALL, IMAGE, MORE, build, feeds
 
 #: Units kept per sublayer, from the bottom: some, all, one, none.
 KEEP = ([0, 2], [1, 5, 7, 40], [3], [], [0, 1, 2, 3], list(range(16)))
@@ -32,7 +32,7 @@ def kept(model, plan):
     return plan
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", [*ALL, *MORE])
 def test_the_cut_model_is_the_masked_model(kind, tmp_path):
     import transformers
 

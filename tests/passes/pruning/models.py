@@ -7,6 +7,8 @@ from typing import Any
 TEXT = ("bert", "roberta", "electra", "distilbert", "deberta-v2", "gpt2", "llama", "mistral", "qwen2")
 IMAGE = ("vit", "deit")
 ALL = (*TEXT, *IMAGE)
+#: Of the layouts that are others' again, or nearly: what is cut is tried, not what is measured.
+MORE = ("modernbert", "eurobert", "qwen3", "gemma3_text")
 
 
 def build(kind: str) -> Any:
@@ -39,7 +41,11 @@ def settings(kind: str) -> dict[str, Any]:
     if kind == "deberta-v2":
         extra = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8}
         return {**text, **extra}
-    if kind in ("llama", "mistral", "qwen2"):
+    if kind == "modernbert":
+        return {**text, "local_attention": 4, "global_attn_every_n_layers": 2}
+    if kind in ("llama", "mistral", "qwen2", "eurobert", "qwen3", "gemma3_text"):
+        if kind in ("qwen3", "gemma3_text"):
+            text |= {"head_dim": 4, "sliding_window": 4}
         return {**text, "num_attention_heads": 8, "num_key_value_heads": 4}
     return text
 
