@@ -26,8 +26,9 @@ class Layout:
 
     `attention` splits the heads, whose size is its attribute `head_size`; `counts` are its attributes
     that hold the number of heads, `sizes` those that hold heads × head size. `stacked` projections lie
-    one after another in each of `head_inputs`, `ffn_stacked` in each of `ffn_inputs`. With `keep_attention` each layer keeps a head, for a
-    decoder takes the length of its cache from it. `post_norm`: the norm follows the residual sum.
+    one after another in each of `head_inputs`, `ffn_stacked` in each of `ffn_inputs`. With
+    `keep_attention` each layer keeps a head, for a decoder takes the length of its cache from it.
+    `post_norm`: the norm follows the residual sum.
     """
 
     layers: str
