@@ -324,7 +324,24 @@ def other_cpu() -> str:
     return "\n".join(lines)
 
 
+def retrieval() -> str:
+    lines = ["| model | vectors | bytes | nDCG@10, change [95%] | recall@1 | recall@10, change [95%] |"]
+    lines.append("| --- | --- | ---: | ---: | ---: | ---: |")
+    for row in results("retrieval")["rows"]:
+        cells = []
+        for metric in ("ndcg@10", "recall@10"):
+            drop, low, high = row[f"{metric} drop"]
+            change = (
+                f", {0 - drop:+.3f} [{-high:+.3f}, {-low:+.3f}]" if (drop, low, high) != (0, 0, 0) else ""
+            )
+            cells.append(f"{row[metric]:.3f}{change}")
+        size, first = f"{row['bytes_per_document']:,}", f"{row['recall@1']:.3f}"
+        lines.append(f"| {row['model']} | {row['search']} | {size} | {cells[0]} | {first} | {cells[1]} |")
+    return "\n".join(lines)
+
+
 TABLES = {
+    "retrieval": retrieval,
     "other-cpu": other_cpu,
     "sst2-int8": sst2_int8,
     "sst2-int8-amx": lambda: sst2_int8("sst2_int8_amx"),
