@@ -4,10 +4,10 @@
 
 Writes benchmarks/results/retrieval.json; about 3 minutes. A question of validation.jsonl is answered by the
 one paragraph that it was asked about, of 2,067. Vectors are those of two artifacts made here: the graph in
-fp32, and in dynamic INT8 (ONNX Runtime). Searches are those of sentence-transformers' `semantic_search`:
-float32 and int8 by the product of the vectors, binary by the bits that differ; rescored: the 40 nearest again,
-by the float question and what the document was quantized to. Equal documents stand before the right one. The
-model was not trained to be cut (Matryoshka): fewer dimensions show what that costs where nobody prepared it.
+fp32, and in dynamic INT8 (ONNX Runtime). Searches are those of sentence-transformers' semantic search:
+float32 and int8 by the product of the vectors, binary by the bits that differ; rescored: the 40 nearest once
+more, by the float question and what the document was quantized to. Equal documents stand before the right
+one. The model was not trained to be cut (Matryoshka): fewer dimensions show what that costs unprepared.
 """
 
 from __future__ import annotations
