@@ -22,7 +22,10 @@ SENTENCE_FILES = tuple(
 )
 #: Modules that may follow the pooling, and how modules.json names classes, before and since version 6.
 BEHIND = ("Dense", "LayerNorm", "Normalize", "Dropout")
-_TYPES = r"sentence_transformers\.(models|base\.modules|sentence_transformer\.modules)\.(\w+\.)?\w+"
+_PLACES = r"models|(base|sentence_transformer|sparse_encoder)\.modules|sparse_encoder\.models"
+_TYPES = rf"sentence_transformers\.({_PLACES})\.(\w+\.)?\w+"
+#: The pooling of a SparseEncoder, and what stood before it until version 5.4.
+SPLADE, _MASKED = "SpladePooling", "MLMTransformer"
 #: Settings of the Transformer module that change its answers in a way that optkit does not follow.
 _REFUSED = ("processing_kwargs", "config_kwargs", "config_args", "tokenizer_name_or_path")
 #: What may stand in its arguments for the model and the tokenizer: nothing that changes an fp32 answer.
@@ -30,9 +33,19 @@ _HARMLESS = {
     "model_kwargs": ("attn_implementation", "dtype", "torch_dtype", "low_cpu_mem_usage", "use_safetensors"),
     "processor_kwargs": ("padding_side", "use_fast", "clean_up_tokenization_spaces"),
 }
+#: What may stand first and second.
+_KNOWN = (("Transformer", _MASKED), ("Pooling", SPLADE))
 #: What a Transformer module is loaded for → the output of the model that it hands on.
-_OUTPUTS = {"feature-extraction": "last_hidden_state", "sequence-classification": "logits"}
-_MODULE_OUTPUTS = {"feature-extraction": "token_embeddings", "sequence-classification": "scores"}
+_OUTPUTS = {
+    "feature-extraction": "last_hidden_state",
+    "fill-mask": "logits",
+    "sequence-classification": "logits",
+}
+_MODULE_OUTPUTS = {
+    "feature-extraction": "token_embeddings",
+    "fill-mask": "token_embeddings",
+    "sequence-classification": "scores",
+}
 
 
 @dataclass(frozen=True)
@@ -58,10 +71,10 @@ def modules(folder: Path) -> list[Module]:
             f"Expected a name of its own for each module in {str(file)!r}, received one twice."
         )
     for place, module in enumerate(found):
-        known = ("Transformer",) if place == 0 else ("Pooling",) if place == 1 else BEHIND
+        known = _KNOWN[place] if place < len(_KNOWN) else BEHIND if found[1].kind != SPLADE else ()
         if not re.fullmatch(_TYPES, str(listed[place].get("type", ""))) or module.kind not in known:
             raise CheckpointError(
-                f"Expected {' or '.join(known)} at place {place} of {str(file)!r}, received "
+                f"Expected {' or '.join(known) or 'no module'} at place {place} of {str(file)!r}, received "
                 f"{str(listed[place].get('type'))[:80]!r}.",
                 hint=f"optkit follows Transformer, Pooling, then {', '.join(BEHIND)}: save it without, "
                 "or serve it with sentence-transformers.",
@@ -79,11 +92,16 @@ def modules(folder: Path) -> list[Module]:
     return found
 
 
-def text_settings(folder: Path, task: str) -> tuple[int | None, bool]:
+def is_sparse(folder: Path) -> bool:
+    """Whether the folder is a SparseEncoder's, whose vectors have a weight for each token."""
+    return any(module.kind == SPLADE for module in modules(folder))
+
+
+def text_settings(folder: Path, task: str, default: str | None = None) -> tuple[int | None, bool]:
     """The Transformer module's own limit in tokens (None: the tokenizer's), and whether it lowers case.
 
-    `task` is sentence-transformers' name of what it is loaded for. Raises CheckpointError for settings that
-    optkit does not follow.
+    `task` is sentence-transformers' name of what it is loaded for, `default` that of a module which does not
+    say (None: the same). Raises CheckpointError for settings that optkit does not follow.
     """
     output = _OUTPUTS[task]
     file = next((folder / name for name in SENTENCE_FILES if (folder / name).exists()), None)
@@ -93,6 +111,7 @@ def text_settings(folder: Path, task: str) -> tuple[int | None, bool]:
     wrong = {key: settings[key] for key in _REFUSED if settings.get(key)}
     for key, harmless in _HARMLESS.items():
         wrong |= {name: x for name, x in (settings.get(key) or {}).items() if name not in harmless}
+    settings.setdefault("transformer_task", default or task)
     for key, expected in (("transformer_task", task), ("module_output_name", _MODULE_OUTPUTS[task])):
         if settings.get(key, expected) != expected:
             wrong[key] = settings[key]
@@ -120,7 +139,8 @@ def settings_of(folder: Path, kind: str) -> dict[str, Any]:
         raise CheckpointError(
             f"Expected a {kind} in {str(folder)!r}, received a {settings['model_type']} (model_type in "
             "config_sentence_transformers.json).",
-            hint="optkit follows SentenceTransformer and CrossEncoder; serve it with sentence-transformers.",
+            hint="optkit follows SentenceTransformer, CrossEncoder and, with SpladePooling, SparseEncoder; "
+            "serve it with sentence-transformers.",
         )
     return settings
 

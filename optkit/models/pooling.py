@@ -52,8 +52,11 @@ def pooled(encoder: torch.nn.Module, pooling: Pooling, folder: Path) -> torch.nn
                 inputs["attention_mask"] = attention_mask
             found = self.transformer(**inputs)
             tokens = found[0]
-            vectors = [_POOL[mode](tokens, attention_mask) for mode in pooling.modes]
-            vector = torch.cat(vectors, dim=-1) if len(vectors) > 1 else vectors[0]
+            if pooling.splade:
+                vector = _splade(tokens, attention_mask, pooling)
+            else:
+                vectors = [_POOL[mode](tokens, attention_mask) for mode in pooling.modes]
+                vector = torch.cat(vectors, dim=-1) if len(vectors) > 1 else vectors[0]
             for layer in self.layers:
                 vector = layer(vector)
             vector = vector[:, : pooling.truncate_dim] if pooling.truncate_dim else vector
@@ -166,6 +169,13 @@ def _last(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     places = torch.arange(mask.shape[1], device=mask.device)
     last = (mask * places).amax(dim=1).reshape(-1, 1, 1).expand(-1, 1, tokens.shape[-1])
     return tokens.gather(1, last).squeeze(1)
+
+
+def _splade(logits: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """A weight for each token of the vocabulary; padding weighs nothing."""
+    weights = (logits * mask.unsqueeze(-1).to(logits.dtype)).relu().log1p()
+    weights = weights.log1p() if pooling.splade == "log1p_relu" else weights
+    return weights.amax(dim=1) if pooling.modes == ("max",) else weights.sum(dim=1)
 
 
 _POOL = {

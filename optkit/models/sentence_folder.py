@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from optkit.core.sentence_modules import (
+    SPLADE,
+    Module,
     modules,
     optional,
     prompt_of,
@@ -68,7 +70,8 @@ class Pooling:
     `modes` are concatenated, `layers` follow in order, and of the result the first `truncate_dim` numbers
     stay (None: all), which is not normalised again. `max_length` in tokens (None: no limit of its own),
     `lowercase` and `prompt` prepare texts; `prompts` are all that have names, `include_prompt` whether their
-    tokens count. `similarity` is how two vectors are compared.
+    tokens count. `similarity` is how two vectors are compared. `splade` is what a token's logits go through
+    in a sparse encoder (relu or log1p_relu; "": it is none), whose mode is max or sum.
     """
 
     modes: tuple[str, ...] = ("mean",)
@@ -80,6 +83,7 @@ class Pooling:
     similarity: str = "cosine"
     prompts: Mapping[str, str] = field(default_factory=dict, hash=False)
     include_prompt: bool = True
+    splade: str = ""
 
     def width(self, hidden: int) -> int:
         """Numbers per vector over an encoder that gives `hidden` per token."""
@@ -101,6 +105,12 @@ def read_pooling(folder: Path) -> Pooling:
     if len(listed) == 1:
         raise CheckpointError(
             f"Expected a Pooling module in {str(folder / 'modules.json')!r}; there is none."
+        )
+    if listed[1].kind == SPLADE:
+        return _read_splade(folder, *listed)
+    if listed[0].kind != "Transformer":
+        raise CheckpointError(
+            f"Expected {SPLADE} behind the {listed[0].kind} in {str(folder / 'modules.json')!r}."
         )
     settings = settings_of(folder, "SentenceTransformer")
     modes, include_prompt = _pooling_module(folder / listed[1].path / "config.json")
@@ -127,6 +137,36 @@ def read_pooling(folder: Path) -> Pooling:
     )
 
 
+def _read_splade(folder: Path, first: Module, second: Module) -> Pooling:
+    """SpladePooling behind a masked language model."""
+    file = folder / second.path / "config.json"
+    settings, config = settings_of(folder, "SparseEncoder"), optional(file)
+    mode, through = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
+    if mode not in ("max", "sum") or through not in ("relu", "log1p_relu"):
+        raise CheckpointError(
+            "Expected pooling_strategy max or sum and activation_function relu or log1p_relu in "
+            f"{str(file)!r}, received {mode!r} and {through!r}."
+        )
+    if settings.get("max_active_dims") is not None:
+        raise CheckpointError(
+            f"The sparse encoder in {str(folder)!r} keeps max_active_dims {settings['max_active_dims']!r} "
+            "tokens of a vector, which optkit does not do.",
+            hint="Set it to null in config_sentence_transformers.json, and cut vectors where you search.",
+        )
+    default = "feature-extraction" if first.kind == "Transformer" else None
+    max_length, lowercase = text_settings(folder, "fill-mask", default)
+    similarity = {"similarity_fn_name": settings.get("similarity_fn_name") or "dot"}
+    return Pooling(
+        (mode,),
+        max_length=max_length,
+        lowercase=lowercase,
+        prompt=prompt_of(settings, folder),
+        similarity=_similarity(similarity, folder),
+        prompts=prompts_of(settings),
+        splade=through,
+    )
+
+
 @dataclass(frozen=True)
 class Scoring:
     """How a cross-encoder's logits become scores, by a class of torch.nn, and how its texts are prepared."""
@@ -146,7 +186,7 @@ def read_scoring(folder: Path) -> Scoring | None:
     if not str((config.get("architectures") or [""])[0]).endswith("ForSequenceClassification"):
         return None
     listed = modules(folder)
-    if len(listed) > 1:
+    if len(listed) > 1 or (listed and listed[0].kind != "Transformer"):
         return None
     if not listed and not CROSS_ENCODER & set(config):
         return None

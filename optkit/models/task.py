@@ -70,6 +70,7 @@ TASKS: Registry[type[ModelTask]] = Registry(
         "fill-mask": "optkit.tasks.fill_mask:TASK",
         "image-classification": "optkit.tasks.image_classification:TASK",
         "question-answering": "optkit.tasks.question_answering:TASK",
+        "sparse-embeddings": "optkit.tasks.sparse_embeddings:TASK",
         "text-classification": "optkit.tasks.text_classification:TASK",
         "text2text": "optkit.tasks.text2text:TASK",
         "token-classification": "optkit.tasks.token_classification:TASK",

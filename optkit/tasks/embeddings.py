@@ -188,7 +188,7 @@ class Embeddings(Task):
     def same(self, outputs: Outputs, others: Outputs) -> np.ndarray:
         """Per text, whether the cosine of the two vectors is at least `NEAR`; where their length counts too,
         whether they are as near to each other as such vectors of one length."""
-        ours, theirs = (np.stack(self.decode(x)).astype(np.float64) for x in (outputs, others))
+        ours, theirs = (np.stack(list(x[OUTPUT])).astype(np.float64) for x in (outputs, others))
         if not self._by_cosine:
             apart = np.linalg.norm(ours - theirs, axis=1)
             return apart <= np.sqrt(2 - 2 * NEAR) * np.maximum(np.linalg.norm(theirs, axis=1), 1e-12)
