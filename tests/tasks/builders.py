@@ -11,7 +11,7 @@ from tests.conftest import tiny, write_tokenizer
 
 #: Labels of scikit-learn's digits.
 DIGITS = tuple("0123456789")
-_PACKAGE = "sentence_transformers.models"
+_PACKAGE, _SPARSE = "sentence_transformers.models", "sentence_transformers.sparse_encoder.models"
 
 
 def embedder(folder: Path, kind: str = "bert", pooling: dict | None = None, normalize: bool = True) -> Path:
@@ -59,6 +59,25 @@ def masked_lm(folder: Path, kind: str = "bert") -> Path:
     for p in model.parameters():
         p.data.mul_(3.0) if p.dim() > 1 else None
     model.save_pretrained(str(folder))
+    return folder
+
+
+def splade(folder: Path, activation: str = "relu", strategy: str = "max") -> Path:
+    """A sparse encoder of two layers, as sentence-transformers saves it."""
+    masked_lm(folder)
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": f"{_PACKAGE}.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_SpladePooling", "type": f"{_SPARSE}.SpladePooling"},
+    ]
+    files = {
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": 16, "transformer_task": "fill-mask"},
+        "config_sentence_transformers.json": {"model_type": "SparseEncoder", "similarity_fn_name": "dot"},
+        "1_SpladePooling/config.json": {"pooling_strategy": strategy, "activation_function": activation},
+    }
+    (folder / "1_SpladePooling").mkdir()
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
     return folder
 
 

@@ -20,7 +20,7 @@ from optkit.tasks.base import Columns, open_task
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests import seq2seq
 from tests.conftest import WORDS, write_jsonl
-from tests.tasks.builders import decoder, digits_data, embedder, masked_lm, vit
+from tests.tasks.builders import decoder, digits_data, embedder, masked_lm, splade, vit
 
 QUICK = FinetuneSettings(epochs=1, batch=16, learning_rate=3e-3, max_length=None)
 COUNTS = {"train": 48, "validation": 20}
@@ -69,6 +69,7 @@ ROWS = {
     "token-classification": (tagged, "the film is good"),
     "question-answering": (asked, ("which one", "a film is bad and not")),
     "embeddings": (paired, "a fine film"),
+    "sparse-embeddings": (paired, "a fine film"),
     "image-classification": (None, np.zeros((8, 8, 1), dtype=np.uint8)),
     "causal-lm": (written, "a fine film"),
     "fill-mask": (written, "a fine [MASK]"),
@@ -89,6 +90,8 @@ def source_of(task, folder, checkpoint):
         return decoder(folder / "model"), data
     if task == "text2text":
         return seq2seq.checkpoint("BART", folder / "model"), data
+    if task == "sparse-embeddings":
+        return splade(folder / "model"), data
     if task == "fill-mask":
         return masked_lm(folder / "model"), data
     return (embedder(folder / "model") if task == "embeddings" else checkpoint), data

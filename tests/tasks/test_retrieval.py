@@ -51,7 +51,7 @@ def test_every_metric_equals_the_librarys(folder, rows, tmp_path):
         write_csv=False,
     )
     expected = evaluator(library.SentenceTransformer(str(folder), device="cpu"))
-    data = Data(str(write_jsonl(tmp_path / "validation.jsonl", rows)))
+    data = Data(str(write_jsonl(tmp_path / "validation.jsonl", rows).parent))
     for metric in retrieval.METRICS:
         task = open_task(fetch(folder), metric=metric)
         labelled = task.read(data.split("validation"), Columns())
@@ -75,6 +75,6 @@ def test_a_default_prompt_would_stand_before_both(folder, rows, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "st")
     settings = {"prompts": PROMPTS, "default_prompt_name": "query"}
     (copy / "config_sentence_transformers.json").write_text(json.dumps(settings))
-    data = Data(str(write_jsonl(tmp_path / "validation.jsonl", rows)))
+    data = Data(str(write_jsonl(tmp_path / "validation.jsonl", rows).parent))
     with pytest.raises(RecipeError, match="default prompt"):
         open_task(fetch(copy), metric="ndcg@10").read(data.split("validation"), Columns())

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 class Embeddings(SentenceModel):
     auto, feature, output = "SentenceTransformer", "sentence_embedding", "sentence_embedding"
 
+    truncates = True
+
     def cut(self, values: np.ndarray) -> np.ndarray:
-        return values[: self.model.truncate_dim]
+        return values[: self.model.truncate_dim] if self.truncates else values
 
     def answers(self, outputs: Outputs, inputs: Sequence[Input]) -> None:
         return None

@@ -20,6 +20,7 @@ REFERENCES: Registry[type[Reference]] = Registry(
         "embeddings": "optkit.benchmarking.reference.embeddings:REFERENCE",
         "image-classification": "optkit.benchmarking.reference.image_classification:REFERENCE",
         "question-answering": "optkit.benchmarking.reference.question_answering:REFERENCE",
+        "sparse-embeddings": "optkit.benchmarking.reference.sparse_embeddings:REFERENCE",
         "text-classification": "optkit.benchmarking.reference.text_classification:REFERENCE",
         "text2text": "optkit.benchmarking.reference.text2text:REFERENCE",
         "token-classification": "optkit.benchmarking.reference.token_classification:REFERENCE",
