@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 #: Column names looked for, in this order.
 COLUMNS = {
     "text": ("text", "sentence1", "query", "anchor", "question", "sentence", "premise", "content", "review"),
-    "pair": ("text_pair", "sentence2", "passage", "positive", "document", "answer", "hypothesis"),
+    "pair": ("text_pair", "sentence2", "passage", "positive", "document", "answer", "context", "hypothesis"),
     "label": ("label", "labels", "score", "similarity", "similarity_score"),
 }
 #: The least cosine of two vectors of a text that count as the same.
