@@ -20,6 +20,7 @@ from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.runtimes.base import infer_all, open_session
 from optkit.tasks.base import Columns, open_task
+from optkit.tasks.retrieval import relevances
 from tests.conftest import sentences, write_jsonl
 from tests.tasks.builders import embedder
 
@@ -220,14 +221,16 @@ def test_recall_counts_matching_pairs_whose_second_text_is_near(plain):
     task = open_task(fetch(plain), metric="recall@1")
     # The second query is nearer to the first document than to its own; the third pair is no match.
     answers = task.answers(outputs_of([([1, 0], [1, 0.1]), ([1, 0], [0, 1]), ([0, 1], [1, 0.2])]))
-    assert task.outcomes(answers, [5.0, 4.0, 3.9]).tolist() == [True, False]
-    assert task.score(answers, [5.0, 4.0, 3.9]) == 0.5
-    assert open_task(fetch(plain), metric="recall@5").score(answers, [5.0, 4.0, 3.9]) == 1.0
+    references = relevances("abc", "xyz", [5.0, 4.0, 3.9])
+    assert task.outcomes(answers, references).tolist() == [1, 0]
+    assert task.score(answers, references) == 0.5
+    assert open_task(fetch(plain), metric="recall@5").score(answers, references) == 1.0
 
 
 def test_recall_needs_no_scores_and_spearman_does(plain):
     rows = table(query=["a film"], passage=["the plot"])
-    assert open_task(fetch(plain), metric="recall@1").read(rows, Columns()).references == [1.0]
+    read = open_task(fetch(plain), metric="recall@1").read(rows, Columns())
+    assert read.references == relevances(["a film"], ["the plot"], [1.0])
     with pytest.raises(DataError, match="which column holds the similarity"):
         open_task(fetch(plain)).read(rows, Columns())
 
