@@ -208,6 +208,53 @@ def test_padding_on_either_side_gives_the_same_vector(mode, tmp_path):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+def gemma3(folder, side):
+    """EmbeddingGemma's kind: attention in both directions, a window in every other layer."""
+    import torch
+    import transformers
+
+    from tests.conftest import write_tokenizer
+
+    torch.manual_seed(0)
+    folder.mkdir()
+    write_tokenizer(folder)
+    change(folder, "tokenizer_config.json", padding_side=side)
+    config = transformers.Gemma3TextConfig(
+        vocab_size=40,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        query_pre_attn_scalar=8,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        sliding_window=8,
+        layer_types=["sliding_attention", "full_attention"],
+        use_bidirectional_attention=True,
+        pad_token_id=0,
+    )
+    transformers.Gemma3TextModel(config).save_pretrained(str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_bidirectional_decoder_with_a_window_and_dense_modules(side, tmp_path):
+    """Few tokens, past the window, and the longest: together, so that all but one are padded."""
+    layers = (
+        dense(32, 48, bias=False, activation_function=None),
+        dense(48, 32, bias=False),
+        modules.Normalize(),
+    )
+    prompts = {"query": "the plot ", "document": "a "}
+    folder = saved(tmp_path, *layers, encoder=gemma3(tmp_path / "gemma3", side), prompts=prompts)
+    texts = ["film", "a fine film with a plot", "good cast " * 5, "the plot is thin " * 40]
+    expected = reference(folder, texts)
+    np.testing.assert_allclose(vectors(fetch(folder), texts), expected, atol=1e-5)
+    if side == "left":
+        np.testing.assert_allclose(vectors(exported(folder, tmp_path), texts), expected, atol=1e-5)
+
+
 def test_a_decoder_without_modules_json_is_pooled_at_its_last_token(tmp_path):
     folder = qwen3(tmp_path / "qwen3", "Qwen3ForCausalLM")
     assert read_pooling(folder).modes == ("lasttoken",)
