@@ -68,7 +68,7 @@ ELSEWHERE = {
     "serving/test_package.py": "cli/package serving/package/docker serving/package/requirements serving/package/triton serving/package/triton_backend/model serving/package/zip",
     "serving/test_wheel.py": "serving/package/wheel",
     "tasks/test_causal_lm.py": "passes/causal_graph runtimes/kv_cache runtimes/token_logprobs",
-    "tasks/test_contract.py": "models/task tasks/base tasks/labelled",
+    "tasks/test_contract.py": "benchmarking/reference/sparse_embeddings models/task tasks/base tasks/labelled",
     "tasks/test_embeddings.py": "models/pooling",
     "tasks/test_text_classification.py": "tasks/label_columns",
     "tasks/test_token_classification.py": "tasks/bio_tags tasks/words",
