@@ -13,6 +13,8 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from optkit.core.artifact import MODULE_FILES, SIDE_FILES, Artifact, copy_files
 from optkit.core.files import sha256, write_json
 from optkit.errors import MissingDependency, RecipeError
@@ -86,7 +88,6 @@ def _put_onnx(artifact: Artifact, file: Path, pools: bool) -> int:
         return 0
     if util.find_spec("onnx") is None:
         raise MissingDependency.of("onnx", "compress")
-    import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -131,9 +132,9 @@ def _put_openvino(artifact: Artifact, file: Path, pools: bool) -> int:
         width = vector.get_partial_shape()[-1].get_length()
         ids = next(one for one in model.inputs if "input_ids" in one.get_names())
         tokens = opset13.shape_of(ids, output_type="i64")
-        shape = opset13.concat([tokens, opset13.constant([width], dtype="i64")], 0)
+        shape = opset13.concat([tokens, opset13.constant(np.array([width]))], 0)
         spread = opset13.broadcast(
-            opset13.unsqueeze(vector.get_node().input_value(0), opset13.constant([1], dtype="i64")),
+            opset13.unsqueeze(vector.get_node().input_value(0), opset13.constant(np.array([1]))),
             shape,
             broadcast_spec="BIDIRECTIONAL",
         )

@@ -58,7 +58,8 @@ def by_the_library(folder, place):
                 self.run = lambda feeds: model(feeds)["last_hidden_state"]
 
         def forward(self, features):
-            feeds = {name: features[name].numpy() for name in self.names}
+            zeros = torch.zeros_like(features["input_ids"])  # as optimum fills what a tokenizer does not give
+            feeds = {name: features.get(name, zeros).numpy() for name in self.names}
             return {**features, "token_embeddings": torch.from_numpy(self.run(feeds))}
 
     listed = json.loads((folder / "modules.json").read_text())
