@@ -2,7 +2,7 @@
 
     python benchmarks/retrieval.py [FOLDER]     a sentence-transformers folder; default: all-MiniLM-L6-v2
 
-Writes benchmarks/results/retrieval.json; about 3 minutes. A question of validation.jsonl is answered by the
+Writes benchmarks/results/retrieval.json; about 5 minutes. A question of validation.jsonl is answered by the
 one paragraph that it was asked about, of 2,067. Vectors are those of two artifacts made here: the graph in
 fp32, and in dynamic INT8 (ONNX Runtime). Searches are those of sentence-transformers' semantic search:
 float32 and int8 by the product of the vectors, binary by the bits that differ; rescored: the 40 nearest once
