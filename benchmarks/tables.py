@@ -327,14 +327,13 @@ def other_cpu() -> str:
 def retrieval() -> str:
     lines = ["| model | vectors | bytes | nDCG@10, change [95%] | recall@1 | recall@10, change [95%] |"]
     lines.append("| --- | --- | ---: | ---: | ---: | ---: |")
-    for row in results("retrieval")["rows"]:
+    for i, row in enumerate(results("retrieval")["rows"]):
         cells = []
         for metric in ("ndcg@10", "recall@10"):
             drop, low, high = row[f"{metric} drop"]
-            change = (
-                f", {0 - drop:+.3f} [{-high:+.3f}, {-low:+.3f}]" if (drop, low, high) != (0, 0, 0) else ""
+            cells.append(
+                f"{row[metric]:.3f}" + (f", {0 - drop:+.3f} [{-high:+.3f}, {-low:+.3f}]" if i else "")
             )
-            cells.append(f"{row[metric]:.3f}{change}")
         size, first = f"{row['bytes_per_document']:,}", f"{row['recall@1']:.3f}"
         lines.append(f"| {row['model']} | {row['search']} | {size} | {cells[0]} | {first} | {cells[1]} |")
     return "\n".join(lines)
