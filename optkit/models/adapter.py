@@ -243,7 +243,7 @@ def _load(
     stated = (settings.get("auto_mapping") or {}).get("base_model_class")
     stated = stated or str((base.config.get("architectures") or ["AutoModel"])[0])
     name = _CLASSES.get(str(settings.get("task_type")), stated)
-    auto = getattr(transformers, name, None)
+    auto: Any = getattr(transformers, name, None)
     if not (name.startswith("AutoModel") or _is_model(auto)):
         raise CheckpointError(
             f"Expected a model class of transformers for the adapter, received {name!r}.",

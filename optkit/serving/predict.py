@@ -115,7 +115,7 @@ def predict(
         "seed": seed,
     }
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    of_vectors = {
+    of_vectors: dict[str, Any] = {
         "prompt_name": prompt_name,
         "prompt": prompt,
         "truncate_dim": truncate_dim,

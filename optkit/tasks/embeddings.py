@@ -134,7 +134,7 @@ class Embeddings(Task):
         label, scores = self._references(rows, columns)
         references: list[Any] = scores
         if self.metric in retrieval.METRICS and pairs:
-            references = retrieval.relevances(*zip(*pairs), scores)
+            references = retrieval.relevances([q for q, _ in pairs], [d for _, d in pairs], scores)
             pairs = self._routed(pairs)
         inputs = [text for pair in pairs for text in pair]
         return Labelled(

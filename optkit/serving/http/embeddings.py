@@ -10,7 +10,7 @@ docs.voyageai.com/reference/embeddings-api.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -103,7 +103,9 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
             raise HTTPException(422, str(error)) from None
         used = await asyncio.to_thread(served.current.predictor.encode, texts)
         tokens = int(used.lengths.sum())
-        form = b64 if given.encoding_format == "base64" else np.ndarray.tolist
+        form: Callable[[np.ndarray], str | list] = (
+            b64 if given.encoding_format == "base64" else lambda vector: vector.tolist()
+        )
         data = [{"object": "embedding", "index": i, "embedding": form(x)} for i, x in enumerate(answers)]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return JSONResponse({"object": "list", "data": data, "model": given.model, "usage": usage})
