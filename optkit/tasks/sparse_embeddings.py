@@ -2,7 +2,7 @@
 
 A masked language model says which tokens could stand at each place; a token's weight is the largest, or the
 sum, of log(1 + max(logit, 0)) over the places. All of it is part of the graph, whose output is dense, (batch,
-vocabulary); `decode` keeps what is not 0. Scored and trained as embeddings are.
+vocabulary); `decode` keeps what is not 0. Scored as embeddings are; not trained here.
 Source: T. Formal et al., "SPLADE v2" (2021); sentence-transformers 6.2, `SparseEncoder`.
 """
 
@@ -79,6 +79,7 @@ class SparseEmbeddings(Embeddings):
 
     gives = Task.gives
     fields = Task.fields
+    targets = Task.targets
 
     def alike(self, answer: SparseVector, other: SparseVector) -> float:  # type: ignore[override]
         """The cosine of two vectors."""

@@ -20,7 +20,7 @@ from optkit.tasks.base import Columns, open_task
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests import seq2seq
 from tests.conftest import WORDS, write_jsonl
-from tests.tasks.builders import decoder, digits_data, embedder, masked_lm, splade, vit
+from tests.tasks.builders import decoder, digits_data, embedder, masked_lm, vit
 
 QUICK = FinetuneSettings(epochs=1, batch=16, learning_rate=3e-3, max_length=None)
 COUNTS = {"train": 48, "validation": 20}
@@ -69,12 +69,15 @@ ROWS = {
     "token-classification": (tagged, "the film is good"),
     "question-answering": (asked, ("which one", "a film is bad and not")),
     "embeddings": (paired, "a fine film"),
-    "sparse-embeddings": (paired, "a fine film"),
     "image-classification": (None, np.zeros((8, 8, 1), dtype=np.uint8)),
     "causal-lm": (written, "a fine film"),
     "fill-mask": (written, "a fine [MASK]"),
     "text2text": (shortened, "a fine film"),
 }
+
+
+#: Not fine-tuned here; the rest of the way is in the task's own test.
+UNTRAINED = {"sparse-embeddings"}
 
 
 def source_of(task, folder, checkpoint):
@@ -97,7 +100,7 @@ def source_of(task, folder, checkpoint):
     return (embedder(folder / "model") if task == "embeddings" else checkpoint), data
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", sorted(set(TASKS) - UNTRAINED))
 def test_fine_tune_compress_bench_predict(name, checkpoint, tmp_path):
     model, data = source_of(name, tmp_path, checkpoint)
     split = "test" if name == "image-classification" else "validation"

@@ -14,6 +14,7 @@ from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.runtimes.base import infer_all, open_session
 from optkit.tasks.base import open_task
+from tests.conftest import sentences, write_jsonl
 from tests.tasks.builders import splade
 
 library = pytest.importorskip("sentence_transformers")
@@ -52,6 +53,23 @@ def folder(tmp_path_factory):
 def model(folder):
     with optkit.load(folder) as model:
         yield model
+
+
+def test_compressed_beside_the_librarys_own_and_refused_where_it_would_be_trained(folder, tmp_path):
+    rows = [
+        {"text": a["text"], "text_pair": b["text"], "label": i % 5}
+        for i, (a, b) in enumerate(zip(sentences(20, seed=1), sentences(20, seed=2)))
+    ]
+    (tmp_path / "data").mkdir()
+    data = write_jsonl(tmp_path / "data" / "validation.jsonl", rows).parent
+    recipe = optkit.Recipe.of(["export-onnx", "quantize-dynamic"], optkit.Gate(max_drop=None))
+    quick = {"data": data, "shapes": ("1x8",), "rounds": 1, "processes": 1}
+    report = optkit.compress(folder, recipe, out=tmp_path / "out", **quick)
+    assert report.task == "sparse-embeddings"
+    assert report.rows[0].notes["reference"]["by"] == "sentence_transformers"
+    assert all(row.agreement > 0.9 for row in report.rows)
+    with pytest.raises(RecipeError, match="cannot be fine-tuned"):
+        optkit.finetune(folder, data=data, out=tmp_path / "tuned", task="sparse-embeddings")
 
 
 def test_answers_for_people_and_programs(model):

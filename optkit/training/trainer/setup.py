@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,13 +103,12 @@ def trainer_class() -> type[transformers.Trainer]:
             `save_pretrained` writes them by the names of the hub, which for some models (ViT) are others, and
             the Trainer reads them back by those of the modules and leaves out what it does not find.
             """
-            model = self.accelerator.unwrap_model(self.model)
-            if state_dict is None and not hasattr(model, "save_pretrained"):
-                state_dict = apart(model.state_dict())  # the Trainer cannot write weights that modules share
             super()._save(output_dir, state_dict)
             file = Path(output_dir or self.args.output_dir) / SAFE_WEIGHTS_NAME
             if self.args.should_save and file.exists():  # not the adapter of a LoRA, nor shards
-                save_file(apart(state_dict or model.state_dict()), file, metadata={"format": "pt"})
+                weights = state_dict or self.accelerator.unwrap_model(self.model).state_dict()
+                whole = {name: w.detach().cpu().clone().contiguous() for name, w in weights.items()}
+                save_file(whole, file, metadata={"format": "pt"})
 
         def _issue_warnings_after_load(self, load_result: torch.nn.modules.module._IncompatibleKeys) -> None:
             """Raises PassError where a checkpoint is not that of this model: a warning would be lost."""
@@ -122,11 +121,6 @@ def trainer_class() -> type[transformers.Trainer]:
                 )
 
     return GroupedTrainer
-
-
-def apart(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copies of `weights`, none of which shares its memory with another."""
-    return {name: weight.detach().cpu().clone().contiguous() for name, weight in weights.items()}
 
 
 def speed_up(optimizer: torch.optim.Optimizer, chosen: Collection[int], rate: float) -> None:

@@ -53,7 +53,8 @@ def by_the_library(folder, place):
             else:
                 import openvino
 
-                model = openvino.Core().compile_model(str(file), "CPU")
+                exact = {"INFERENCE_PRECISION_HINT": "f32"}  # some CPUs would compute in bf16
+                model = openvino.Core().compile_model(str(file), "CPU", exact)
                 self.names = [one.get_any_name() for one in model.inputs]
                 self.run = lambda feeds: model(feeds)["last_hidden_state"]
 
