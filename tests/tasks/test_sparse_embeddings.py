@@ -66,7 +66,7 @@ def test_compressed_beside_the_librarys_own_and_refused_where_it_would_be_traine
     quick = {"data": data, "shapes": ("1x8",), "rounds": 1, "processes": 1}
     report = optkit.compress(folder, recipe, out=tmp_path / "out", **quick)
     assert report.task == "sparse-embeddings"
-    assert report.rows[0].notes["reference"]["by"] == "sentence_transformers"
+    assert report.rows[0].notes["reference"]["by"] == "transformers"
     assert all(row.agreement > 0.9 for row in report.rows)
     with pytest.raises(RecipeError, match="cannot be fine-tuned"):
         optkit.finetune(folder, data=data, out=tmp_path / "tuned", task="sparse-embeddings")
