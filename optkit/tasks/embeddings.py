@@ -21,7 +21,7 @@ import numpy as np
 from optkit.core.artifact import Artifact
 from optkit.data.dataset import texts_of
 from optkit.data.examples import EncodedSet
-from optkit.errors import DataError, RecipeError
+from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.models.architectures import TEXT_ENCODERS, refuse_no_encoder
 from optkit.models.pooling import OUTPUT, Pooling, pooled, read_pooling, save_layers
 from optkit.models.soundness import refuse_nan
@@ -64,6 +64,8 @@ class Embeddings(Task):
     unused: ClassVar = ("pooler",)
     embeds: ClassVar[bool] = True
     graph_answers: ClassVar[bool] = True
+    #: Whether a vector has a weight for each token of the vocabulary.
+    sparse: ClassVar[bool] = False
     columns: ClassVar = COLUMNS
     parts: ClassVar = {**Task.parts, "label": "similarity"}
     metrics: ClassVar = ("spearman", "pearson", *retrieval.METRICS)
@@ -75,6 +77,13 @@ class Embeddings(Task):
     def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> Embeddings:
         metric = cls.checked_metric(metric)
         pooling = read_pooling(artifact.path)
+        if bool(pooling.splade) != cls.sparse:
+            kinds = ("dense vectors", "sparse ones (SpladePooling)")
+            raise CheckpointError(
+                f"Expected a folder of {kinds[cls.sparse]} for {cls.name} in {str(artifact.path)!r}, received "
+                f"one of {kinds[not cls.sparse]}.",
+                hint="Leave --task out: the folder says which it is.",
+            )
         encoder = TextEncoder(artifact.path, pooling.max_length)
         if pooling.lowercase:
             encoder.lower_case()

@@ -44,6 +44,7 @@ class SparseEmbeddings(Embeddings):
     architectures: ClassVar[tuple[str, ...]] = ()  # the folder's modules say it, no architecture does
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"
     embeds: ClassVar[bool] = False
+    sparse: ClassVar[bool] = True
 
     @classmethod
     def auto_class_of(cls, config: dict[str, Any]) -> str:

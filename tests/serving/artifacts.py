@@ -11,7 +11,7 @@ from optkit import tasks
 from optkit.core.artifact import Artifact, seal
 from optkit.models import tokenization
 from tests.conftest import tiny, write_tokenizer
-from tests.tasks.builders import write_processor
+from tests.tasks.builders import write_processor, write_splade
 
 ARCHITECTURES = {
     "text-classification": "BertForSequenceClassification",
@@ -21,6 +21,7 @@ ARCHITECTURES = {
     "embeddings": "BertModel",
     "causal-lm": "GPT2LMHeadModel",
     "fill-mask": "BertForMaskedLM",
+    "sparse-embeddings": "BertForMaskedLM",
 }
 #: text2text, of two graphs, goes the whole way in tests/tasks.
 TASKS = tuple(sorted(set(tasks.TASKS) - {"text2text"}))
@@ -31,6 +32,7 @@ INPUTS = {
     "text-classification": list(TEXTS),
     "token-classification": list(TEXTS),
     "embeddings": list(TEXTS),
+    "sparse-embeddings": list(TEXTS),
     "causal-lm": [*TEXTS[:4], "good bad"],
     "question-answering": [("who?", text) for text in TEXTS],
     "fill-mask": [
@@ -51,6 +53,8 @@ def artifact(folder: Path, task: str = "text-classification", seed: int = 0, wid
     if task == "fill-mask":
         settings = json.loads((folder / "tokenizer_config.json").read_text())
         (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "mask_token": "[MASK]"}))
+    if task == "sparse-embeddings":
+        write_splade(folder)
     labels = LABELS.get(task, ("negative", "positive"))
     config = {
         **tiny("bert"),
@@ -100,6 +104,12 @@ def write_graph(file: Path, task: str, labels: int, seed: int, width: int) -> No
         "token-classification": [*embedded, helper.make_node("MatMul", ["states", "head"], ["logits"])],
         "fill-mask": [*embedded, helper.make_node("MatMul", ["states", "vocabulary"], ["logits"])],
         "embeddings": [*embedded, *pooled, helper.make_node("Identity", ["pooled"], ["sentence_embedding"])],
+        "sparse-embeddings": [
+            *embedded,
+            *pooled,
+            helper.make_node("MatMul", ["pooled", "vocabulary"], ["likely"]),
+            helper.make_node("Relu", ["likely"], ["sentence_embedding"]),
+        ],
         "question-answering": [
             *embedded,
             helper.make_node("ReduceMax", ["states", "last"], ["start_logits"], keepdims=0),
@@ -122,6 +132,7 @@ def write_graph(file: Path, task: str, labels: int, seed: int, width: int) -> No
         "token-classification": {"logits": ("batch", "sequence", labels)},
         "fill-mask": {"logits": ("batch", "sequence", 40)},
         "embeddings": {"sentence_embedding": ("batch", width)},
+        "sparse-embeddings": {"sentence_embedding": ("batch", 40)},
         "question-answering": {n: ("batch", "sequence") for n in ("start_logits", "end_logits")},
         "image-classification": {"logits": ("batch", labels)},
         "causal-lm": {

@@ -64,7 +64,12 @@ def masked_lm(folder: Path, kind: str = "bert") -> Path:
 
 def splade(folder: Path, activation: str = "relu", strategy: str = "max") -> Path:
     """A sparse encoder of two layers, as sentence-transformers saves it."""
-    masked_lm(folder)
+    write_splade(masked_lm(folder), activation, strategy)
+    return folder
+
+
+def write_splade(folder: Path, activation: str = "relu", strategy: str = "max") -> None:
+    """The settings that make a sparse encoder of the masked language model in `folder`."""
     modules = [
         {"idx": 0, "name": "0", "path": "", "type": f"{_PACKAGE}.Transformer"},
         {"idx": 1, "name": "1", "path": "1_SpladePooling", "type": f"{_SPARSE}.SpladePooling"},
@@ -78,7 +83,6 @@ def splade(folder: Path, activation: str = "relu", strategy: str = "max") -> Pat
     (folder / "1_SpladePooling").mkdir()
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content))
-    return folder
 
 
 def add_dense(folder: Path, inputs: int, outputs: int) -> None:

@@ -15,7 +15,7 @@ from optkit.passes.context import make_context
 from optkit.runtimes.base import infer_all, open_session
 from optkit.tasks.base import open_task
 from tests.conftest import sentences, write_jsonl
-from tests.tasks.builders import splade
+from tests.tasks.builders import embedder, splade
 
 library = pytest.importorskip("sentence_transformers")
 TEXTS = ["a fine film", "dull", "the plot is thin and the cast is not very good " * 4]
@@ -61,7 +61,8 @@ def test_compressed_beside_the_librarys_own_and_refused_where_it_would_be_traine
         for i, (a, b) in enumerate(zip(sentences(20, seed=1), sentences(20, seed=2)))
     ]
     (tmp_path / "data").mkdir()
-    data = write_jsonl(tmp_path / "data" / "validation.jsonl", rows).parent
+    for split in ("train", "validation"):
+        data = write_jsonl(tmp_path / "data" / f"{split}.jsonl", rows).parent
     recipe = optkit.Recipe.of(["export-onnx", "quantize-dynamic"], optkit.Gate(max_drop=None))
     quick = {"data": data, "shapes": ("1x8",), "rounds": 1, "processes": 1}
     report = optkit.compress(folder, recipe, out=tmp_path / "out", **quick)
@@ -117,6 +118,13 @@ def test_what_is_not_followed_is_refused_by_its_name(name, folder, tmp_path):
     (copy / file).write_text(json.dumps(json.loads((copy / file).read_text()) | values))
     with pytest.raises(CheckpointError, match=message):
         open_task(fetch(copy))
+
+
+@pytest.mark.parametrize("name", ["embeddings", "sparse-embeddings"])
+def test_the_other_kind_of_vectors_is_another_task(name, folder, tmp_path):
+    source = folder if name == "embeddings" else embedder(tmp_path / "dense")
+    with pytest.raises(CheckpointError, match="sparse"):
+        open_task(fetch(source), name)
 
 
 @pytest.mark.parametrize("kind", ["SparseAutoEncoder", "Router"])
