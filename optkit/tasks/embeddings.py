@@ -80,8 +80,8 @@ class Embeddings(Task):
         if bool(pooling.splade) != cls.sparse:
             kinds = ("dense vectors", "sparse ones (SpladePooling)")
             raise CheckpointError(
-                f"Expected a folder of {kinds[cls.sparse]} for {cls.name} in {str(artifact.path)!r}, received "
-                f"one of {kinds[not cls.sparse]}.",
+                f"Expected a folder of {kinds[cls.sparse]} for {cls.name}, received one of "
+                f"{kinds[not cls.sparse]} in {str(artifact.path)!r}.",
                 hint="Leave --task out: the folder says which it is.",
             )
         encoder = TextEncoder(artifact.path, pooling.max_length)
