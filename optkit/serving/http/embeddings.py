@@ -103,7 +103,7 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
             raise HTTPException(422, str(error)) from None
         used = await asyncio.to_thread(served.current.predictor.encode, texts)
         tokens = int(used.lengths.sum())
-        form: Callable[[np.ndarray], str | list] = (
+        form: Callable[[np.ndarray], str | list[float]] = (
             b64 if given.encoding_format == "base64" else lambda vector: vector.tolist()
         )
         data = [{"object": "embedding", "index": i, "embedding": form(x)} for i, x in enumerate(answers)]
