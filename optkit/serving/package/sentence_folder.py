@@ -19,7 +19,6 @@ from optkit.core.artifact import MODULE_FILES, SIDE_FILES, Artifact, copy_files
 from optkit.core.files import sha256, write_json
 from optkit.errors import MissingDependency, RecipeError
 from optkit.serving.package.bom import NAME, write_bom
-from optkit.serving.package.requirements import extras_of, pinned
 from optkit.serving.package.zip import check_written
 
 #: Format of an artifact → the library's folder for it, and the name of the graph there.
@@ -50,8 +49,8 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     width = put(artifact, target / file, pools)
     if pools:
         _write_modules(folder, width)
-    needed = ["sentence-transformers", *pinned(set(extras_of(artifact)))]
-    (folder / NAME).write_bytes(write_bom(artifact, name, version, "sentence-transformers", needed))
+    bill = write_bom(artifact, name, version, "sentence-transformers", ["sentence-transformers"])
+    (folder / NAME).write_bytes(bill)
     kind, call = _CLASSES[artifact.task], "encode" if pools else "predict"
     return (
         f'python -c "from sentence_transformers import {kind}; '

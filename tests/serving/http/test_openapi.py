@@ -32,9 +32,11 @@ def test_requests_made_from_the_description_find_nothing(home):
     operations = [found.ok() for found in described.get_all_operations()]
     assert len(operations) > 15
     for operation in operations:
-        # v2's tensors must have one length, a prompt must leave room behind it, and the dimensions of vectors
+        # v2's tensors must have one length, a prompt must leave room behind it, and dimensions and prompts
         # are those of the version that answers; a schema cannot say so.
-        unsaid = operation.path.endswith(("/infer", "/completions", "/embeddings", "causal-lm:predict"))
+        unsaid = operation.path.endswith(
+            ("/infer", "/completions", "/embeddings", "/embed", "causal-lm:predict")
+        )
         skipped = [positive_data_acceptance] if unsaid else []
         has_body = operation.method.upper() == "POST"
         for mode in (GenerationMode.POSITIVE, *([GenerationMode.NEGATIVE] if has_body else [])):
@@ -50,7 +52,7 @@ def _check(cases, skipped) -> None:
     check()
 
 
-ROUTES = ["/v1/embeddings", "/v1/completions"]
+ROUTES = ["/v1/embeddings", "/v1/completions", "/embed"]
 BROKEN = (
     b"",
     b"{",
@@ -74,6 +76,7 @@ def test_broken_bodies_are_the_clients_fault(home, path):
         assert 400 <= requests.post(home + path, data=body, headers=headers).status_code < 500
     model = "causal-lm" if path.endswith("completions") else "embeddings"
     good = {"instances": ["null \u0000 byte"], "model": model, "input": "\u0000", "prompt": "\u0000"}
+    good["inputs"] = "\u0000"
     assert requests.post(home + path, json=good).status_code == 200
 
 
