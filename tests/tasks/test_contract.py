@@ -93,8 +93,6 @@ def source_of(task, folder, checkpoint):
         return decoder(folder / "model"), data
     if task == "text2text":
         return seq2seq.checkpoint("BART", folder / "model"), data
-    if task == "sparse-embeddings":
-        return splade(folder / "model"), data
     if task == "fill-mask":
         return masked_lm(folder / "model"), data
     return (embedder(folder / "model") if task == "embeddings" else checkpoint), data
