@@ -6,7 +6,6 @@ run again goes on where it was interrupted.
 
 from __future__ import annotations
 
-import itertools
 import math
 import resource
 import time
@@ -40,7 +39,7 @@ from optkit.errors import (
     WorkerError,
 )
 from optkit.events import Note, Progress, RowDone, Step
-from optkit.passes.base import Pass, make, refuse_encoder_decoder
+from optkit.passes.base import Pass, make
 from optkit.report.model import Answers, Row, quality
 from optkit.runtimes.settings import DEFAULT_RUNTIME
 
@@ -61,32 +60,6 @@ class MeasuredRows:
     doubts: list[str] = field(default_factory=list)
     seconds: float = 0.0
     peak_rss_bytes: int = 0
-
-
-def check(job: Job, chains: Sequence[tuple[Pass, ...]]) -> None:
-    """Ask every pass of `chains` whether it can work, before any work. Raises what `Pass.check` does."""
-    refused = [_refusal(job, chain) for chain in chains]
-    if refused and all(refused):
-        raise refused[0]  # type: ignore[misc]  # none is None
-    able = [chain for chain, why in zip(chains, refused) if why is None]
-    for step in itertools.chain(*able):
-        if job.calibration and step.needs_own_data:
-            raise DataError(
-                f"Expected data of the model's own task for {step.name()}, which learns from it or "
-                "cuts by it; received none.",
-                hint="Give --data; --int8 alone does without.",
-            )
-        step.check(job.source, job.task)
-
-
-def _refusal(job: Job, chain: tuple[Pass, ...]) -> PassError | None:
-    """Why a pass of `chain` takes no such model; a chain among others fails alone."""
-    try:
-        for step in chain:
-            refuse_encoder_decoder(step, job.task)
-    except PassError as error:
-        return error
-    return None
 
 
 def run_recipe(job: Job, store: Store, recipe: Recipe) -> tuple[Models, list[str]]:

@@ -12,12 +12,13 @@ from pathlib import Path
 from optkit.benchmarking.evaluation import Model
 from optkit.benchmarking.targets import require
 from optkit.compression.accuracy_aware import gentler
-from optkit.compression.chain import check, judge, measure, run_recipe
+from optkit.compression.chain import judge, measure, run_recipe
 from optkit.compression.choice import choose, tied_in, why
 from optkit.compression.conclusion import conclude
 from optkit.compression.flags import recipe_of
 from optkit.compression.job import open_job, refuse_both
 from optkit.compression.recipe import Recipe
+from optkit.compression.refusals import check
 from optkit.compression.runtime_search import RuntimeSettings, may_pad, search
 from optkit.compression.steps import AnyOf
 from optkit.compression.store import Store

@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 from optkit.core.artifact import Artifact, relocated, seal
 from optkit.core.output import staged
 from optkit.data.examples import EncodedSet
-from optkit.errors import PassError, RecipeError, did_you_mean
+from optkit.errors import RecipeError, did_you_mean
 from optkit.models import tokenization
 from optkit.passes import PASSES, fields
 from optkit.passes.fields import param as param
+from optkit.passes.taken import refuse_cache, refuse_encoder_decoder
 from optkit.tasks.base import Labelled, Task
 
 
@@ -128,12 +129,7 @@ def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Ar
             hint="Check the order of the passes.",
         )
     refuse_encoder_decoder(step, context.task)
-    if context.task.generates and source.format == "onnx" and not step.takes_cache:
-        able = ", ".join(sorted(n for n, cls in PASSES.items() if cls.takes_cache))
-        raise PassError(
-            f"{step.name()} does not take the graph of a language model, which has a cache.",
-            hint=f"These do: {able}.",
-        )
+    refuse_cache(step, source, context.task)
     begun = time.monotonic()
     with staged(final) as folder:
         notes = step.run(source, folder, context)
@@ -149,16 +145,6 @@ def apply(step: Pass, source: Artifact, final: Path, context: PassContext) -> Ar
             runtime={"name": step.runtime, "options": step.runtime_options(notes)} if step.runtime else None,
         )
     return relocated(written, final)
-
-
-def refuse_encoder_decoder(step: Pass, task: Task) -> None:
-    """Raise PassError where models for `task` have an encoder and a decoder, and `step` takes none such."""
-    if task.has_encoder and not step.takes_encoder_decoder:
-        able = ", ".join(sorted(n for n, cls in PASSES.items() if cls.takes_encoder_decoder))
-        raise PassError(
-            f"{step.name()} does not take a model for {task.name}, which has an encoder and a decoder.",
-            hint=f"These do: {able}.",
-        )
 
 
 def make(name: str, parameters: dict[str, Any]) -> Pass:

@@ -18,8 +18,9 @@ from optkit.benchmarking.latency import Measurement
 from optkit.benchmarking.results import row_of
 from optkit.benchmarking.targets import EAGER
 from optkit.compression import choice
-from optkit.compression.chain import apply, baselines, candidate, check, probe, score
+from optkit.compression.chain import apply, baselines, candidate, probe, score
 from optkit.compression.job import Job
+from optkit.compression.refusals import check
 from optkit.compression.store import Store
 from optkit.core.artifact import Artifact
 from optkit.core.locks import locked

@@ -1,0 +1,33 @@
+"""Which models a pass takes: not every one those with a cache, or with an encoder and a decoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from optkit.core.artifact import Artifact
+from optkit.errors import PassError
+from optkit.passes import PASSES
+from optkit.tasks.base import Task
+
+if TYPE_CHECKING:
+    from optkit.passes.base import Pass
+
+
+def refuse_cache(step: Pass, source: Artifact, task: Task) -> None:
+    """Raise PassError where `source` is a graph with a cache, and `step` takes none such."""
+    if task.generates and source.format == "onnx" and not step.takes_cache:
+        able = ", ".join(sorted(n for n, cls in PASSES.items() if cls.takes_cache))
+        raise PassError(
+            f"{step.name()} does not take the graph of a language model, which has a cache.",
+            hint=f"These do: {able}.",
+        )
+
+
+def refuse_encoder_decoder(step: Pass, task: Task) -> None:
+    """Raise PassError where models for `task` have an encoder and a decoder, and `step` takes none such."""
+    if task.has_encoder and not step.takes_encoder_decoder:
+        able = ", ".join(sorted(n for n, cls in PASSES.items() if cls.takes_encoder_decoder))
+        raise PassError(
+            f"{step.name()} does not take a model for {task.name}, which has an encoder and a decoder.",
+            hint=f"These do: {able}.",
+        )
