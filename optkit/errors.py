@@ -36,6 +36,7 @@ EXTRAS = {
         "scipy",
     ),
     "images": ("PIL",),
+    "detection": ("pycocotools",),
     "openvino": ("nncf", "openvino"),
     "lora": ("peft",),
     "spacy": ("spacy",),

@@ -55,21 +55,26 @@ class Neighbours:
 def ask(session: Session, encoded: EncodedSet, examples: int = EXAMPLES) -> dict[str, Outputs]:
     """`alone`, `padded` and `batched` outputs of the same examples, drawn with a fixed seed.
 
-    Batches hold texts in random order, so that short ones meet long ones.
+    Batches hold texts in random order, so that short ones meet long ones. Images are never padded:
+    those of one size share a batch.
     """
     picked = np.random.default_rng(0).permutation(len(encoded))[:examples]
     some = encoded.take(picked)
     longest = int(np.argmax(some.lengths))
     indices, lengths = range(len(some)), some.lengths
     alone = [_run(session, some.batch([i])) for i in indices]
-    padded = [_run(session, _first(some.batch([i, longest]))) for i in indices]
-    batched: list[dict[str, np.ndarray]] = []
-    widths: list[int] = []
-    for start in range(0, len(some), TOGETHER):
-        group = list(range(start, min(start + TOGETHER, len(some))))
+    if some.ragged:
+        padded = [_run(session, _first(some.batch([i, longest]))) for i in indices]
+        groups = [list(indices[start : start + TOGETHER]) for start in range(0, len(some), TOGETHER)]
+    else:
+        padded, groups = alone, [group.tolist() for group in some.batches(TOGETHER)]
+    batched: list[dict[str, np.ndarray]] = [{}] * len(some)
+    widths = [0] * len(some)
+    for group in groups:
         answered = _answers(session, some.batch(group))
-        batched += [{name: value[row] for name, value in answered.items()} for row in range(len(group))]
-        widths += [int(lengths[group].max())] * len(group)
+        for row, i in enumerate(group):
+            batched[i] = {name: value[row] for name, value in answered.items()}
+            widths[i] = int(lengths[group].max())
     parts = {"alone": alone, "padded": padded, "batched": batched}
     tokens: dict[str, list[int]] = {
         "alone": lengths.tolist(),

@@ -295,8 +295,8 @@ class Evaluator:
 
     def flips(self, before: Outputs, after: Outputs) -> list[dict[str, Any]]:
         """The examples whose prediction differs from the baseline's, most confident first."""
-        a, b = self.task.answers(before), self.task.answers(after)
-        changed = [i for i in range(len(a)) if not np.array_equal(a[i], b[i])]
+        a = self.task.answers(before)
+        changed = np.flatnonzero(~self.task.same(before, after)).tolist()
         # A regression value always differs in its last digits; a text has no confidence.
         if not changed or a.dtype.kind == "f" or self.task.generates:
             return []

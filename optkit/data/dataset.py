@@ -18,7 +18,7 @@ import numpy as np
 
 from optkit.core.files import read_json, sha256
 from optkit.core.quantities import COUNT
-from optkit.data import images
+from optkit.data import detection, images, masks
 from optkit.data.tables.read import ENDINGS
 from optkit.data.tables.read import read as read_tables
 from optkit.data.tables.splits import regular, split_files, split_named
@@ -61,7 +61,7 @@ class Data:
             if regular(path).suffix not in ENDINGS:
                 raise DataError(f"Expected a file ending in {', '.join(ENDINGS)}, received {str(path)!r}.")
             return {"all": [path]}
-        splits = split_files(path, ENDINGS) or images.find(path)
+        splits = split_files(path, ENDINGS) or detection.find(path) or masks.find(path) or images.find(path)
         if not splits:
             raise DataError(
                 f"Expected files such as train.jsonl and validation.csv in {self.name!r}, received: "
@@ -109,8 +109,10 @@ class Data:
         if not self.is_local:
             return hashlib.sha256(self.split(name)._fingerprint.encode()).hexdigest()
         files = self.files.get(name) or self.files.get("train") or self.files["all"]
+        if detection.is_voc(files[0]):
+            return detection.fingerprint(files[0])
         if files[0].is_dir():
-            return images.fingerprint(files[0])
+            return images.fingerprint(*files)
         return sha256(files[0]) if len(files) == 1 else _joint(files)
 
     def whole(self, name: str) -> datasets.Dataset:
@@ -183,8 +185,14 @@ def column(have: Sequence[str], wanted: str | None, names: tuple[str, ...], kind
 
 
 def _read(files: list[Path]) -> datasets.Dataset:
+    if detection.is_voc(files[0]):
+        return detection.read_voc(files[0])
+    if len(files) == 2 and files[1].is_dir():
+        return masks.read(files)
     if files[0].suffix not in ENDINGS:
         return images.read(files)
+    if detection.is_coco(files[0]):
+        return detection.read_coco(files)
     rows = _with_classes(read_tables(files), files[0].parent / CLASSES)
     return images.located(rows, files[0].parent) if len(rows) else rows
 

@@ -17,6 +17,9 @@ import numpy as np
 
 from optkit.errors import DataError
 
+#: The most numbers in one batch of images: 32 of 3 x 384 x 384.
+MOST_NUMBERS = 15_000_000
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -50,7 +53,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class EncodedSet:
-    """`arrays[name][i]` is input `name` of example `i`; only its first dimension may vary.
+    """`arrays[name][i]` is input `name` of example `i`; only its first dimension may vary, but for images.
 
     `pad` gives the value that fills a shorter example (0 where unnamed); `truncated` counts the
     examples that were longer than the model's maximum. With `windows`, the "examples" here are windows,
@@ -74,6 +77,11 @@ class EncodedSet:
     def ragged(self) -> bool:
         """Whether examples may differ in length, as texts do and images do not."""
         return all(rows[0].ndim == 1 for rows in self.arrays.values() if rows)
+
+    @property
+    def sizes(self) -> list[tuple[int, ...]]:
+        """The shape of the first input of each example, all its dimensions."""
+        return [row.shape for row in next(iter(self.arrays.values()), [])]
 
     def take(self, indices: Sequence[int] | np.ndarray) -> EncodedSet:
         arrays = {name: [rows[i] for i in indices] for name, rows in self.arrays.items()}
@@ -109,8 +117,16 @@ class EncodedSet:
     def batches(self, size: int, max_tokens: int | None = None) -> Iterator[np.ndarray]:
         """Indices of batches of at most `size` examples, longest first, neighbours in length.
 
-        `max_tokens` bounds examples × longest example; one example always fits.
+        `max_tokens` bounds examples × longest example; one example always fits. Images share a batch with
+        others of their size alone, so that none is padded, and with so many that it holds `MOST_NUMBERS`.
         """
+        if not self.ragged:
+            sizes = self.sizes
+            for shape in dict.fromkeys(sizes):
+                same = np.array([i for i, other in enumerate(sizes) if other == shape])
+                count = max(1, min(size, MOST_NUMBERS // int(np.prod(shape))))
+                yield from (same[i : i + count] for i in range(0, len(same), count))
+            return
         order = np.argsort(-self.lengths, kind="stable")
         start = 0
         while start < len(order):
@@ -122,12 +138,13 @@ class EncodedSet:
     def of_shape(self, batch: int, tokens: int) -> dict[str, np.ndarray]:
         """One batch of exactly batch × tokens without padding, tiled from the real examples.
 
-        For inputs of one fixed size (images) `tokens` is ignored.
+        For images `tokens` is ignored; where their sizes differ, all are of the size of the first.
         """
         if len(self) == 0:
             raise DataError("Expected at least one example, received none.")
-        if len(set(self.lengths.tolist())) == 1 and next(iter(self.arrays.values()))[0].ndim > 1:
-            return self.batch(np.arange(batch) % len(self))
+        if not self.ragged:
+            same = np.flatnonzero([size == self.sizes[0] for size in self.sizes])
+            return self.batch(same[np.arange(batch) % len(same)])
         return {
             name: _tile(np.concatenate(rows), batch * tokens).reshape(batch, tokens, *rows[0].shape[1:])
             for name, rows in self.arrays.items()
@@ -138,7 +155,10 @@ class EncodedSet:
 
         No pickle.
         """
-        flat = {f"data:{n}": np.concatenate(rows) for n, rows in self.arrays.items() if rows}
+        flat = {f"data:{n}": np.concatenate(rows) for n, rows in self.arrays.items() if rows and self.ragged}
+        for name, rows in () if self.ragged else self.arrays.items():
+            flat[f"data:{name}"] = np.concatenate([row.reshape(-1) for row in rows])
+            flat[f"sizes:{name}"] = np.array([row.shape for row in rows])
         pads = {f"pad:{n}": np.array(self.pad.get(n, 0)) for n in self.arrays}
         cuts = _stored(self.windows) if self.windows else {}
         part = file.with_name(f".{file.name}.partial-{os.getpid()}")
@@ -151,6 +171,10 @@ class EncodedSet:
         with np.load(file, allow_pickle=False) as stored:
             cuts = np.cumsum(stored["lengths"])[:-1]
             arrays = {k[5:]: np.split(stored[k], cuts) for k in stored if k.startswith("data:")}
+            for key in (k[6:] for k in stored if k.startswith("sizes:")):
+                sizes = stored[f"sizes:{key}"]
+                rows = np.split(stored[f"data:{key}"], np.cumsum(sizes.prod(axis=1))[:-1])
+                arrays[key] = [row.reshape(size) for row, size in zip(rows, sizes)]
             pad = {k[4:]: int(stored[k]) for k in stored if k.startswith("pad:")}
             return cls(arrays, pad, int(stored["truncated"]), _windows(stored))
 
@@ -176,10 +200,11 @@ def _windows(stored: Mapping[str, np.ndarray]) -> Windows | None:
 
 
 def _pad(rows: list[np.ndarray], value: int) -> np.ndarray:
-    longest = max(len(row) for row in rows)
-    out = np.full((len(rows), longest, *rows[0].shape[1:]), value, dtype=rows[0].dtype)
+    shape = tuple(map(max, zip(*(row.shape for row in rows))))
+    out = np.full((len(rows), *shape), value, dtype=rows[0].dtype)
     for i, row in enumerate(rows):
-        out[i, : len(row)] = row
+        corner: tuple[int | slice, ...] = (i, *(slice(size) for size in row.shape))
+        out[corner] = row
     return out
 
 

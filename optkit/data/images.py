@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 #: Column names that may hold an image: a path, bytes, or what the `datasets` library decodes.
 COLUMNS = ("image", "img", "file_name", "image_path", "path", "file", "pixel_values")
+#: The most pixels of an image, as it comes and resized: a few bytes of PNG can stand for gigabytes.
+MOST_PIXELS = 50_000_000
 _IDX_SPLITS = {"train": "train", "t10k": "test", "test": "test", "validation": "validation"}
 
 
@@ -118,9 +120,10 @@ def stored(
 
 
 def located(rows: datasets.Dataset, folder: Path) -> datasets.Dataset:
-    """`rows` with relative image paths made absolute, where they name files in `folder`."""
-    for name in COLUMNS:
-        if name not in rows.column_names or not isinstance(rows[0][name], str):
+    """`rows` with relative paths of images and masks made absolute, where they name files in `folder`."""
+    for name in rows.column_names:
+        first = rows[0][name]
+        if not isinstance(first, str) or not (name in COLUMNS or first.lower().endswith(ENDINGS)):
             continue
         if not Path(rows[0][name]).is_absolute() and (folder / rows[0][name]).is_file():
             paths = [str(folder / str(path)) for path in rows[name]]
@@ -128,12 +131,12 @@ def located(rows: datasets.Dataset, folder: Path) -> datasets.Dataset:
     return rows
 
 
-def fingerprint(folder: Path) -> str:
-    """What stands for the contents of a folder of class folders: every image's name and sha256."""
+def fingerprint(*folders: Path) -> str:
+    """What stands for the contents of folders of images: every image's name and sha256."""
     import hashlib
 
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS)
-    lines = (f"{p.relative_to(folder).as_posix()} {sha256(p)}\n" for p in files)
+    files = [(f, p) for f in folders for p in sorted(f.rglob("*")) if p.suffix.lower() in ENDINGS]
+    lines = (f"{p.relative_to(f).as_posix()} {sha256(p)}\n" for f, p in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -160,3 +163,19 @@ def _holds_classes(folder: Path) -> bool:
 
 def _images_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+
+
+def refuse_too_large(size: tuple[int, int], where: str) -> None:
+    """Raise DataError for an image, at `where`, of more pixels than are decoded, and for one of none."""
+    if min(size) < 1:
+        raise DataError(
+            f"Expected an image that has pixels when it is resized at {where}, received one so long "
+            "and thin that it has none.",
+            hint="Cut the long edge.",
+        )
+    if size[0] * size[1] > MOST_PIXELS:
+        raise DataError(
+            f"Expected an image of at most {MOST_PIXELS:,} pixels at {where}, as it is and resized, "
+            f"received {size[0]} x {size[1]}.",
+            hint="Make it smaller, or cut the long edge.",
+        )

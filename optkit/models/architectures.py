@@ -29,6 +29,8 @@ ANY_SIZE = (
         "segformer",
         "dinov2",
         "dinov2_with_registers",
+        "yolos",
+        "dpt",
     ),
 )
 #: Keys of config.json that say that a model reads something else than text.
@@ -89,6 +91,8 @@ _A_GRAPH_WITH: dict[str, dict[str, Any]] = {
     "big_bird": {"attention_type": "original_full"},
     "data2vec-vision": {"use_relative_position_bias": False, "use_shared_relative_position_bias": False},
 }
+#: Kinds whose places on the image become constants of the graph.
+ONE_SIZE = ("deformable_detr", "rt_detr", "rt_detr_v2", "d_fine")
 _EXPORT = "Save the part that reads text as a folder of its own"
 
 
@@ -133,9 +137,17 @@ def infer_task(artifact: Artifact) -> str:
     )
 
 
-def refuse_no_graph(config: dict[str, Any]) -> None:
-    """Raise CheckpointError where no graph of the model answers as it does at every length."""
+def refuse_no_graph(config: dict[str, Any], any_size: bool = False) -> None:
+    """Raise CheckpointError where no graph of the model answers as it does at every length, or for images of
+    `any_size`."""
     kind = str(config.get("model_type"))
+    if any_size and kind in ONE_SIZE:
+        raise CheckpointError(
+            f"A graph of a model of the kind {kind!r} takes images of one size, and its image processor "
+            "gives each a size of its own.",
+            hint='Give both sides as size in preprocessor_config.json, {"height": 640, "width": 640}, and '
+            "see what that costs; or serve it in torch (serve-torch).",
+        )
     settings = _A_GRAPH_WITH.get(kind)
     able = settings is not None and all(config.get(n, False) == v for n, v in settings.items())
     if kind in NOT_A_GRAPH and not able:

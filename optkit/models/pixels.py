@@ -15,22 +15,21 @@ import numpy as np
 
 from optkit.core.files import read_json
 from optkit.data.examples import EncodedSet
+from optkit.data.images import refuse_too_large
 from optkit.errors import CheckpointError, DataError, MissingDependency, OptkitError
 from optkit.models.architectures import ANY_SIZE, vision_of
-from optkit.models.processors import FILE, STEPS, settings_of
+from optkit.models.processors import DETECTORS, FILE, STEPS, settings_of
 
 if TYPE_CHECKING:
     from PIL import Image
-
-#: The most pixels of an image, as it comes and resized: a few bytes of PNG can stand for gigabytes.
-MOST_PIXELS = 50_000_000
 
 
 class PixelEncoder:
     """Encodes images as `pixel_values`, (channels, height, width), float32.
 
     An image is a path, the bytes of a file, a Pillow image, or an array (height, width[, channels])
-    of bytes. `channels` (1 or 3) is what the model takes: images are converted to it.
+    of bytes. `channels` (1 or 3) is what the model takes: images are converted to it. `size` is the height
+    and width that the model is fed; where each image `varies`, that of a square one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,37 +48,56 @@ class PixelEncoder:
 
     def encode(self, images: Sequence[object]) -> EncodedSet:
         """Raises DataError where an item is no image, or its size after these steps is not the model's."""
-        return EncodedSet({"pixel_values": [self._pixels(image, i) for i, image in enumerate(images)]}, {})
+        return EncodedSet({"pixel_values": [self.read(image, i)[0] for i, image in enumerate(images)]}, {})
 
     def truncate(self, max_length: int | None) -> None:
         """Nothing: an image has no tokens."""
 
     @property
+    def varies(self) -> bool:
+        """Whether what the model is fed has another size for each image, within bounds of its edges."""
+        s = self._settings
+        fixed = isinstance(s["size"], dict) and "height" in s["size"]
+        return s["family"] in DETECTORS and not (s["do_resize"] and fixed)
+
+    @property
+    def reduces_labels(self) -> bool:
+        """Whether the classes of masks begin at 1: 0 is none of them."""
+        return bool(self._settings.get("do_reduce_labels"))
+
+    @property
+    def family(self) -> str:
+        """The family of transformers' image processors that this one is of."""
+        return str(self._settings["family"])
+
+    @property
     def takes_any_size(self) -> bool:
         """Whether images are brought to the model's size."""
-        return bool(self._settings["do_resize"] or self._settings["do_center_crop"])
+        return bool(self.varies or self._settings["do_resize"] or self._settings["do_center_crop"])
 
-    def _pixels(self, item: object, place: int) -> np.ndarray:
+    def read(self, item: object, place: int = 0) -> tuple[np.ndarray, tuple[int, int]]:
+        """The `pixel_values` of one image, and its own (height, width). Raises as `encode` does."""
         s = self._settings
         mode = "L" if self.channels == 1 else "RGB"
         image = _open(item, place, mode)
         image = (_on_white(image) if s.get("do_convert_rgb") else image).convert(mode)
+        own = image.height, image.width
         cut, crop = None, _pair(s["crop_size"]) if s["do_center_crop"] else None
         if s["do_resize"]:
             target, cut = _resized(image.size, s)
-            _refuse_too_large(target, place)
+            refuse_too_large(target, f"position {place}")
             image = image.resize(target, resample=int(s["resample"]))
         values = np.asarray(image)
         for window in (cut, crop):
             if window is not None:
                 values = _cropped(values, window)
-        if values.shape[:2] != self.size:
+        if values.shape[:2] != self.size and not self.varies:
             raise DataError(
                 f"Expected an image of {self.size[0]} x {self.size[1]} pixels at position {place} (the "
                 f"model's image_size), received {values.shape[0]} x {values.shape[1]}.",
                 hint=f"Set do_resize and size in {FILE}.",
             )
-        values = values.reshape(*self.size, self.channels).astype(np.float32)
+        values = values.reshape(*values.shape[:2], self.channels).astype(np.float32)
         if s["do_rescale"]:
             values = values * np.float32(s["rescale_factor"]) - np.float32(bool(s.get("rescale_offset")))
         if s["do_normalize"]:
@@ -88,18 +106,19 @@ class PixelEncoder:
             values = values / self._per_channel("image_std")
         if s.get("do_flip_channel_order"):
             values = values[..., ::-1]
-        return np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32)
+        return np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32), own
 
     def described(self) -> dict[str, Any]:
         """What counts of the settings: equal where two encoders make the same pixel values of an image."""
         s = self._settings
         found: dict[str, Any] = {"channels": self.channels, "image_size": self.size}
-        if s["family"] in ("ConvNext", "Levit"):  # which resize in their own way
+        if s["family"] in ("ConvNext", "Levit", "Yolos"):  # which resize in their own way
             found["family"] = s["family"]
-        found |= {name: s[name] for names in STEPS.values() for name in names if s.get(name)}
+        changing = {name for names in STEPS.values() for name in names} - {"do_pad", "do_reduce_labels"}
+        found |= {name: s[name] for name in sorted(changing) if s.get(name)}
         if s["do_resize"]:
-            shortest = isinstance(s["size"], dict) and "shortest_edge" in s["size"]
-            found |= {"size": s["size"] if shortest else _pair(s["size"]), "resample": int(s["resample"])}
+            edges = isinstance(s["size"], dict) and "height" not in s["size"]
+            found |= {"size": s["size"] if edges else _pair(s["size"]), "resample": int(s["resample"])}
         if s["do_center_crop"]:
             found["crop_size"] = _pair(s["crop_size"])
         if s["do_rescale"]:
@@ -125,6 +144,9 @@ def image_size(config: dict[str, Any], settings: dict[str, Any]) -> tuple[int, i
         return _pair(stated)
     size = settings["size"]
     edge = size.get("shortest_edge") if isinstance(size, dict) else None
+    if settings["family"] in DETECTORS and settings["do_resize"] and isinstance(size, dict):
+        sides = (edge, edge) if edge else (size.get("max_height"), size.get("max_width"))
+        return _pair(size) if "height" in size else _bounded(sides, settings)
     if settings["do_center_crop"]:
         return _pair(settings["crop_size"])
     if settings["do_resize"] and settings["family"] == "ConvNext" and edge:
@@ -182,7 +204,7 @@ def _open(item: object, place: int, mode: str) -> Image.Image:
         raise DataError(f"Expected an image or its path at position {place}, received {type(item).__name__}.")
     try:
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as opened:
-            _refuse_too_large(opened.size, place)  # known before anything is decoded
+            refuse_too_large(opened.size, f"position {place}")  # known before anything is decoded
             opened.load()
             return ImageOps.exif_transpose(opened).convert(mode)  # as transformers opens files
     except OptkitError:
@@ -192,19 +214,13 @@ def _open(item: object, place: int, mode: str) -> Image.Image:
         raise DataError(f"Cannot read an image from {shown} at position {place}: {reason}.") from reason
 
 
-def _refuse_too_large(size: tuple[int, int], place: int) -> None:
-    if size[0] * size[1] > MOST_PIXELS:
-        raise DataError(
-            f"Expected an image of at most {MOST_PIXELS:,} pixels at position {place}, as it is and resized, "
-            f"received {size[0]} x {size[1]}.",
-            hint="Make it smaller, or cut the long edge.",
-        )
-
-
 def _resized(given: tuple[int, int], s: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int] | None]:
     """(width, height) to resize to, and the (height, width) that the family itself cuts out of that."""
     size, family = s["size"], s["family"]
     edge = size.get("shortest_edge") if isinstance(size, dict) else None
+    if family in DETECTORS and "height" not in size:
+        high, wide = _bounded(given[::-1], s)
+        return (wide, high), None
     if edge is None:
         if family == "ConvNext":
             raise CheckpointError(f"Expected shortest_edge as size in {FILE}, received {size}.")
@@ -218,6 +234,35 @@ def _resized(given: tuple[int, int], s: dict[str, Any]) -> tuple[tuple[int, int]
             return (edge, edge), None
         return _shorter(given, int(edge / s["crop_pct"])), (edge, edge)
     return _shorter(given, int(256 / 224 * edge) if family == "Levit" else edge), None
+
+
+def _bounded(given: Any, s: dict[str, Any]) -> tuple[int, int]:
+    """(height, width) of an image of `given` such size, within the edges of DETR's processors.
+
+    Source: transformers' `get_size_with_aspect_ratio`, `get_image_size_for_max_height_width`.
+    """
+    size, (height, width) = s["size"], given
+    if {"max_height", "max_width"} <= set(size) and "shortest_edge" not in size:
+        scale = min(size["max_height"] / height, size["max_width"] / width)
+        return int(height * scale), int(width * scale)
+    if not {"shortest_edge", "longest_edge"} <= set(size):
+        raise CheckpointError(
+            f"Expected height and width, shortest_edge and longest_edge, or max_height and max_width as size "
+            f"in {FILE}, received {size}.",
+            hint="Add the one that is missing.",
+        )
+    low, high = min(height, width), max(height, width)
+    edge, other = int(size["shortest_edge"]), None
+    if high / low * edge > size["longest_edge"]:
+        exact = size["longest_edge"] * low / high
+        edge, other = round(exact), int(exact * high / low)
+    if other is None:
+        other = int(edge * high / low)
+    if low == edge and (s["family"] != "Yolos" or height <= width):
+        other = high
+    tall, wide = (other, edge) if width < height else (edge, other)
+    step = 16 if s["family"] == "Yolos" else 1
+    return tall - tall % step, wide - wide % step
 
 
 def _shorter(given: tuple[int, int], edge: int) -> tuple[int, int]:

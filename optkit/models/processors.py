@@ -16,8 +16,8 @@ from optkit.errors import CheckpointError
 FILE = "preprocessor_config.json"
 #: Steps that change the pixels and are not done here.
 _UNKNOWN_STEPS = (
-    *("do_pad", "do_thumbnail", "do_align_long_axis", "do_reduce_labels", "use_square_size"),
-    *("do_flip_channel_order", "crop_pct", "include_top", "rescale_offset"),
+    *("do_pad", "pad_size", "do_thumbnail", "do_align_long_axis", "do_reduce_labels", "use_square_size"),
+    *("do_flip_channel_order", "crop_pct", "include_top", "rescale_offset", "keep_aspect_ratio"),
 )
 #: ViTImageProcessor's own defaults.
 _DEFAULTS: dict[str, Any] = {
@@ -39,6 +39,8 @@ _OPENAI = {
 }
 #: A number for `size` is the shorter edge's.
 _SHORTEST = {"size": {"shortest_edge": 224}, "do_center_crop": True, "default_to_square": False}
+#: Both edges are bounded, so that each image has a size of its own; a batch is padded, one image is not.
+_EDGES = {"size": {"shortest_edge": 800, "longest_edge": 1333}, **_IMAGENET, "default_to_square": False}
 _FAMILIES: dict[str, dict[str, Any]] = {
     "ViT": {},
     "Beit": {"resample": 3},
@@ -50,7 +52,11 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         **{"resample": 3, "size": {"shortest_edge": 384}, "default_to_square": False},
         "crop_pct": 224 / 256,
     },
+    "ConditionalDetr": _EDGES,
+    "DeformableDetr": _EDGES,
     "DeiT": {"resample": 3, "size": 256, "do_center_crop": True},
+    "Detr": _EDGES,
+    "DPT": {"resample": 3, "size": 384},
     "EfficientNet": {
         **{"resample": 3, "size": 346, "crop_size": 289},
         **{"rescale_offset": False, "include_top": True},
@@ -60,17 +66,25 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "MobileNetV2": {**_SHORTEST, "size": {"shortest_edge": 256}},
     "MobileViT": {"resample": 3, **_SHORTEST, "crop_size": 256, "do_flip_channel_order": True},
     "Pvt": {"resample": 3, **_IMAGENET},
+    "RTDetr": {"size": {"height": 640, "width": 640}, **_IMAGENET, "do_normalize": False},
     "Segformer": {"size": 512, **_IMAGENET},
     "Siglip": {
         **{"resample": 3, "default_to_square": False, "size": {"height": 224, "width": 224}},
         "do_convert_rgb": True,
     },
+    "Yolos": _EDGES,
 }
+#: Families whose models may be for semantic segmentation; their labels may begin at 1, with 0 for no class.
+SEGMENTERS = ("Beit", "DPT", "MobileNetV2", "MobileViT", "Segformer")
+#: Families for object detection.
+DETECTORS = ("ConditionalDetr", "DeformableDetr", "Detr", "RTDetr", "Yolos")
 #: Family → what it does beyond those steps.
 STEPS = {
     "ConvNext": ("crop_pct",),
     "EfficientNet": ("rescale_offset", "include_top"),
-    "MobileViT": ("do_flip_channel_order",),
+    **dict.fromkeys(SEGMENTERS, ("do_reduce_labels",)),
+    "MobileViT": ("do_flip_channel_order", "do_reduce_labels"),
+    **dict.fromkeys(DETECTORS, ("do_pad",)),
 }
 #: model_type → family, where preprocessor_config.json names no class; as transformers' own table.
 _BY_MODEL = {
@@ -82,7 +96,9 @@ _BY_MODEL = {
     **dict.fromkeys(("pvt", "pvt_v2"), "Pvt"),
     **{"clip": "CLIP", "chinese_clip": "ChineseCLIP", "deit": "DeiT", "efficientnet": "EfficientNet"},
     **{"levit": "Levit", "mobilenet_v1": "MobileNetV1", "mobilenet_v2": "MobileNetV2"},
-    **{"segformer": "Segformer", "siglip": "Siglip", "blip": "Blip"},
+    **{"dpt": "DPT", "upernet": "Segformer", "segformer": "Segformer", "siglip": "Siglip", "blip": "Blip"},
+    **{"detr": "Detr", "conditional_detr": "ConditionalDetr", "deformable_detr": "DeformableDetr"},
+    **{"yolos": "Yolos", **dict.fromkeys(("rt_detr", "rt_detr_v2", "d_fine"), "RTDetr")},
 }
 
 
@@ -105,7 +121,15 @@ def settings_of(file: Path, model_type: str | None) -> dict[str, Any]:
         if isinstance(settings[name], dict):
             settings[name] = {key: value for key, value in settings[name].items() if value is not None}
     if isinstance(settings["size"], int) and not settings.get("default_to_square", True):
-        settings["size"] = {"shortest_edge": settings["size"]}  # older files hold a number
+        longest = {"longest_edge": settings.get("max_size", 1333)} if family in DETECTORS else {}
+        settings["size"] = {"shortest_edge": settings["size"], **longest}  # older files hold a number
+    multiple, size = settings.get("ensure_multiple_of") or 1, settings["size"]
+    if multiple > 1 and any(x % multiple for x in (size.values() if isinstance(size, dict) else (size,))):
+        raise CheckpointError(
+            f"Expected a size of whole multiples of ensure_multiple_of, {multiple}, in {str(file)!r}, "
+            f"received {size}, which would be rounded.",
+            hint="Write the size that the images then have.",
+        )
     if family == "MobileViT":  # whose processor never does
         settings["do_normalize"] = False
     return settings

@@ -71,7 +71,10 @@ def activation_ranges(
 
 
 def unpadded(samples: EncodedSet) -> Iterator[np.ndarray]:
-    """Batches of at most 16 examples of exactly one length."""
+    """Batches of at most 16 examples of exactly one length, or of images of one size."""
+    if not samples.ragged:
+        yield from samples.batches(16)
+        return
     lengths = samples.lengths
     for length in np.unique(lengths):
         same = np.flatnonzero(lengths == length)

@@ -72,6 +72,11 @@ class Distill(Pass):
 
     def check(self, checkpoint: Artifact, task: Task) -> None:
         """What comes before `distill` keeps labels and tokens, so the checkpoint's own are compared."""
+        if not task.distills:
+            raise RecipeError(
+                f"Expected a task whose answers a student learns from a teacher's, received {task.name}.",
+                hint="Leave distill out: a smaller model of this task is fine-tuned on the data itself.",
+            )
         if checkpoint.config.get("model_type") == "funnel":
             raise RecipeError(
                 "Expected hidden states for each token; Funnel pools them to fewer, which compare with none.",

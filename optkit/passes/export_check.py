@@ -27,6 +27,8 @@ FEW = (1, 3, 7)
 _WINDOWS = ("sliding_window", "local_attention", "attention_window", "attention_chunk_size", "window_size")
 
 
+#: Outputs that are right, and others → these in the order of those.
+Align = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], Sequence[np.ndarray]]
 #: Logits of a language model that are compared in each text: the last ones, a vocabulary each.
 LAST_LOGITS = 4
 
@@ -52,6 +54,18 @@ def of_data(samples: EncodedSet, names: Sequence[str]) -> list[Check]:
         real = np.arange(max(lengths[indices]))[None, :] < lengths[indices][:, None]
         found.append(Check(title, {n: batch[n] for n in names}, real if samples.ragged else None))
     return found
+
+
+def other_sizes(samples: EncodedSet) -> list[Check]:
+    """Images of other sizes than those of the data: one turned by 90 degrees, and one a third smaller."""
+    pixels = samples.batch([0])["pixel_values"]
+    height, width = (side - side // 48 * 16 for side in pixels.shape[2:])
+    turned = np.ascontiguousarray(pixels.swapaxes(2, 3))
+    cut = np.ascontiguousarray(pixels[..., :height, :width])
+    return [
+        Check(name, {"pixel_values": values}, None)
+        for name, values in (("an image that is turned", turned), ("a smaller image", cut))
+    ]
 
 
 def lengths(config: Mapping[str, Any]) -> list[int]:
@@ -136,13 +150,15 @@ def largest_difference(
     per_token: Sequence[bool],
     tolerance: float,
     names: tuple[str, str],
+    aligned: Align = lambda right, others: others,
 ) -> float:
     """The largest difference of what `answer` gives to what is `expected`, over all `checks`.
 
     `source` gives the outputs of the model that is right, which `expected` holds already: where they depend
     on what the padding is, they mean nothing, and a difference there is none. `per_token` says of each output
-    whether it has a value per token, `names` how the right one and the other are called in errors. Raises
-    PassError for a larger difference than `tolerance`, absolute plus relative, and for NaN.
+    whether it has a value per token, `names` how the right one and the other are called in errors, `aligned`
+    puts the others in the order of the right ones where that means nothing (`Task.aligned`). Raises PassError
+    for a larger difference than `tolerance`, absolute plus relative, and for NaN.
     """
     worst = 0.0
     for check, right in zip(checks, expected):
@@ -154,6 +170,7 @@ def largest_difference(
                 hint="This architecture can be served in torch (pass serve-torch), not as a graph.",
             ) from reason
         try:
+            received = aligned(right, received)
             worst = max(worst, compare(check, right, received, per_token, tolerance, names))
         except PassError:
             if not _reads_padding(check, right, source):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from optkit.passes.one_token import keep_first_token
 from optkit.passes.packed_projections import bypass_reshapes, pack
 from optkit.runtimes import kv_cache
 from optkit.runtimes.base import open_session
-from optkit.tasks.base import Task
+from optkit.tasks.base import Task, aligned
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,7 @@ class ExportOnnx(Pass):
     tolerance: float = param(1e-3, "largest allowed difference to torch, absolute plus relative", minimum=0.0)
 
     def check(self, checkpoint: Artifact, task: Task) -> None:
-        refuse_no_graph(checkpoint.config)
+        refuse_no_graph(checkpoint.config, task.any_size)
         if task.has_encoder and self.attention == "fused":
             raise PassError(
                 f"Attention of a model for {task.name} is not fused: its decoder has two caches.",
@@ -125,6 +125,8 @@ class _Export:
 
         self._step, self._model, self._source, self._out = step, model, source, out
         self._causal = context.task.generates
+        self._task = context.task
+        self._any_size = context.task.any_size
         self._progress = context.progress
         self._inputs, outputs = model_inputs(model), model_outputs(model)
         self._outputs, self._per_token = list(outputs), [is_per_token(shape) for shape in outputs.values()]
@@ -132,13 +134,15 @@ class _Export:
         self._samples = causal_graph.checked(samples) if self._causal else samples
         self._checks = list(self._all_checks())
         self._expected: list[list[np.ndarray]] = []
-        self._before = model.config._attn_implementation
+        self._before = fused_attention.implementations(model)
         self._wrong = out / "wrong"
 
     def _all_checks(self) -> Iterator[Check]:
         """Texts of the data, and those about windows and sides of padding."""
         names = [*self._inputs, kv_cache.POSITIONS] if self._causal else self._inputs
         yield from export_check.of_data(self._samples, names)
+        if self._any_size:
+            yield from export_check.other_sizes(self._samples)
         if "input_ids" in self._inputs:
             config = self._model.config.to_dict()
             names = [*names, kv_cache.KEEP] if self._causal else names
@@ -176,14 +180,14 @@ class _Export:
         try:
             return self._graph(fused)
         except PassError:
-            self._model.set_attn_implementation(self._before)
-            if fused or self._before == "eager":
+            fused_attention.restore(self._before)
+            if fused or self._model.config._attn_implementation == "eager":
                 raise
             try:
                 self._model.set_attn_implementation("eager")
                 return self._graph(fused)
             except Exception:  # the first refusal says more
-                self._model.set_attn_implementation(self._before)
+                fused_attention.restore(self._before)
             raise
 
     def set_aside(self) -> None:
@@ -218,7 +222,9 @@ class _Export:
         if self._causal:
             causal_graph.export(self._model, file, step.opset)
         else:
-            torch_export.export(self._model, self._inputs, self._outputs, self._samples, file, step.opset)
+            torch_export.export(
+                *(self._model, self._inputs, self._outputs, self._samples, file, step.opset), self._any_size
+            )
         copy_side_files(self._source.path, self._out)
         exported = graph.load_graph(self._out)
         torch_export.strip(exported)
@@ -266,16 +272,21 @@ class _Export:
 
         tolerance, names = self._step.tolerance, ("torch", "the exported graph")
         source, per_token = self._in_plain_torch, self._per_token
-        return largest_difference(self._checks, self._expected, answer, source, per_token, tolerance, names)
+        return largest_difference(
+            *(self._checks, self._expected, answer, source, per_token, tolerance, names), self._aligned
+        )
+
+    def _aligned(self, right: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return aligned(self._task, self._outputs, right, others)
 
     def _in_plain_torch(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         """What the model answers by its own attention, whichever is set."""
-        now = self._model.config._attn_implementation
-        self._model.set_attn_implementation(self._before)
+        now = fused_attention.implementations(self._model)
+        fused_attention.restore(self._before)
         try:
             return self._in_torch(feeds)
         finally:
-            self._model.set_attn_implementation(now)
+            fused_attention.restore(now)
 
     def _cache_difference(self) -> float:
         with open_session(Artifact(self._out, {"format": "onnx"})) as session:

@@ -58,7 +58,7 @@ def switch(model: torch.nn.Module, name: str, answer: Callable[[], object]) -> s
     left as it was.
     """
     register()
-    before = model.config._attn_implementation
+    before = implementations(model)
     reason = "its attention is not taken from transformers' AttentionInterface"
     try:
         model.set_attn_implementation(name)
@@ -73,8 +73,21 @@ def switch(model: torch.nn.Module, name: str, answer: Callable[[], object]) -> s
         reason = str(error)
     except Exception as error:  # a model that builds on its own kind of mask
         reason = f"{type(model).__name__} cannot run with it ({type(error).__name__})"
-    model.set_attn_implementation(before)
+    restore(before)
     return reason
+
+
+def implementations(model: torch.nn.Module) -> list[tuple[Any, str | None]]:
+    """The configuration of `model` and of each model in it, with the attention that it names."""
+    configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
+    named = [c for c in configs.values() if hasattr(c, "_attn_implementation")]
+    return [(config, config._attn_implementation) for config in named]
+
+
+def restore(saved: list[tuple[Any, str | None]]) -> None:
+    """Give each configuration its own again: a backbone may not have that of the model around it."""
+    for config, name in saved:
+        config._attn_implementation_internal = name
 
 
 #: The modules whose attention was asked for since `switch` began: none in a model that goes its own way.

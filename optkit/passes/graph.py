@@ -100,13 +100,15 @@ def quantizable(
     operators: tuple[str, ...] = ("MatMul", "Gemm"),
     among: set[str] | None = None,
 ) -> list[str]:
-    """Names of the multiplies to quantize; `among` names the only ones to take, where not all are.
+    """Names of the multiplies and convolutions to quantize; `among` names the only ones to take, if not all.
 
     Raises RecipeError for an exclusion that is no node.
     """
+    constant = {tensor.name for tensor in model.graph.initializer}
+    convolutions = [n for n in model.graph.node if n.op_type == "Conv" and n.input[1] in constant]
     names = [
         node.name
-        for node in matmuls_with_weights(model)
+        for node in (*matmuls_with_weights(model), *convolutions)
         if node.op_type in operators and (among is None or node.name in among)
     ]
     known = {node.name for node in model.graph.node}

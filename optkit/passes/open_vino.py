@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +20,7 @@ from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.export_check import Check, largest_difference
 from optkit.passes.plain_attention import unfuse
 from optkit.runtimes.vino_core import core
+from optkit.tasks.base import Task, aligned
 
 if TYPE_CHECKING:
     import openvino
@@ -54,7 +56,7 @@ class OpenVino(Pass):
         checks = _checks(source, samples, [port.get_any_name() for port in model.inputs])
         return {
             "attention_nodes": unfused,
-            "max_difference": _difference(source, model, checks, self.tolerance),
+            "max_difference": _difference(source, model, checks, self.tolerance, context.task),
             "checked_examples": len(samples),
             "checked_up_to_tokens": max(
                 (c.real.shape[1] for c in checks if c.real is not None), default=None
@@ -127,7 +129,9 @@ def _checks(source: Artifact, samples: EncodedSet, names: list[str]) -> list[Che
     return found
 
 
-def _difference(source: Artifact, model: openvino.Model, checks: list[Check], tolerance: float) -> float:
+def _difference(
+    source: Artifact, model: openvino.Model, checks: list[Check], tolerance: float, task: Task
+) -> float:
     """The largest difference of the OpenVINO `model` to the graph that it was made from."""
     import onnxruntime
 
@@ -145,4 +149,5 @@ def _difference(source: Artifact, model: openvino.Model, checks: list[Check], to
     per_token = [is_per_token(output.shape) for output in outputs]
     expected = [right(check.feeds) for check in checks]
     names = ("its source", "the OpenVINO model")
-    return largest_difference(checks, expected, answer, right, per_token, tolerance, names)
+    in_order = partial(aligned, task, [o.name for o in outputs])
+    return largest_difference(checks, expected, answer, right, per_token, tolerance, names, in_order)

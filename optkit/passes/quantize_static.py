@@ -28,7 +28,8 @@ class QuantizeStatic(Pass):
 
     Writes QuantizeLinear/DequantizeLinear pairs (QDQ), which ONNX Runtime turns into integer
     kernels and other engines read too. An answer does not depend on its batch. Outputs of the
-    multiplies stay float: quantizing them as well costs accuracy and gains little on a CPU.
+    multiplies stay float: quantizing them as well costs accuracy and gains little on a CPU. Those of
+    convolutions (operators with "Conv") are quantized, or no integer kernel would take them.
     Notes: how many multiplies became INT8, and on how many examples the ranges rest.
     """
 
@@ -51,7 +52,7 @@ class QuantizeStatic(Pass):
     symmetric: bool = param(False, "activation ranges symmetric around 0")
     embeddings: bool = param(True, "INT8 embedding tables, one scale per row")
     reduce_range: bool = param(False, "7-bit weights, for CPUs without VNNI")
-    operators: tuple[str, ...] = param(("MatMul", "Gemm"), "operator types to quantize")
+    operators: tuple[str, ...] = param(("MatMul", "Gemm"), "operator types to quantize; Conv may be added")
     scope: str = param("all", "every multiply, or those of the feed-forward blocks", choices=("all", "ffn"))
     exclude: tuple[str, ...] = param((), "names of nodes that stay in float")
 
@@ -59,12 +60,15 @@ class QuantizeStatic(Pass):
         model = graph.load_graph(source.path)
         chosen = self.chosen(model, source)
         samples = context.encoded("train", self.samples)
+        nodes = {node.name: node for node in model.graph.node}
+        convolutions = [name for name in chosen if nodes[name].op_type == "Conv"]
+        multiplies = [name for name in chosen if name not in convolutions]
         smoothed = 0
         if self.smooth_quant >= 0 and len(samples):
             context.progress("moving outliers into the weights", 0.02)
-            smoothed = smooth(model, chosen, samples, self.smooth_quant)
-        nodes = {node.name: node for node in model.graph.node}
-        tensors = sorted({nodes[name].input[0] for name in chosen})
+            smoothed = smooth(model, multiplies, samples, self.smooth_quant)
+        outputs = {nodes[name].output[0] for name in convolutions}
+        tensors = sorted({nodes[name].input[0] for name in chosen} | outputs)
         ranges = activation_ranges(
             model, tensors, samples, self.calibration, self.percentile, context.progress
         )
@@ -74,11 +78,12 @@ class QuantizeStatic(Pass):
         if self.bias_correction:
             context.progress("correcting biases", 0.95)
             rounded = self._with_qdq(copy.deepcopy(model), chosen, ranges)
-            corrected = correct_biases(model, rounded, chosen, samples)
+            corrected = correct_biases(model, rounded, multiplies, samples)
         graph.save_graph(self._with_qdq(model, chosen, ranges), out)
         copy_side_files(source.path, out)
         return {
-            "quantized_matmuls": len(chosen),
+            "quantized_matmuls": len(multiplies),
+            **({"quantized_convolutions": len(convolutions)} if convolutions else {}),
             "quantized_tables": len(tables),
             "calibration_examples": len(samples),
             "smoothed_inputs": smoothed,
@@ -122,7 +127,7 @@ class QuantizeStatic(Pass):
                 op_types_to_quantize=list(self.operators),
                 extra_options={
                     "ActivationSymmetric": self.symmetric,
-                    "OpTypesToExcludeOutputQuantization": list(self.operators),
+                    "OpTypesToExcludeOutputQuantization": [op for op in self.operators if op != "Conv"],
                     "MatMulConstBOnly": True,
                     "DefaultTensorType": graph.FLOAT,
                 },

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from optkit.core.artifact import Artifact, copy_files
 from optkit.core.files import write_text
-from optkit.errors import CheckpointError, PassError
+from optkit.errors import CheckpointError, PassError, RecipeError
 from optkit.models.limits import token_limit
 from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
@@ -18,6 +18,7 @@ from optkit.runtimes.trt import library as trt_library
 from optkit.runtimes.trt.build import BuildSettings, build_engine
 from optkit.runtimes.trt.inspection import inspect_engine, summarize_layers
 from optkit.runtimes.trt.profiles import Profile, plan
+from optkit.tasks.base import Task
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -60,6 +61,14 @@ class TensorRT(Pass):
     @classmethod
     def name(cls) -> str:
         return "tensorrt"
+
+    def check(self, checkpoint: Artifact, task: Task) -> None:
+        if task.any_size:
+            raise RecipeError(
+                "Expected images of one size, which an engine is built for, received a processor that gives "
+                "each its own.",
+                hint='Give both sides as size in preprocessor_config.json, {"height": 640, "width": 640}.',
+            )
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         context.progress("looking at the lengths of the data", 0.0)

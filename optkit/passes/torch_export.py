@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +26,18 @@ MOST_TOKENS, MOST_TEXTS = 2**20, 65536
 
 
 def export(
-    model: torch.nn.Module, names: list[str], results: list[str], samples: EncodedSet, file: Path, opset: int
+    model: torch.nn.Module,
+    names: list[str],
+    results: list[str],
+    samples: EncodedSet,
+    file: Path,
+    opset: int,
+    any_size: bool = False,
 ) -> None:
-    """Write the graph of `model` to `file`, with dynamic batch and sequence. Raises PassError in one line."""
+    """Write the graph of `model` to `file`, with dynamic batch and sequence, and images of `any_size`.
+
+    Raises PassError in one line.
+    """
     import torch
 
     class Positional(torch.nn.Module):
@@ -45,7 +57,8 @@ def export(
     batch = torch.export.Dim("batch", min=1, max=MOST_TEXTS)
     longest = token_limit(model.config.to_dict()) or MOST_TOKENS
     sequence = torch.export.Dim("sequence", min=1, max=longest)
-    shapes = tuple({0: batch} if n == "pixel_values" else {0: batch, 1: sequence} for n in names)
+    sides = dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC) if any_size else {}
+    shapes = tuple({0: batch, **sides} if n == "pixel_values" else {0: batch, 1: sequence} for n in names)
     save(Positional(), inputs, {"inputs": shapes}, names, results, file, opset)
 
 
@@ -65,7 +78,7 @@ def save(
     import torch
 
     try:
-        with every_expert(module.model):
+        with every_expert(module.model), _unchecked():
             program = torch.onnx.export(
                 module.eval(),
                 inputs,
@@ -84,6 +97,20 @@ def save(
         ) from reason
     weights = sum(p.numel() * p.element_size() for p in module.parameters())
     program.save(str(file), external_data=weights > graph.EXTERNAL_BYTES)
+
+
+@contextmanager
+def _unchecked() -> Iterator[None]:
+    """Without transformers' checks of shapes, which no operator stands for (`torch_compilable_check`)."""
+    name = "TRANSFORMERS_DISABLE_TORCH_CHECK"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def name_squeezed_axes(model: onnx.ModelProto) -> int:

@@ -193,7 +193,8 @@ def _input(name: str, folder: Path) -> TensorSpec:
     if name != "pixel_values":
         return TensorSpec(name, "int64", ("batch", "sequence"))
     images = PixelEncoder(folder)
-    return TensorSpec(name, "float32", ("batch", images.channels, *images.size))
+    sides = ("height", "width") if images.varies else images.size
+    return TensorSpec(name, "float32", ("batch", images.channels, *sides))
 
 
 def _quantize(model: torch.nn.Module, kind: str) -> None:

@@ -85,6 +85,8 @@ class Task(Trainable, ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     #: Whether the graph's outputs for one text are the answer: no windows or offsets to decode them by.
     graph_answers: ClassVar[bool] = False
+    #: Whether a student can learn its outputs from a teacher's, output by output.
+    distills: ClassVar[bool] = True
     #: Latency shapes unless others are asked for, batch x tokens; "data" is the data's own lengths.
     shapes: ClassVar[tuple[str, ...]] = ("1xdata", "1x16", "1x32", "1x128", "8x128")
 
@@ -92,6 +94,11 @@ class Task(Trainable, ABC):
     def reference(self) -> str:
         """The name in `optkit.benchmarking.reference` of how the users of the libraries run this model."""
         return self.name
+
+    @property
+    def any_size(self) -> bool:
+        """Whether its inputs are images, each of which the model is fed in a size of its own."""
+        return False
 
     @property
     def has_plain_outputs(self) -> bool:
@@ -168,6 +175,10 @@ class Task(Trainable, ABC):
         equal = self.answers(outputs) == self.answers(others)
         same: np.ndarray = equal.reshape(len(equal), -1).all(axis=1)
         return same
+
+    def aligned(self, right: Outputs, others: Outputs) -> Outputs:
+        """`others` in the order of `right`, where an example's outputs have one that means nothing."""
+        return others
 
     def probes(self, texts: Sequence[str]) -> list[Input]:
         """Inputs for `encode`, made of built-in `texts`, to compare two models on where there is no data."""
@@ -289,6 +300,17 @@ class Task(Trainable, ABC):
         """Share of examples on which two models answer the same."""
         same = answers == others
         return float(same.reshape(len(same), -1).all(axis=1).mean()) if len(same) else 1.0
+
+
+def aligned(
+    task: Task, names: Sequence[str], right: Sequence[np.ndarray], others: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """`Task.aligned` of batches of outputs with these `names`."""
+    if type(task).aligned is Task.aligned:
+        return list(others)
+    both = (dict(zip(names, map(list, part))) for part in (right, others))
+    rows = task.aligned(*both)
+    return [np.stack(rows[name]) for name in names]
 
 
 def _generates_nothing(name: str, options: Mapping[str, Any]) -> RecipeError:

@@ -26,6 +26,8 @@ class Trainable(ModelTask):
 
     #: Whether other tasks are asked first which of them the data is for.
     asked_last: ClassVar[bool] = False
+    #: Parts of the model below the head, by name, that follow from the labels and so may be new.
+    new_parts: ClassVar[tuple[str, ...]] = ("pooler",)
 
     @classmethod
     def fits(cls, rows: datasets.Dataset, columns: Columns) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -112,7 +112,7 @@ def _trained(
     new: set[str] = set()
 
     def start() -> tuple[torch.nn.Module, Callable[[], None]]:
-        model = goal.network(source, config, _loader(source, new))
+        model = goal.network(source, config, _loader(source, new, goal.new_parts))
         return model, adapt(model, goal.backbone(model), settings.lora) if settings.lora else lambda: None
 
     network, merge = start()
@@ -218,7 +218,7 @@ def _weights(task: Task, train: Labelled, settings: FinetuneSettings) -> np.ndar
     return weights if balanced else None
 
 
-def _loader(source: Artifact, new: set[str]) -> Callable[..., PreTrainedModel]:
+def _loader(source: Artifact, new: set[str], may_be_new: Sequence[str]) -> Callable[..., PreTrainedModel]:
     """`load(auto_class, **config)`: the pretrained weights under a new head, in fp32.
 
     `new` gets the names of the weights that the checkpoint does not have, or in another shape: those of the
@@ -247,7 +247,7 @@ def _loader(source: Artifact, new: set[str]) -> Callable[..., PreTrainedModel]:
             if hasattr(network.config, key):  # the head is trained without the activation of a cross-encoder
                 delattr(network.config, key)
         lacking = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
-        _refuse_new_body(network, lacking, source)
+        _refuse_new_body(network, lacking, may_be_new, source)
         new.update(lacking)
         if getattr(network.config, "pad_token_id", 0) is None:  # a decoder needs it to find a text's end
             network.config.pad_token_id = pad_token(source.config)
@@ -256,11 +256,15 @@ def _loader(source: Artifact, new: set[str]) -> Callable[..., PreTrainedModel]:
     return load
 
 
-def _refuse_new_body(network: torch.nn.Module, new: set[str], source: Artifact) -> None:
-    """CheckpointError where not only the head, or a pooler, of `network` would begin with random weights."""
+def _refuse_new_body(
+    network: torch.nn.Module, new: set[str], may_be_new: Sequence[str], source: Artifact
+) -> None:
+    """CheckpointError where more than the head and what `may_be_new` would begin with random weights."""
     body = network.base_model
     prefix = "" if body is network else f"{network.base_model_prefix}."
-    missing = sorted(name for name in new if name.startswith(prefix) and "pooler" not in name.split("."))
+    missing = sorted(
+        name for name in new if name.startswith(prefix) and not {*may_be_new} & {*name.split(".")}
+    )
     if missing:
         raise CheckpointError(
             f"{len(missing)} weights of {type(body).__name__} are not in {str(source.path)!r}, or have "

@@ -90,7 +90,7 @@ def test_too_few_texts_are_refused(task, tmp_path):
 
 
 def test_pictures_are_the_same_each_time():
-    from optkit.tasks.image_classification import picture
+    from optkit.tasks.images import picture
 
     assert np.array_equal(picture(3, 3), picture(3, 3))
     assert not np.array_equal(picture(3, 3)[:20, :20], picture(4, 3)[:20, :20])

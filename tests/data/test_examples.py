@@ -53,3 +53,20 @@ def test_saving_and_loading_gives_the_same(tmp_path):
 def test_images_keep_their_size():
     images = EncodedSet({"pixel_values": [np.zeros((3, 8, 8), np.float32)] * 2}, {})
     assert images.of_shape(4, 128)["pixel_values"].shape == (4, 3, 8, 8)
+
+
+def test_images_of_one_size_alone_share_a_batch_and_are_stored_as_they_are(tmp_path):
+    sizes = [(3, 8, 8), (3, 6, 9), (3, 8, 8), (3, 8, 8), (3, 6, 9)]
+    rows = [np.full(size, i, dtype=np.float32) for i, size in enumerate(sizes)]
+    images = EncodedSet({"pixel_values": rows}, {})
+    assert [batch.tolist() for batch in images.batches(2)] == [[0, 2], [3], [1, 4]]
+    large = EncodedSet({"pixel_values": [np.zeros((3, 1500, 1500), np.float32)] * 4}, {})
+    assert [len(batch) for batch in large.batches(32)] == [2, 2]
+    assert images.of_shape(4, 0)["pixel_values"][:, 0, 0, 0].tolist() == [0, 2, 3, 0]
+    padded = images.batch([0, 1])["pixel_values"]
+    assert padded.shape == (2, 3, 8, 9)
+    assert (padded[1, :, 6:] == 0).all()
+    assert (padded[1, :, :6] == 1).all()
+    images.save(tmp_path / "x.npz")
+    after = EncodedSet.load(tmp_path / "x.npz").arrays["pixel_values"]
+    assert all(np.array_equal(a, b) for a, b in zip(rows, after, strict=True))

@@ -6,7 +6,8 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from tests.models.families import IMAGE, POSITIONS, VECTOR, VOCABULARY, Family
+from tests.models.families import DETECT, IMAGE, POSITIONS, SEGMENT, VECTOR, VOCABULARY, Family
+from tests.tasks import pictures
 
 AUTO = {
     "text-classification": "AutoModelForSequenceClassification",
@@ -14,6 +15,8 @@ AUTO = {
     "question-answering": "AutoModelForQuestionAnswering",
     "image-classification": "AutoModelForImageClassification",
     "causal-lm": "AutoModelForCausalLM",
+    DETECT: "AutoModelForObjectDetection",
+    SEGMENT: "AutoModelForSemanticSegmentation",
     "embeddings": "AutoModel",
 }
 #: What configurations say of special tokens, unless the family has others.
@@ -33,6 +36,12 @@ def build(family: Family, task: str, folder: Path, **changes: Any) -> Path:
     import transformers
 
     torch.manual_seed(0)
+    if task in (DETECT, SEGMENT):
+        (pictures.detector if task == DETECT else pictures.segmenter)(folder, family.kind)
+        model = getattr(transformers, AUTO[task]).from_pretrained(str(folder)).eval()
+        shake(model)
+        model.save_pretrained(str(folder))
+        return folder
     special = {} if task == IMAGE else _IDS
     config = transformers.AutoConfig.for_model(family.kind, **{**special, **family.config, **changes})
     if task not in (VECTOR, "causal-lm", "question-answering"):
@@ -135,4 +144,5 @@ def write_tokenizer(
 def _image_size(config: Any) -> int:
     """The size that the model takes, as its configuration says."""
     of = getattr(config, "vision_config", config)
-    return getattr(of, "image_size", None) or 32
+    size = getattr(of, "image_size", None) or 32
+    return size[0] if isinstance(size, list | tuple) else size

@@ -6,13 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-TEXT, TOKENS, QA, VECTOR, IMAGE, LM = (
+TEXT, TOKENS, QA, VECTOR, IMAGE, LM, DETECT, SEGMENT = (
     "text-classification",
     "token-classification",
     "question-answering",
     "embeddings",
     "image-classification",
     "causal-lm",
+    "object-detection",
+    "semantic-segmentation",
 )
 ENCODER = (TEXT, TOKENS, QA, VECTOR)
 #: A decoder with a head for texts, its hidden states as vectors, and its own language head.
@@ -589,4 +591,64 @@ FAMILIES = (
             "num_attention_heads": [1, 2, 2, 4],
         },
     ),
+    Family("I-JEPA", "ijepa", (IMAGE,), _IMAGE),
+    Family("MetaCLIP 2", "metaclip_2", (IMAGE,), {"vision_config": _IMAGE, "text_config": _SIZES}),
+    Family(
+        "SigLIP 2",
+        "siglip2",
+        (IMAGE,),
+        {"vision_config": {**_IMAGE, "num_patches": 16}, "text_config": _SIZES},
+    ),
+    Family("MobileViT v2", "mobilevitv2", (IMAGE,), {"image_size": 64, "width_multiplier": 0.25}),
+    Family(
+        "Hiera",
+        "hiera",
+        (IMAGE,),
+        {
+            **{"image_size": [64, 64], "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]},
+            "num_channels": 3,
+        },
+    ),
+    Family(
+        "PVT v2",
+        "pvt_v2",
+        (IMAGE,),
+        {
+            **{"image_size": 64, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]},
+            "num_attention_heads": [1, 1, 2, 2],
+        },
+    ),
+    Family(
+        "SwiftFormer",
+        "swiftformer",
+        (IMAGE,),
+        {"image_size": 64, "embed_dims": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "num_channels": 3},
+    ),
+    Family(
+        "HGNet v2",
+        "hgnet_v2",
+        (IMAGE,),
+        {
+            **{"stem_channels": [3, 8, 8], "stage_in_channels": [8, 16, 16, 32], "embedding_size": 8},
+            **{"stage_mid_channels": [8] * 4, "stage_out_channels": [16, 16, 32, 32], "depths": [1] * 4},
+            **{
+                "stage_num_blocks": [1] * 4,
+                "stage_numb_of_layers": [1] * 4,
+                "hidden_sizes": [16, 16, 32, 32],
+            },
+        },
+    ),
+    # tests/tasks/pictures.py builds these, each with the image processor of its kind.
+    Family("DETR", "detr", (DETECT,)),
+    Family("Conditional DETR", "conditional_detr", (DETECT,)),
+    Family("Deformable DETR", "deformable_detr", (DETECT,)),
+    Family("YOLOS", "yolos", (DETECT,)),
+    Family("RT-DETR", "rt_detr", (DETECT,)),
+    Family("RT-DETR v2", "rt_detr_v2", (DETECT,)),
+    Family("D-FINE", "d_fine", (DETECT,)),
+    Family("SegFormer for segmentation", "segformer", (SEGMENT,)),
+    Family("UperNet", "upernet", (SEGMENT,)),
+    Family("DPT", "dpt", (SEGMENT,)),
+    Family("BEiT for segmentation", "beit", (SEGMENT,)),
+    Family("MobileViT for segmentation", "mobilevit", (SEGMENT,)),
 )

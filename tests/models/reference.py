@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from tests.models.build import AUTO
-from tests.models.families import IMAGE, LM, POSITIONS, QA, TOKENS, VECTOR, Family
+from tests.models.families import DETECT, IMAGE, LM, POSITIONS, QA, SEGMENT, TOKENS, VECTOR, Family
 
+#: Tasks whose inputs are images.
+IMAGES = (IMAGE, DETECT, SEGMENT)
 #: Tokens that a language model writes behind each prompt.
 NEW_TOKENS = 10
 
@@ -25,7 +27,7 @@ class Reference:
         import transformers
 
         self.torch, self.task = torch, task
-        if task == IMAGE:
+        if task in IMAGES:
             self.processor = transformers.AutoImageProcessor.from_pretrained(str(folder))
         else:
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
@@ -37,10 +39,15 @@ class Reference:
         return [self.together([one])[0] for one in inputs]
 
     def together(self, inputs: list[Any]) -> list[np.ndarray]:
-        """The answers of one batch, padded where its inputs are of unequal lengths."""
+        """The answers of one batch, padded where its inputs are of unequal lengths; images for detection and
+        segmentation come one by one, as transformers' pipelines have it."""
+        if self.task in (DETECT, SEGMENT) and len(inputs) > 1:
+            return self.alone(inputs)
         feeds = self._feeds(inputs)
         with self.torch.no_grad():
             answer = self.model(**feeds)
+        if self.task == DETECT:
+            return list(self.torch.cat([answer.logits, answer.pred_boxes], dim=-1).numpy())
         if self.task == QA:
             values = self.torch.stack([answer.start_logits, answer.end_logits], dim=-1)
         else:
@@ -67,7 +74,7 @@ class Reference:
         return texts
 
     def _feeds(self, inputs: list[Any]) -> Any:
-        if self.task == IMAGE:
+        if self.task in IMAGES:
             return self.processor(images=inputs, return_tensors="pt")
         texts = inputs if isinstance(inputs[0], str) else [list(part) for part in zip(*inputs)]
         parts = (texts,) if isinstance(inputs[0], str) else texts
@@ -82,7 +89,7 @@ _T5 = ("t5", "mt5", "umt5")
 
 def inputs_for(family: Family, task: str, special: int) -> list[Any]:
     """Inputs of unequal lengths: few tokens, around the family's window, twice past it, and the longest."""
-    if task == IMAGE:
+    if task in IMAGES:
         return _images()
     window = family.window
     lengths = [5 if task == QA else 3, window - 1, window, window + 1, 2 * window + 3, POSITIONS]

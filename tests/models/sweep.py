@@ -27,8 +27,8 @@ from optkit.passes.context import make_context
 from optkit.runtimes.base import Session, infer_all, open_session
 from optkit.tasks.base import Labelled, Task, open_task
 from tests.models.build import build
-from tests.models.families import IMAGE, LM, QA, VECTOR, Family
-from tests.models.reference import NEW_TOKENS, Reference, inputs_for
+from tests.models.families import DETECT, LM, QA, SEGMENT, VECTOR, Family
+from tests.models.reference import IMAGES, NEW_TOKENS, Reference, inputs_for
 
 #: The largest difference of two fp32 engines, as a share of the answers' range.
 TOLERANCE = 1e-4
@@ -37,7 +37,9 @@ CORRELATION = 0.9
 
 
 #: Task → the pass that "quantize" stands for; "quantize-dynamic" for all others.
-_INT8 = defaultdict(lambda: "quantize-dynamic", {LM: "quantize-weights", IMAGE: "quantize-static"})
+_INT8 = defaultdict(
+    lambda: "quantize-dynamic", {LM: "quantize-weights", **dict.fromkeys(IMAGES, "quantize-static")}
+)
 #: Settings with which the passes that change a checkpoint are quick.
 _SMALL: dict[str, dict[str, Any]] = {
     "prune": {"share": 0.3, "ffn_multiple": 1, "samples": 32, "max_length": 32},
@@ -94,7 +96,7 @@ def _sweep(
         return
     with session:
         reference = Reference(source, task)
-        inputs = inputs_for(family, task, 0 if task == IMAGE else reference.special_tokens())
+        inputs = inputs_for(family, task, 0 if task in IMAGES else reference.special_tokens())
         try:
             compare = Comparison(reference, inputs)
         except Exception as reason:
@@ -277,6 +279,10 @@ class Comparison:
         if self.task == LM:
             outputs = infer_all(session, encoded, len(inputs), 10**6)
             return [np.array([answer.log_likelihood]) for answer in task.decode(outputs)]
+        if self.task in (DETECT, SEGMENT):
+            outputs = infer_all(session, encoded, len(inputs), 10**6)
+            names = ("logits", "pred_boxes") if self.task == DETECT else ("logits",)
+            return [np.concatenate(rows, axis=-1) for rows in zip(*(outputs[name] for name in names))]
         if len(encoded) != len(inputs):
             raise Wrong(f"{len(inputs)} inputs were cut into {len(encoded)} windows")
         outputs = session.infer(encoded.batch(np.arange(len(inputs))))

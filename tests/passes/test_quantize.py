@@ -211,3 +211,51 @@ def test_the_real_checkpoint_keeps_its_accuracy(name, least, shared_checkpoint, 
         answers = task.answers(infer_all(session, labelled.encoded, 32, 4096))
     assert task.score(answers, labelled.references) > least
     assert made.size_bytes <= 0.27 * fp32.size_bytes
+
+
+def test_convolutions_become_integer_where_they_are_asked_for(tmp_path):
+    """Two convolutions and a Gemm, through ONNX Runtime's optimizer: integer kernels, the same answers."""
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    from optkit.data.examples import EncodedSet
+    from optkit.passes.quantize_static import QuantizeStatic
+
+    random, shapes = np.random.default_rng(0), {"w1": (8, 3, 3, 3), "w2": (8, 8, 3, 3), "w3": (8, 4)}
+    weights = [
+        numpy_helper.from_array((random.normal(size=s) / 4).astype(np.float32), n) for n, s in shapes.items()
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], "first"),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "w2"], ["c"], "second"),
+        helper.make_node("GlobalAveragePool", ["c"], ["d"]),
+        helper.make_node("Flatten", ["d"], ["e"]),
+        helper.make_node("Gemm", ["e", "w3"], ["y"], "head"),
+    ]
+    ends = [
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
+        for name, shape in (("x", ["batch", 3, 16, 16]), ("y", ["batch", 4]))
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", *ends, weights),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    samples = EncodedSet({"x": [random.normal(size=(3, 16, 16)).astype(np.float32) for _ in range(8)]}, {})
+    assert graph.quantizable(model, ()) == ["head"]
+    chosen = graph.quantizable(model, (), ("Gemm", "Conv"))
+    assert chosen == ["head", "first", "second"]
+    ranges = calibration.activation_ranges(
+        model, ["x", "a", "b", "c", "e"], samples, "min-max", 99.9, lambda *_: None
+    )
+    feeds = samples.batch(range(8))
+    right = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feeds)[0]
+    made = QuantizeStatic(operators=("Gemm", "Conv"))._with_qdq(model, chosen, ranges)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    answers = onnxruntime.InferenceSession(made.SerializeToString(), options).run(None, feeds)[0]
+    assert np.corrcoef(answers.ravel(), right.ravel())[0, 1] > 0.999
+    counts = graph.operator_counts(onnx.load(str(tmp_path / "optimized.onnx")))
+    assert counts["QLinearConv"] == 2
+    assert "Conv" not in counts

@@ -23,8 +23,9 @@ ARCHITECTURES = {
     "fill-mask": "BertForMaskedLM",
     "sparse-embeddings": "BertForMaskedLM",
 }
-#: text2text, of two graphs, goes the whole way in tests/tasks.
-TASKS = tuple(sorted(set(tasks.TASKS) - {"text2text"}))
+#: These, whose graphs are of a kind of their own, or two, go the whole way in tests/tasks.
+ELSEWHERE = {"object-detection", "semantic-segmentation", "text2text"}
+TASKS = tuple(sorted(set(tasks.TASKS) - ELSEWHERE))
 LABELS = {"token-classification": ("O", "B-person", "I-person")}
 TEXTS = ("a fine film", "dull", "the plot is thin and the cast is not very good", "", "good " * 200)
 #: What a caller gives to `predict`, by task.

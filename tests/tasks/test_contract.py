@@ -11,16 +11,20 @@ import random
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from optkit import Gate, Recipe, bench, compress, load
 from optkit.data.dataset import Data
 from optkit.runtimes.base import infer_all, open_session
+from optkit.serving.http.app import make_app
+from optkit.serving.http.settings import ServeSettings
 from optkit.tasks import TASKS
 from optkit.tasks.base import Columns, open_task
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests import seq2seq
 from tests.conftest import WORDS, write_jsonl
 from tests.tasks.builders import decoder, digits_data, embedder, masked_lm, vit
+from tests.tasks.pictures import detector, masks_data, segmenter, shapes_data
 
 QUICK = FinetuneSettings(epochs=1, batch=16, learning_rate=3e-3, max_length=None)
 COUNTS = {"train": 48, "validation": 20}
@@ -70,6 +74,8 @@ ROWS = {
     "question-answering": (asked, ("which one", "a film is bad and not")),
     "embeddings": (paired, "a fine film"),
     "image-classification": (None, np.zeros((8, 8, 1), dtype=np.uint8)),
+    "object-detection": (None, np.zeros((32, 32, 3), dtype=np.uint8)),
+    "semantic-segmentation": (None, np.zeros((32, 32, 3), dtype=np.uint8)),
     "causal-lm": (written, "a fine film"),
     "fill-mask": (written, "a fine [MASK]"),
     "text2text": (shortened, "a fine film"),
@@ -85,6 +91,10 @@ def source_of(task, folder, checkpoint):
     data = folder / "data"
     if task == "image-classification":
         return vit(folder / "model"), digits_data(data, COUNTS["train"], COUNTS["validation"])
+    if task == "object-detection":
+        return detector(folder / "model"), shapes_data(data, COUNTS)
+    if task == "semantic-segmentation":
+        return segmenter(folder / "model"), masks_data(data, COUNTS)
     data.mkdir()
     for split, count in COUNTS.items():
         rng = random.Random(count)
@@ -143,3 +153,19 @@ def test_fine_tune_compress_bench_predict(name, checkpoint, tmp_path):
         assert "\n" not in predictor.task.line(one)
         assert predictor.predict([]) == []
         assert len(predictor.task.samples()) >= 3
+    if "images" in task.needs:
+        assert over_http(out, [task.to_json(question)] * 2) == [described] * 2
+
+
+def over_http(folder, instances):
+    """The predictions of a server, and of a client of the Open Inference Protocol the first part of each."""
+    with TestClient(make_app(ServeSettings({"m": str(folder)}, watch_s=0, drain_s=0))) as client:
+        answer = client.post("/v1/models/m:predict", json={"instances": instances})
+        assert answer.status_code == 200, answer.text
+        tensor = {"name": "image", "datatype": "BYTES", "shape": [2], "data": [x["b64"] for x in instances]}
+        infer = client.post("/v2/models/m/infer", json={"inputs": [tensor]})
+        assert infer.status_code == 200, infer.text
+        assert infer.json()["outputs"][0]["shape"][0] == 2
+        wrong = client.post("/v1/models/m:predict", json={"instances": [{"b64": "AAAA"}]})
+        assert wrong.status_code == 422
+    return answer.json()["predictions"]

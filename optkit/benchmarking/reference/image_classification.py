@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
+from optkit.benchmarking.reference.base import Outputs
 from optkit.benchmarking.reference.files import FileReference
 from optkit.benchmarking.reference.text_classification import TextClassification
 from optkit.data import provoking
@@ -37,15 +39,39 @@ class ImageReference(FileReference):
 
     def features(self, file: str) -> np.ndarray:
         """Shape (channels, height, width)."""
+        return np.asarray(self.processor(images=self.image(file), return_tensors="np")["pixel_values"][0])
+
+    def image(self, file: str) -> Any:
         from PIL import Image, ImageOps
         from transformers.image_utils import load_image
 
         grey = getattr(self.model.config, "num_channels", 3) == 1
-        image = ImageOps.exif_transpose(Image.open(file)).convert("L") if grey else load_image(file)
-        return np.asarray(self.processor(images=image, return_tensors="np")["pixel_values"][0])
+        return ImageOps.exif_transpose(Image.open(file)).convert("L") if grey else load_image(file)
 
     def provoking(self) -> Iterable[tuple[str, bytes]]:
         return provoking.images()
+
+
+class OneByOne(ImageReference):
+    """As transformers' pipelines run it, an image at a time: `names` of its outputs, and its own size."""
+
+    names: tuple[str, ...]
+
+    def outputs(self, rows: Sequence[Any], inputs: Sequence[Any], alone: bool = False) -> Outputs:
+        import torch
+
+        found: Outputs = {name: [] for name in (*self.names, "size")}
+        for number, file in enumerate(inputs):
+            image = self.image(file)
+            feeds = self.processor(images=image, return_tensors="pt")
+            feeds = {name: value.to(self.device) for name, value in feeds.items() if name in self.takes}
+            with torch.inference_mode():
+                answer = self.model(**feeds)
+            for name in self.names:
+                found[name].append(answer[name][0].float().cpu().numpy())
+            found["size"].append(np.array([image.height, image.width], dtype=np.int64))
+            self.progress(number + 1)
+        return found
 
 
 class ImageClassification(ImageReference):

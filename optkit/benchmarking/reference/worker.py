@@ -79,7 +79,7 @@ class ReferenceWorker:
         self.emit(Progress("answering the same examples with optkit's session"))
         with open_session(opened, "torch", task=task, threads=threads, **options) as session:
             session_outputs = infer_all(session, ours, batch_size, max_tokens, self._told)
-        doubts = compare.outputs(outputs, session_outputs, again)
+        doubts = compare.outputs(outputs, model_task.aligned(outputs, session_outputs), again)
         return {"peak_rss_bytes": peak, "doubts": [*self._notes(opened, given), *theirs.doubts, *doubts]}
 
     def _open(

@@ -127,10 +127,16 @@ def _folder(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     entries = _entries(folder)
     files = [p for p in entries if p.is_file() and p.suffix in endings and p.name != "labels.json"]
     others = [p for p in entries if p not in files and (p.is_dir() or p.suffix.lower() in _UNREAD)]
-    others = [p for p in others if p.name != "labels.json"]
+    others = [p for p in others if p.name != "labels.json" and not (p.is_dir() and _without_rows(p, endings))]
     if files and others:
         raise _left_out(others[0], f"it lies beside {files[0].name!r}.")
     return _shards(files, loose=True) if files else []
+
+
+def _without_rows(folder: Path, endings: tuple[str, ...]) -> bool:
+    """Whether this folder, beside a file of rows, holds what the rows name: images, and no rows."""
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    return bool(files) and not any(p.suffix.lower() in (*endings, *_UNREAD) for p in files)
 
 
 def _shards(files: list[Path], loose: bool = False) -> list[Path]:

@@ -85,9 +85,12 @@ def test_other_pixels_are_an_error_with_what_the_image_is(tmp_path, monkeypatch)
     folder = vit(tmp_path / "vit", channels=3)
     theirs, task = REFERENCES["image-classification"](folder), open_task(Artifact.open(folder))
     compare.provoked(theirs, task)
-    pixels = type(task.encoder)._pixels
-    monkeypatch.setattr(
-        type(task.encoder), "_pixels", lambda self, item, place: pixels(self, item, place)[::-1]
-    )
+    read = type(task.encoder).read
+
+    def turned(self, item, place):
+        pixels, size = read(self, item, place)
+        return pixels[::-1], size
+
+    monkeypatch.setattr(type(task.encoder), "read", turned)
     with pytest.raises(CheckpointError, match="other pixel_values of a provoking file"):
         compare.provoked(theirs, task)

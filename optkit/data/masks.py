@@ -1,0 +1,114 @@
+"""Masks of images, a class id per pixel, and folders of them beside the images."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optkit.core.files import read_json
+from optkit.data import images
+from optkit.data.tables.splits import split_named
+from optkit.errors import DataError, MissingDependency
+
+if TYPE_CHECKING:
+    import datasets
+
+
+#: Column names that may hold a mask.
+COLUMNS = ("mask", "segmentation", "segmentation_mask", "annotation", "label", "labels")
+#: Folders beside one of images, `images`, that may hold its masks.
+FOLDERS = ("masks", "labels", "annotations", "segmentation")
+
+
+def find(folder: Path) -> dict[str, list[Path]]:
+    """Split → its folder of images and the one of their masks; {} where there are none.
+
+    Either `train/images` and `train/masks`, or `images/train` and `masks/train`; without splits it is `all`.
+    """
+    if (pair := _pair(folder)) is None:
+        inner = {split_named(p.name): _pair(p) for p in sorted(folder.iterdir()) if p.is_dir()}
+        return {split: pair for split, pair in inner.items() if split and pair}
+    splits = {split_named(p.name): [p, pair[1] / p.name] for p in sorted(pair[0].iterdir()) if p.is_dir()}
+    found = {split: both for split, both in splits.items() if split and both[1].is_dir()}
+    return found or {"all": pair}
+
+
+def read(files: list[Path]) -> datasets.Dataset:
+    """The rows of `image` and `mask` in two folders. DataError names an image or a mask without the other."""
+    import datasets
+
+    named = [{p.stem: p for p in sorted(f.iterdir()) if p.suffix.lower() in images.ENDINGS} for f in files]
+    if alone := sorted(set(named[0]) ^ set(named[1])):
+        raise DataError(
+            f"Expected an image and a mask of each name in {str(files[0])!r} and {str(files[1])!r}, received "
+            f"only one of {alone[0]!r}.",
+            hint="A mask has the name of its image; the ending may be another.",
+        )
+    if not named[0]:
+        raise DataError(f"Expected images in {str(files[0])!r}, received none.")
+    columns = {"image": named[0].values(), "mask": [named[1][name] for name in named[0]]}
+    return datasets.Dataset.from_dict({name: list(map(str, paths)) for name, paths in columns.items()})
+
+
+def is_mask(item: Any) -> bool:
+    """Whether a value can be one: an image file, its bytes, or an image, and no class."""
+    return (isinstance(item, str) and item.lower().endswith(images.ENDINGS)) or not isinstance(
+        item, str | int | float | list | None
+    )
+
+
+def opened(item: Any, row: int) -> np.ndarray:
+    """The class ids of a mask, (height, width), bytes. DataError names the row of what is no mask."""
+    try:
+        from PIL import Image
+    except ImportError as reason:
+        raise MissingDependency.of("PIL", "images") from reason
+    if isinstance(item, dict):
+        item = item.get("bytes") or item.get("path")
+    image: Image.Image
+    try:
+        if isinstance(item, str | Path | bytes):
+            with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
+                images.refuse_too_large(image.size, f"row {row}")
+                image.load()
+        else:
+            image = item if isinstance(item, Image.Image) else Image.fromarray(np.asarray(item))
+    except DataError:
+        raise
+    except Exception as reason:  # Pillow raises SyntaxError and others for damaged files
+        raise DataError(f"Cannot read the mask of row {row}: {reason}.") from reason
+    if image.mode not in ("L", "P", "1"):
+        raise DataError(
+            f"Expected a mask of one channel of 8 bits, a class id per pixel, in row {row}, received one of "
+            f"mode {image.mode}.",
+            hint="Colours and 16 bits are no class ids: write the masks as PNG of mode L or P.",
+        )
+    return np.asarray(image, dtype=np.uint8)
+
+
+def names(rows: datasets.Dataset, column: str, highest: int) -> list[str] | None:
+    """The names of the classes of the masks in `column`: {"mask": ["ground", ...]} in a `labels.json` in the
+    folder of the first mask or one of the two above it; None without one. Raises DataError for too few."""
+    first = rows[0][column]
+    parents = Path(first).resolve().parents[:3] if isinstance(first, str) else ()
+    file = next((folder / "labels.json" for folder in parents if (folder / "labels.json").is_file()), None)
+    if file is None or column not in (stated := read_json(file, DataError)):
+        return None
+    found = stated[column]
+    if not isinstance(found, list) or len(set(map(str, found))) < len(found) or len(found) <= highest:
+        raise DataError(
+            f"Expected at least {highest + 1} names for {column!r} in {str(file)!r}, all different, as there "
+            f"is a pixel of class {highest}, received {found!r}.",
+            hint="Add the names that are missing; a class's place in the list is its value in the masks.",
+        )
+    return list(map(str, found))
+
+
+def _pair(folder: Path) -> list[Path] | None:
+    """The folders of images and of masks in `folder`."""
+    there = [folder / "images", *(folder / name for name in FOLDERS)]
+    found = [p for p in there if p.is_dir()]
+    return found if len(found) == 2 and found[0].name == "images" else None
