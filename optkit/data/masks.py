@@ -53,7 +53,7 @@ def read(files: list[Path]) -> datasets.Dataset:
     return datasets.Dataset.from_dict({name: list(map(str, paths)) for name, paths in columns.items()})
 
 
-def is_mask(item: Any) -> bool:
+def is_mask(item: object) -> bool:
     """Whether a value can be one: an image file, its bytes, or an image, and no class."""
     return (isinstance(item, str) and item.lower().endswith(images.ENDINGS)) or not isinstance(
         item, str | int | float | list | None

@@ -61,7 +61,7 @@ def corners(boxes: np.ndarray, size: np.ndarray, row: int) -> np.ndarray:
     return np.clip(corners, 0, most)
 
 
-def class_names(feature: Any) -> list[str] | None:
+def class_names(feature: object) -> list[str] | None:
     """The names of the classes that a column of `datasets` has for the objects' categories."""
     inner = getattr(feature, "feature", None) or (
         feature[0] if isinstance(feature, list) and feature else feature

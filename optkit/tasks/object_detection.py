@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -31,6 +32,7 @@ from optkit.tasks.label_mapping import label_name, places
 if TYPE_CHECKING:
     import datasets
     import torch
+    from transformers.modeling_outputs import ModelOutput
 
 
 #: `predict` gives boxes whose score is above this, as transformers' pipeline does.
@@ -218,7 +220,7 @@ class ObjectDetection(ImageInputs, Task):
         shown = (f"{x.label} {x.score:.4f} [{', '.join(f'{v:.1f}' for v in x.box)}]" for x in answer.objects)
         return "; ".join(shown).replace("\n", "\\n") or "nothing"
 
-    def name_of(self, reference: Any) -> Any:
+    def name_of(self, reference: np.ndarray) -> list[str]:
         return [self.labels[int(kind)] for kind in reference[:, 0]]
 
     @classmethod
@@ -282,7 +284,12 @@ class ObjectDetection(ImageInputs, Task):
         forward = model.forward
         masked = "pixel_mask" in inspect.signature(forward).parameters
 
-        def with_objects(pixel_values: Any, labels: Any = None, pixel_mask: Any = None, **rest: Any) -> Any:
+        def with_objects(
+            pixel_values: torch.Tensor,
+            labels: torch.Tensor | None = None,
+            pixel_mask: torch.Tensor | None = None,
+            **rest: object,
+        ) -> ModelOutput | dict[str, torch.Tensor]:
             if masked and pixel_mask is not None:
                 rest["pixel_mask"] = pixel_mask
             if labels is None:
@@ -295,11 +302,13 @@ class ObjectDetection(ImageInputs, Task):
         model.forward = with_objects
         return model
 
-    def reduced(self, logits: Any, labels: torch.Tensor) -> Any:
+    def reduced(
+        self, logits: tuple[torch.Tensor, ...], labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(logits, boxes), these as shares of the image without its padding."""
         return logits[0], logits[1] / labels[:, :1, 1:]
 
-    def save(self, network: torch.nn.Module, folder: Any) -> None:
+    def save(self, network: torch.nn.Module, folder: Path) -> None:
         del network.forward  # the model's own again
         super().save(network, folder)
 

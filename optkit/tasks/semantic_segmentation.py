@@ -200,7 +200,7 @@ class SemanticSegmentation(ImageInputs, Task):
         shares = ", ".join(f"{label} {share:.1%}" for label, share in answer.shares.items())
         return f"{answer.mask.shape[1]} x {answer.mask.shape[0]}: {shares}".replace("\n", "\\n")
 
-    def name_of(self, reference: Any) -> Any:
+    def name_of(self, reference: np.ndarray) -> list[str]:
         return [self.labels[i] for i in np.unique(reference) if i != IGNORED]
 
     @classmethod
@@ -242,7 +242,7 @@ class SemanticSegmentation(ImageInputs, Task):
             targets.append(np.asarray(resized, dtype=np.int64))
         return {"labels": targets}
 
-    def reduced(self, logits: Any, labels: torch.Tensor) -> Any:
+    def reduced(self, logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
         return logits[0] if isinstance(logits, tuple) else logits
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from optkit.benchmarking.reference.base import Outputs
 from optkit.benchmarking.reference.files import FileReference
 from optkit.benchmarking.reference.text_classification import TextClassification
 from optkit.data import provoking
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: How far pixel values may lie apart where both resize with Pillow: rounding of float32.
 PIXELS = 1e-3
@@ -41,7 +44,7 @@ class ImageReference(FileReference):
         """Shape (channels, height, width)."""
         return np.asarray(self.processor(images=self.image(file), return_tensors="np")["pixel_values"][0])
 
-    def image(self, file: str) -> Any:
+    def image(self, file: str) -> Image.Image:
         from PIL import Image, ImageOps
         from transformers.image_utils import load_image
 
