@@ -100,7 +100,7 @@ def compress(rounds: str = "4") -> None:
         *(MODELS / "t5", recipe),
         data=MODELS / "data",
         out=MODELS / "t5-chosen",
-        shapes=("1xdata", "1x128", "8x128"),
+        shapes=("1xdata", "1x128"),
         threads=THREADS,
         rounds=int(rounds),
         force=True,
