@@ -190,9 +190,8 @@ def families() -> None:
 
 def save(part: str, value: dict[str, Any]) -> None:
     whole = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    RESULT.write_text(
-        json.dumps({**whole, part: value}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    text = json.dumps({**whole, part: value}, indent=1, ensure_ascii=False).replace(f"{HERE.parent}/", "")
+    RESULT.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
