@@ -97,6 +97,13 @@ def test_a_task_of_ones_own(folder):
     assert all(line.startswith(("recommended (", "not recommended (")) for line in out[1:3])
 
 
+def test_recommendation_by_text(folder):
+    *scores, recall, first, _, _ = run(folder, "recommend.py").splitlines()
+    assert [line.split()[1] for line in scores] == ["ndcg@10"] * len(scores)
+    assert 0 < float(recall.split()[1]) <= 1
+    assert re.fullmatch(r"[01]\.\d+ \w+ \w+ \w+", first)
+
+
 def test_the_application_answers(compressed, monkeypatch):
     monkeypatch.setenv("MODEL", str(compressed[1]))
     app = runpy.run_path(str(FOLDER / "fastapi_app.py"))["app"]

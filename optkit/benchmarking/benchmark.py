@@ -30,7 +30,7 @@ from optkit.benchmarking.targets import target_of
 from optkit.benchmarking.unlabelled import MEASURED, Unlabelled, built_in_for, read, unlike_others
 from optkit.core.artifact import Artifact
 from optkit.core.output import claimed, staged
-from optkit.data.dataset import Data
+from optkit.data.dataset import Data, drawn
 from optkit.errors import CheckpointError, DataError, OptkitError, PassError, RecipeError, WorkerError
 from optkit.events import Events, Note, RowDone, Step, silent
 from optkit.report.model import Answers, Report
@@ -108,8 +108,12 @@ def benchmark(
         )
         if data is not None:
             labelled = Data(str(data))
-            rows = labelled.split(split, limit)
-            inputs = _encoded(opened, settings, lambda one: one.read(rows, columns), task, metric, folder)
+            rows = labelled.split(split)
+
+            def read(one: Task) -> Labelled:
+                return one.read(drawn(rows, limit, one.together(rows, columns)), columns)
+
+            inputs = _encoded(opened, settings, read, task, metric, folder)
             inputs = replace(inputs, data=labelled)
         else:
             inputs = _unlabelled(opened, settings, unlabelled, columns, task, limit, folder)

@@ -312,6 +312,7 @@ class Evaluator:
                 "candidate_confidence": y.score,
             }
             for i, x, y in zip(changed, old, new)
+            if x.label != y.label
         ]
         return sorted(flips, key=lambda flip: -flip["candidate_confidence"])[:MAX_FLIPS]
 
@@ -332,7 +333,8 @@ def stored(inputs: Sequence[Input], folder: Path) -> list[Input]:
 
 
 def _is_text(item: object) -> bool:
-    return isinstance(item, str) or (isinstance(item, list | tuple) and all(isinstance(x, str) for x in item))
+    """Whether it is a text, or nothing but texts, however nested."""
+    return isinstance(item, str) or (isinstance(item, list | tuple) and all(map(_is_text, item)))
 
 
 def _attention(artifact: Artifact) -> dict[str, Any]:

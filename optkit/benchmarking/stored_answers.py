@@ -26,6 +26,7 @@ from optkit.core.process import Child
 from optkit.core.reading import Json, parse_json, read_text
 from optkit.core.schema.base import check
 from optkit.core.schema.stored_answers import FILE, MOST_VALUES, SCHEMA, Machine, StoredAnswers
+from optkit.data.examples import characters
 from optkit.errors import CheckpointError, DataError, OptkitError, PassError
 from optkit.runtimes.base import Session, Setting, infer_all, open_session
 from optkit.runtimes.cuda.probe import probe as probe_gpu
@@ -243,7 +244,7 @@ def inputs_for(task: Task, size_bytes: int) -> list[Json]:
 
 
 def _length(item: Input) -> int:
-    return item.size if isinstance(item, np.ndarray) else len("".join(item))
+    return item.size if isinstance(item, np.ndarray) else characters(item)
 
 
 def _tokens(task: Task, value: Answer) -> int:

@@ -13,7 +13,7 @@ from optkit.benchmarking.unlabelled import MEASURED, OWN, Unlabelled, built_in_f
 from optkit.core.artifact import Artifact
 from optkit.core.locks import locked
 from optkit.core.output import writing
-from optkit.data.dataset import Data
+from optkit.data.dataset import Data, drawn
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, RecipeError
 from optkit.events import Events, Note
@@ -113,7 +113,8 @@ def open_job(
             examples, columns = Data(known.name), columns if columns != Columns() else known.columns
     ranges = None
     if isinstance(examples, Data):
-        labelled = opened.read(examples.split(split, limit), columns)
+        rows = examples.split(split)
+        labelled = opened.read(drawn(rows, limit, opened.together(rows, columns)), columns)
         events(Note(labelled.described(examples.name, split)))
     elif metric is not None:
         raise DataError(

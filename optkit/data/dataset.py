@@ -156,11 +156,20 @@ class Data:
         return splits
 
 
-def drawn(rows: datasets.Dataset, limit: int | None) -> datasets.Dataset:
-    """At most `limit` of `rows`, drawn with a fixed seed over all of them, in their order."""
-    if limit is None or COUNT.check(limit, "limit") >= len(rows):
+def drawn(
+    rows: datasets.Dataset, limit: int | None, keys: Sequence[object] | None = None
+) -> datasets.Dataset:
+    """At most `limit` of `rows`, drawn with a fixed seed over all of them, in their order.
+
+    With `keys`, one for each row, those of equal keys count as one and stay together.
+    """
+    groups = {key: i for i, key in enumerate(dict.fromkeys(range(len(rows)) if keys is None else keys))}
+    count = len(groups)
+    if limit is None or COUNT.check(limit, "limit") >= count:
         return rows
-    return rows.select(np.sort(np.random.default_rng(0).permutation(len(rows))[:limit]))
+    chosen = np.random.default_rng(0).permutation(count)[:limit]
+    owner = range(count) if keys is None else [groups[key] for key in keys]
+    return rows.select(np.flatnonzero(np.isin(owner, chosen)))
 
 
 def column(have: Sequence[str], wanted: str | None, names: tuple[str, ...], kind: str, flag: str) -> str:

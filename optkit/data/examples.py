@@ -179,6 +179,17 @@ class EncodedSet:
             return cls(arrays, pad, int(stored["truncated"]), _windows(stored))
 
 
+def characters(item: object) -> int:
+    """How many characters the texts in `item` have, however nested.
+
+    >>> characters(("who?", ["he", "she"]))
+    9
+    """
+    if isinstance(item, (list, tuple)):
+        return sum(map(characters, item))
+    return len(item) if isinstance(item, str) else 0
+
+
 def _stored(windows: Windows) -> dict[str, np.ndarray]:
     """Flat arrays and their lengths, for `EncodedSet.save`."""
     ragged = {"picks": windows.picks, **{f"carried:{n}": rows for n, rows in windows.carried.items()}}

@@ -122,6 +122,8 @@ def infer_task(artifact: Artifact) -> str:
     """The task of a checkpoint by its architecture. Raises CheckpointError when none fits."""
     if artifact.task:
         return artifact.task
+    if declared := next((t for t in TASKS.values() if t.declared_by(artifact.path, artifact.config)), None):
+        return declared.name
     # A sentence-transformers folder gives vectors, unless it is a cross-encoder's.
     pools = (artifact.path / "modules.json").exists() and read_scoring(artifact.path) is None
     config = artifact.config

@@ -6,6 +6,8 @@ loads it and for the outputs that are read, whichever task that is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optkit.core.artifact import Artifact
@@ -39,6 +41,13 @@ class ModelTask:
     has_encoder: ClassVar[bool] = False
     #: Whether an answer is a vector, so that servers offer it to clients of embeddings.
     embeds: ClassVar[bool] = False
+    #: Whether an answer is an order of candidates, so that servers offer it to clients of rerankers.
+    ranks: ClassVar[bool] = False
+
+    @classmethod
+    def declared_by(cls, folder: Path, config: Mapping[str, Any]) -> bool:
+        """Whether files in `folder`, beside the architecture's name, say that its model is for this task."""
+        return False
 
     @classmethod
     def check_architecture(cls, config: dict[str, Any], architecture: str) -> None:
@@ -71,6 +80,7 @@ TASKS: Registry[type[ModelTask]] = Registry(
         "image-classification": "optkit.tasks.image_classification:TASK",
         "object-detection": "optkit.tasks.object_detection:TASK",
         "question-answering": "optkit.tasks.question_answering:TASK",
+        "rerank": "optkit.tasks.rerank:TASK",
         "semantic-segmentation": "optkit.tasks.semantic_segmentation:TASK",
         "sparse-embeddings": "optkit.tasks.sparse_embeddings:TASK",
         "text-classification": "optkit.tasks.text_classification:TASK",

@@ -44,7 +44,8 @@ def make_context(
         if data is None and calibration is not None:
             order = np.random.default_rng(0).permutation(len(calibration))
             return calibration.take(np.sort(order[:limit]))
-        return task.read(drawn(rows(split), limit), columns or Columns()).encoded
+        whole, named = rows(split), columns or Columns()
+        return task.read(drawn(whole, limit, task.together(whole, named)), named).encoded
 
     return PassContext(
         task=task,

@@ -202,6 +202,19 @@ class Task(Trainable, ABC):
         """A few inputs for `encode`, to check a graph with where there is no data."""
         return _SAMPLES
 
+    @classmethod
+    def together(cls, rows: datasets.Dataset, columns: Columns) -> Sequence[object] | None:
+        """For each row what it shares with those that make one example with it; None: each makes its own."""
+        return None
+
+    def pieces(self, item: Input) -> list[Input]:
+        """The inputs that a server answers one by one, in whatever batches, in place of `item`."""
+        return [item]
+
+    def joined(self, answers: Sequence[Answer]) -> Answer:
+        """The answer to an input, of those to its `pieces`."""
+        return answers[0]
+
     def json_type(self, text: JsonType) -> JsonType:
         """The type of one input in a request's JSON, made of `text`, the server's type of a text.
 

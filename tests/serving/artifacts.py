@@ -22,11 +22,12 @@ ARCHITECTURES = {
     "causal-lm": "GPT2LMHeadModel",
     "fill-mask": "BertForMaskedLM",
     "sparse-embeddings": "BertForMaskedLM",
+    "rerank": "BertForSequenceClassification",
 }
 #: These, whose graphs are of a kind of their own, or two, go the whole way in tests/tasks.
 ELSEWHERE = {"object-detection", "semantic-segmentation", "text2text"}
 TASKS = tuple(sorted(set(tasks.TASKS) - ELSEWHERE))
-LABELS = {"token-classification": ("O", "B-person", "I-person")}
+LABELS = {"token-classification": ("O", "B-person", "I-person"), "rerank": ("relevance",)}
 TEXTS = ("a fine film", "dull", "the plot is thin and the cast is not very good", "", "good " * 200)
 #: What a caller gives to `predict`, by task.
 INPUTS = {
@@ -43,6 +44,7 @@ INPUTS = {
         "[MASK] bad",
         "a [MASK]",
     ],
+    "rerank": [("who?", [text, "the cast"]) for text in TEXTS],
     "image-classification": list(np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8)),
 }
 
@@ -104,6 +106,7 @@ def write_graph(file: Path, task: str, labels: int, seed: int, width: int) -> No
         ],
         "token-classification": [*embedded, helper.make_node("MatMul", ["states", "head"], ["logits"])],
         "fill-mask": [*embedded, helper.make_node("MatMul", ["states", "vocabulary"], ["logits"])],
+        "rerank": [*embedded, *pooled, helper.make_node("MatMul", ["pooled", "head"], ["logits"])],
         "embeddings": [*embedded, *pooled, helper.make_node("Identity", ["pooled"], ["sentence_embedding"])],
         "sparse-embeddings": [
             *embedded,
@@ -130,6 +133,7 @@ def write_graph(file: Path, task: str, labels: int, seed: int, width: int) -> No
     }
     shapes = {
         "text-classification": {"logits": ("batch", labels)},
+        "rerank": {"logits": ("batch", labels)},
         "token-classification": {"logits": ("batch", "sequence", labels)},
         "fill-mask": {"logits": ("batch", "sequence", 40)},
         "embeddings": {"sentence_embedding": ("batch", width)},

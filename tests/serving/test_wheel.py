@@ -26,7 +26,11 @@ for task, folder, item in json.loads(sys.argv[1]):
 installed = {d.name.lower() for d in distributions()}
 print(json.dumps({"found": found, "installed": sorted(installed), "home": optkit.__file__}))
 """
-INPUTS = {"question-answering": ["who?", "a fine film"], "fill-mask": "a fine [MASK]"}
+INPUTS = {
+    "question-answering": ["who?", "a fine film"],
+    "fill-mask": "a fine [MASK]",
+    "rerank": ["who?", ["a fine film", "dull"]],
+}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,7 @@ def test_every_task_of_text_is_served_without_torch(bare, tmp_path):
         "embeddings": "ndarray",
         "causal-lm": "Completion",
         "fill-mask": "Filled",
+        "rerank": "Ranking",
     }
     assert str(bare.parent.parent) in result["home"]
     assert not {"torch", "transformers", "datasets", "onnx", "scikit-learn"} & set(result["installed"])

@@ -58,6 +58,13 @@ def paired(rng):
     return {"text": " ".join(a), "text_pair": " ".join(b), "label": 5 * shared}
 
 
+def ranked(rng):
+    query = rng.choice(WORDS)
+    candidates = [" ".join(words(rng)) for _ in range(rng.randint(2, 5))]
+    relevances = [float(query in text.split()) for text in candidates]
+    return {"query": query, "documents": candidates, "relevances": [1.0, *relevances[1:]]}
+
+
 def written(rng):
     return {"text": " ".join(words(rng))}
 
@@ -79,6 +86,7 @@ ROWS = {
     "causal-lm": (written, "a fine film"),
     "fill-mask": (written, "a fine [MASK]"),
     "text2text": (shortened, "a fine film"),
+    "rerank": (ranked, ("film", ["a fine film", "bad"])),
 }
 
 

@@ -1,4 +1,7 @@
-"""Rerankers that sentence-transformers wrote: every score as `CrossEncoder(folder).predict` gives it."""
+"""Classifiers of pairs that sentence-transformers wrote: scores as `CrossEncoder(folder).predict` gives them.
+
+With one label they are rerankers (test_rerank.py), unless `--task text-classification` says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +39,9 @@ def classifier(folder, kind="bert", labels=1, **settings):
     return folder
 
 
-def saved(tmp_path, kind="bert", labels=1, activation=None):
+def saved(tmp_path, kind="bert", labels=1, activation=None, **settings):
     """A folder written by sentence-transformers 6: modules.json with one Transformer."""
-    source = classifier(tmp_path / "source", kind, labels)
+    source = classifier(tmp_path / "source", kind, labels, **settings)
     model = library.CrossEncoder(str(source), device="cpu", activation_fn=activation)
     model.save_pretrained(str(tmp_path / "ce"))
     return tmp_path / "ce"
@@ -49,7 +52,7 @@ def predicted(folder, **settings):
 
 
 def answers(artifact):
-    task = open_task(artifact)
+    task = open_task(artifact, "text-classification")
     with open_session(artifact) as session:
         return task.decode(infer_all(session, task.encode(PAIRS), 8, 512))
 
@@ -70,7 +73,6 @@ def activation(name):
 )
 def test_a_reranker_gives_the_librarys_score(kind, name, tmp_path):
     folder = saved(tmp_path, kind, activation=activation(name) if name else None)
-    assert infer_task(fetch(folder)) == "text-classification"
     expected = predicted(folder)
     assert expected.shape == (3,)
     for artifact in (fetch(folder), exported(folder, tmp_path)):
@@ -135,6 +137,7 @@ def change(folder, name, **values):
 
 def test_a_classifier_of_one_label_is_no_reranker(tmp_path):
     folder = classifier(tmp_path / "plain")
+    assert infer_task(fetch(folder)) == "text-classification"
     assert open_task(fetch(folder)).activation is None
 
 
@@ -150,7 +153,7 @@ def test_other_activations_are_refused_by_name(stated, tmp_path):
 
 
 def test_metrics_compare_scores_with_scores_or_flags(tmp_path):
-    task = open_task(fetch(saved(tmp_path)))
+    task = open_task(fetch(saved(tmp_path)), "text-classification")
     assert task.metric in ("spearman", "pearson")
     logits = {"logits": [np.array([x], np.float32) for x in (-2.0, 0.5, 3.0)]}
     assert task.answers(logits) == pytest.approx([0.1192029, 0.6224593, 0.9525741])

@@ -21,6 +21,7 @@ REFERENCES: Registry[type[Reference]] = Registry(
         "image-classification": "optkit.benchmarking.reference.image_classification:REFERENCE",
         "object-detection": "optkit.benchmarking.reference.object_detection:REFERENCE",
         "question-answering": "optkit.benchmarking.reference.question_answering:REFERENCE",
+        "rerank": "optkit.benchmarking.reference.rerank:REFERENCE",
         "semantic-segmentation": "optkit.benchmarking.reference.semantic_segmentation:REFERENCE",
         "sparse-embeddings": "optkit.benchmarking.reference.sparse_embeddings:REFERENCE",
         "text-classification": "optkit.benchmarking.reference.text_classification:REFERENCE",

@@ -13,6 +13,7 @@ SCHEMA = "optkit.answers/1"
 #: Numbers kept of one output, evenly spaced where it has more.
 MOST_VALUES = 512
 Text = Annotated[str, Field(max_length=32_768)]
+Texts = Annotated[list[Text], Field(max_length=512)]
 
 
 class Output(Checked):
@@ -25,7 +26,7 @@ class Output(Checked):
 class Example(Checked):
     """`input` as a request to `optkit serve` holds it."""
 
-    input: Text | Annotated[list[Text], Field(max_length=512)] | dict[Word, Text]
+    input: Text | Texts | dict[Word, Text | Texts]
     outputs: dict[Line, Output] = Field(min_length=1, max_length=16)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from optkit.data.examples import characters
 from optkit.errors import OptkitError
 from optkit.tasks.labelled import Answer, Input
 
@@ -196,8 +197,4 @@ class BatchQueue:
 
 def _size(item: Input) -> int:
     """About how many tokens an input has."""
-    if isinstance(item, str):
-        return 3 + len(item) // CHARACTERS
-    if isinstance(item, (list, tuple)):
-        return 3 + sum(len(x) + 1 for x in item if isinstance(x, str)) // CHARACTERS
-    return 1
+    return 3 + characters(item) // CHARACTERS if isinstance(item, (str, list, tuple)) else 1

@@ -98,7 +98,15 @@ class Served:
 
         Raises QueueFull, Late, DataError.
         """
-        version, options = self.current, options or {}
+        version, options, given = self.current, options or {}, inputs
+        each = [self.task.pieces(item) for item in given]
+        inputs = [piece for pieces in each for piece in pieces]
+        if len(inputs) > max(len(given), self._settings.max_inputs):
+            raise DataError(
+                f"Expected at most {self._settings.max_inputs:,} {self.task.parts['pair']} in a request, "
+                f"received {len(inputs):,}.",
+                hint="Ask in several requests; optkit serve --max-inputs and --queue allow more.",
+            )
         drawn = bool(options.get("temperature"))  # the same seed draws the same text at the same place
         deadline = time.monotonic() + timeout_s
         job = Job(inputs, deadline, options, alone=drawn, future=self._loop.create_future())
@@ -121,7 +129,10 @@ class Served:
         self._metrics.answered(time.monotonic() - job.arrived, job.begun - job.arrived)
         if self.on_answer:
             self.on_answer(inputs, job.answers, options)
-        return job.answers, version.name
+        if len(inputs) == len(given):
+            return job.answers, version.name
+        answered = iter(job.answers)
+        return [self.task.joined([next(answered) for _ in pieces]) for pieces in each], version.name
 
     async def write(
         self, prompt: Input, timeout_s: float, options: dict[str, Any]

@@ -13,7 +13,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.serving.http.processes import running
 
-TASKS = ("text-classification", "embeddings", "causal-lm")
+TASKS = ("text-classification", "embeddings", "causal-lm", "rerank")
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,9 @@ def test_requests_made_from_the_description_find_nothing(home):
     assert len(operations) > 15
     for operation in operations:
         # v2's tensors must have one length, a prompt must leave room behind it, and dimensions and prompts
-        # are those of the version that answers; a schema cannot say so.
+        # are those of the version that answers, and so a query behind it; a schema cannot say so.
         unsaid = operation.path.endswith(
-            ("/infer", "/completions", "/embeddings", "/embed", "causal-lm:predict")
+            ("/infer", "/completions", "/embeddings", "/embed", "/rerank", "causal-lm:predict", "rerank:predict")
         )
         skipped = [positive_data_acceptance] if unsaid else []
         has_body = operation.method.upper() == "POST"
@@ -52,7 +52,7 @@ def _check(cases, skipped) -> None:
     check()
 
 
-ROUTES = ["/v1/embeddings", "/v1/completions", "/embed"]
+ROUTES = ["/v1/embeddings", "/v1/completions", "/embed", "/v1/rerank", "/rerank"]
 BROKEN = (
     b"",
     b"{",
@@ -74,8 +74,14 @@ def test_broken_bodies_are_the_clients_fault(home, path):
     headers = {"content-type": "application/json"}
     for body in BROKEN:
         assert 400 <= requests.post(home + path, data=body, headers=headers).status_code < 500
-    model = "causal-lm" if path.endswith("completions") else "embeddings"
-    good = {"instances": ["null \u0000 byte"], "model": model, "input": "\u0000", "prompt": "\u0000"}
+    models = {"/v1/completions": "causal-lm", "/v1/rerank": "rerank", "/rerank": "rerank"}
+    ranked = {"query": "\u0000", "documents": ["\u0000"]}
+    good = {
+        "instances": [ranked if "rerank" in path else "null \u0000 byte"],
+        "input": "\u0000",
+        "prompt": "\u0000",
+    }
+    good |= {"model": models.get(path, "embeddings"), **ranked}
     good["inputs"] = "\u0000"
     assert requests.post(home + path, json=good).status_code == 200
 

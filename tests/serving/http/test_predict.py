@@ -14,6 +14,8 @@ def as_json(task, item):
     """An input as a client sends it."""
     if task == "question-answering":
         return {"question": item[0], "context": item[1]}
+    if task == "rerank":
+        return {"query": item[0], "documents": item[1]}
     if task == "image-classification":
         from PIL import Image
 
