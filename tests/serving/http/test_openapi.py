@@ -35,7 +35,15 @@ def test_requests_made_from_the_description_find_nothing(home):
         # v2's tensors must have one length, a prompt must leave room behind it, and dimensions and prompts
         # are those of the version that answers, and so a query behind it; a schema cannot say so.
         unsaid = operation.path.endswith(
-            ("/infer", "/completions", "/embeddings", "/embed", "/rerank", "causal-lm:predict", "rerank:predict")
+            (
+                "/infer",
+                "/completions",
+                "/embeddings",
+                "/embed",
+                "/rerank",
+                "causal-lm:predict",
+                "rerank:predict",
+            )
         )
         skipped = [positive_data_acceptance] if unsaid else []
         has_body = operation.method.upper() == "POST"

@@ -35,7 +35,7 @@ def paths(method: str, version: str) -> list[str]:
     v1, v2 = "/v1/models/cls", "/v2/models/cls"
     both = [v2, f"{v2}/versions/{version}"]
     if method == "POST":
-        others = ("/v1/embeddings", "/v1/completions", "/v1/rerank", "/v2/rerank", "/rerank")
+        others = ("/v1/embeddings", "/embed", "/v1/completions", "/v1/rerank", "/v2/rerank", "/rerank")
         return [f"{v1}:predict", *(f"{x}/infer" for x in both), *others]
     health = ["/v2", "/v2/health/live", "/v2/health/ready"]
     return [*PAGES, *health, "/v1/models", v1, *both, *(f"{x}/ready" for x in both)]
@@ -58,6 +58,7 @@ def body_of(path: str) -> bytes:
         "/infer": {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a fine film"]}]},
         "/rerank": {"query": "who?", "documents": ["a fine film", "dull"]},
         "/embeddings": {"model": "emb", "input": "a fine film"},
+        "/embed": {"inputs": "a fine film"},
         "/completions": {"model": "lm", "prompt": "a fine film", "max_tokens": 2, "temperature": 0},
     }
     return json.dumps(
