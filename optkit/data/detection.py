@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,9 +44,18 @@ def find(folder: Path) -> dict[str, list[Path]]:
 
 
 def is_coco(file: Path) -> bool:
-    """Whether this file of JSON begins as an object, which a list of rows does not."""
+    """Whether this file of JSON is one object with a list `images`, and no table with a row on each line."""
+    if file.suffix != ".json":
+        return False
     with regular(file).open("rb") as stream:
-        return file.suffix == ".json" and stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
+        line = stream.readline().removeprefix(b"\xef\xbb\xbf").strip()
+        if line and not line.startswith(b"{"):
+            return False
+        try:
+            images = json.loads(line).get("images")
+        except ValueError:  # an object that goes on below
+            return b'"images"' in line + stream.read()
+    return isinstance(images, list) and all(isinstance(image, dict) for image in images)
 
 
 def is_voc(path: Path) -> bool:
