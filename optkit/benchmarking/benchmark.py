@@ -21,6 +21,7 @@ from optkit.benchmarking.opened_models import (
     reads_text,
     synthetic,
     takes_images,
+    takes_sound,
 )
 from optkit.benchmarking.plan import Candidate, Plan, Shape
 from optkit.benchmarking.results import doubts_of, failed_row, faster_than_possible, report_of, row_of
@@ -323,9 +324,9 @@ def _of_data(data: Data | Unlabelled | None) -> list[str]:
 def _usual(opened: list[Candidate], data: bool, scenarios: Scenarios) -> tuple[str, ...]:
     """The shapes that nobody named: with scenarios only the one that ratios speak of.
 
-    Images have one size, so that a number of tokens says nothing of them.
+    Images have one size, so that a number of tokens says nothing of them; sounds have no tokens.
     """
-    if scenarios.names:
+    if scenarios.names or any(takes_sound(model) for model in opened):
         return ("1xdata",)
     if any(takes_images(model) for model in opened):
         return ("1xdata", "8xdata") if data else ("1x1", "8x1")

@@ -14,12 +14,14 @@ import numpy as np
 from optkit.benchmarking.plan import Candidate
 from optkit.core.artifact import MANIFEST, SCHEMA, SIDE_FILES, Artifact, library_versions, listing
 from optkit.core.files import write_json
+from optkit.data.audio import clip
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, RecipeError, did_you_mean
 from optkit.models import tokenization
 from optkit.models.checkpoint import fetch
 from optkit.models.limits import token_limit
 from optkit.models.pixels import input_shape
+from optkit.models.sound import SoundEncoder, hears
 from optkit.runtimes import RUNTIMES
 from optkit.runtimes.settings import DEFAULT_RUNTIME, chosen_runtime
 
@@ -37,12 +39,16 @@ _INT8 = {"MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "DequantizeL
 def reads_text(model: Candidate) -> bool:
     """Whether data can be read for it: its tokenizer or its processor lies beside it."""
     folder = Path(model.artifact)
-    reads = tokenization.is_there(folder) or (folder / "preprocessor_config.json").exists()
+    reads = tokenization.is_there(folder) or any((folder / name).exists() for name in tokenization.PROCESSORS)
     return reads and (folder / "config.json").exists()
 
 
 def takes_images(model: Candidate) -> bool:
     return _pixels(model) is not None
+
+
+def takes_sound(model: Candidate) -> bool:
+    return hears(Path(model.artifact))
 
 
 def reader_of(model: Candidate) -> str:
@@ -102,7 +108,7 @@ def named(models: list[Candidate], names: Sequence[str] | None) -> list[Candidat
 
 
 def synthetic(models: Sequence[Candidate]) -> EncodedSet:
-    """Random inputs that all `models` take: token ids of all lengths up to 128, or random pixels.
+    """Random inputs that all `models` take: token ids of all lengths up to 128, random pixels, or sounds.
 
     Raises CheckpointError where a model takes neither.
     """
@@ -113,6 +119,9 @@ def synthetic(models: Sequence[Candidate]) -> EncodedSet:
             raise CheckpointError("Expected models that take the same inputs, received images and others.")
         pixels = random.standard_normal((8, *images[0])).astype(np.float32)
         return EncodedSet({"pixel_values": list(pixels)}, {})
+    if all(takes_sound(model) for model in models):
+        encoder = SoundEncoder(Path(models[0].artifact))
+        return encoder.encode([clip(seed, encoder.rate) for seed in range(8)])
     ids, longest = zip(*map(_vocabulary, models))
     top = min(RANDOM_TOKENS, *longest)
     lengths = np.linspace(4, max(top, 4), RANDOM_EXAMPLES).astype(int)
@@ -180,6 +189,8 @@ def _graph(model: Candidate) -> onnx.GraphProto | None:
 
 def _pixels(model: Candidate) -> tuple[int, ...] | None:
     """Channels × height × width of a model of images; None for a model of text."""
+    if takes_sound(model):
+        return None
     graph = _graph(model)
     if (shape := input_shape(Path(model.artifact))) is not None:
         return shape

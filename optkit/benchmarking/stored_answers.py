@@ -197,7 +197,7 @@ def answer(
 ) -> list[dict[str, tuple[list[int], list[float]]]]:
     """Each input alone: output → its shape, and its values at evenly spaced places. Raises DataError."""
     encoded = task.encode(inputs)
-    if encoded.ragged and encoded.lengths.sum() > MOST_TOKENS:
+    if encoded.ragged and encoded.tokens.sum() > MOST_TOKENS:
         raise DataError(f"Expected inputs of at most {MOST_TOKENS} tokens together.")
     outputs = infer_all(session, encoded, batch_size=1, max_tokens=MOST_TOKENS)
     floats = {name: rows for name, rows in outputs.items() if np.asarray(rows[0]).dtype.kind == "f"}
@@ -244,12 +244,14 @@ def inputs_for(task: Task, size_bytes: int) -> list[Json]:
 
 
 def _length(item: Input) -> int:
+    if isinstance(item, bytes):
+        return len(item)
     return item.size if isinstance(item, np.ndarray) else characters(item)
 
 
 def _tokens(task: Task, value: Answer) -> int:
     encoded = task.encode([task.from_json(value)])
-    return int(encoded.lengths.sum()) if encoded.ragged else 0
+    return int(encoded.tokens.sum()) if encoded.ragged else 0
 
 
 def _differs(artifact: Artifact, stored: StoredAnswers, checked: Check) -> CheckpointError:

@@ -61,7 +61,8 @@ def built_in_for(task: Task, limit: int | None = None) -> Unlabelled:
     """Built-in inputs of the kind that `task` takes, but for texts of which its tokenizer makes no token."""
     probes = task.probes(built_in.measured())
     measured = with_tokens(task, probes)
-    what = "built-in pictures" if "images" in task.needs else "built-in texts"
+    kinds = {"images": "pictures", "audio": "sounds"}
+    what = f"built-in {next((kinds[need] for need in task.needs if need in kinds), 'texts')}"
     if absent := len(probes) - len(measured):
         what += f" (but {absent} of which its tokenizer makes no token)"
     calibration = with_tokens(task, task.probes(built_in.calibration()))
@@ -78,7 +79,7 @@ def with_tokens(task: Task, probes: list[Input]) -> list[Input]:
             return False
         return True
 
-    if "images" in task.needs or has_tokens(probes):
+    if {"images", "audio"} & {*task.needs} or has_tokens(probes):
         return probes
     return [x for x in probes if has_tokens([x])]
 

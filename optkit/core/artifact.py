@@ -36,6 +36,7 @@ SIDE_FILES = (
     "generation_config.json",
     "modules.json",
     "preprocessor_config.json",
+    "processor_config.json",
     *SENTENCE_FILES,
     "special_tokens_map.json",
     "tokenizer.json",
@@ -255,6 +256,9 @@ def copy_side_files(source: Path, target: Path, but: Collection[str] = ()) -> No
     for name in SIDE_FILES:
         if name not in but and (source / name).exists():
             shutil.copyfile(source / name, target / name)
+    if "vocab.json" not in but and not (source / "tokenizer.json").exists():  # which else holds it
+        for file in source.glob("vocab.json"):  # of speech
+            shutil.copyfile(file, target / file.name)
     copy_files(source, (str(file.relative_to(source)) for file in source.glob(MODULE_FILES)), target)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from optkit.core.files import read_json, sha256
 from optkit.core.quantities import COUNT
-from optkit.data import detection, images, masks
+from optkit.data import audio, class_folders, detection, images, masks
 from optkit.data.tables.read import ENDINGS
 from optkit.data.tables.read import read as read_tables
 from optkit.data.tables.splits import regular, split_files, split_named
@@ -61,13 +61,19 @@ class Data:
             if regular(path).suffix not in ENDINGS:
                 raise DataError(f"Expected a file ending in {', '.join(ENDINGS)}, received {str(path)!r}.")
             return {"all": [path]}
-        splits = split_files(path, ENDINGS) or detection.find(path) or masks.find(path) or images.find(path)
+        splits = (
+            split_files(path, ENDINGS)
+            or detection.find(path)
+            or masks.find(path)
+            or audio.find(path)
+            or images.find(path)
+        )
         if not splits:
             raise DataError(
                 f"Expected files such as train.jsonl and validation.csv in {self.name!r}, received: "
                 f"{', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'}.",
                 hint=f"Known endings: {', '.join(ENDINGS)}; splits: train, validation, test. "
-                "Images lie in one folder per class, or in idx files.",
+                "Images and sounds lie in one folder per class, images also in idx files.",
             )
         return splits
 
@@ -112,7 +118,7 @@ class Data:
         if detection.is_voc(files[0]):
             return detection.fingerprint(files[0])
         if files[0].is_dir():
-            return images.fingerprint(*files)
+            return class_folders.fingerprint(files, (*images.ENDINGS, *audio.ENDINGS))
         return sha256(files[0]) if len(files) == 1 else _joint(files)
 
     def whole(self, name: str) -> datasets.Dataset:
@@ -198,6 +204,8 @@ def _read(files: list[Path]) -> datasets.Dataset:
         return detection.read_voc(files[0])
     if len(files) == 2 and files[1].is_dir():
         return masks.read(files)
+    if audio.lies_in(files):
+        return class_folders.read(files[0], audio.ENDINGS, "audio")
     if files[0].suffix not in ENDINGS:
         return images.read(files)
     if detection.is_coco(files[0]):

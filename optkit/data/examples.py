@@ -19,6 +19,8 @@ from optkit.errors import DataError
 
 #: The most numbers in one batch of images: 32 of 3 x 384 x 384.
 MOST_NUMBERS = 15_000_000
+#: Samples of sound that count as one token: 20 ms at 16,000 a second.
+SAMPLES = 320
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,17 @@ class EncodedSet:
         """The shape of the first input of each example, all its dimensions."""
         return [row.shape for row in next(iter(self.arrays.values()), [])]
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether these are samples of sound: no mask hides what fills one up, so none shares a batch with
+        a longer one."""
+        return self.ragged and any(rows[0].dtype.kind == "f" for rows in self.arrays.values() if rows)
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Lengths as limits count them: tokens, or 20 ms of sound, of which a sample is no token."""
+        return np.maximum(self.lengths // SAMPLES, 1) if self.is_sound else self.lengths
+
     def take(self, indices: Sequence[int] | np.ndarray) -> EncodedSet:
         arrays = {name: [rows[i] for i in indices] for name, rows in self.arrays.items()}
         return EncodedSet(arrays, self.pad)
@@ -127,13 +140,17 @@ class EncodedSet:
                 count = max(1, min(size, MOST_NUMBERS // int(np.prod(shape))))
                 yield from (same[i : i + count] for i in range(0, len(same), count))
             return
-        order = np.argsort(-self.lengths, kind="stable")
+        lengths, tokens = self.lengths, self.tokens
+        order = np.argsort(-lengths, kind="stable")
         start = 0
         while start < len(order):
-            longest = max(int(self.lengths[order[start]]), 1)
+            longest = max(int(tokens[order[start]]), 1)
             count = size if max_tokens is None else max(1, min(size, max_tokens // longest))
-            yield order[start : start + count]
-            start += count
+            batch = order[start : start + count]
+            if self.is_sound:
+                batch = batch[lengths[batch] == lengths[batch[0]]]
+            yield batch
+            start += len(batch)
 
     def of_shape(self, batch: int, tokens: int) -> dict[str, np.ndarray]:
         """One batch of exactly batch × tokens without padding, tiled from the real examples.

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optkit.core.files import sha256
-from optkit.data.tables.splits import regular, split_named
+from optkit.data import audio, class_folders
+from optkit.data.tables.splits import regular
 from optkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,15 +43,7 @@ def find(folder: Path) -> dict[str, list[Path]]:
             found[split] = [files[0][0], files[1][0]]
     if found:
         return found
-    for path in sorted(folder.iterdir()):
-        name = split_named(path.name)
-        if name and _holds_classes(path):
-            if name in found:
-                raise DataError(
-                    f"Two folders hold the split {name!r}: {str(found[name][0])!r}, {str(path)!r}."
-                )
-            found[name] = [path]
-    return found or ({"all": [folder]} if _holds_classes(folder) else {})
+    return class_folders.find(folder, ENDINGS)
 
 
 def read(files: list[Path]) -> datasets.Dataset:
@@ -59,9 +51,7 @@ def read(files: list[Path]) -> datasets.Dataset:
     import datasets
 
     if files[0].is_dir():
-        classes = _classes(files[0])
-        pairs = [(str(p), c.name) for c in classes for p in _images_in(c)]
-        return datasets.Dataset.from_dict({"image": [p for p, _ in pairs], "label": [c for _, c in pairs]})
+        return class_folders.read(files[0], ENDINGS, "image")
     images, labels = read_idx(files[0]), read_idx(files[1])
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise DataError(
@@ -120,49 +110,17 @@ def stored(
 
 
 def located(rows: datasets.Dataset, folder: Path) -> datasets.Dataset:
-    """`rows` with relative paths of images and masks made absolute, where they name files in `folder`."""
+    """`rows` with relative paths of images, masks, sounds made whole, where they name files in `folder`."""
     for name in rows.column_names:
         first = rows[0][name]
-        if not isinstance(first, str) or not (name in COLUMNS or first.lower().endswith(ENDINGS)):
+        if not isinstance(first, str) or not (
+            name in (*COLUMNS, *audio.COLUMNS) or first.lower().endswith(ENDINGS)
+        ):
             continue
         if not Path(rows[0][name]).is_absolute() and (folder / rows[0][name]).is_file():
             paths = [str(folder / str(path)) for path in rows[name]]
             rows = rows.remove_columns(name).add_column(name, paths)
     return rows
-
-
-def fingerprint(*folders: Path) -> str:
-    """What stands for the contents of folders of images: every image's name and sha256."""
-    import hashlib
-
-    files = [(f, p) for f in folders for p in sorted(f.rglob("*")) if p.suffix.lower() in ENDINGS]
-    lines = (f"{p.relative_to(f).as_posix()} {sha256(p)}\n" for f, p in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _classes(folder: Path) -> list[Path]:
-    """The folders of the classes; what begins with a dot is a tool's own.
-
-    Raises DataError for images that lie beside or below them, which no class would take.
-    """
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    deeper = (p for c in classes for inner in c.iterdir() if inner.is_dir() for p in _images_in(inner))
-    if stray := next((p for p in (*_images_in(folder), *deeper)), None):
-        raise DataError(
-            f"{str(stray)!r} would be left out: it lies in no folder of a class.",
-            hint=f"Images lie in {str(folder)!r}/CLASS/.",
-        )
-    return classes
-
-
-def _holds_classes(folder: Path) -> bool:
-    return folder.is_dir() and any(
-        p.is_dir() and not p.name.startswith(".") and any(_images_in(p)) for p in folder.iterdir()
-    )
-
-
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
 
 
 def refuse_too_large(size: tuple[int, int], where: str) -> None:

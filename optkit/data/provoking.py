@@ -76,6 +76,39 @@ WORDS: tuple[list[str], ...] = (
 )
 
 
+def sounds() -> list[tuple[str, bytes]]:
+    """(what it is, a file's bytes): every format, many rates, two channels, silence, a click, very short and
+    longer than any window of features."""
+    import io
+
+    import numpy as np
+    import soundfile
+
+    from optkit.data.audio import clip
+
+    def stored(values: np.ndarray, rate: int, kind: str = "WAV", subtype: str | None = None) -> bytes:
+        stream = io.BytesIO()
+        soundfile.write(stream, values, rate, format=kind, subtype=subtype)
+        return stream.getvalue()
+
+    found = [
+        (f"{rate} Hz", stored(clip(rate, rate, 0.7), rate)) for rate in (4000, 8000, 22050, 44100, 96000)
+    ]
+    both = np.stack([clip(1, 16000, 1.1), clip(2, 16000, 1.1)], axis=1)
+    found += [(f"stereo {kind}", stored(both, 16000, kind)) for kind in ("WAV", "FLAC", "OGG", "MP3")]
+    found += [
+        (f"WAV of {kind}", stored(both[:, 0], 16000, "WAV", kind))
+        for kind in ("PCM_U8", "PCM_24", "FLOAT", "ULAW")
+    ]
+    click = np.zeros(9000, dtype=np.float32)
+    found.append(("silence", stored(click, 16000)))
+    click[4000] = 0.9
+    found.append(("a click", stored(click, 16000)))
+    for seconds in (0.03, 0.4, 11.3, 31.0):
+        found.append((f"{seconds} seconds", stored(clip(7, 16000, seconds), 16000, "FLAC")))
+    return found
+
+
 def images() -> list[tuple[str, bytes]]:
     """(what it is, a file's bytes): odd sizes, every mode that a file can hold, turned and animated ones."""
     import io

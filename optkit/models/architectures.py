@@ -39,6 +39,8 @@ _OTHER_INPUTS = {
     "sound": ("conv_dim", "feat_extract_norm", "num_mel_bins", "sampling_rate", "audio_channels"),
     "time series": ("prediction_length", "context_length"),
 }
+#: Families that write speech down with a decoder.
+_SPEECH_DECODERS = ("whisper", "moonshine", "moonshine_streaming", "speech_to_text", "speech-encoder-decoder")
 #: Keys of config.json that hold the configuration of a part: a tower, a backbone.
 _PARTS = tuple(
     f"{part}_config"
@@ -104,6 +106,12 @@ def task_of(config: dict[str, Any], names_a_pooling: bool = False) -> str | None
     whatever it was saved as. Raises CheckpointError for a kind of model that no task here is for.
     """
     architectures = config.get("architectures") or []
+    if config.get("model_type") in _SPEECH_DECODERS and not str(architectures).count("Classification"):
+        raise CheckpointError(
+            f"{(*architectures, config['model_type'])[0]} writes what it hears with a decoder, which optkit "
+            "does not serve.",
+            hint="Take a CTC model (wav2vec 2.0, HuBERT, WavLM) for speech, or a classifier of sounds.",
+        )
     if names_a_pooling:
         architecture = architectures[0] if architectures else str(config.get("model_type"))
         task = next(task for task in TASKS.values() if task.embeds)

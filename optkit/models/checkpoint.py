@@ -146,6 +146,8 @@ def model_inputs(model: transformers.PreTrainedModel) -> list[str]:
     accepted = inspect.signature(model.forward).parameters
     if "pixel_values" in accepted:  # an image is never padded, so its optional mask is left out
         return ["pixel_values"]
+    if sound := [n for n in ("input_values", "input_features") if n in accepted]:
+        return sound[:1]  # never padded, either
     names = [
         n
         for n in ("input_ids", "attention_mask", "token_type_ids")
@@ -234,7 +236,7 @@ def _check_weights(path: Path) -> None:
 
 
 def _ensure_tokenizer(path: Path) -> None:
-    if tokenization.is_there(path) or (path / "preprocessor_config.json").exists():
+    if tokenization.is_there(path) or any((path / name).exists() for name in tokenization.PROCESSORS):
         return
     raise CheckpointError(
         f"Expected tokenizer.json in {str(path)!r}; it is missing.",

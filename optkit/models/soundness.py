@@ -96,7 +96,8 @@ def _pads_left(artifact: Artifact) -> bool:
 def _refuse_other_inputs(model: transformers.PreTrainedModel, task: type[ModelTask]) -> None:
     """Raise CheckpointError where the model does not read what this task gives it, or needs more."""
     parameters = inspect.signature(model.forward).parameters
-    wanted = task.reads
+    known = (task.reads,) if isinstance(task.reads, str) else task.reads
+    wanted = next((name for name in known if name in parameters), known[0])
     needed = [
         n for n, p in parameters.items() if p.default is p.empty and p.kind not in (2, 4) and n != wanted
     ]

@@ -29,8 +29,8 @@ class ModelTask:
     architectures: ClassVar[tuple[str, ...]] = ()
     #: The class of transformers that loads them.
     auto_class: ClassVar[str]
-    #: What they read: token ids, or the values of pixels.
-    reads: ClassVar[str] = "input_ids"
+    #: What they read: token ids, the values of pixels, or one of several forms of sound.
+    reads: ClassVar[str | tuple[str, ...]] = "input_ids"
     #: Parts of these models, by name, that a checkpoint may lack, as the task does not use them.
     unused: ClassVar[tuple[str, ...]] = ()
     #: Whether their outputs have a value for every token of the vocabulary.
@@ -43,6 +43,8 @@ class ModelTask:
     embeds: ClassVar[bool] = False
     #: Whether an answer is an order of candidates, so that servers offer it to clients of rerankers.
     ranks: ClassVar[bool] = False
+    #: Whether an answer is what was said in a sound, so that servers offer it to clients of transcriptions.
+    transcribes: ClassVar[bool] = False
 
     @classmethod
     def declared_by(cls, folder: Path, config: Mapping[str, Any]) -> bool:
@@ -74,6 +76,8 @@ TASKS: Registry[type[ModelTask]] = Registry(
     "task",
     "optkit.tasks",
     {
+        "audio-classification": "optkit.tasks.audio_classification:TASK",
+        "automatic-speech-recognition": "optkit.tasks.automatic_speech_recognition:TASK",
         "causal-lm": "optkit.tasks.causal_lm:TASK",
         "embeddings": "optkit.tasks.embeddings:TASK",
         "fill-mask": "optkit.tasks.fill_mask:TASK",

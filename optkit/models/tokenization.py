@@ -33,9 +33,11 @@ SOURCES = (
     *("config.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model"),
     *("sentencepiece.bpe.model", "spm.model", "tekken.json"),
 )
+#: Settings of what reads images and sounds.
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 #: Of these, what holds no tokens of its own, or (vocab.json) may hold those of speech.
 _SETTINGS = SOURCES[1:4]
-_NO_TOKENIZER = (*_SETTINGS, "config.json", "vocab.json")
+_NO_TOKENIZER = (*_SETTINGS, "config.json", "vocab.json", "added_tokens.json")
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,8 @@ def reader(folder: Path) -> str | None:
     """A hash of what turns raw inputs, texts or images, into the model's; None where nothing does."""
     if is_there(folder):
         return read(folder).digest
-    file = folder / "preprocessor_config.json"
-    return sha256(file.read_bytes()).hexdigest() if file.exists() else None
+    files = [file for name in PROCESSORS if (file := folder / name).exists()]
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest() if files else None
 
 
 @lru_cache(maxsize=16)

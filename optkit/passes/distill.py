@@ -82,6 +82,11 @@ class Distill(Pass):
                 "Expected hidden states for each token; Funnel pools them to fewer, which compare with none.",
                 hint="Leave distill out.",
             )
+        if "audio" in task.needs:
+            raise RecipeError(
+                f"Expected a model of texts or images, received one for {task.name}, which reads audio.",
+                hint="Leave distill out.",
+            )
         check_teacher(checkpoint, find_teacher(self.teacher or checkpoint.path))
         if self.unlabelled is not None:
             there(self.unlabelled)

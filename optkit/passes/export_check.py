@@ -68,6 +68,15 @@ def other_sizes(samples: EncodedSet) -> list[Check]:
     ]
 
 
+def of_sound(samples: EncodedSet) -> Iterator[Check]:
+    """The longest of `samples` cut to odd lengths, each alone: what convolutions leave over differs."""
+    values = max(samples.arrays["input_values"], key=len)
+    least = min(map(len, samples.arrays["input_values"]))
+    for count in sorted({least, least + 1, *(len(values) * k // 7 for k in (2, 5)), len(values)}):
+        if least <= count:
+            yield Check(f"{count} samples", {"input_values": values[None, :count]}, None)
+
+
 def lengths(config: Mapping[str, Any]) -> list[int]:
     """The lengths in tokens that a model with this config.json is compared at, in order.
 

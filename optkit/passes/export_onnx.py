@@ -143,6 +143,8 @@ class _Export:
         yield from export_check.of_data(self._samples, names)
         if self._any_size:
             yield from export_check.other_sizes(self._samples)
+        if "input_values" in self._inputs and self._samples.ragged:
+            yield from export_check.of_sound(self._samples)
         if "input_ids" in self._inputs:
             config = self._model.config.to_dict()
             names = [*names, kv_cache.KEEP] if self._causal else names

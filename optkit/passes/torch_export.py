@@ -57,8 +57,11 @@ def export(
     batch = torch.export.Dim("batch", min=1, max=MOST_TEXTS)
     longest = token_limit(model.config.to_dict()) or MOST_TOKENS
     sequence = torch.export.Dim("sequence", min=1, max=longest)
+    if samples.is_sound:  # convolutions want a few samples at least
+        sequence = torch.export.Dim.DYNAMIC
     sides = dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC) if any_size else {}
-    shapes = tuple({0: batch, **sides} if n == "pixel_values" else {0: batch, 1: sequence} for n in names)
+    fixed = {n for n in names if samples.arrays[n][0].ndim > 1}
+    shapes = tuple({0: batch, **sides} if n in fixed else {0: batch, 1: sequence} for n in names)
     save(Positional(), inputs, {"inputs": shapes}, names, results, file, opset)
 
 

@@ -13,6 +13,7 @@ from optkit.errors import CheckpointError, MissingDependency, OptkitError, did_y
 from optkit.models.architectures import infer_task
 from optkit.models.limits import token_limit
 from optkit.models.pixels import PixelEncoder
+from optkit.models.sound import SoundEncoder
 from optkit.models.task import TASKS
 from optkit.runtimes.base import Decoder, Feeds, Session, Setting, TensorSpec
 from optkit.runtimes.cuda.buckets import cut, fill, rounded
@@ -190,6 +191,8 @@ def open_session(artifact: Artifact, **options: Setting) -> TorchSession:
 
 
 def _input(name: str, folder: Path) -> TensorSpec:
+    if name in ("input_values", "input_features"):
+        return TensorSpec(name, "float32", ("batch", *SoundEncoder(folder).shape))
     if name != "pixel_values":
         return TensorSpec(name, "int64", ("batch", "sequence"))
     images = PixelEncoder(folder)

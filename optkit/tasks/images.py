@@ -23,7 +23,7 @@ STORED, REPEATED = 64, 16
 class ImageInputs:
     """A task's inputs, where each is one image. Comes before `Task` in a class's bases."""
 
-    reads: ClassVar[str] = "pixel_values"
+    reads: ClassVar[str | tuple[str, ...]] = "pixel_values"
     parts: ClassVar[Mapping[str, str]] = {**Task.parts, "text": "image"}
     shapes: ClassVar[tuple[str, ...]] = ("1xdata", "8xdata")
     takes: ClassVar[tuple[Field, ...]] = (Field("image", binary=True),)

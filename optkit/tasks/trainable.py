@@ -29,6 +29,9 @@ class Trainable(ModelTask):
     #: Parts of the model below the head, by name, that follow from the labels and so may be new.
     new_parts: ClassVar[tuple[str, ...]] = ("pooler",)
 
+    #: What `collate` may give beside the model's inputs and targets.
+    trained_with: ClassVar[tuple[str, ...]] = ()
+
     @classmethod
     def fits(cls, rows: datasets.Dataset, columns: Columns) -> bool:
         """Whether data with these columns is for this task, where nobody named one."""

@@ -130,7 +130,7 @@ def _trained(
         work.mkdir(parents=True, exist_ok=True)
         trainer = trainer_class()(
             model=network,
-            args=arguments(settings, work, world),
+            args=arguments(settings, work, world, 1 if validation.encoded.is_sound else 64),
             train_dataset=Rows(train.encoded.lengths.tolist(), 0),
             eval_dataset=Rows(validation.encoded.lengths.tolist(), 1),
             data_collator=_collate(goal, network, (train, validation), weights),
@@ -279,7 +279,7 @@ def _collate(
     """Of the first split, which is trained on, batches have a mass; `weights` are those of the classes."""
     import torch
 
-    names = model_inputs(network)
+    names = [*model_inputs(network), *task.trained_with]
     targets = [task.targets(labelled) for labelled in splits]
 
     def collate(items: list[dict[str, int]]) -> dict[str, Any]:

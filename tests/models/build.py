@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
-from tests.models.families import DETECT, IMAGE, POSITIONS, SEGMENT, VECTOR, VOCABULARY, Family
+from tests.models.families import (
+    DETECT,
+    IMAGE,
+    POSITIONS,
+    SEGMENT,
+    SOUND,
+    SPEECH,
+    VECTOR,
+    VOCABULARY,
+    Family,
+)
 from tests.tasks import pictures
 
 AUTO = {
@@ -17,6 +28,8 @@ AUTO = {
     "causal-lm": "AutoModelForCausalLM",
     DETECT: "AutoModelForObjectDetection",
     SEGMENT: "AutoModelForSemanticSegmentation",
+    "audio-classification": "AutoModelForAudioClassification",
+    "automatic-speech-recognition": "AutoModelForCTC",
     "embeddings": "AutoModel",
 }
 #: What configurations say of special tokens, unless the family has others.
@@ -42,9 +55,11 @@ def build(family: Family, task: str, folder: Path, **changes: Any) -> Path:
         shake(model)
         model.save_pretrained(str(folder))
         return folder
-    special = {} if task == IMAGE else _IDS
+    special = (
+        {} if task in (IMAGE, SOUND) else {"pad_token_id": 0, "vocab_size": 31} if task == SPEECH else _IDS
+    )
     config = transformers.AutoConfig.for_model(family.kind, **{**special, **family.config, **changes})
-    if task not in (VECTOR, "causal-lm", "question-answering"):
+    if task not in (VECTOR, SPEECH, "causal-lm", "question-answering"):
         config.id2label = {0: "negative", 1: "neutral", 2: "positive"}
         config.label2id = {label: i for i, label in config.id2label.items()}
     if task == IMAGE:
@@ -58,6 +73,8 @@ def build(family: Family, task: str, folder: Path, **changes: Any) -> Path:
         else:
             processor = transformers.ViTImageProcessor(size=edges)
         processor.save_pretrained(str(folder))
+    elif task in (SOUND, SPEECH):
+        write_extractor(folder, family, task)
     else:
         types = (getattr(config, "type_vocab_size", None) or 0) > 1
         write_tokenizer(folder, family, _ROBERTA if config.pad_token_id == 1 else _BERT, types)
@@ -66,6 +83,25 @@ def build(family: Family, task: str, folder: Path, **changes: Any) -> Path:
     shake(model)
     model.save_pretrained(str(folder))
     return folder
+
+
+def write_extractor(folder: Path, family: Family, task: str) -> None:
+    """The settings of what prepares sounds, and for a model that writes its vocabulary of letters."""
+    import transformers
+
+    kinds: dict[str, Any] = {
+        "audio-spectrogram-transformer": lambda: transformers.ASTFeatureExtractor(
+            num_mel_bins=16, max_length=32
+        ),
+        "whisper": lambda: transformers.WhisperFeatureExtractor(feature_size=16, chunk_length=1),
+        "wav2vec2-bert": transformers.SeamlessM4TFeatureExtractor,
+    }
+    kinds.get(family.kind, transformers.Wav2Vec2FeatureExtractor)().save_pretrained(str(folder))
+    if task == SPEECH:
+        tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", *_LETTERS]
+        file = folder / "vocab.json"
+        file.write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+        transformers.Wav2Vec2CTCTokenizer(str(file)).save_pretrained(str(folder))
 
 
 def shake(model: Any) -> None:

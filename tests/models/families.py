@@ -16,6 +16,8 @@ TEXT, TOKENS, QA, VECTOR, IMAGE, LM, DETECT, SEGMENT = (
     "object-detection",
     "semantic-segmentation",
 )
+#: What a model hears, and what it writes down of it.
+SOUND, SPEECH = "audio-classification", "automatic-speech-recognition"
 ENCODER = (TEXT, TOKENS, QA, VECTOR)
 #: A decoder with a head for texts, its hidden states as vectors, and its own language head.
 DECODER = (TEXT, VECTOR, LM)
@@ -110,6 +112,21 @@ _IMAGE = {
     "intermediate_size": 64,
 }
 _STAGES = {"image_size": 32, "num_channels": 3}
+
+
+_HEARD = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "conv_dim": [16, 16],
+    "conv_kernel": [10, 8],
+    "conv_stride": [5, 8],
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+    "classifier_proj_size": 16,
+    "mask_time_prob": 0.0,
+}
 
 
 def _sizes(**changes: Any) -> dict[str, Any]:
@@ -651,4 +668,69 @@ FAMILIES = (
     Family("DPT", "dpt", (SEGMENT,)),
     Family("BEiT for segmentation", "beit", (SEGMENT,)),
     Family("MobileViT for segmentation", "mobilevit", (SEGMENT,)),
+    Family("wav2vec 2.0", "wav2vec2", (SOUND, SPEECH), _HEARD, quick=True),
+    Family(
+        "wav2vec 2.0, layer norm",
+        "wav2vec2",
+        (SOUND, SPEECH),
+        {**_HEARD, "feat_extract_norm": "layer", "do_stable_layer_norm": True},
+    ),
+    Family("HuBERT", "hubert", (SOUND, SPEECH), _HEARD),
+    Family("WavLM", "wavlm", (SOUND, SPEECH), {**_HEARD, "num_buckets": 16, "max_bucket_distance": 32}),
+    Family("SEW", "sew", (SOUND, SPEECH), {**_HEARD, "squeeze_factor": 2}),
+    Family(
+        "SEW-D",
+        "sew-d",
+        (SOUND, SPEECH),
+        {**_HEARD, "squeeze_factor": 2, "max_position_embeddings": 64, "position_buckets": 16},
+    ),
+    Family("UniSpeech", "unispeech", (SOUND, SPEECH), _HEARD),
+    Family("UniSpeech-SAT", "unispeech-sat", (SOUND, SPEECH), _HEARD),
+    Family(
+        "Data2Vec audio",
+        "data2vec-audio",
+        (SOUND, SPEECH),
+        {**_HEARD, "conv_pos_kernel_size": 5, "num_conv_pos_embeddings": 2},
+    ),
+    Family(
+        "Wav2Vec2-Conformer",
+        "wav2vec2-conformer",
+        (SOUND, SPEECH),
+        {**_HEARD, "conv_depthwise_kernel_size": 7},
+    ),
+    Family(
+        "Wav2Vec2-BERT",
+        "wav2vec2-bert",
+        (SOUND, SPEECH),
+        {n: v for n, v in _HEARD.items() if "conv" not in n},
+    ),
+    Family(
+        "AST",
+        "audio-spectrogram-transformer",
+        (SOUND,),
+        {
+            **_IMAGE,
+            "max_length": 32,
+            "num_mel_bins": 16,
+            "patch_size": 8,
+            "frequency_stride": 4,
+            "time_stride": 4,
+        },
+    ),
+    Family(
+        "Whisper, encoder",
+        "whisper",
+        (SOUND,),
+        {
+            "d_model": 32,
+            "encoder_layers": 2,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 64,
+            "decoder_layers": 1,
+            "decoder_attention_heads": 2,
+            "decoder_ffn_dim": 64,
+            "num_mel_bins": 16,
+            "max_source_positions": 50,
+        },
+    ),
 )

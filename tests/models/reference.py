@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 
 from tests.models.build import AUTO
-from tests.models.families import DETECT, IMAGE, LM, POSITIONS, QA, SEGMENT, TOKENS, VECTOR, Family
+from tests.models.families import (
+    DETECT,
+    IMAGE,
+    LM,
+    POSITIONS,
+    QA,
+    SEGMENT,
+    SOUND,
+    SPEECH,
+    TOKENS,
+    VECTOR,
+    Family,
+)
 
 #: Tasks whose inputs are images.
 IMAGES = (IMAGE, DETECT, SEGMENT)
@@ -29,6 +41,8 @@ class Reference:
         self.torch, self.task = torch, task
         if task in IMAGES:
             self.processor = transformers.AutoImageProcessor.from_pretrained(str(folder))
+        elif task in (SOUND, SPEECH):
+            self.processor = transformers.AutoFeatureExtractor.from_pretrained(str(folder))
         else:
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
         config = transformers.AutoConfig.from_pretrained(str(folder))
@@ -40,8 +54,8 @@ class Reference:
 
     def together(self, inputs: list[Any]) -> list[np.ndarray]:
         """The answers of one batch, padded where its inputs are of unequal lengths; images for detection and
-        segmentation come one by one, as transformers' pipelines have it."""
-        if self.task in (DETECT, SEGMENT) and len(inputs) > 1:
+        segmentation, and sounds, come one by one, as transformers' pipelines have it."""
+        if self.task in (DETECT, SEGMENT, SOUND, SPEECH) and len(inputs) > 1:
             return self.alone(inputs)
         feeds = self._feeds(inputs)
         with self.torch.no_grad():
@@ -76,6 +90,9 @@ class Reference:
     def _feeds(self, inputs: list[Any]) -> Any:
         if self.task in IMAGES:
             return self.processor(images=inputs, return_tensors="pt")
+        if self.task in (SOUND, SPEECH):
+            rate = self.processor.sampling_rate
+            return self.processor(inputs[0], sampling_rate=rate, return_tensors="pt")
         texts = inputs if isinstance(inputs[0], str) else [list(part) for part in zip(*inputs)]
         parts = (texts,) if isinstance(inputs[0], str) else texts
         return self.tokenizer(*parts, padding=len(inputs) > 1, return_tensors="pt")
@@ -91,6 +108,8 @@ def inputs_for(family: Family, task: str, special: int) -> list[Any]:
     """Inputs of unequal lengths: few tokens, around the family's window, twice past it, and the longest."""
     if task in IMAGES:
         return _images()
+    if task in (SOUND, SPEECH):
+        return _sounds()
     window = family.window
     lengths = [5 if task == QA else 3, window - 1, window, window + 1, 2 * window + 3, POSITIONS]
     texts = [_words(max(1, n - special), seed) for seed, n in enumerate(lengths)]
@@ -113,6 +132,14 @@ def _images() -> list[Any]:
         Image.fromarray(rng.integers(0, 256, (high, wide, 3), dtype=np.uint8))
         for high, wide in ((32, 32), (40, 23), (64, 64))
     ]
+
+
+def _sounds() -> list[Any]:
+    """At 16,000 samples a second; two are equally long, and of one convolutions leave some over."""
+    rng = np.random.default_rng(0)
+    times = [np.arange(count) / 16_000 for count in (1600, 1603, 1600, 6001, 16_000)]
+    tones = [np.sin(2 * np.pi * rng.uniform(100, 900) * time * (1 + time)) for time in times]
+    return [(0.3 * tone + rng.normal(0, 0.03, len(tone))).astype(np.float32) for tone in tones]
 
 
 def _likelihood(logits: np.ndarray, ids: np.ndarray) -> np.ndarray:

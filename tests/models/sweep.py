@@ -27,7 +27,7 @@ from optkit.passes.context import make_context
 from optkit.runtimes.base import Session, infer_all, open_session
 from optkit.tasks.base import Labelled, Task, open_task
 from tests.models.build import build
-from tests.models.families import DETECT, LM, QA, SEGMENT, VECTOR, Family
+from tests.models.families import DETECT, LM, QA, SEGMENT, SOUND, SPEECH, VECTOR, Family
 from tests.models.reference import IMAGES, NEW_TOKENS, Reference, inputs_for
 
 #: The largest difference of two fp32 engines, as a share of the answers' range.
@@ -96,7 +96,8 @@ def _sweep(
         return
     with session:
         reference = Reference(source, task)
-        inputs = inputs_for(family, task, 0 if task in IMAGES else reference.special_tokens())
+        of_files = task in (*IMAGES, SOUND, SPEECH)
+        inputs = inputs_for(family, task, 0 if of_files else reference.special_tokens())
         try:
             compare = Comparison(reference, inputs)
         except Exception as reason:
@@ -283,6 +284,8 @@ class Comparison:
             outputs = infer_all(session, encoded, len(inputs), 10**6)
             names = ("logits", "pred_boxes") if self.task == DETECT else ("logits",)
             return [np.concatenate(rows, axis=-1) for rows in zip(*(outputs[name] for name in names))]
+        if self.task in (SOUND, SPEECH):
+            return infer_all(session, encoded, len(inputs), 10**6)["logits"]
         if len(encoded) != len(inputs):
             raise Wrong(f"{len(inputs)} inputs were cut into {len(encoded)} windows")
         outputs = session.infer(encoded.batch(np.arange(len(inputs))))

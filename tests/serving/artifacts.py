@@ -24,8 +24,14 @@ ARCHITECTURES = {
     "sparse-embeddings": "BertForMaskedLM",
     "rerank": "BertForSequenceClassification",
 }
-#: These, whose graphs are of a kind of their own, or two, go the whole way in tests/tasks.
-ELSEWHERE = {"object-detection", "semantic-segmentation", "text2text"}
+#: These, whose graphs are of a kind of their own, or two, or for sounds, go the whole way in tests/tasks.
+ELSEWHERE = {
+    "audio-classification",
+    "automatic-speech-recognition",
+    "object-detection",
+    "semantic-segmentation",
+    "text2text",
+}
 TASKS = tuple(sorted(set(tasks.TASKS) - ELSEWHERE))
 LABELS = {"token-classification": ("O", "B-person", "I-person"), "rerank": ("relevance",)}
 TEXTS = ("a fine film", "dull", "the plot is thin and the cast is not very good", "", "good " * 200)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -166,6 +167,98 @@ def digits_data(folder: Path, train: int = 128, test: int = 60) -> Path:
     for prefix, part in (("train", slice(0, train)), ("t10k", slice(train, None))):
         write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images[part])
         write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", labels[part])
+    return folder
+
+
+#: Two kinds of sound that a tiny model tells apart: how many hertz, at least.
+PITCHES = {"high": 900, "low": 150}
+_CONVOLUTIONS = {"conv_dim": [16, 16], "conv_kernel": [10, 8], "conv_stride": [5, 8]}
+_SOUND = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+    "classifier_proj_size": 16,
+    "mask_time_prob": 0.0,
+    **_CONVOLUTIONS,
+}
+
+
+def sound_model(folder: Path, kind: str = "wav2vec2", writes: str = "", **changes) -> Path:
+    """A model of sounds with two layers and random weights, and the settings of its feature extractor.
+
+    With `writes`, the characters that it knows, it writes what it hears (CTC).
+    """
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    settings: dict = dict(_SOUND)
+    extractor: Any = transformers.Wav2Vec2FeatureExtractor(sampling_rate=4000)
+    if kind == "audio-spectrogram-transformer":
+        settings = {
+            **{n: v for n, v in _SOUND.items() if "conv" not in n},
+            "max_length": 32,
+            "num_mel_bins": 16,
+        }
+        extractor = transformers.ASTFeatureExtractor(max_length=32, num_mel_bins=16)
+    if kind == "whisper":
+        settings = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}
+        settings |= {"decoder_layers": 1, "num_mel_bins": 16, "max_source_positions": 50}
+        extractor = transformers.WhisperFeatureExtractor(feature_size=16, chunk_length=1)
+    labels = {"id2label": dict(enumerate(PITCHES)), "label2id": {n: i for i, n in enumerate(PITCHES)}}
+    auto: Any = transformers.AutoModelForAudioClassification
+    if writes:
+        from optkit.models.ctc import Characters
+
+        characters = Characters.of([writes])
+        folder.mkdir(parents=True, exist_ok=True)
+        characters.save(folder)
+        auto, labels = transformers.AutoModelForCTC, {"vocab_size": len(characters.tokens), "pad_token_id": 0}
+    config = transformers.AutoConfig.for_model(kind, **{**settings, **labels, **changes})
+    model = auto.from_config(config)
+    for p in model.parameters():
+        p.data.mul_(3.0) if p.dim() > 1 else None
+    model.save_pretrained(str(folder))
+    extractor.save_pretrained(str(folder))
+    return folder
+
+
+def sounds_data(folder: Path, train: int = 24, test: int = 12) -> Path:
+    """WAV files of tones, in one folder per label and split."""
+    from optkit.data.audio import wav
+
+    random = np.random.default_rng(0)
+    for split, count in (("train", train), ("test", test)):
+        for i in range(count):
+            label, hertz = list(PITCHES.items())[i % 2]
+            time = np.arange(random.integers(1200, 2400)) / 4000
+            tone = 0.3 * np.sin(2 * np.pi * (hertz + random.uniform(0, 100)) * time)
+            file = folder / split / label / f"{i}.wav"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(wav(tone + random.normal(0, 0.01, len(time)), 4000))
+    return folder
+
+
+def speech_data(folder: Path, train: int = 24, validation: int = 12) -> Path:
+    """WAV files of tones and metadata.csv beside them: a high tone is an "a", a low one a "b"."""
+    from optkit.data.audio import wav
+
+    random = np.random.default_rng(0)
+    for split, count in (("train", train), ("validation", validation)):
+        (folder / split).mkdir(parents=True)
+        lines = ["file_name,transcription"]
+        for i in range(count):
+            letters = "".join(random.choice(["a", "b", " "], p=[0.45, 0.45, 0.1], size=random.integers(1, 5)))
+            text = " ".join(f"a{letters}b".split())
+            hertz = {"a": 900, "b": 300, " ": 0}
+            tones = [np.sin(2 * np.pi * hertz[letter] * np.arange(900) / 4000) for letter in text]
+            values = 0.3 * np.concatenate(tones) + random.normal(0, 0.01, 900 * len(text))
+            (folder / split / f"{i}.wav").write_bytes(wav(values, 4000))
+            lines.append(f"{i}.wav,{text}")
+        (folder / split / "metadata.csv").write_text("\n".join(lines) + "\n")
     return folder
 
 

@@ -14,6 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from optkit import Gate, Recipe, bench, compress, load
+from optkit.data.audio import clip
 from optkit.data.dataset import Data
 from optkit.runtimes.base import infer_all, open_session
 from optkit.serving.http.app import make_app
@@ -23,7 +24,16 @@ from optkit.tasks.base import Columns, open_task
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests import seq2seq
 from tests.conftest import WORDS, write_jsonl
-from tests.tasks.builders import decoder, digits_data, embedder, masked_lm, vit
+from tests.tasks.builders import (
+    decoder,
+    digits_data,
+    embedder,
+    masked_lm,
+    sound_model,
+    sounds_data,
+    speech_data,
+    vit,
+)
 from tests.tasks.pictures import detector, masks_data, segmenter, shapes_data
 
 QUICK = FinetuneSettings(epochs=1, batch=16, learning_rate=3e-3, max_length=None)
@@ -84,6 +94,8 @@ ROWS = {
     "object-detection": (None, np.zeros((32, 32, 3), dtype=np.uint8)),
     "semantic-segmentation": (None, np.zeros((32, 32, 3), dtype=np.uint8)),
     "causal-lm": (written, "a fine film"),
+    "audio-classification": (None, clip(0, 4000)),
+    "automatic-speech-recognition": (None, clip(0, 4000)),
     "fill-mask": (written, "a fine [MASK]"),
     "text2text": (shortened, "a fine film"),
     "rerank": (ranked, ("film", ["a fine film", "bad"])),
@@ -103,6 +115,10 @@ def source_of(task, folder, checkpoint):
         return detector(folder / "model"), shapes_data(data, COUNTS)
     if task == "semantic-segmentation":
         return segmenter(folder / "model"), masks_data(data, COUNTS)
+    if task == "audio-classification":
+        return sound_model(folder / "model"), sounds_data(data, COUNTS["train"], COUNTS["validation"])
+    if task == "automatic-speech-recognition":
+        return sound_model(folder / "model", writes="ab"), speech_data(data, *COUNTS.values())
     data.mkdir()
     for split, count in COUNTS.items():
         rng = random.Random(count)
@@ -119,7 +135,7 @@ def source_of(task, folder, checkpoint):
 @pytest.mark.parametrize("name", sorted(set(TASKS) - UNTRAINED))
 def test_fine_tune_compress_bench_predict(name, checkpoint, tmp_path):
     model, data = source_of(name, tmp_path, checkpoint)
-    split = "test" if name == "image-classification" else "validation"
+    split = "test" if name in ("image-classification", "audio-classification") else "validation"
     tuned = finetune(model, data, tmp_path / "tuned", QUICK, task=name)
     assert tuned.task == name
 

@@ -44,7 +44,8 @@ def rows(
     """CheckpointError with the first of `fed`, what transformers feeds, that is not in our `arrays`."""
     if isinstance(theirs, FileReference):
         for i, (features, received) in enumerate(zip(fed, arrays[theirs.feature])):
-            _same_features(features, received, str(inputs[i]), theirs)
+            what = str(inputs[i]) if len(fed) == len(inputs) else f"window {i}"
+            _same_features(features, received, what, theirs)
         return
     ours = arrays["input_ids"]
     owner = list(getattr(theirs, "owner", ())) if len(fed) != len(inputs) else list(range(len(fed)))

@@ -15,6 +15,8 @@ REFERENCES: Registry[type[Reference]] = Registry(
     "reference",
     "optkit.references",
     {
+        "audio-classification": "optkit.benchmarking.reference.audio_classification:REFERENCE",
+        "automatic-speech-recognition": "optkit.benchmarking.reference.speech_recognition:REFERENCE",
         "causal-lm": "optkit.benchmarking.reference.causal_lm:REFERENCE",
         "cross-encoder": "optkit.benchmarking.reference.cross_encoder:REFERENCE",
         "embeddings": "optkit.benchmarking.reference.embeddings:REFERENCE",

@@ -22,6 +22,8 @@ from optkit.core.schema.stored_answers import StoredAnswers
 Size = Annotated[int, Field(ge=0, lt=2**24)]
 #: Layers, experts: modules are made one by one, before the first weight is missed.
 Few = Annotated[int, Field(ge=0, le=10_000)]
+Stride = Annotated[int, Field(ge=1, lt=2**16)]
+Strides = Annotated[list[Stride], Field(min_length=1, max_length=100)]
 Token = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 Tokens = Token | list[Token] | None
 #: Repetition counted in the pattern would cost 50 ms to compile: \w is 700 ranges of characters.
@@ -47,6 +49,11 @@ class Config(Known):
     num_hidden_layers: Few | None = None
     num_attention_heads: Size | list[Size] | None = None  # one for each stage of some image models
     num_channels: Size | None = None
+    conv_kernel: Strides | Size | None = None  # a number: of a state-space model
+    conv_stride: Strides | None = None
+    squeeze_factor: Stride | None = None
+    mask_time_length: Size | None = None
+    inputs_to_logits_ratio: Size | None = None
     image_size: Size | list[Size] | dict[str, Size] | None = None
     pad_token_id: Tokens = None
     bos_token_id: Tokens = None
@@ -102,6 +109,8 @@ class Encoding(Checked):
 
 Edge = Annotated[int, Field(ge=0, lt=2**16)]
 ImageSize = Edge | list[Edge] | dict[str, Edge | None] | None
+Rate = Annotated[int, Field(ge=1, le=384_000)]
+Fourier = Annotated[int, Field(ge=1, lt=2**16)]
 PerChannel = Number | Annotated[list[Number], Field(max_length=64)] | None
 
 
@@ -121,6 +130,22 @@ class Processor(Known):
     do_rescale: bool | None = None
     do_normalize: bool | None = None
     default_to_square: bool | None = None
+    sampling_rate: Rate | None = None
+    feature_size: Edge | None = None
+    num_mel_bins: Edge | None = None
+    max_length: Edge | None = None
+    mean: Number | None = None
+    std: Number | None = None
+    n_fft: Fourier | None = None
+    hop_length: Fourier | None = None
+    chunk_length: Annotated[int, Field(ge=1, le=60)] | None = None
+    dither: Number | None = None
+
+
+class WholeProcessor(Known):
+    """processor_config.json"""
+
+    feature_extractor: Processor | None = None
 
 
 class Module(Known):
@@ -189,7 +214,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "special_tokens_map.json": SpecialTokens,
     "encoding.json": Encoding,
     "preprocessor_config.json": Processor,
-    "processor_config.json": Known,
+    "processor_config.json": WholeProcessor,
     "modules.json": Modules,
     "config_sentence_transformers.json": Prompts,
     STORED_ANSWERS: StoredAnswers,

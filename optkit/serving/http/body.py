@@ -71,6 +71,7 @@ class Body:
     """A body of the type `kind`. `described()` is its part of the OpenAPI page."""
 
     def __init__(self, kind: JsonType) -> None:
+        self.kind = kind
         self._adapter = TypeAdapter(kind)
 
     def described(self) -> dict[str, Any]:

@@ -132,7 +132,10 @@ def speed_up(optimizer: torch.optim.Optimizer, chosen: Collection[int], rate: fl
             optimizer.add_param_group({**group, "params": faster, "lr": group["lr"] * rate})
 
 
-def arguments(settings: FinetuneSettings, folder: Path, world: World) -> transformers.TrainingArguments:
+def arguments(
+    settings: FinetuneSettings, folder: Path, world: World, answered: int = 64
+) -> transformers.TrainingArguments:
+    """The Trainer's own settings; `answered` rows of the validation split go through the model at once."""
     import torch
     from transformers import TrainingArguments
 
@@ -141,7 +144,7 @@ def arguments(settings: FinetuneSettings, folder: Path, world: World) -> transfo
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=world.share(settings),
-        per_device_eval_batch_size=64,
+        per_device_eval_batch_size=answered,
         fsdp=settings.fsdp or None,
         gradient_accumulation_steps=settings.accumulate,
         **({"gradient_checkpointing": True} if settings.gradient_checkpointing else {}),
