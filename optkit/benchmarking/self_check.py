@@ -90,13 +90,13 @@ class SelfCheck:
     def sentence(self) -> str:
         """The result in words, with 95% intervals."""
         n = self.comparisons
-        claims, found = share_interval(self.false_claims, n), share_interval(self.found, n)
+        claims, detected = share_interval(self.false_claims, n), share_interval(self.found, n)
         text = (
             f"A against A at {self.shape}, {self.processes} processes x {self.rounds} rounds: a difference "
             f"was claimed in {self.false_claims} of {n} comparisons (95% interval {claims[0]:.0%} to "
             f"{claims[1]:.0%}; 5% is what the intervals promise).\n"
             f"An injected slowdown of {self.slowdown:.1%} (measured: {self.injected:.1%}) was found in "
-            f"{self.found} of {n} ({found[0]:.0%} to {found[1]:.0%}); 9 of 10 would have found "
+            f"{self.found} of {n} ({detected[0]:.0%} to {detected[1]:.0%}); 9 of 10 would have found "
             f"{self.smallest:.1%}. {self.seconds:.0f} s per comparison."
         )
         if self.disturbed:

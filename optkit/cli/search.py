@@ -52,17 +52,17 @@ def search(
     from optkit.training.tuning import page
 
     with Terminal(quiet=quiet) as terminal:
-        found = call(optkit.search, flags, events=terminal)
+        result = call(optkit.search, flags, events=terminal)
     if not json:
-        if found.report.fidelity:
-            typer.echo(f"{found.report.fidelity[:1].upper()}{found.report.fidelity[1:]}.")
-        for line in page.lines(found.study):
+        if result.report.fidelity:
+            typer.echo(f"{result.report.fidelity[:1].upper()}{result.report.fidelity[1:]}.")
+        for line in page.lines(result.study):
             typer.echo(line)
         typer.echo()
-    terminal.result(found.report, out, json=json)
+    terminal.result(result.report, out, json=json)
     if not json:
         typer.echo(f"study: {out / page.PAGE}")
-    require_passed(found.report, out)
+    require_passed(result.report, out)
 
 
 def register(app: typer.Typer) -> None:

@@ -238,11 +238,11 @@ def _columns(report: Report) -> list[tuple[int, list[str]]]:
             (7, ["agrees", *("–" if r.verdict == "error" else f"{r.agreement:.1%}" for r in rows)]),
         ]
     if report.fidelity:
-        found = [r.fidelity for r in rows]
+        fidelities = [r.fidelity for r in rows]
         columns += [
-            (1, ["agrees", *(f"{x['agreement']:.1%}" if x else "–" for x in found)]),
-            (6, ["at least", *(f"{x['agreement_low']:.1%}" if x else "–" for x in found)]),
-            (7, ["moved\nat most", *(f"{x['largest_distance']:.3g}" if x else "–" for x in found)]),
+            (1, ["agrees", *(f"{x['agreement']:.1%}" if x else "–" for x in fidelities)]),
+            (6, ["at least", *(f"{x['agreement_low']:.1%}" if x else "–" for x in fidelities)]),
+            (7, ["moved\nat most", *(f"{x['largest_distance']:.3g}" if x else "–" for x in fidelities)]),
         ]
     for i, (batch, tokens) in enumerate(shapes):
         times = [r.at(batch, tokens) for r in rows]

@@ -43,8 +43,8 @@ def recipe_of(
     Parameters as for `compress`. Raises RecipeError where both are given or neither, and for a switch without
     the one that it belongs to.
     """
-    taught = {"epochs": epochs, "layers": layers, "teacher": teacher}
-    if not distill and (alone := [name for name, value in taught.items() if value is not None]):
+    options = {"epochs": epochs, "layers": layers, "teacher": teacher}
+    if not distill and (alone := [name for name, value in options.items() if value is not None]):
         raise RecipeError(f"--{alone[0]} needs --distill.")
     steps: list[Pass | AnyOf | str] = [
         *([TakeLayers(layers)] if layers is not None else []),

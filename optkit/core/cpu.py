@@ -9,14 +9,14 @@ from pathlib import Path
 
 def flags() -> frozenset[str]:
     """The instruction sets of the first processor; empty where the system does not tell."""
-    found = re.findall(r"^(?:flags|Features)\s*:\s*(.*)$", read("/proc/cpuinfo"), re.M)
-    return frozenset(" ".join(found[:1]).split())
+    lines = re.findall(r"^(?:flags|Features)\s*:\s*(.*)$", read("/proc/cpuinfo"), re.M)
+    return frozenset(" ".join(lines[:1]).split())
 
 
 def model() -> str:
     """Its name, such as AMD EPYC 9454 48-Core Processor."""
-    found = re.search(r"^model name\s*:\s*(.*)$", read("/proc/cpuinfo"), re.M)
-    return found.group(1) if found else platform.processor() or platform.machine()
+    match = re.search(r"^model name\s*:\s*(.*)$", read("/proc/cpuinfo"), re.M)
+    return match.group(1) if match else platform.processor() or platform.machine()
 
 
 def has_vnni() -> bool:
@@ -24,8 +24,8 @@ def has_vnni() -> bool:
 
     True where the system does not tell what the processor can do.
     """
-    found = flags()
-    return not found or bool(found & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+    features = flags()
+    return not features or bool(features & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
 
 
 def has_bf16() -> bool:

@@ -29,7 +29,7 @@ def plain(value: object) -> str:
     'a\\\\x1b[31mb'
     """
     text = " ".join(line.strip() for line in str(value).splitlines() if line.strip())
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def sha256(file: Path) -> str:

@@ -238,9 +238,9 @@ def check_free(
                 f"--force would delete {str(path)!r}, which this command reads, with {str(final)!r}.",
                 hint="Give another --out.",
             )
-    if not (is_ours and is_ours(final)) and (found := _foreign(final)):
+    if not (is_ours and is_ours(final)) and (foreign := _foreign(final)):
         raise OutputError(
-            f"Expected a folder that optkit made, to replace it; received {str(final)!r}, {found}.",
+            f"Expected a folder that optkit made, to replace it; received {str(final)!r}, {foreign}.",
             hint="Give another --out, or delete or move yourself what is not needed there.",
         )
 

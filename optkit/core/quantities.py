@@ -111,10 +111,10 @@ def listed(values: str | Sequence[str] | None) -> tuple[str, ...]:
 def _number(text: str) -> int | float | None:
     """The number that is written in `text`; None where there is none, or one of needless length."""
     text = text.strip()
-    found = _NUMBER.fullmatch(text) if len(text) <= _LONGEST else None
-    if found is None:
+    match = _NUMBER.fullmatch(text) if len(text) <= _LONGEST else None
+    if match is None:
         return None
-    return float(text) if "." in text or found[2] else int(text)
+    return float(text) if "." in text or match[2] else int(text)
 
 
 _LARGEST = 2**31 - 1

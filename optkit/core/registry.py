@@ -33,8 +33,8 @@ class Registry(Mapping[str, T], Generic[T]):
         if name not in self:
             raise RecipeError(f"Unknown {self.what} {name!r}.", hint=did_you_mean(str(name), self))
         module, _, attribute = (self.built_in.get(name) or self._installed[name]).partition(":")
-        found = import_module(module)
-        return cast(T, getattr(found, attribute) if attribute else found)
+        imported = import_module(module)
+        return cast(T, getattr(imported, attribute) if attribute else imported)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and (name in self.built_in or name in self._installed)

@@ -63,33 +63,33 @@ def modules(folder: Path) -> list[Module]:
     """
     file = folder / "modules.json"
     listed = json_list(file, CheckpointError) if file.exists() else []
-    found = [
+    parsed = [
         Module(str(one.get("type", "")).rpartition(".")[2], str(one.get("path") or "")) for one in listed
     ]
-    if len({str(one.get("name", place)) for place, one in enumerate(listed)}) < len(listed):
+    if len({str(one.get("name", index)) for index, one in enumerate(listed)}) < len(listed):
         raise CheckpointError(
             f"Expected a name of its own for each module in {str(file)!r}, received one twice."
         )
-    for place, module in enumerate(found):
-        known = _KNOWN[place] if place < len(_KNOWN) else BEHIND if found[1].kind != SPLADE else ()
-        if not re.fullmatch(_TYPES, str(listed[place].get("type", ""))) or module.kind not in known:
+    for index, module in enumerate(parsed):
+        known = _KNOWN[index] if index < len(_KNOWN) else BEHIND if parsed[1].kind != SPLADE else ()
+        if not re.fullmatch(_TYPES, str(listed[index].get("type", ""))) or module.kind not in known:
             raise CheckpointError(
-                f"Expected {' or '.join(known) or 'no module'} at place {place} of {str(file)!r}, received "
-                f"{str(listed[place].get('type'))[:80]!r}.",
+                f"Expected {' or '.join(known) or 'no module'} at place {index} of {str(file)!r}, received "
+                f"{str(listed[index].get('type'))[:80]!r}.",
                 hint=f"optkit follows Transformer, Pooling, then {', '.join(BEHIND)}: save it without, "
                 "or serve it with sentence-transformers.",
             )
-        if place == 0 and module.path:
+        if index == 0 and module.path:
             raise CheckpointError(
                 f"Expected the Transformer of {str(file)!r} in the folder itself, received {module.path!r}.",
                 hint="SentenceTransformer(FOLDER).save_pretrained(NEW) writes it there.",
             )
-        if place and not re.fullmatch(r"\d+_\w+", module.path):
+        if index and not re.fullmatch(r"\d+_\w+", module.path):
             raise CheckpointError(
                 f"Expected the folder of a module, such as 1_Pooling, in {str(file)!r}, received "
                 f"{module.path!r}."
             )
-    return found
+    return parsed
 
 
 def is_sparse(folder: Path) -> bool:

@@ -128,14 +128,14 @@ def clip(seed: int, rate: int, seconds: float | None = None) -> np.ndarray:
 
 def playable(rows: datasets.Dataset, name: str) -> list[Any]:
     """Column `name` of `rows` as paths or bytes of files: what was decoded becomes a WAV file again."""
-    found = []
+    files = []
     for item in rows[name]:
         if isinstance(item, dict) and item.get("array") is not None:
             item = wav(_from_array(np.asarray(item["array"]), r := item["sampling_rate"], r, 0), r)
         elif isinstance(item, dict):
             item = item.get("bytes") or item.get("path")
-        found.append(item)
-    return found
+        files.append(item)
+    return files
 
 
 def _from_array(array: np.ndarray, rate: Any, wanted: int, position: int) -> np.ndarray:

@@ -21,16 +21,16 @@ def find(folder: Path, endings: tuple[str, ...]) -> dict[str, list[Path]]:
     A folder that holds the class folders itself is the split `all`. Raises DataError for a split that is
     there twice.
     """
-    found: dict[str, list[Path]] = {}
+    splits: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         name = split_named(path.name)
         if name and _holds_classes(path, endings):
-            if name in found:
+            if name in splits:
                 raise DataError(
-                    f"Two folders hold the split {name!r}: {str(found[name][0])!r}, {str(path)!r}."
+                    f"Two folders hold the split {name!r}: {str(splits[name][0])!r}, {str(path)!r}."
                 )
-            found[name] = [path]
-    return found or ({"all": [folder]} if _holds_classes(folder, endings) else {})
+            splits[name] = [path]
+    return splits or ({"all": [folder]} if _holds_classes(folder, endings) else {})
 
 
 def read(folder: Path, endings: tuple[str, ...], column: str) -> datasets.Dataset:

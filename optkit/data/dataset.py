@@ -149,16 +149,16 @@ class Data:
         ):  # readers of files, no data sets
             raise DataError(f"Expected a folder, a file or a hub data set, received {self.name!r}.")
         try:
-            found = datasets.load_dataset(repository, config or None)
+            loaded = datasets.load_dataset(repository, config or None)
         except Exception as reason:
             raise DataError(
                 f"{self.name!r} is no local path, and could not be had from the hub: "
                 f"{str(reason).splitlines()[0][:300]}",
                 hint="Check the spelling and the network, or give a local folder.",
             ) from reason
-        splits = {split_named(name) or name: rows for name, rows in found.items()}
-        if len(splits) < len(found):
-            raise DataError(f"{self.name!r} has several splits of one kind: {', '.join(found)}.")
+        splits = {split_named(name) or name: rows for name, rows in loaded.items()}
+        if len(splits) < len(loaded):
+            raise DataError(f"{self.name!r} has several splits of one kind: {', '.join(loaded)}.")
         return splits
 
 

@@ -82,10 +82,10 @@ def fingerprint(path: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _rows(found: Iterator[tuple[str, list[dict[str, Any]]]]) -> datasets.Dataset:
+def _rows(pairs: Iterator[tuple[str, list[dict[str, Any]]]]) -> datasets.Dataset:
     import datasets
 
-    rows = list(found)
+    rows = list(pairs)
     objects = [
         {name: [one[name] for one in row] for name in ("bbox", "category", "iscrowd")} for _, row in rows
     ]
@@ -110,8 +110,8 @@ def _coco(file: Path) -> list[tuple[str, list[dict[str, Any]]]]:
     objects: dict[Any, list[dict[str, Any]]] = {image.get("id"): [] for image in whole["images"]}
     if len(objects) < len(whole["images"]):
         raise DataError(f"Expected images with ids of their own in {shown}, received one twice.")
-    for place, one in enumerate(whole["annotations"]):
-        where = f"annotation {place} of {shown}"
+    for index, one in enumerate(whole["annotations"]):
+        where = f"annotation {index} of {shown}"
         if one.get("image_id") not in objects:
             raise DataError(f"Expected a known image_id in {where}, received {one.get('image_id')!r}.")
         if one.get("category_id") not in kinds:

@@ -113,12 +113,12 @@ class EncodedSet:
 
     def digest(self) -> str:
         """Changes when any value does."""
-        found = hashlib.sha256()
+        hasher = hashlib.sha256()
         for name, rows in sorted(self.arrays.items()):
-            found.update(name.encode())
+            hasher.update(name.encode())
             for row in rows:
-                found.update(repr(row.shape).encode() + np.ascontiguousarray(row).tobytes())
-        return found.hexdigest()
+                hasher.update(repr(row.shape).encode() + np.ascontiguousarray(row).tobytes())
+        return hasher.hexdigest()
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """The examples `indices` as one padded batch, batch first."""

@@ -36,13 +36,13 @@ def find(folder: Path) -> dict[str, list[Path]]:
 
     A folder that holds the class folders itself is the split `all`.
     """
-    found: dict[str, list[Path]] = {}
+    splits: dict[str, list[Path]] = {}
     for prefix, split in _IDX_SPLITS.items():
         files = [sorted(folder.glob(f"{prefix}-{kind}-idx*-ubyte*")) for kind in ("images", "labels")]
         if all(files):
-            found[split] = [files[0][0], files[1][0]]
-    if found:
-        return found
+            splits[split] = [files[0][0], files[1][0]]
+    if splits:
+        return splits
     return class_folders.find(folder, ENDINGS)
 
 

@@ -32,8 +32,8 @@ def find(folder: Path) -> dict[str, list[Path]]:
         inner = {split_named(p.name): _pair(p) for p in sorted(folder.iterdir()) if p.is_dir()}
         return {split: pair for split, pair in inner.items() if split and pair}
     splits = {split_named(p.name): [p, pair[1] / p.name] for p in sorted(pair[0].iterdir()) if p.is_dir()}
-    found = {split: both for split, both in splits.items() if split and both[1].is_dir()}
-    return found or {"all": pair}
+    pairs = {split: both for split, both in splits.items() if split and both[1].is_dir()}
+    return pairs or {"all": pair}
 
 
 def read(files: list[Path]) -> datasets.Dataset:
@@ -97,18 +97,18 @@ def names(rows: datasets.Dataset, column: str, highest: int) -> list[str] | None
     file = next((folder / "labels.json" for folder in parents if (folder / "labels.json").is_file()), None)
     if file is None or column not in (stated := read_json(file, DataError)):
         return None
-    found = stated[column]
-    if not isinstance(found, list) or len(set(map(str, found))) < len(found) or len(found) <= highest:
+    classes = stated[column]
+    if not isinstance(classes, list) or len(set(map(str, classes))) < len(classes) or len(classes) <= highest:
         raise DataError(
             f"Expected at least {highest + 1} names for {column!r} in {str(file)!r}, all different, as there "
-            f"is a pixel of class {highest}, received {found!r}.",
+            f"is a pixel of class {highest}, received {classes!r}.",
             hint="Add the names that are missing; a class's place in the list is its value in the masks.",
         )
-    return list(map(str, found))
+    return list(map(str, classes))
 
 
 def _pair(folder: Path) -> list[Path] | None:
     """The folders of images and of masks in `folder`."""
     there = [folder / "images", *(folder / name for name in FOLDERS)]
-    found = [p for p in there if p.is_dir()]
-    return found if len(found) == 2 and found[0].name == "images" else None
+    folders = [p for p in there if p.is_dir()]
+    return folders if len(folders) == 2 and folders[0].name == "images" else None

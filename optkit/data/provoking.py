@@ -91,22 +91,22 @@ def sounds() -> list[tuple[str, bytes]]:
         soundfile.write(stream, values, rate, format=kind, subtype=subtype)
         return stream.getvalue()
 
-    found = [
+    files = [
         (f"{rate} Hz", stored(clip(rate, rate, 0.7), rate)) for rate in (4000, 8000, 22050, 44100, 96000)
     ]
     both = np.stack([clip(1, 16000, 1.1), clip(2, 16000, 1.1)], axis=1)
-    found += [(f"stereo {kind}", stored(both, 16000, kind)) for kind in ("WAV", "FLAC", "OGG", "MP3")]
-    found += [
+    files += [(f"stereo {kind}", stored(both, 16000, kind)) for kind in ("WAV", "FLAC", "OGG", "MP3")]
+    files += [
         (f"WAV of {kind}", stored(both[:, 0], 16000, "WAV", kind))
         for kind in ("PCM_U8", "PCM_24", "FLOAT", "ULAW")
     ]
     click = np.zeros(9000, dtype=np.float32)
-    found.append(("silence", stored(click, 16000)))
+    files.append(("silence", stored(click, 16000)))
     click[4000] = 0.9
-    found.append(("a click", stored(click, 16000)))
+    files.append(("a click", stored(click, 16000)))
     for seconds in (0.03, 0.4, 11.3, 31.0):
-        found.append((f"{seconds} seconds", stored(clip(7, 16000, seconds), 16000, "FLAC")))
-    return found
+        files.append((f"{seconds} seconds", stored(clip(7, 16000, seconds), 16000, "FLAC")))
+    return files
 
 
 def images() -> list[tuple[str, bytes]]:
@@ -132,20 +132,20 @@ def images() -> list[tuple[str, bytes]]:
 
     rgb = Image.fromarray(noise(61, 47))
     sizes = [(1, 1), (3, 500), (500, 3), (33, 20), (224, 224), (640, 479)]
-    found = [(f"RGB {w}x{h}", stored(Image.fromarray(noise(w, h)))) for w, h in sizes]
-    found += [(mode, stored(rgb.convert(mode))) for mode in ("L", "LA", "P", "1")]
-    found.append(("RGBA", stored(Image.fromarray(noise(61, 47, 4), "RGBA"))))
-    found.append(("CMYK", stored(rgb.convert("CMYK"), "JPEG", quality=95)))
+    files = [(f"RGB {w}x{h}", stored(Image.fromarray(noise(w, h)))) for w, h in sizes]
+    files += [(mode, stored(rgb.convert(mode))) for mode in ("L", "LA", "P", "1")]
+    files.append(("RGBA", stored(Image.fromarray(noise(61, 47, 4), "RGBA"))))
+    files.append(("CMYK", stored(rgb.convert("CMYK"), "JPEG", quality=95)))
     deep = (noise(61, 47, 1)[..., 0].astype(np.uint16) * 257).astype(np.uint16)
-    found.append(("16 bit", stored(Image.fromarray(deep))))
+    files.append(("16 bit", stored(Image.fromarray(deep))))
     turned = Image.Exif()
     turned[0x0112] = 6
-    found.append(("EXIF orientation", stored(rgb, "JPEG", quality=95, exif=turned)))
+    files.append(("EXIF orientation", stored(rgb, "JPEG", quality=95, exif=turned)))
     clear = rgb.convert("P")
-    found.append(("P with a transparent colour", stored(clear, "PNG", transparency=7)))
-    found.append(("GIF with a transparent colour", stored(clear, "GIF", transparency=7)))
-    found.append(("L with a transparent colour", stored(rgb.convert("L"), "PNG", transparency=100)))
-    found.append(("RGB with a transparent colour", stored(rgb, "PNG", transparency=rgb.getpixel((3, 3)))))
+    files.append(("P with a transparent colour", stored(clear, "PNG", transparency=7)))
+    files.append(("GIF with a transparent colour", stored(clear, "GIF", transparency=7)))
+    files.append(("L with a transparent colour", stored(rgb.convert("L"), "PNG", transparency=100)))
+    files.append(("RGB with a transparent colour", stored(rgb, "PNG", transparency=rgb.getpixel((3, 3)))))
     second = Image.fromarray(noise(61, 47))
-    found.append(("animated", stored(rgb, "GIF", save_all=True, append_images=[second])))
-    return found
+    files.append(("animated", stored(rgb, "GIF", save_all=True, append_images=[second])))
+    return files

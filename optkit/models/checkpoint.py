@@ -140,8 +140,8 @@ def model_inputs(model: transformers.PreTrainedModel) -> list[str]:
     """
     import inspect
 
-    if isinstance(own := getattr(model, "inputs", None), list):  # a pair of texts
-        return own
+    if isinstance(declared := getattr(model, "inputs", None), list):  # a pair of texts
+        return declared
     pools, model = is_pooled(model), encoder_of(model)
     accepted = inspect.signature(model.forward).parameters
     if "pixel_values" in accepted:  # an image is never padded, so its optional mask is left out

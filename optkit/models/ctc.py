@@ -102,13 +102,13 @@ class Characters:
 
     def pieces(self, ids: Sequence[int]) -> list[Piece]:
         """Each run of one token, where it is no blank."""
-        found, start = [], 0
+        runs, start = [], 0
         for token, run in groupby(self.tokens.get(int(i), self.unknown) for i in ids):
             end = start + sum(1 for _ in run)
             if token != self.blank:
-                found.append(Piece(self.space if token == self.delimiter else token, start, end))
+                runs.append(Piece(self.space if token == self.delimiter else token, start, end))
             start = end
-        return found
+        return runs
 
     def text(self, pieces: Iterable[Piece]) -> str:
         whole = "".join(piece.text for piece in pieces).strip()

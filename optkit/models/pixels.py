@@ -81,7 +81,7 @@ class PixelEncoder:
         mode = "L" if self.channels == 1 else "RGB"
         image = _open(item, place, mode)
         image = (_on_white(image) if s.get("do_convert_rgb") else image).convert(mode)
-        own = image.height, image.width
+        original_size = image.height, image.width
         cut, crop = None, _pair(s["crop_size"]) if s["do_center_crop"] else None
         if s["do_resize"]:
             target, cut = _resized(image.size, s)
@@ -106,27 +106,27 @@ class PixelEncoder:
             values = values / self._per_channel("image_std")
         if s.get("do_flip_channel_order"):
             values = values[..., ::-1]
-        return np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32), own
+        return np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32), original_size
 
     def described(self) -> dict[str, Any]:
         """What counts of the settings: equal where two encoders make the same pixel values of an image."""
         s = self._settings
-        found: dict[str, Any] = {"channels": self.channels, "image_size": self.size}
+        settings: dict[str, Any] = {"channels": self.channels, "image_size": self.size}
         if s["family"] in ("ConvNext", "Levit", "Yolos"):  # which resize in their own way
-            found["family"] = s["family"]
+            settings["family"] = s["family"]
         changing = {name for names in STEPS.values() for name in names} - {"do_pad", "do_reduce_labels"}
-        found |= {name: s[name] for name in sorted(changing) if s.get(name)}
+        settings |= {name: s[name] for name in sorted(changing) if s.get(name)}
         if s["do_resize"]:
             edges = isinstance(s["size"], dict) and "height" not in s["size"]
-            found |= {"size": s["size"] if edges else _pair(s["size"]), "resample": int(s["resample"])}
+            settings |= {"size": s["size"] if edges else _pair(s["size"]), "resample": int(s["resample"])}
         if s["do_center_crop"]:
-            found["crop_size"] = _pair(s["crop_size"])
+            settings["crop_size"] = _pair(s["crop_size"])
         if s["do_rescale"]:
-            found["rescale_factor"] = s["rescale_factor"]
+            settings["rescale_factor"] = s["rescale_factor"]
         if s["do_normalize"]:
             for name in ("image_mean", "image_std"):
-                found[name] = np.broadcast_to(self._per_channel(name), self.channels).tolist()
-        return found
+                settings[name] = np.broadcast_to(self._per_channel(name), self.channels).tolist()
+        return settings
 
     def _per_channel(self, name: str) -> np.ndarray:
         values = np.array(self._settings[name], dtype=np.float32).reshape(-1)
@@ -183,7 +183,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
 
 
-def _open(item: object, place: int, mode: str) -> Image.Image:
+def _open(item: object, position: int, mode: str) -> Image.Image:
     """A Pillow image; one from a file has `mode`, and may still name a colour that is transparent."""
     try:
         from PIL import Image, ImageOps
@@ -196,22 +196,24 @@ def _open(item: object, place: int, mode: str) -> Image.Image:
     if isinstance(item, np.ndarray):
         if item.dtype != np.uint8 or item.ndim not in (2, 3):
             raise DataError(
-                f"Expected an image as an array of bytes (height, width[, channels]) at position {place}, "
+                f"Expected an image as an array of bytes (height, width[, channels]) at position {position}, "
                 f"received {item.dtype} of shape {item.shape}."
             )
         return Image.fromarray(item.squeeze(-1) if item.shape[2:] == (1,) else item)
     if not isinstance(item, (str, Path, bytes)):
-        raise DataError(f"Expected an image or its path at position {place}, received {type(item).__name__}.")
+        raise DataError(
+            f"Expected an image or its path at position {position}, received {type(item).__name__}."
+        )
     try:
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as opened:
-            refuse_too_large(opened.size, f"position {place}")  # known before anything is decoded
+            refuse_too_large(opened.size, f"position {position}")  # known before anything is decoded
             opened.load()
             return ImageOps.exif_transpose(opened).convert(mode)  # as transformers opens files
     except OptkitError:
         raise
     except Exception as reason:  # Pillow raises SyntaxError and others for damaged files
         shown = "bytes" if isinstance(item, bytes) else repr(str(item))
-        raise DataError(f"Cannot read an image from {shown} at position {place}: {reason}.") from reason
+        raise DataError(f"Cannot read an image from {shown} at position {position}: {reason}.") from reason
 
 
 def _resized(given: tuple[int, int], s: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int] | None]:

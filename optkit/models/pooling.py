@@ -50,8 +50,8 @@ def pooled(encoder: torch.nn.Module, pooling: Pooling, folder: Path) -> torch.nn
             inputs.pop("return_dict", None)
             if self.takes_mask:  # FNet does not
                 inputs["attention_mask"] = attention_mask
-            found = self.transformer(**inputs)
-            tokens = found[0]
+            outputs = self.transformer(**inputs)
+            tokens = outputs[0]
             if pooling.splade:
                 vector = _splade(tokens, attention_mask, pooling)
             else:
@@ -61,7 +61,7 @@ def pooled(encoder: torch.nn.Module, pooling: Pooling, folder: Path) -> torch.nn
                 vector = layer(vector)
             vector = vector[:, : pooling.truncate_dim] if pooling.truncate_dim else vector
             if inputs.get("output_hidden_states"):
-                return {OUTPUT: vector, "hidden_states": found.hidden_states}
+                return {OUTPUT: vector, "hidden_states": outputs.hidden_states}
             return {OUTPUT: vector}
 
     return Pooled()

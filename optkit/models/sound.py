@@ -116,15 +116,15 @@ class SoundEncoder:
         frames = np.concatenate([first, frames[:, 1:] - 0.97 * frames[:, :-1]], axis=1) * np.hanning(_FRAME)
         power = np.abs(np.fft.rfft(frames, _FFT).astype(np.complex64)).astype(np.float64) ** 2
         bands = np.log(np.maximum(_FLOOR, power @ self._kaldi(bins))).astype(np.float32)
-        found = np.zeros((rows, bins), dtype=np.float32)
-        found[: len(bands)] = bands
-        return (found - s["mean"]) / (s["std"] * 2) if s["do_normalize"] else found
+        features = np.zeros((rows, bins), dtype=np.float32)
+        features[: len(bands)] = bands
+        return (features - s["mean"]) / (s["std"] * 2) if s["do_normalize"] else features
 
     def _kaldi(self, bins: int) -> np.ndarray:
         """Triangles in mel space from 20 Hz to half the rate, (frequencies, bands)."""
         low, high = (1127.0 * np.log(1.0 + f / 700.0) for f in (20, self.rate // 2))
-        found = 1127.0 * np.log(1.0 + np.arange(_FFT // 2 + 1) * (self.rate / _FFT) / 700.0)
-        return _triangles(found, np.linspace(low, high, bins + 2))
+        mels = 1127.0 * np.log(1.0 + np.arange(_FFT // 2 + 1) * (self.rate / _FFT) / 700.0)
+        return _triangles(mels, np.linspace(low, high, bins + 2))
 
     def _log_mel(self, values: np.ndarray) -> np.ndarray:
         s = self._settings

@@ -95,13 +95,13 @@ def record(folder: Path, source: Path) -> None:
 
     Nothing is written for a model that reads no texts.
     """
-    own = is_there(folder)
-    if not own and not is_there(source):
+    present = is_there(folder)
+    if not present and not is_there(source):
         return
-    if own and _recorded(folder) is not None:
+    if present and _recorded(folder) is not None:
         return
-    reading = read(folder if own else source)
-    if not own:  # its settings belong to it
+    reading = read(folder if present else source)
+    if not present:  # its settings belong to it
         for name in _SETTINGS:
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)

@@ -87,7 +87,7 @@ def resolve(folder: Path, **settings: object) -> Tokenization:
             hint="Take a checkpoint with a fast tokenizer (tokenizer.json), or convert it and save it there.",
         )
     limit = theirs.model_max_length
-    found = Tokenization(
+    tokenization = Tokenization(
         tokenizer=_bare(theirs.backend_tokenizer),
         inputs=tuple(theirs.model_input_names),
         max_length=int(limit) if limit is not None and 0 < limit < _NO_LIMIT else None,
@@ -100,9 +100,9 @@ def resolve(folder: Path, **settings: object) -> Tokenization:
         mask_token=theirs.mask_token,
     )
     with while_encoding(folder):
-        _prove(found, theirs, folder)
-        notes, pair_notes = _disagreements(found, folder)
-    return Tokenization(**{**vars(found), "notes": notes, "pair_notes": pair_notes})
+        _prove(tokenization, theirs, folder)
+        notes, pair_notes = _disagreements(tokenization, folder)
+    return Tokenization(**{**vars(tokenization), "notes": notes, "pair_notes": pair_notes})
 
 
 def change(folder: Path, settings: dict[str, Any]) -> None:

@@ -29,13 +29,13 @@ def find_attention(model: onnx.ModelProto) -> list[Attention]:
     for node in model.graph.node:
         for name in node.input:
             consumers.setdefault(name, []).append(node)
-    found = []
+    blocks = []
     for softmax in (n for n in model.graph.node if n.op_type == "Softmax"):
         scores = _up(producers.get(softmax.input[0]), producers)
         context = next((n for n in consumers.get(softmax.output[0], []) if n.op_type == "MatMul"), None)
         if scores is not None and context is not None and context.input[0] == softmax.output[0]:
-            found.append(Attention(scores, softmax, context))
-    return found
+            blocks.append(Attention(scores, softmax, context))
+    return blocks
 
 
 def _up(node: onnx.NodeProto | None, producers: dict[str, onnx.NodeProto]) -> onnx.NodeProto | None:
@@ -52,11 +52,11 @@ def residuals(model: onnx.ModelProto, skip: set[str]) -> list[tuple[onnx.NodePro
     `skip` names initializers; an Add of a bias is none.
     """
     producers = {name: node for node in model.graph.node for name in node.output}
-    found = []
+    branches = []
     for node in model.graph.node:
         if node.op_type != "Add" or any(name in skip for name in node.input):
             continue
         kinds = [producers[n].op_type if n in producers else "" for n in node.input]
         if kinds.count("LayerNormalization") == 1:
-            found.append((node, kinds.index("LayerNormalization")))
-    return found
+            branches.append((node, kinds.index("LayerNormalization")))
+    return branches

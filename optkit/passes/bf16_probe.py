@@ -74,20 +74,20 @@ def products(model: openvino.Model) -> list[tuple[openvino.Model, list[dict[str,
     """A model of one product, with its feeds, for each shape of a weight in `model`, with that weight."""
     from openvino import Model, PartialShape, Type, opset13
 
-    random, found = np.random.default_rng(0), {}
+    random, models = np.random.default_rng(0), {}
     for op in model.get_ordered_ops():
         if op.get_type_name() != "MatMul" or op.input_value(1).get_node().get_type_name() != "Constant":
             continue
         weight, turned = op.input_value(1).get_node().get_data(), op.get_attributes()["transpose_b"]
-        if weight.ndim != 2 or (weight.shape, turned) in found:
+        if weight.ndim != 2 or (weight.shape, turned) in models:
             continue
         width = weight.shape[1] if turned else weight.shape[0]
         rows = opset13.parameter(PartialShape([-1, width]), Type.f32, name="rows")
         product = opset13.matmul(rows, opset13.constant(weight), False, turned)
         feeds = [{"rows": random.standard_normal((n, width)).astype(np.float32)} for n in ROWS]
         rows.output(0).set_names({"rows"})
-        found[weight.shape, turned] = (Model([product], [rows]), feeds)
-    return list(found.values())
+        models[weight.shape, turned] = (Model([product], [rows]), feeds)
+    return list(models.values())
 
 
 def batches(model: openvino.Model, samples: EncodedSet) -> list[dict[str, np.ndarray]]:

@@ -36,21 +36,21 @@ def correct_biases(
     rounding = _Rounding(quantized)
     steps = {name: rounding.of_input(name) for name in biased}
     means = _means(model, {biased[name][0].input[0]: step for name, step in steps.items()}, samples)
-    for name, (node, place) in biased.items():
+    for name, (node, bias_input) in biased.items():
         before, after = means[node.input[0]]
         weight, rounded = numpy_helper.to_array(weights[node.input[1]]), rounding.weight(name)
         if graph.is_transposed(node):
             weight, rounded = weight.T, rounded.T
         shift = after @ rounded.astype(np.float64) - before @ weight.astype(np.float64)
-        reader, index = place
+        reader, index = bias_input
         bias = list(reader.input)[index : index + 1]
         values = (numpy_helper.to_array(weights[bias[0]]) if bias else 0.0) - shift
-        own = f"{name}_corrected_bias"  # the same zeros may serve several products
-        model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), own))
+        bias_name = f"{name}_corrected_bias"  # the same zeros may serve several products
+        model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), bias_name))
         if bias:
-            reader.input[index] = own
+            reader.input[index] = bias_name
         else:
-            reader.input.append(own)
+            reader.input.append(bias_name)
     graph.drop_unused_initializers(model)
     return len(biased)
 

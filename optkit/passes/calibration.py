@@ -66,8 +66,8 @@ def activation_ranges(
     edges = {name: np.linspace(*extremes[name], BINS + 1) for name in extremes}
     if method == "percentile":
         return {name: _percentile(counts[name], edges[name], percentile) for name in extremes}
-    found = _entropy if method == "entropy" else _mse
-    return {name: found(counts[name], edges[name]) for name in extremes}
+    find_range = _entropy if method == "entropy" else _mse
+    return {name: find_range(counts[name], edges[name]) for name in extremes}
 
 
 def unpadded(samples: EncodedSet) -> Iterator[np.ndarray]:
@@ -100,31 +100,31 @@ def _entropy(counts: np.ndarray, edges: np.ndarray) -> Range:
     centres = np.abs((edges[:-1] + edges[1:]) / 2)
     folded = np.histogram(centres, bins=bins, range=(0, bound), weights=counts)[0]
     best, threshold = np.inf, bound
-    for kept in range(levels, bins + 1, 16):
-        seen = folded[:kept]
+    for cutoff in range(levels, bins + 1, 16):
+        seen = folded[:cutoff]
         reference = seen.copy()
-        reference[-1] += folded[kept:].sum()
-        level = np.arange(kept) * levels // kept
+        reference[-1] += folded[cutoff:].sum()
+        level = np.arange(cutoff) * levels // cutoff
         filled = np.bincount(level, weights=seen > 0, minlength=levels)
         mean = np.bincount(level, weights=seen, minlength=levels) / np.maximum(filled, 1)
         quantized = np.where(seen > 0, mean[level], 0.0)
         divergence = _kl(reference, quantized)
         if divergence < best:
-            best, threshold = divergence, bound * kept / bins
+            best, threshold = divergence, bound * cutoff / bins
     return max(-threshold, float(edges[0])), min(threshold, float(edges[-1]))
 
 
 def _mse(counts: np.ndarray, edges: np.ndarray) -> Range:
     """The share of (lowest, highest) with the least mean squared error of rounding and cutting."""
     centres, low, high = (edges[:-1] + edges[1:]) / 2, float(edges[0]), float(edges[-1])
-    best, found = np.inf, (low, high)
-    for kept in np.linspace(0.05, 1.0, 96):
-        bottom, step = low * kept, max((high - low) * kept / 255, 1e-12)
+    best, bounds = np.inf, (low, high)
+    for share in np.linspace(0.05, 1.0, 96):
+        bottom, step = low * share, max((high - low) * share / 255, 1e-12)
         level = np.clip(np.rint((centres - bottom) / step), 0, 255)
         error = float(np.sum(counts * (level * step + bottom - centres) ** 2))
         if error < best:
-            best, found = error, (bottom, high * float(kept))
-    return float(found[0]), float(found[1])
+            best, bounds = error, (bottom, high * float(share))
+    return float(bounds[0]), float(bounds[1])
 
 
 def _kl(p: np.ndarray, q: np.ndarray) -> float:

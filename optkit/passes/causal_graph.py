@@ -63,7 +63,7 @@ def export(model: torch.nn.Module, file: Path, opset: int) -> None:
             return answer.logits, *present
 
     # Sizes that differ from each other and from 1: equal ones would be taken for the same dimension.
-    batch, new, before, kept = 2, 5, 3, 4
+    batch, new, before, logit_count = 2, 5, 3, 4
     ids = torch.ones(batch, new, dtype=torch.int64)
     mask = torch.ones(batch, before + new, dtype=torch.int64)
     places = torch.arange(before, before + new).repeat(batch, 1)
@@ -74,7 +74,7 @@ def export(model: torch.nn.Module, file: Path, opset: int) -> None:
     of_past = {0: of_batch, 2: dim("past", min=0, max=longest - 1)}  # GPT-Neo reads from a table so long
     torch_export.save(
         Cached(),
-        (ids, mask, places, torch.arange(kept), *past),
+        (ids, mask, places, torch.arange(logit_count), *past),
         {
             "ids": {0: of_batch, 1: of_new},
             "mask": {0: of_batch, 1: anything},
@@ -108,10 +108,10 @@ def cache_shape(model: torch.nn.Module) -> tuple[list[int], int]:
     from transformers import DynamicCache
 
     with torch.no_grad():
-        kept = model(
+        cache = model(
             input_ids=torch.ones(1, 2, dtype=torch.int64), past_key_values=DynamicCache(), use_cache=True
         ).past_key_values
-    return [layer.keys.shape[1] for layer in kept.layers], kept.layers[0].keys.shape[-1]
+    return [layer.keys.shape[1] for layer in cache.layers], cache.layers[0].keys.shape[-1]
 
 
 def cache_difference(session: Session, samples: EncodedSet, tolerance: float) -> float:

@@ -93,12 +93,12 @@ class Distill(Pass):
 
     def reads(self) -> dict[str, str]:
         """The teacher's files and the `unlabelled` one. Raises CheckpointError, DataError."""
-        found = {}
+        fingerprints = {}
         if self.teacher is not None:
-            found["teacher"] = find_teacher(self.teacher).fingerprint()
+            fingerprints["teacher"] = find_teacher(self.teacher).fingerprint()
         if self.unlabelled is not None:
-            found["unlabelled"] = sha256(there(self.unlabelled))
-        return found
+            fingerprints["unlabelled"] = sha256(there(self.unlabelled))
+        return fingerprints
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         from optkit.models.checkpoint import load_model, save_model
@@ -186,8 +186,8 @@ class Distill(Pass):
         count = max(2, len(texts) // 10 // 2 * 2)  # an even number: a task may answer pairs
         held, rest = sorted(order[:count]), sorted(order[count:])
         encoded = context.task.encode([texts[i] for i in rest]).cut(self.max_length)
-        kept = [texts[i] for i in held]
-        validation = Labelled(context.task.encode(kept), [None] * len(kept), inputs=kept)
+        held_texts = [texts[i] for i in held]
+        validation = Labelled(context.task.encode(held_texts), [None] * len(held_texts), inputs=held_texts)
         return Texts(encoded, np.full(len(encoded), -1, dtype=np.int64)), validation
 
 

@@ -45,15 +45,15 @@ class Check:
 
 def of_data(samples: EncodedSet, names: Sequence[str]) -> list[Check]:
     """All of `samples` in one padded batch, and the shortest alone, of the inputs `names`."""
-    lengths, found = samples.lengths, []
+    lengths, result = samples.lengths, []
     for title, indices in (
         ("texts of the data", np.arange(len(lengths))),
         ("a text", np.argsort(lengths)[:1]),
     ):
         batch = samples.batch(indices)
         real = np.arange(max(lengths[indices]))[None, :] < lengths[indices][:, None]
-        found.append(Check(title, {n: batch[n] for n in names}, real if samples.ragged else None))
-    return found
+        result.append(Check(title, {n: batch[n] for n in names}, real if samples.ragged else None))
+    return result
 
 
 def other_sizes(samples: EncodedSet) -> list[Check]:
@@ -141,12 +141,12 @@ def _padded(
     ids: np.ndarray, sizes: Sequence[int], side: str, pad_id: int, end: int | None
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     tokens = ids.shape[1]
-    place, size = np.arange(tokens)[None, :], np.array(sizes)[:, None]
-    real = place < size if side == "right" else place >= tokens - size
+    position, size = np.arange(tokens)[None, :], np.array(sizes)[:, None]
+    real = position < size if side == "right" else position >= tokens - size
     ids = np.where(real, ids, pad_id)
     if end is not None:
         ids[np.arange(len(ids)), np.array(sizes) - 1 if side == "right" else tokens - 1] = end
-    types = real & (place >= tokens // 2)
+    types = real & (position >= tokens // 2)
     arrays = {"input_ids": ids, "attention_mask": real, "token_type_ids": types}
     return {name: array.astype(np.int64) for name, array in arrays.items()}, real
 

@@ -57,13 +57,13 @@ def _remove_guards(model: onnx.ModelProto) -> int:
     }
     if not renamed:
         return 0
-    kept = [n for n in model.graph.node if n.output[0] not in renamed]
-    for node in kept:
+    nodes = [n for n in model.graph.node if n.output[0] not in renamed]
+    for node in nodes:
         for i, name in enumerate(node.input):
             node.input[i] = renamed.get(name, name)
-    used = {name for n in kept for name in n.input} | {o.name for o in model.graph.output}
-    kept = [n for n in kept if n.op_type != "IsNaN" or n.output[0] in used]
+    used = {name for n in nodes for name in n.input} | {o.name for o in model.graph.output}
+    nodes = [n for n in nodes if n.op_type != "IsNaN" or n.output[0] in used]
     del model.graph.node[:]
-    model.graph.node.extend(kept)
+    model.graph.node.extend(nodes)
     graph.drop_unused_initializers(model)
     return len(renamed)

@@ -66,11 +66,11 @@ def producers(model: onnx.ModelProto) -> dict[str, Any]:
 
 def consumers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
     """Tensor → the nodes that read it, a node once for each time."""
-    found: dict[str, list[onnx.NodeProto]] = {}
+    readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
-            found.setdefault(name, []).append(node)
-    return found
+            readers.setdefault(name, []).append(node)
+    return readers
 
 
 def shapes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
@@ -144,18 +144,18 @@ def _of_pruned(model: onnx.ModelProto, pruned: dict[str, Any], config: dict[str,
     wanted = [sorted((hidden, width)) for width in pruned["ffn"]]
     sizes = {name: sorted(tensor.dims) for name, tensor in initializers(model).items()}
     fitting = {n.output[0]: n for n in matmuls_with_weights(model) if sizes[n.input[1]] in wanted}
-    makers, found = producers(model), set()
+    makers, names = producers(model), set()
     for second in fitting.values():
         behind, seen = [second.input[0]], set()
         while behind:
             name = behind.pop()
             first = fitting.get(name)
             if first is not None and sizes[first.input[1]] == sizes[second.input[1]]:
-                found |= {first.name, second.name}
+                names |= {first.name, second.name}
             elif name not in seen and name in makers and makers[name].op_type in ELEMENTWISE:
                 behind += makers[name].input
             seen.add(name)
-    return found
+    return names
 
 
 def inner_width(config: dict[str, Any]) -> int:
@@ -204,9 +204,9 @@ def fold_transposed_weights(model: onnx.ModelProto) -> int:
             model.graph.initializer.append(numpy_helper.from_array(values, folded[source]))
         node.input[1] = folded[source]
     used = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
-    kept = [n for n in model.graph.node if n.output[0] not in turned or n.output[0] in used]
+    nodes = [n for n in model.graph.node if n.output[0] not in turned or n.output[0] in used]
     del model.graph.node[:]
-    model.graph.node.extend(kept)
+    model.graph.node.extend(nodes)
     drop_unused_initializers(model)
     return len(folded)
 
@@ -224,9 +224,9 @@ def symmetric_scales(weight: np.ndarray, axis: int | None, largest: float = 127.
 
 def drop_unused_initializers(model: onnx.ModelProto) -> None:
     used = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
-    kept = [t for t in model.graph.initializer if t.name in used]
+    tensors = [t for t in model.graph.initializer if t.name in used]
     del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    model.graph.initializer.extend(tensors)
 
 
 def drop_unused_nodes(model: onnx.ModelProto) -> None:
@@ -234,11 +234,11 @@ def drop_unused_nodes(model: onnx.ModelProto) -> None:
     results = {output.name for output in model.graph.output}
     while True:
         used = results | {name for node in model.graph.node for name in node.input}
-        kept = [node for node in model.graph.node if any(name in used for name in node.output)]
-        if len(kept) == len(model.graph.node):
+        nodes = [node for node in model.graph.node if any(name in used for name in node.output)]
+        if len(nodes) == len(model.graph.node):
             break
         del model.graph.node[:]
-        model.graph.node.extend(kept)
+        model.graph.node.extend(nodes)
     drop_unused_initializers(model)
 
 

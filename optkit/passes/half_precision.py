@@ -99,24 +99,24 @@ def _float_tensors(model: onnx.ModelProto) -> set[str]:
             "The graph is too large for ONNX's shape inference (2 GiB); it cannot be cast.",
             hint="Load the checkpoint in half precision and export that.",
         ) from reason
-    found = {t.name for t in model.graph.initializer if t.data_type == graph.FLOAT}
+    floats = {t.name for t in model.graph.initializer if t.data_type == graph.FLOAT}
     types = {t.name: t.data_type for t in model.graph.initializer}
     for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
         types[value.name] = value.type.tensor_type.elem_type
         if value.type.tensor_type.elem_type == graph.FLOAT:
-            found.add(value.name)
+            floats.add(value.name)
     for node in model.graph.node:  # what inference does not know: contrib operators, as their inputs
         for name in node.output:
-            if name and name not in types and any(i in found for i in node.input):
-                found.add(name)
+            if name and name not in types and any(i in floats for i in node.input):
+                floats.add(name)
                 types[name] = graph.FLOAT
-    return found
+    return floats
 
 
-def _cast(source: str, made: str, kind: int) -> onnx.NodeProto:
+def _cast(source: str, output: str, kind: int) -> onnx.NodeProto:
     from onnx import helper
 
-    return helper.make_node("Cast", [source], [made], f"{made}_cast", to=kind)
+    return helper.make_node("Cast", [source], [output], f"{output}_cast", to=kind)
 
 
 def _retype(node: onnx.NodeProto, kind: str, target: int) -> None:

@@ -65,14 +65,14 @@ def keep_first_token(model: onnx.ModelProto) -> int:
                 first = f"{node.output[0]}_first_row"
                 nodes.append(helper.make_node("Slice", [bias, *row], [first], first))
                 node.input[_BIAS] = first
-            for place, name in enumerate(node.input):
-                if name not in tokens or name in alone or (node.op_type == OPERATOR and place):
+            for position, name in enumerate(node.input):
+                if name not in tokens or name in alone or (node.op_type == OPERATOR and position):
                     continue
                 if name not in sliced:
                     first = helper.make_node("Slice", [name, *bounds], [f"{name}_first"], f"{name}_first")
                     nodes.append(first)
                     sliced.add(name)
-                node.input[place] = f"{name}_first"
+                node.input[position] = f"{name}_first"
         nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)

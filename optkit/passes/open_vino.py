@@ -106,11 +106,11 @@ def _name_by_place(model: openvino.Model) -> None:
 
     OpenVINO numbers them by a counter of the whole process: the same model would differ in every run.
     """
-    for place, op in enumerate(model.get_ordered_ops()):
+    for index, op in enumerate(model.get_ordered_ops()):
         if re.fullmatch(rf"{re.escape(op.get_type_name())}_\d+", op.get_friendly_name()) or re.match(
             r"Constant_\d+", op.get_friendly_name()
         ):
-            op.set_friendly_name(f"{op.get_type_name()}_{place}")
+            op.set_friendly_name(f"{op.get_type_name()}_{index}")
 
 
 def compile_cpu(model: openvino.Model, threads: int | None = None) -> openvino.CompiledModel:
@@ -123,10 +123,10 @@ def compile_cpu(model: openvino.Model, threads: int | None = None) -> openvino.C
 def _checks(source: Artifact, samples: EncodedSet, names: list[str]) -> list[Check]:
     """What export-onnx compares with torch, for a graph with the inputs `names`: texts of the data, and those
     about windows, padded on both sides."""
-    found = export_check.of_data(samples, names)
+    checks = export_check.of_data(samples, names)
     if "input_ids" in names:
-        found += export_check.checks(source.config, names, pad_token(source.config), causal=False)
-    return found
+        checks += export_check.checks(source.config, names, pad_token(source.config), causal=False)
+    return checks
 
 
 def _difference(

@@ -131,23 +131,23 @@ def products_of_activations(model: openvino.Model) -> list[str]:
 
     They are a twentieth of the work at 128 tokens, and rounding their inputs is work of its own.
     """
-    constant, found = set(), []
+    constant, names = set(), []
     for op in model.get_ordered_ops():  # what an operator reads comes before it
         name = op.get_friendly_name()
         inputs = [value.get_node().get_friendly_name() in constant for value in op.input_values()]
         if op.get_type_name() == "Constant" or (inputs and all(inputs)):
             constant.add(name)
         elif op.get_type_name() == "MatMul" and not any(inputs):
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def quantized_operators(model: openvino.Model) -> dict[str, int]:
     """Type → how many operators take a quantized activation."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for op in model.get_ordered_ops():
         if op.get_type_name() not in ("MatMul", "Convolution"):
             continue
         if op.input_value(0).get_node().get_type_name() == "FakeQuantize":
-            found[op.get_type_name()] = found.get(op.get_type_name(), 0) + 1
-    return found
+            counts[op.get_type_name()] = counts.get(op.get_type_name(), 0) + 1
+    return counts

@@ -35,19 +35,19 @@ def bypass_reshapes(model: onnx.ModelProto) -> int:
         return len(shape) == 3 and (wanted[-1] is None or shape[-1] == wanted[-1])
 
     for node in (n for n in model.graph.node if n.op_type == OPERATOR):
-        for place in range(3):
-            name = own = node.input[place]
+        for index in range(3):
+            name = tensor = node.input[index]
             while name in makers and makers[name].op_type == "Reshape":
                 name = makers[name].input[0]
-                if fits(name, own):
-                    node.input[place] = name
-        last = own = node.output[0]
+                if fits(name, tensor):
+                    node.input[index] = name
+        last = tensor = node.output[0]
         while [n.op_type for n in readers.get(last, [])] == ["Reshape"]:
             last = readers[last][0].output[0]
-            for reader in readers.get(last, []) if fits(last, own) else ():
-                for place, name in enumerate(reader.input):
+            for reader in readers.get(last, []) if fits(last, tensor) else ():
+                for index, name in enumerate(reader.input):
                     if name == last:
-                        reader.input[place] = own
+                        reader.input[index] = tensor
     graph.drop_unused_nodes(model)
     return before - len(model.graph.node)
 
@@ -70,13 +70,13 @@ def pack(model: onnx.ModelProto) -> int:
             continue
         projections = {i: _projection(node.input[i], makers, constants) for i in range(3)}
         value = projections[2]
-        found = {i: one for i, one in projections.items() if one and value and one[0] == value[0]}
-        if value is None or len(found) < 2:
+        shared = {i: one for i, one in projections.items() if one and value and one[0] == value[0]}
+        if value is None or len(shared) < 2:
             nodes.append(node)
             continue
-        x, name = value[0], f"{node.output[0]}_{'qkv' if len(found) == 3 else 'kv'}"
-        weights = [numpy_helper.to_array(constants[one[1]]) for one in found.values()]
-        biases = [numpy_helper.to_array(constants[b]) if (b := one[2]) else None for one in found.values()]
+        x, name = value[0], f"{node.output[0]}_{'qkv' if len(shared) == 3 else 'kv'}"
+        weights = [numpy_helper.to_array(constants[one[1]]) for one in shared.values()]
+        biases = [numpy_helper.to_array(constants[b]) if (b := one[2]) else None for one in shared.values()]
         has_bias = any(b is not None for b in biases)
         model.graph.initializer.extend(
             [
@@ -89,7 +89,7 @@ def pack(model: onnx.ModelProto) -> int:
         if has_bias:  # Whisper's key has none, its query and value do
             rows = [np.zeros(w.shape[1], w.dtype) if b is None else b for w, b in zip(weights, biases)]
             model.graph.initializer.append(numpy_helper.from_array(np.concatenate(rows), f"{name}_bias"))
-        outputs = [f"{name}_{i}" for i in found]
+        outputs = [f"{name}_{i}" for i in shared]
         nodes.append(helper.make_node("MatMul", [x, f"{name}_weight"], [f"{name}_product"], f"{name}_MatMul"))
         if has_bias:
             nodes.append(
@@ -99,10 +99,10 @@ def pack(model: onnx.ModelProto) -> int:
         nodes.append(
             helper.make_node("Split", [together, f"{name}_widths"], outputs, f"{name}_Split", axis=-1)
         )
-        for i, output in zip(found, outputs):
+        for i, output in zip(shared, outputs):
             node.input[i] = output
         nodes.append(node)
-        packed += len(found)
+        packed += len(shared)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     graph.drop_unused_nodes(model)

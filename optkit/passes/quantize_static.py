@@ -93,14 +93,14 @@ class QuantizeStatic(Pass):
     def chosen(self, model: onnx.ModelProto, source: Artifact) -> list[str]:
         """Names of the multiplies that become INT8. Raises PassError where there are none."""
         among = graph.feed_forward(model, source.config) if self.scope == "ffn" else None
-        found = graph.quantizable(model, self.exclude, self.operators, among)
-        if not found:  # an empty list would mean all of them to the quantizer
+        names = graph.quantizable(model, self.exclude, self.operators, among)
+        if not names:  # an empty list would mean all of them to the quantizer
             where = "in the feed-forward blocks" if self.scope == "ffn" else "of this graph"
             raise PassError(
                 f"Expected multiplies with constant weights to quantize {where}, received none.",
                 hint='Use scope = "all", or exclude fewer nodes.',
             )
-        return found
+        return names
 
     def _with_qdq(
         self, model: onnx.ModelProto, chosen: list[str], ranges: dict[str, Range]

@@ -57,9 +57,9 @@ class QuantizeWeights(Pass):
                 nodes_to_exclude=[n.name for n in model.graph.node if n.name not in chosen],
             )
             quantizer.process()
-        made = quantizer.model.model
-        graph.drop_unused_initializers(made)
-        graph.save_graph(made, out)
+        quantized = quantizer.model.model
+        graph.drop_unused_initializers(quantized)
+        graph.save_graph(quantized, out)
         copy_side_files(source.path, out)
-        count = graph.operator_counts(made).get("MatMulNBits", 0)
+        count = graph.operator_counts(quantized).get("MatMulNBits", 0)
         return {"quantized_matmuls": count, "quantized_tables": len(tables)}

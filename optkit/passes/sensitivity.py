@@ -57,12 +57,12 @@ def scan(
     _put_switches(model, names, ranges)
     run = _session(model, names, threads)
     expected = [run(batch, None) for batch in batches]
-    found = []
-    for place, name in enumerate(names):
-        progress(f"sensitivity: {name}", place / len(names))
+    distances = []
+    for index, name in enumerate(names):
+        progress(f"sensitivity: {name}", index / len(names))
         moved = [run(batch, name) for batch in batches]
-        found.append((name, float(np.mean([np.mean((a - b) ** 2) for a, b in zip(expected, moved)]))))
-    return sorted(found, key=lambda pair: -pair[1])
+        distances.append((name, float(np.mean([np.mean((a - b) ** 2) for a, b in zip(expected, moved)]))))
+    return sorted(distances, key=lambda pair: -pair[1])
 
 
 def _put_switches(model: onnx.ModelProto, names: Sequence[str], ranges: dict[str, Range]) -> None:

@@ -138,15 +138,17 @@ def _compare_texts(
         feeds = {name: samples.batch([i])[name] for name in _INPUTS}
         with torch.no_grad():
             theirs = model.generate(**{n: torch.from_numpy(a) for n, a in feeds.items()})[:, 1:].numpy()
-        own, right = session.infer(feeds)["sequences"], ended(theirs, session.settings)
-        if np.array_equal(own, right):
+        received, right = session.infer(feeds)["sequences"], ended(theirs, session.settings)
+        if np.array_equal(received, right):
             equal += 1
             continue
-        likely = [_likelihood(model, feeds, tokens, session.settings.start) for tokens in (own[0], right[0])]
+        likely = [
+            _likelihood(model, feeds, tokens, session.settings.start) for tokens in (received[0], right[0])
+        ]
         if abs(likely[0] - likely[1]) > tolerance * max(1.0, abs(likely[1])):
             raise PassError(
                 f"Expected the text that generate writes for example {i}, {right[0, :12].tolist()}..., "
-                f"received {own[0, :12].tolist()}...",
+                f"received {received[0, :12].tolist()}...",
                 hint="Report it with generation_config.json; transformers and optkit search differently.",
             )
         ties += 1

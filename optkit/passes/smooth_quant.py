@@ -54,20 +54,20 @@ def smooth(model: onnx.ModelProto, chosen: list[str], samples: EncodedSet, stren
             "Mul", [tensor, f"{tensor}_smooth_factor"], [f"{tensor}_smooth"], f"{tensor}_smooth_mul"
         )
         first = {node.name for node in nodes}
-        place = next(i for i, node in enumerate(model.graph.node) if node.name in first)
-        model.graph.node.insert(place, multiply)
+        index = next(i for i, node in enumerate(model.graph.node) if node.name in first)
+        model.graph.node.insert(index, multiply)
     return len(sharing)
 
 
 def _channel_maxima(model: onnx.ModelProto, tensors: list[str], samples: EncodedSet) -> dict[str, np.ndarray]:
     """Tensor → the largest absolute value of each channel (its last dimension) over all samples."""
-    found: dict[str, np.ndarray] = {}
+    maxima: dict[str, np.ndarray] = {}
     with Probe(model, tensors) as run:
         for indices in unpadded(samples):
             for name, value in run(samples.batch(indices)).items():
                 here = np.abs(value).reshape(-1, value.shape[-1]).max(axis=0)
-                found[name] = np.maximum(found[name], here) if name in found else here
-    return found
+                maxima[name] = np.maximum(maxima[name], here) if name in maxima else here
+    return maxima
 
 
 def _row_maxima(node: onnx.NodeProto, weight: onnx.TensorProto) -> np.ndarray:

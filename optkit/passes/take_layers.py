@@ -55,10 +55,10 @@ class TakeLayers(Pass):
 
         model = load_model(source, context.task.name, context.trust_remote_code)
         depth = model.config.num_hidden_layers
-        kept = self._kept(depth, source)
-        keep_layers(model, [n - 1 for n in kept])
+        layers = self._kept(depth, source)
+        keep_layers(model, [n - 1 for n in layers])
         save_model(model, source, out)
-        return {"layers_before": depth, "layers_kept": kept}
+        return {"layers_before": depth, "layers_kept": layers}
 
     def _kept(self, depth: int, source: Artifact) -> list[int]:
         """The layers, of the `depth` that `source` has, that stay. Raises RecipeError where none would go."""

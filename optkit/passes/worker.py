@@ -84,7 +84,7 @@ class PassWorker:
         assert isinstance(step, QuantizeStatic)
         names = step.chosen(graph.load_graph(artifact.path), artifact)
         samples = context.encoded("train", sensitivity.EXAMPLES)
-        found = sensitivity.scan(
+        distances = sensitivity.scan(
             artifact,
             samples,
             names,
@@ -93,7 +93,7 @@ class PassWorker:
             step.calibration,
             step.percentile,
         )
-        return [[name, distance] for name, distance in found]
+        return [[name, distance] for name, distance in distances]
 
 
 def serve() -> PassWorker:

@@ -61,8 +61,8 @@ def _answers(row: dict[str, Any]) -> str | None:
         return f"expected whole numbers as answer_start, received {starts!r:.50}"
     if not all(isinstance(text, str) for text in texts):
         return f"expected texts in column 'answers', received {texts!r:.50}"
-    found = all(
+    in_context = all(
         text and start >= 0 and row["context"][start : start + len(text)] == text
         for text, start in zip(texts, starts)
     )
-    return None if found else f"the answer of question {row.get('id')!r} is not found in its context"
+    return None if in_context else f"the answer of question {row.get('id')!r} is not found in its context"

@@ -29,8 +29,8 @@ def labels_of(row: dict[str, Any], settings: Settings) -> list[str] | None:
 
 def as_one(row: dict[str, Any], settings: Settings) -> str:
     """All labels of a row as one text: equal where they are, in whatever order several come."""
-    found = labels_of(row, settings) or []
-    return " ".join(found if "tokens" in row else sorted(found))
+    labels = labels_of(row, settings) or []
+    return " ".join(labels if "tokens" in row else sorted(labels))
 
 
 def groups(labels: Sequence[Sequence[str]]) -> list[str]:
@@ -39,8 +39,8 @@ def groups(labels: Sequence[Sequence[str]]) -> list[str]:
     >>> groups([["a"], ["a", "b"], []])
     ['a', 'b', '']
     """
-    counts = Counter(label for found in labels for label in set(found))
-    return [min(found, key=lambda label: (counts[label], label), default="") for found in labels]
+    counts = Counter(label for row_labels in labels for label in set(row_labels))
+    return [min(row_labels, key=lambda label: (counts[label], label), default="") for row_labels in labels]
 
 
 def numbered(shards: Iterable[Path], settings: Settings) -> dict[str, int]:
@@ -49,32 +49,32 @@ def numbered(shards: Iterable[Path], settings: Settings) -> dict[str, int]:
     Raises DataError where no row has a label, and for --encode-labels where a row has a list of them, or
     where they are a regression's numbers.
     """
-    found: set[str] = set()
+    labels: set[str] = set()
     received: list[str] = []
     for row in _rows(shards):
         received = received or list(row)
-        found.update(labels_of(row, settings) or ())
+        labels.update(labels_of(row, settings) or ())
         name = settings.labelled(row)
         if settings.encode_labels and name and isinstance(row[name], list):
             raise DataError(
                 f"Expected one label per row for --encode-labels, received a list in column {name!r}.",
                 hint="Leave the flag out: optkit finetune reads lists of names.",
             )
-    if not found and received:
+    if not labels and received:
         flag = "--encode-labels" if settings.encode_labels else "--stratify"
         raise DataError(
             f"Expected labels in column {settings.label!r} for {flag}, "
             f"received no label; columns: {', '.join(received)}.",
             hint="Name the column with --label-column.",
         )
-    if settings.encode_labels and _is_regression(found):
+    if settings.encode_labels and _is_regression(labels):
         raise DataError(
             "Expected classes for --encode-labels, received numbers with fractions in column "
             f"{settings.label!r}.",
             hint="Leave the flag out: optkit finetune learns numbers as they are.",
         )
-    by_size = all(label.isdecimal() for label in found)
-    return {label: i for i, label in enumerate(sorted(found, key=int if by_size else None))}
+    by_size = all(label.isdecimal() for label in labels)
+    return {label: i for i, label in enumerate(sorted(labels, key=int if by_size else None))}
 
 
 def check_named(tally: Tally, label: str | None) -> None:

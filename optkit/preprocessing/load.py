@@ -68,7 +68,7 @@ def sources(source: str | Path) -> dict[str, Source]:
     data, path = Data(str(source)), Path(source)
     if not data.is_local and _HUB.fullmatch(str(source)):
         return {split: _hub_source(data, split) for split in data.splits}
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     if path.is_dir():
         splits = split_files(path, ENDINGS)
         if several := next((files for files in splits.values() if len(files) > 1), None):
@@ -77,15 +77,15 @@ def sources(source: str | Path) -> dict[str, Source]:
                 f"{', '.join(file.name for file in several)}.",
                 hint="Join them into one, or give one file at a time.",
             )
-        found = {split: files[0] for split, files in splits.items()}
+        paths = {split: files[0] for split, files in splits.items()}
     elif data.is_local and regular(path).suffix in ENDINGS:
-        found = {"all": path}
-    if not found:
+        paths = {"all": path}
+    if not paths:
         raise DataError(
             f"Expected a file, or a folder of train, validation and test files, received {str(path)!r}.",
             hint=f"Known endings: {', '.join(ENDINGS)}. A hub data set is written owner/name.",
         )
-    for file in found.values():
+    for file in paths.values():
         if regular(file).stat().st_size == 0:
             raise DataError(f"{str(file)!r} is empty.", hint="Give data with at least one example.")
     return {
@@ -96,13 +96,13 @@ def sources(source: str | Path) -> dict[str, Source]:
             _UNITS.get(file.suffix, "line"),
             file.suffix in (".csv", ".tsv"),
         )
-        for split, file in found.items()
+        for split, file in paths.items()
     }
 
 
-def columns_of(found: dict[str, Source]) -> list[str]:
+def columns_of(splits: dict[str, Source]) -> list[str]:
     """The columns of the first rows, in order."""
-    first = (row for source in found.values() for _, row in islice(source.read(), LOOKED_AT))
+    first = (row for source in splits.values() for _, row in islice(source.read(), LOOKED_AT))
     return list(dict.fromkeys(name for row in first if not isinstance(row, BadRow) for name in row))
 
 
@@ -120,8 +120,8 @@ def _named(table: pyarrow.Table) -> Iterator[tuple[int, Row]]:
 
 def _class_names(features: datasets.Features) -> dict[str, list[str]]:
     """Column → names of its classes, for a class per row and for lists of classes."""
-    found = {name: class_names(feature) for name, feature in features.items()}
-    return {name: names for name, names in found.items() if names}
+    classes = {name: class_names(feature) for name, feature in features.items()}
+    return {name: names for name, names in classes.items() if names}
 
 
 def _with_names(row: Row, names: dict[str, list[str]]) -> Row:

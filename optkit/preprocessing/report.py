@@ -123,7 +123,7 @@ class Tally:
         order = [*(f"<= {b}" for b in BINS), f"> {BINS[-1]}"]
         return {
             "rows": dict(self.rows),
-            "labels": {split: dict(sorted(found.items())) for split, found in self.labels.items()},
+            "labels": {split: dict(sorted(counts.items())) for split, counts in self.labels.items()},
             "rows_without_label": dict(self.unlabelled),
             "questions_without_answer": dict(self.unanswered),
             "lengths_in_words": {name: self.lengths[name] for name in order},
@@ -142,13 +142,13 @@ class Tally:
 def markdown(report: dict[str, Any]) -> str:
     """The report as a page."""
     lines = ["# Preprocessed data", ""]
-    for title, found in report.items():
+    for title, section in report.items():
         lines.append(f"## {title.replace('_', ' ')}\n")
-        if isinstance(found, dict):
-            lines += [f"- {key}: {value}" for key, value in found.items()] or ["- none"]
-        elif isinstance(found, list):
-            lines += [f"- {value}" for value in found] or ["- none"]
+        if isinstance(section, dict):
+            lines += [f"- {key}: {value}" for key, value in section.items()] or ["- none"]
+        elif isinstance(section, list):
+            lines += [f"- {value}" for value in section] or ["- none"]
         else:
-            lines.append(f"{found}")
+            lines.append(f"{section}")
         lines.append("")
     return "\n".join(lines)

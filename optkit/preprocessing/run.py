@@ -133,12 +133,12 @@ def _preprocessed(
     force: bool,
     events: Events,
 ) -> Preprocessed:
-    found = sources(source)
-    names = columns_of(found)
+    splits = sources(source)
+    names = columns_of(splits)
     asked, settings = settings.label, settings.of(names)
     made_of = digest(
         *(VERSION, SHARD, unidata_version, asdict(settings), _tools(settings)),
-        *((name, split.digest) for name, split in sorted(found.items())),
+        *((name, split.digest) for name, split in sorted(splits.items())),
     )
     limit = (sha256(Path(model) / "tokenizer.json"), encoder.max_length) if model and encoder else ()
     key = digest(made_of, *limit)
@@ -154,7 +154,7 @@ def _preprocessed(
     shards: dict[str, list[Path]] = {}
     with writing(work):
         (work / made_of).mkdir(parents=True, exist_ok=True)
-        for name, split in found.items():
+        for name, split in splits.items():
             parts = (settings.text, settings.pair, settings.label)
             columns = Columns(*(name if name in names else None for name in parts))
             events(Step(f"reading {split.name}: {columns}".removesuffix(": ")))
@@ -175,7 +175,7 @@ def _shards(
     name: str, source: Source, settings: Settings, work: Path, processes: int, tally: Tally
 ) -> list[Path]:
     """The shards of one source, in order; those that an earlier run left are not made again."""
-    made: list[Path] = []
+    shards: list[Path] = []
     waiting: deque[tuple[Path, Future[list[dict[str, Any]]]]] = deque()
     with ExitStack() as stack:
         pool = None
@@ -186,15 +186,15 @@ def _shards(
         def save_first() -> None:
             target, future = waiting.popleft()
             try:
-                found = future.result()
+                rows = future.result()
             except BrokenProcessPool as reason:
                 raise WorkerError("A worker process died.", hint="Run it again: it resumes.") from reason
-            write_text(target, _jsonl(found))
+            write_text(target, _jsonl(rows))
 
         stream = _sound(source, settings, tally)
         while part := list(islice(stream, SHARD)):
-            target = work / f"{name}-{len(made):06d}.jsonl"
-            made.append(target)
+            target = work / f"{name}-{len(shards):06d}.jsonl"
+            shards.append(target)
             if target.exists():
                 continue
             if pool is None:
@@ -205,7 +205,7 @@ def _shards(
                 save_first()
         while waiting:
             save_first()
-    return made
+    return shards
 
 
 def _sound(source: Source, settings: Settings, tally: Tally) -> Iterator[dict[str, Any]]:
@@ -268,20 +268,20 @@ def _write(
         for name, parts in shards.items():
             for row, texts, _, where in _kept(parts, "" if divide else name, settings, tally, set()):
                 split = next(chosen) if chosen else where
-                found = labels_of(row, settings)
-                tally.add(" ".join(texts), split, found or [])
+                row_labels = labels_of(row, settings)
+                tally.add(" ".join(texts), split, row_labels or [])
                 if has_answers(row):
                     if not row["answers"]["text"]:
                         tally.unanswered[split] += 1
-                elif settings.label and found is None:
+                elif settings.label and row_labels is None:
                     tally.unlabelled[split] += 1
                 if (
                     encoder
                     and encoder.encode([(texts[0], texts[1]) if len(texts) > 1 else texts[0]]).truncated
                 ):
                     tally.truncated[split] += 1
-                if settings.encode_labels and found:
-                    row = {**row, str(settings.label): numbers[found[0]]}
+                if settings.encode_labels and row_labels:
+                    row = {**row, str(settings.label): numbers[row_labels[0]]}
                 if split not in streams:
                     file = folder / f"{split}.jsonl"
                     streams[split] = stack.enter_context(file.open("w", encoding="utf-8"))
@@ -297,5 +297,5 @@ def _tools(settings: Settings) -> list[str]:
     return [tagger, jieba_version() if "jieba" in (settings.tag, settings.segment) else ""]
 
 
-def _jsonl(found: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+def _jsonl(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

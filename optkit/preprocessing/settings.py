@@ -65,8 +65,8 @@ class Settings:
     def of(self, names: Collection[str]) -> Settings:
         """These settings for rows with the columns `names`: with what was to be found by name.
 
-        >>> found = Settings().of(["id", "sentence", "intent"])
-        >>> found.text, found.label
+        >>> settings = Settings().of(["id", "sentence", "intent"])
+        >>> settings.text, settings.label
         ('sentence', 'intent')
         """
         known = TextClassification.columns

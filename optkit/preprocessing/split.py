@@ -30,7 +30,7 @@ def stratified(places: Sequence[float], labels: Sequence[str], shares: Sequence[
     Rows are taken in the order of `places`; equal places (equal texts) of a label stay together.
     Unlike `split_of` it moves rows near a border when rows are appended.
     """
-    found = [""] * len(places)
+    splits = [""] * len(places)
     groups: dict[str, list[int]] = {}
     for i, label in enumerate(labels):
         groups.setdefault(label, []).append(i)
@@ -40,5 +40,5 @@ def stratified(places: Sequence[float], labels: Sequence[str], shares: Sequence[
         for rank, i in enumerate(members):
             if places[i] != previous:
                 split = split_of((rank + 0.5) / len(members), shares)
-            found[i], previous = split, places[i]
-    return found
+            splits[i], previous = split, places[i]
+    return splits

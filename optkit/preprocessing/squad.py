@@ -31,13 +31,13 @@ def questions(file: Path) -> Iterator[Row | BadRow]:
             f"{str(file)!r} is not SQuAD JSON: {type(reason).__name__}: {reason}.",
             hint="Expected data, a list of articles; in each paragraphs; in each a context and qas.",
         ) from reason
-    for number, (place, article, paragraph, question) in enumerate(places, start=1):
+    for number, (path, article, paragraph, question) in enumerate(places, start=1):
         try:
             yield _row(article, paragraph, question)
         except KeyError as missing:
-            yield BadRow(number, f"{place} lacks {missing}")
+            yield BadRow(number, f"{path} lacks {missing}")
         except TypeError:
-            yield BadRow(number, f"{place} is no question with a list of answers")
+            yield BadRow(number, f"{path} is no question with a list of answers")
 
 
 def _row(article: dict[str, Any], paragraph: dict[str, Any], question: dict[str, Any]) -> Row:

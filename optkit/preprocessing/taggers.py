@@ -70,11 +70,11 @@ class _Spacy(Tagger):
 
         vocabulary = self._pipeline.vocab
         docs = [x if isinstance(x, str) else Doc(vocabulary, words=x) for x in items]
-        found = []
+        tagged = []
         for item, doc in zip(items, self._pipeline.pipe(docs)):
-            kept = [t for t in doc if not isinstance(item, str) or not t.is_space]
-            found.append(([t.text for t in kept], [t.pos_ or t.tag_ or "X" for t in kept]))
-        return found
+            tokens = [t for t in doc if not isinstance(item, str) or not t.is_space]
+            tagged.append(([t.text for t in tokens], [t.pos_ or t.tag_ or "X" for t in tokens]))
+        return tagged
 
 
 class _Checkpoint(Tagger):
@@ -105,8 +105,8 @@ class _Checkpoint(Tagger):
         from optkit.runtimes.base import infer_all
 
         words = [self._task.words(item) if isinstance(item, str) else item for item in items]
-        full = [found for found in words if found]
+        full = [tokens for tokens in words if tokens]
         tags = iter(
             self._task.tags(infer_all(self._session, self._task.encode(full), 32, 4096)) if full else []
         )
-        return [(found, list(next(tags)) if found else []) for found in words]
+        return [(tokens, list(next(tags)) if tokens else []) for tokens in words]

@@ -20,8 +20,8 @@ def chunk(rows: list[dict[str, Any]], settings: Settings) -> list[dict[str, Any]
     if settings.tag != "none":
         places = [(i, name) for i, row in enumerate(cleaned) for name in _tagged_columns(row, settings)]
         items = [_taggable(cleaned[i], name, settings) for i, name in places]
-        for (i, name), (found, tags) in zip(places, open_tagger(settings.tag)(items)):
-            cleaned[i] = _with_tags(cleaned[i], name, found, tags, settings)
+        for (i, name), (tokens, tags) in zip(places, open_tagger(settings.tag)(items)):
+            cleaned[i] = _with_tags(cleaned[i], name, tokens, tags, settings)
     return cleaned
 
 
@@ -33,12 +33,12 @@ def _cleaned(row: dict[str, Any], settings: Settings) -> dict[str, Any]:
     text = clean(str(row[settings.text] or ""), settings.unescape)
     if settings.segment == "jieba" and settings.tag != "jieba":  # which segments as it tags
         text = " ".join(words(text))
-    made = {**row, settings.text: text}
+    cleaned = {**row, settings.text: text}
     if second := settings.second(row):
         other = clean(str(row[second] or ""), settings.unescape)
         in_words = settings.segment == "jieba" and not (settings.tag == "jieba" and settings.tag_features)
-        made[second] = " ".join(words(other)) if in_words else other
-    return {**made, "sentences": sentences(text)} if settings.segment == "sentences" else made
+        cleaned[second] = " ".join(words(other)) if in_words else other
+    return {**cleaned, "sentences": sentences(text)} if settings.segment == "sentences" else cleaned
 
 
 def _tagged_columns(row: dict[str, Any], settings: Settings) -> list[str]:
@@ -59,15 +59,15 @@ def _taggable(row: dict[str, Any], name: str, settings: Settings) -> str | list[
 
 
 def _with_tags(
-    row: dict[str, Any], name: str, found: list[str], tags: list[str], settings: Settings
+    row: dict[str, Any], name: str, tokens: list[str], tags: list[str], settings: Settings
 ) -> dict[str, Any]:
     """Tags as the columns `words` and `pos` (of given tokens: `pos`), or as features in the text."""
     if name == "tokens":
         return {**row, "pos": tags}
     if settings.tag_features:
-        return {**row, name: " ".join(f"{word}/{tag}" for word, tag in zip(found, tags))}
-    text = " ".join(found) if settings.segment == "jieba" else row[name]
-    return {**row, name: text, "words": found, "pos": tags}
+        return {**row, name: " ".join(f"{word}/{tag}" for word, tag in zip(tokens, tags))}
+    text = " ".join(tokens) if settings.segment == "jieba" else row[name]
+    return {**row, name: text, "words": tokens, "pos": tags}
 
 
 def content(row: dict[str, Any], settings: Settings) -> tuple[list[str], str]:

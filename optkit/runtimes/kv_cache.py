@@ -38,18 +38,18 @@ def completed(feeds: Mapping[str, np.ndarray], inputs: Iterable[Any]) -> dict[st
 
     `inputs` have a `name`, a `shape` and a `dtype`, or ONNX Runtime's `type`.
     """
-    found = dict(feeds)
+    all_feeds = dict(feeds)
     for spec in inputs:
-        if spec.name in found or not is_implied(spec.name):
+        if spec.name in all_feeds or not is_implied(spec.name):
             continue
         if spec.name == POSITIONS:
             mask = feeds.get("attention_mask", np.ones_like(feeds["input_ids"]))
-            found[POSITIONS] = positions(mask, feeds["input_ids"].shape[1])
+            all_feeds[POSITIONS] = positions(mask, feeds["input_ids"].shape[1])
         elif spec.name == KEEP:
-            found[KEEP] = np.arange(feeds["input_ids"].shape[1], dtype=np.int64)
+            all_feeds[KEEP] = np.arange(feeds["input_ids"].shape[1], dtype=np.int64)
         else:
-            found[spec.name] = empty(spec, len(feeds["input_ids"]))
-    return found
+            all_feeds[spec.name] = empty(spec, len(feeds["input_ids"]))
+    return all_feeds
 
 
 def selected(feeds: Mapping[str, np.ndarray], inputs: Iterable[Any]) -> dict[str, np.ndarray]:

@@ -149,14 +149,14 @@ def open_session(artifact: Artifact, **options: Setting) -> TensorRTSession:
 def _specs(
     library: ModuleType, engine: tensorrt.ICudaEngine
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    found: dict[bool, list[TensorSpec]] = {True: [], False: []}
+    specs: dict[bool, list[TensorSpec]] = {True: [], False: []}
     for i in range(engine.num_io_tensors):
         name = engine.get_tensor_name(i)
         shape = tuple(engine.get_tensor_shape(name))
         named = tuple(("batch", "sequence")[min(k, 1)] if d == -1 else int(d) for k, d in enumerate(shape))
         spec = TensorSpec(name, numpy_type(engine.get_tensor_dtype(name)), named)
-        found[engine.get_tensor_mode(name) == library.TensorIOMode.INPUT].append(spec)
-    return tuple(found[True]), tuple(found[False])
+        specs[engine.get_tensor_mode(name) == library.TensorIOMode.INPUT].append(spec)
+    return tuple(specs[True]), tuple(specs[False])
 
 
 def _types(specs: tuple[TensorSpec, ...]) -> dict[str, np.dtype]:

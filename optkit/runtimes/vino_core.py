@@ -59,9 +59,9 @@ def core() -> openvino.Core:
 
             if _PRIMITIVES not in os.environ:
                 os.putenv(_PRIMITIVES, "0")  # not os.environ, which is what our child processes are given
-            made = openvino.Core()
-            made.set_property({"ENABLE_MMAP": False})
-            made.set_property("CPU", {"CPU_RUNTIME_CACHE_CAPACITY": KERNELS})
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))  # nor at the end of the interpreter
-            _CORES.append(made)
+            instance = openvino.Core()
+            instance.set_property({"ENABLE_MMAP": False})
+            instance.set_property("CPU", {"CPU_RUNTIME_CACHE_CAPACITY": KERNELS})
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(instance))  # nor at the end of the interpreter
+            _CORES.append(instance)
         return _CORES[0]

@@ -60,7 +60,7 @@ def read(file: Path, chunk: Chunk) -> list[tuple[int, dict[str, Any] | str]]:
     """(number of the row, row) of each row that is not blank: a dictionary, or the text of a line."""
     if file.suffix == ".parquet":
         return list(enumerate(_parquet_rows(file, chunk), chunk.first))
-    found = []
+    rows = []
     with file.open("rb") as stream:
         stream.seek(chunk.start)
         for number in range(chunk.first, chunk.first + chunk.rows):
@@ -68,8 +68,8 @@ def read(file: Path, chunk: Chunk) -> list[tuple[int, dict[str, Any] | str]]:
             if len(raw) > LONGEST_LINE:
                 raise DataError(f"Line {number + 1} of {file.name!r} is longer than {LONGEST_LINE:,} bytes.")
             if raw.strip():
-                found.append((number, _parse(file, raw, number)))
-    return found
+                rows.append((number, _parse(file, raw, number)))
+    return rows
 
 
 def _line_starts(file: Path, size: int) -> Iterator[tuple[int, int, int]]:

@@ -138,21 +138,21 @@ def predict_file(
 def answer_chunk(predictor: Predictor, job: Job, chunk: Chunk) -> int:
     """Write the part of `chunk`; how many rows of the input it covers."""
     rows = inputs.read(Path(job.input), chunk)
-    found = [_input(predictor.task, job, number, row) for number, row in rows]
+    parsed = [_input(predictor.task, job, number, row) for number, row in rows]
     try:
-        answers = predictor.predict([item for item, _ in found], **job.options)
+        answers = predictor.predict([item for item, _ in parsed], **job.options)
     except DataError:
-        for (number, _), (item, _) in zip(rows, found):
+        for (number, _), (item, _) in zip(rows, parsed):
             _refuse(predictor.task, job, number, item)
         raise
     records = []
-    for (number, _), (_, kept), answer in zip(rows, found, answers):
+    for (number, _), (_, extra), answer in zip(rows, parsed, answers):
         described = predictor.task.describe(answer)
-        twice = sorted(set(kept) & set(described))
+        twice = sorted(set(extra) & set(described))
         if twice:
             raise RecipeError(f"The answer has a field {twice[0]!r} of its own; leave it out of --keep.")
-        records.append({"row": number, **kept, **described})
-    copied = {name for _, columns in found for name in columns}
+        records.append({"row": number, **extra, **described})
+    copied = {name for _, columns in parsed for name in columns}
     kinds = outputs.kinds_of(records, tuple(copied)) if job.output.endswith(".parquet") else {}
     outputs.write_part(job.part(chunk), records, kinds)
     return chunk.rows

@@ -239,9 +239,9 @@ def errors(answer: str, reference: str, by_character: bool) -> tuple[int, int]:
     if not reference.strip():
         return len(answer if by_character else answer.split()), 0
     measure: Any = jiwer.process_characters if by_character else jiwer.process_words
-    found = measure(reference, answer)
-    wrong = found.substitutions + found.deletions
-    return wrong + found.insertions, wrong + found.hits
+    counts = measure(reference, answer)
+    wrong = counts.substitutions + counts.deletions
+    return wrong + counts.insertions, wrong + counts.hits
 
 
 TASK = SpeechRecognition

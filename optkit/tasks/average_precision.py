@@ -43,11 +43,11 @@ def match(detections: np.ndarray, objects: np.ndarray) -> dict[int, Matched]:
     evaluation = COCOeval(iouType="bbox")
     everything = [0.0, 1e10]
     evaluation.params.maxDets, evaluation.params.areaRng = [MOST], [everything]
-    for place, (kind, x0, y0, x1, y1, crowd) in enumerate(objects.tolist()):
-        box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "id": place + 1}
+    for index, (kind, x0, y0, x1, y1, crowd) in enumerate(objects.tolist()):
+        box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "id": index + 1}
         evaluation._gts[0, int(kind)].append({**box, "iscrowd": int(crowd), "ignore": int(crowd)})
-    for place, (kind, score, x0, y0, x1, y1) in enumerate(detections.tolist()):
-        box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "id": place + 1}
+    for index, (kind, score, x0, y0, x1, y1) in enumerate(detections.tolist()):
+        box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "id": index + 1}
         evaluation._dts[0, int(kind)].append({**box, "score": score})
     matched = {}
     for kind in sorted({key for _, key in (*evaluation._gts, *evaluation._dts)}):
@@ -67,18 +67,20 @@ def mean_precision(images: Iterable[Mapping[int, Matched]], ious: slice = slice(
     for image in images:
         for kind, one in image.items():
             by_class.setdefault(kind, []).append(one)
-    values = [_precision(found)[ious] for found in by_class.values() if sum(one.objects for one in found)]
+    values = [
+        _precision(matches)[ious] for matches in by_class.values() if sum(one.objects for one in matches)
+    ]
     return float(np.mean(values)) if values else float("nan")
 
 
-def _precision(found: list[Matched]) -> np.ndarray:
+def _precision(matches: list[Matched]) -> np.ndarray:
     """Of one class, at each IoU threshold. Shape (10,)."""
-    order = np.argsort(-np.concatenate([one.scores for one in found]), kind="mergesort")
-    ignored = np.concatenate([one.ignored for one in found], axis=1)[:, order]
-    right = np.concatenate([one.right for one in found], axis=1)[:, order]
+    order = np.argsort(-np.concatenate([one.scores for one in matches]), kind="mergesort")
+    ignored = np.concatenate([one.ignored for one in matches], axis=1)[:, order]
+    right = np.concatenate([one.right for one in matches], axis=1)[:, order]
     true = np.cumsum(right & ~ignored, axis=1).astype(float)
     false = np.cumsum(~right & ~ignored, axis=1)
-    recall = true / sum(one.objects for one in found)
+    recall = true / sum(one.objects for one in matches)
     precision = true / (true + false + np.spacing(1))
     # From the right: the best precision at this recall or a higher one.
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]

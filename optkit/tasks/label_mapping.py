@@ -39,7 +39,7 @@ def matched(names: Sequence[str], labels: Sequence[str]) -> Classes | None:
     [('Positive', 1), ('Negative', 0)]
     """
     classes: Classes = [(name, _named(name, labels)) for name in names]
-    if any(place is not None for _, place in classes):
+    if any(index is not None for _, index in classes):
         return classes
     if len(names) == len(labels):
         return None
@@ -116,12 +116,12 @@ def disagreement(config: Mapping[str, Any]) -> str | None:
     names, places = config.get("id2label"), config.get("label2id")
     if not isinstance(names, dict) or not isinstance(places, dict):
         return None
-    stated = {str(place): str(name) for place, name in names.items()}
-    for name, place in places.items():
-        if stated.get(str(place)) != str(name):
+    stated = {str(index): str(name) for index, name in names.items()}
+    for name, index in places.items():
+        if stated.get(str(index)) != str(name):
             return (
-                f"config.json disagrees with itself: label2id has {name!r} at {place}, id2label has "
-                f"{stated.get(str(place), 'nothing')!r} there. Answers go by id2label, as transformers' do."
+                f"config.json disagrees with itself: label2id has {name!r} at {index}, id2label has "
+                f"{stated.get(str(index), 'nothing')!r} there. Answers go by id2label, as transformers' do."
             )
     return None
 
@@ -134,16 +134,16 @@ def _named_numbers(
     table = {}
     for (kind, value), row in first.items():
         known = kind is int and 0 <= value < len(names)
-        name, place = (names[value] if known else value), None
+        name, index = (names[value] if known else value), None
         if classes and known:
-            place = classes[value][1]
+            index = classes[value][1]
         elif known:
-            place = value
+            index = value
         elif kind is str:
-            place = _named(value, labels)
-        if place is None:
+            index = _named(value, labels)
+        if index is None:
             raise unknown(name, row, labels)
-        table[kind, value] = place
+        table[kind, value] = index
     return table
 
 
@@ -156,11 +156,11 @@ def _read(
     lost = [key for key in first if as_names[key] is None]
     if not lost:
         numbers = [key for key in first if not isinstance(key[1], str) and not _says_truth(key[1], labels)]
-        if numbers and all(place is not None for place in as_places.values()):
+        if numbers and all(index is not None for index in as_places.values()):
             for key in numbers:
                 if as_names[key] != as_places[key]:
                     raise _two_readings(key[1], first[key], labels, as_names[key], as_places[key])
-        return {key: place for key, place in as_names.items() if place is not None}
+        return {key: index for key, index in as_names.items() if index is not None}
     unread = next((key for key in lost if as_places[key] is None), None)
     if unread is not None:
         raise unknown(unread[1], first[unread], labels)
@@ -172,7 +172,7 @@ def _read(
             f"{listed(labels)}.",
             hint=_HINT,
         )
-    return {key: place for key, place in as_places.items() if place is not None}
+    return {key: index for key, index in as_places.items() if index is not None}
 
 
 def _named(value: object, labels: Sequence[str]) -> int | None:
@@ -182,7 +182,7 @@ def _named(value: object, labels: Sequence[str]) -> int | None:
     wanted = [_folded(value)]
     if isinstance(value, bool):
         wanted = list(_TRUTH[value]) if _says_truth(value, labels) else [str(int(value))]
-    named = [place for place, label in enumerate(labels) if _folded(label) in wanted]
+    named = [index for index, label in enumerate(labels) if _folded(label) in wanted]
     if len(named) > 1:
         raise DataError(
             f"Cannot tell which of the model's labels {value!r} is: {listed([labels[i] for i in named])}.",
@@ -201,8 +201,8 @@ def _placed(value: object, labels: Sequence[str]) -> int | None:
     text = _folded(value)
     if text in ("true", "false") and len(labels) == 2:
         return int(text == "true")
-    place = int(text) if text.isdecimal() and text.isascii() else -1
-    return place if 0 <= place < len(labels) else None
+    index = int(text) if text.isdecimal() and text.isascii() else -1
+    return index if 0 <= index < len(labels) else None
 
 
 def _folded(value: object) -> str:

@@ -137,10 +137,10 @@ class ObjectDetection(ImageInputs, Task):
 
     def answers(self, outputs: Outputs) -> np.ndarray:
         """For each image (n, 6), in an object array: class, score, left, top, right, bottom, surest first."""
-        found, names = np.empty(len(outputs["logits"]), dtype=object), ("logits", "pred_boxes", "size")
+        detections, names = np.empty(len(outputs["logits"]), dtype=object), ("logits", "pred_boxes", "size")
         for i, (logits, shares, size) in enumerate(zip(*(outputs[n] for n in names))):
-            found[i] = self._read(logits.astype(np.float64), shares.astype(np.float64), size)
-        return found
+            detections[i] = self._read(logits.astype(np.float64), shares.astype(np.float64), size)
+        return detections
 
     def _read(self, logits: np.ndarray, rectangles: np.ndarray, size: np.ndarray) -> np.ndarray:
         """Source: transformers' `post_process_object_detection` of each image processor."""
@@ -271,9 +271,9 @@ class ObjectDetection(ImageInputs, Task):
             height, width = encoded.arrays["pixel_values"][i].shape[1:]
             mask[row, :height, :width] = 1
             share = np.tile([width / mask.shape[2], height / mask.shape[1]], 2)
-            own = targets["labels"][i]
+            objects = targets["labels"][i]
             labels[row, 0] = [-1, *share]
-            labels[row, 1 : 1 + len(own)] = own * [1, *share]
+            labels[row, 1 : 1 + len(objects)] = objects * [1, *share]
         return {"pixel_values": pixels, "pixel_mask": mask, "labels": labels.astype(np.float32)}
 
     def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> torch.nn.Module:
@@ -327,10 +327,10 @@ def _covers(a: np.ndarray, b: np.ndarray) -> bool:
         return False
     left = list(b)
     for row in a:
-        place = next((i for i, x in enumerate(left) if x[0] == row[0] and _iou(x[2:], row[2:]) >= 0.9), None)
-        if place is None:
+        index = next((i for i, x in enumerate(left) if x[0] == row[0] and _iou(x[2:], row[2:]) >= 0.9), None)
+        if index is None:
             return False
-        left.pop(place)
+        left.pop(index)
     return True
 
 

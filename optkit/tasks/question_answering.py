@@ -255,13 +255,13 @@ def checked_answers(value: Any, context: str, row: int) -> Reference:
     return {"text": texts, "answer_start": starts}
 
 
-def _pair(item: Input, place: int) -> tuple[str, str]:
+def _pair(item: Input, position: int) -> tuple[str, str]:
     if isinstance(item, Mapping):
         item = (item.get("question"), item.get("context"))
     if isinstance(item, (tuple, list)) and len(item) == 2 and all(isinstance(x, str) for x in item):
         return item[0], item[1]
     raise DataError(
-        f"Expected a question and its context at position {place}, received {item!r}."[:300],
+        f"Expected a question and its context at position {position}, received {item!r}."[:300],
         hint='Write ("Who?", "context") or {"question": ..., "context": ...}.',
     )
 

@@ -311,21 +311,21 @@ class Rerank(Task):
                 )
 
 
-def _checked(item: Input, place: int) -> tuple[str, list[str]]:
+def _checked(item: Input, position: int) -> tuple[str, list[str]]:
     """A query and its candidates. Raises DataError."""
     if isinstance(item, Mapping):
         item = (item.get("query"), item.get("documents"))
     if not isinstance(item, (tuple, list)) or len(item) != 2 or not isinstance(item[0], str):
         raise DataError(
-            f"Expected a query with its candidates at position {place}, received {type(item).__name__}.",
+            f"Expected a query with its candidates at position {position}, received {type(item).__name__}.",
             hint=_HINT,
         )
     query, candidates = item[0], [item[1]] if isinstance(item[1], str) else item[1]
     if not isinstance(candidates, (tuple, list)) or not all(isinstance(text, str) for text in candidates):
-        raise DataError(f"Expected a list of texts as the candidates at position {place}.", hint=_HINT)
+        raise DataError(f"Expected a list of texts as the candidates at position {position}.", hint=_HINT)
     if not 1 <= len(candidates) <= MOST:
         raise DataError(
-            f"Expected 1 to {MOST:,} candidates at position {place}, received {len(candidates):,}.",
+            f"Expected 1 to {MOST:,} candidates at position {position}, received {len(candidates):,}.",
             hint="Leave a query without candidates out; of many give those that a first search finds best.",
         )
     return query, list(candidates)

@@ -65,9 +65,9 @@ def values(
 
 
 def _worth(name: str, most: int, near: np.ndarray, right: list[int]) -> float:
-    own = np.sort(near[right])[::-1]
+    relevant = np.sort(near[right])[::-1]
     others = np.delete(near, right)
-    places = np.array([i + 1 + (others >= value - _EQUAL).sum() for i, value in enumerate(own)])
+    places = np.array([i + 1 + (others >= value - _EQUAL).sum() for i, value in enumerate(relevant)])
     inside = places[places <= most]
     if name == "recall":
         return len(inside) / len(right)

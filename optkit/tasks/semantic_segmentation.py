@@ -137,10 +137,10 @@ class SemanticSegmentation(ImageInputs, Task):
 
     def answers(self, outputs: Outputs) -> np.ndarray:
         """For each image the class of each of its pixels, (height, width), bytes, in an object array."""
-        found = np.empty(len(outputs["logits"]), dtype=object)
+        class_maps = np.empty(len(outputs["logits"]), dtype=object)
         for i, (logits, size) in enumerate(zip(outputs["logits"], outputs["size"])):
-            found[i] = largest(logits, (int(size[0]), int(size[1])))
-        return found
+            class_maps[i] = largest(logits, (int(size[0]), int(size[1])))
+        return class_maps
 
     def decode(self, outputs: Outputs) -> list[Segmentation]:
         decoded = []

@@ -73,7 +73,7 @@ class SparseEmbeddings(Embeddings):
         """What is not 0 of each vector."""
         rows = (np.asarray(row, dtype=np.float32) for row in outputs[OUTPUT])
         places = ((row, np.flatnonzero(row)) for row in rows)
-        return [SparseVector(found.astype(np.int32), row[found]) for row, found in places]
+        return [SparseVector(indices.astype(np.int32), row[indices]) for row, indices in places]
 
     def describe(self, answer: SparseVector) -> dict[str, Any]:  # type: ignore[override]
         return {"indices": answer.indices.tolist(), "values": answer.values.tolist()}
@@ -84,11 +84,11 @@ class SparseEmbeddings(Embeddings):
 
     def alike(self, answer: SparseVector, other: SparseVector) -> float:  # type: ignore[override]
         """The cosine of two vectors."""
-        _, mine, theirs = np.intersect1d(
+        _, in_answer, in_other = np.intersect1d(
             answer.indices, other.indices, assume_unique=True, return_indices=True
         )
         lengths = float(np.linalg.norm(answer.values) * np.linalg.norm(other.values))
-        product = float(answer.values[mine] @ other.values[theirs])
+        product = float(answer.values[in_answer] @ other.values[in_other])
         return product / lengths if lengths else float(len(answer.indices) == len(other.indices))
 
     def line(self, answer: SparseVector) -> str:  # type: ignore[override]

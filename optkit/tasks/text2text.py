@@ -240,12 +240,12 @@ class Text2Text(Task):
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(str(self.folder), local_files_only=True)
-        found = tokenizer(
+        encoded = tokenizer(
             text_target=[str(text) for text in labelled.references],
             truncation=True,
             max_length=self.encoder.max_length,
         )
-        return {"labels": [np.array(row, dtype=np.int64) for row in found["input_ids"]]}
+        return {"labels": [np.array(row, dtype=np.int64) for row in encoded["input_ids"]]}
 
     def collate(
         self, encoded: EncodedSet, targets: dict[str, list[np.ndarray]], indices: Sequence[int]

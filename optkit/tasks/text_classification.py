@@ -181,8 +181,8 @@ class TextClassification(Task):
             return [[int(v) for v in value] for value in values]
         flat = [(row, v) for row, value in enumerate(values) for v in value]
         wanted: list[list[int]] = [[0] * len(self.labels) for _ in values]
-        for (row, _), place in zip(flat, places(flat, self.labels, names, self.own_labels)):
-            wanted[row][place] = 1
+        for (row, _), index in zip(flat, places(flat, self.labels, names, self.own_labels)):
+            wanted[row][index] = 1
         return wanted
 
     def decode(self, outputs: Outputs) -> list[Classification]:

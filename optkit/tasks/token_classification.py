@@ -162,8 +162,8 @@ class TokenClassification(Task):
                 check_bio([tag.strip()[:2].upper() + tag.strip()[2:] for tag in given], row)
             flat += [(row, tag) for tag in given]
         of_row: list[list[str]] = [[] for _ in inputs]
-        for (row, _), place in zip(flat, places(flat, self.labels, names, self.own_labels)):
-            of_row[row].append(self.labels[place])
+        for (row, _), index in zip(flat, places(flat, self.labels, names, self.own_labels)):
+            of_row[row].append(self.labels[index])
         for row, named in enumerate(of_row):
             if is_bio(self.labels):
                 check_bio(named, row)

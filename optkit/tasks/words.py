@@ -64,7 +64,7 @@ def assigned(
     chosen: list[list[tuple[int, int]]] = [[] for _ in windows]
     for word, (_, w, position) in best.items():
         chosen[w].append((position, word))
-    pairs = [np.array(sorted(found), dtype=np.int64).reshape(-1, 2) for found in chosen]
+    pairs = [np.array(sorted(rows), dtype=np.int64).reshape(-1, 2) for rows in chosen]
     return [(pair[:, 0], pair[:, 1]) for pair in pairs]
 
 

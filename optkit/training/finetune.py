@@ -147,9 +147,9 @@ def _trained(
         if type(goal).table is not Task.table:  # of the best epoch, which may lie before a resumed run
             predictions = trainer.predict(trainer.eval_dataset).predictions
             table = [asdict(x) for x in goal.table(answered(predictions), validation.references)]
-        if settings.fsdp and (found := whole_weights(trainer.model_wrapped)):
+        if settings.fsdp and (state_dict := whole_weights(trainer.model_wrapped)):
             network, merge = start()
-            network.load_state_dict(found)
+            network.load_state_dict(state_dict)
     logged = trainer.state.log_history
     step = {
         "pass": "finetune",

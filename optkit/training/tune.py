@@ -187,10 +187,10 @@ class _Trials:
         complete = [t for t in done if t.state.name == "COMPLETE"]
         best = max(complete, key=lambda t: (t.value, -t.number), default=None)
         for trial in done:
-            place = self.place(trial)
+            folder = self.place(trial)
             if trial is not best:
-                shutil.rmtree(place, ignore_errors=True)
-            for rest in self.folder.glob(f".{escape(place.name)}.*"):
+                shutil.rmtree(folder, ignore_errors=True)
+            for rest in self.folder.glob(f".{escape(folder.name)}.*"):
                 delete(rest)
 
     def place(self, trial: optuna.trial.BaseTrial) -> Path:
@@ -226,10 +226,10 @@ def _finish(result: StudyResult, run: _Trials, out: Path, force: bool) -> None:
         f"Trial {best.number} is the best: {result.objectives[0].name} {best.values[0]:.4f}, {best.said}."
     )
     page.save(result, run.folder, sentence)
-    place = run.place(run.study.trials[best.number])
-    if not place.exists():
+    folder = run.place(run.study.trials[best.number])
+    if not folder.exists():
         text = f"the best trial, {best.number}, ran elsewhere ({best.where}): its checkpoint is there"
         return run.events(Note(text))
     with staged(out, force) as final:
-        shutil.copytree(place, final, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        shutil.copytree(folder, final, dirs_exist_ok=True, copy_function=shutil.copyfile)
         page.save(result, final, sentence)

@@ -63,7 +63,7 @@ class OneByOne(ImageReference):
     def outputs(self, rows: Sequence[Any], inputs: Sequence[Any], alone: bool = False) -> Outputs:
         import torch
 
-        found: Outputs = {name: [] for name in (*self.names, "size")}
+        arrays: Outputs = {name: [] for name in (*self.names, "size")}
         for number, file in enumerate(inputs):
             image = self.image(file)
             feeds = self.processor(images=image, return_tensors="pt")
@@ -71,10 +71,10 @@ class OneByOne(ImageReference):
             with torch.inference_mode():
                 answer = self.model(**feeds)
             for name in self.names:
-                found[name].append(answer[name][0].float().cpu().numpy())
-            found["size"].append(np.array([image.height, image.width], dtype=np.int64))
+                arrays[name].append(answer[name][0].float().cpu().numpy())
+            arrays["size"].append(np.array([image.height, image.width], dtype=np.int64))
             self.progress(number + 1)
-        return found
+        return arrays
 
 
 class ImageClassification(ImageReference):

@@ -18,7 +18,7 @@ class ObjectDetection(OneByOne):
     def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> list[Any]:
         import torch
 
-        found = []
+        detections = []
         for logits, boxes, size in zip(*(outputs[name] for name in (*self.names, "size"))):
             told = SimpleNamespace(
                 logits=torch.from_numpy(logits[None]).double(),
@@ -28,8 +28,8 @@ class ObjectDetection(OneByOne):
             one = self.processor.post_process_object_detection(told, threshold=0.0, target_sizes=sizes)[0]
             columns = torch.cat([one["labels"][:, None], one["scores"][:, None], one["boxes"]], dim=1)
             order = torch.argsort(one["scores"], descending=True, stable=True)
-            found.append(columns[order].tolist())
-        return found
+            detections.append(columns[order].tolist())
+        return detections
 
 
 REFERENCE = ObjectDetection

@@ -18,13 +18,13 @@ class SemanticSegmentation(OneByOne):
     def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> list[Any]:
         import torch
 
-        found = []
+        masks = []
         for logits, size in zip(outputs["logits"], outputs["size"]):
             told = SimpleNamespace(logits=torch.from_numpy(logits[None]).double())
             sizes = [tuple(size.tolist())]
             one = self.processor.post_process_semantic_segmentation(told, target_sizes=sizes)[0]
-            found.append(one.tolist())
-        return found
+            masks.append(one.tolist())
+        return masks
 
 
 REFERENCE = SemanticSegmentation

@@ -51,11 +51,11 @@ class SpeechRecognition(SoundReference):
         from transformers.pipelines.automatic_speech_recognition import rescale_stride
 
         answered = super().outputs(rows, inputs, alone)["logits"]
-        found: list[list[np.ndarray]] = [[] for _ in inputs]
+        chunks: list[list[np.ndarray]] = [[] for _ in inputs]
         for i, logits, stride in zip(self.owner, answered, rescale_stride(self.strides, 1 / self.ratio)):
             total, left, right = stride
-            found[i].append(logits[left : total - right])
-        return {"logits": [np.concatenate(parts) for parts in found]}
+            chunks[i].append(logits[left : total - right])
+        return {"logits": [np.concatenate(parts) for parts in chunks]}
 
     def answers(self, outputs: Outputs, inputs: Sequence[Input]) -> list[Json]:
         return [self.tokenizer.decode(row.argmax(axis=-1)) for row in outputs["logits"]]

@@ -22,7 +22,7 @@ class Text2Text(TextReference):
     def outputs(self, rows: Sequence[Row], inputs: Sequence[Any], alone: bool = False) -> Outputs:
         import torch
 
-        found: list[np.ndarray] = [np.empty(0)] * len(rows)
+        sequences: list[np.ndarray] = [np.empty(0)] * len(rows)
         longest = self.most_tokens() - 1
         for part in self._batches([len(row["input_ids"]) for row in rows], 1 if alone else BATCH):
             names = [n for n in ("input_ids", "attention_mask") if n in rows[part[0]]]
@@ -32,9 +32,9 @@ class Text2Text(TextReference):
                 written = self.model.generate(**{n: batch[n] for n in names})[:, 1:].cpu().tolist()
             for i, tokens in zip(part, written):
                 end = next((p + 1 for p, t in enumerate(tokens) if t in self.ends()), len(tokens))
-                found[i] = np.array(tokens[:end] + [-1] * (longest - end), dtype=np.int64)
+                sequences[i] = np.array(tokens[:end] + [-1] * (longest - end), dtype=np.int64)
             self.progress(len(part))
-        return {"sequences": found}
+        return {"sequences": sequences}
 
     def ends(self) -> list[int]:
         ends = self.model.generation_config.eos_token_id

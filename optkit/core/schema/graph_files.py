@@ -51,8 +51,8 @@ def check_intermediate(file: Path) -> None:
     size = weights.stat().st_size if weights.is_file() else 0
     if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
         raise CheckpointError(f"Expected an OpenVINO model without a document type in {str(file)!r}.")
-    for found in _CONSTANT.finditer(text):
-        offset, length = int(found[1]), int(found[2])
+    for match in _CONSTANT.finditer(text):
+        offset, length = int(match[1]), int(match[2])
         if offset + length > size:
             raise CheckpointError(
                 f"Expected weights within the {size:,} bytes of {weights.name!r} in {str(file.parent)!r}, "
@@ -133,7 +133,7 @@ def _fields(
 
 def _entry(data: mmap.mmap, begin: int, end: int) -> tuple[bytes, bytes]:
     """Key and value of a StringStringEntryProto."""
-    found = {1: b"", 2: b""}
+    fields = {1: b"", 2: b""}
     while begin < end:
         key, begin = _varint(data, begin, end)
         if key & 7 != 2:
@@ -141,9 +141,9 @@ def _entry(data: mmap.mmap, begin: int, end: int) -> tuple[bytes, bytes]:
         size, begin = _varint(data, begin, end)
         if begin + size > end:
             raise ValueError("an entry ends behind its message")
-        found[key >> 3] = data[begin : begin + size]
+        fields[key >> 3] = data[begin : begin + size]
         begin += size
-    return found[1], found[2]
+    return fields[1], fields[2]
 
 
 def _varint(data: mmap.mmap, begin: int, end: int) -> tuple[int, int]:

@@ -242,9 +242,9 @@ def checked(file: Path, name: str, error: type[Exception]) -> dict[str, Any]:
 
 def needs_code(value: Json) -> bool:
     """Whether a settings file names code of the checkpoint's own, which only the caller may allow."""
-    found: list[str] = []
-    _walk(value, lambda key, item: found.append(key) if key == "auto_map" and item else None)
-    return bool(found)
+    keys: list[str] = []
+    _walk(value, lambda key, item: keys.append(key) if key == "auto_map" and item else None)
+    return bool(keys)
 
 
 def _walk(value: Json, look: Callable[[str, Any], None]) -> None:

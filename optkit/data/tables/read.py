@@ -130,10 +130,10 @@ def _parquet(file: Path) -> pyarrow.Table:
         with file.open("rb") as stream:
             table = parquet.ParquetFile(stream).read()
         table.validate(full=True)
-        for place, field in enumerate(table.schema):
+        for index, field in enumerate(table.schema):
             if pyarrow.types.is_dictionary(field.type):  # a categorical of pandas
-                plain = table.column(place).cast(field.type.value_type)
-                table = table.set_column(place, field.name, plain)
+                plain = table.column(index).cast(field.type.value_type)
+                table = table.set_column(index, field.name, plain)
     except (pyarrow.ArrowException, OSError) as reason:
         raise DataError(f"Cannot read {str(file)!r} as Parquet: {first_line(reason)}") from reason
     names = table.column_names
@@ -146,13 +146,13 @@ def _typed(table: pyarrow.Table) -> pyarrow.Table:
     """`table` of texts, with numbers or truth values where a whole column is."""
     import pyarrow
 
-    for place, name in enumerate(table.column_names):
-        values = table.column(place).to_pylist()
+    for index, name in enumerate(table.column_names):
+        values = table.column(index).to_pylist()
         reader = _reader(value for value in values if value is not None)
         read = [None if value is None else reader(value) for value in values] if reader else values
         if not reader or not any(value is not None for value in read):  # words such as None
             read = pyarrow.array(values, pyarrow.string())
-        table = table.set_column(place, name, [pyarrow.array(read) if isinstance(read, list) else read])
+        table = table.set_column(index, name, [pyarrow.array(read) if isinstance(read, list) else read])
     return table
 
 

@@ -28,14 +28,14 @@ def cut_width(model: torch.nn.Module, keep: Sequence[int], readers: Sequence[str
     import torch
 
     width, index = width_of(model), torch.tensor(list(keep))
-    for place in sublayers(model):
-        for module in place.inputs if place.units else ():
+    for sublayer in sublayers(model):
+        for module in sublayer.inputs if sublayer.units else ():
             select_columns(module, index)
-        if place.units:
-            select_rows(place.output, index)
-        elif place.output.bias is not None:
-            select_parameter(place.output, "bias", 0, index)
-        place.output.out_features = len(index)
+        if sublayer.units:
+            select_rows(sublayer.output, index)
+        elif sublayer.output.bias is not None:
+            select_parameter(sublayer.output, "bias", 0, index)
+        sublayer.output.out_features = len(index)
     base = getattr(model, model.base_model_prefix, model)
     for module in base.modules():
         if isinstance(module, torch.nn.LayerNorm) and module.normalized_shape == (width,):

@@ -54,14 +54,14 @@ class Goal:
             raise RecipeError("Expected a classifier of one label for hard labels; use labels = 0.")
         if not _states_compare(self.student, self.teacher):
             self.hidden = 0.0
-        mine, its = _mapped(_depth(self.student), _depth(self.teacher), self.layers)
+        student_states, its = _mapped(_depth(self.student), _depth(self.teacher), self.layers)
         self.frozen = _freeze(self.student, self.teacher)
         skip = 1 if self.frozen else 0
-        states = (mine[skip:], its[skip:]) if self.hidden else ((), ())
+        states = (student_states[skip:], its[skip:]) if self.hidden else ((), ())
         heads: tuple[Sublayer | None, Sublayer | None] = (None, None)
         if self.relations:
-            own = attention_of(self.student)
-            heads = own, attention_of(self.teacher, its[own.index + 1] - 1)
+            attention = attention_of(self.student)
+            heads = attention, attention_of(self.teacher, its[attention.index + 1] - 1)
         self._view = View(self.student, states[0], heads[0])
         self.teacher_view = View(self.teacher, states[1], heads[1])
 
@@ -102,14 +102,14 @@ class Goal:
         }
 
 
-def _mapped(mine: int, its: int, layers: Sequence[int]) -> tuple[list[int], list[int]]:
+def _mapped(depth: int, its: int, layers: Sequence[int]) -> tuple[list[int], list[int]]:
     """Numbers of hidden states, the student's and the teacher's for each; 0 is after the embeddings."""
-    if layers and (len(layers) != mine or not all(1 <= n <= its for n in layers)):
+    if layers and (len(layers) != depth or not all(1 <= n <= its for n in layers)):
         raise RecipeError(
             f"Expected layers to give one of the teacher's layers 1 to {its} for each of the student's "
-            f"{mine}, received {list(layers)}."
+            f"{depth}, received {list(layers)}."
         )
-    return list(range(mine + 1)), [0, *(layers or [round((i + 1) * its / mine) for i in range(mine)])]
+    return list(range(depth + 1)), [0, *(layers or [round((i + 1) * its / depth) for i in range(depth)])]
 
 
 def _freeze(student: torch.nn.Module, teacher: torch.nn.Module) -> int:
@@ -118,13 +118,13 @@ def _freeze(student: torch.nn.Module, teacher: torch.nn.Module) -> int:
 
     count = 0
     others = dict(teacher.named_parameters())
-    for name, own in student.named_parameters():
+    for name, parameter in student.named_parameters():
         its = others.get(name)
-        if its is None or its.shape != own.shape or "embeddings" not in name:
+        if its is None or its.shape != parameter.shape or "embeddings" not in name:
             continue
-        if torch.equal(own, its.to(own.device)):
-            own.requires_grad_(False)
-            count += own.numel()
+        if torch.equal(parameter, its.to(parameter.device)):
+            parameter.requires_grad_(False)
+            count += parameter.numel()
     return count
 
 

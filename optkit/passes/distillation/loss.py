@@ -25,8 +25,8 @@ def soft_labels(
     import torch.nn.functional as F
 
     target = F.log_softmax(teacher / temperature, dim=-1)
-    found = F.log_softmax(student / temperature, dim=-1)
-    apart = F.kl_div(found, target, reduction="none", log_target=True).sum(-1)
+    predicted = F.log_softmax(student / temperature, dim=-1)
+    apart = F.kl_div(predicted, target, reduction="none", log_target=True).sum(-1)
     return _mean(apart, valid) * temperature**2
 
 
@@ -61,8 +61,8 @@ def relations(
     total: torch.Tensor | float = 0.0
     for own, its in zip(student, teacher):
         heads = relation_heads(own.shape[-1], its.shape[-1])
-        found, target = (F.log_softmax(_products(x, heads, valid), dim=-1) for x in (own, its))
-        apart = F.kl_div(found, target, reduction="none", log_target=True).sum(-1)
+        predicted, target = (F.log_softmax(_products(x, heads, valid), dim=-1) for x in (own, its))
+        apart = F.kl_div(predicted, target, reduction="none", log_target=True).sum(-1)
         total = total + _mean(apart.mean(1), valid)
     return total
 

@@ -48,10 +48,10 @@ def check_teacher(student: Artifact, teacher: Artifact) -> None:
             "Expected a teacher with the student's tokenizer, received one with other tokens.",
             hint="Take a teacher of the same family.",
         )
-    mine, its = (reading(artifact.path) for artifact in (student, teacher))
-    if mine != its:
+    expected, its = (reading(artifact.path) for artifact in (student, teacher))
+    if expected != its:
         raise RecipeError(
-            f"Expected a teacher that reads images as the student does, {mine}, received {its}.",
+            f"Expected a teacher that reads images as the student does, {expected}, received {its}.",
             hint="Take a teacher that was fine-tuned with the same preprocessor_config.json.",
         )
 
@@ -72,5 +72,5 @@ def _vocabulary(artifact: Artifact) -> dict[str, int] | None:
     """Token → id, as transformers reads the folder; None for a model that reads no texts."""
     if not tokenization.is_there(artifact.path):
         return None
-    found = tokenization.read(artifact.path).tokenizer.encode()
-    return open_tokenizer(artifact.path / "tokenizer.json", found).get_vocab(with_added_tokens=False)
+    content = tokenization.read(artifact.path).tokenizer.encode()
+    return open_tokenizer(artifact.path / "tokenizer.json", content).get_vocab(with_added_tokens=False)

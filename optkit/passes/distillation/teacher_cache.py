@@ -73,28 +73,28 @@ class Stored:
 
         if self._open is None:
             shape = read_json(self.folder / "done.json", PassError)
-            kept = np.load(self.folder / "states.npy", mmap_mode="r")
+            states = np.load(self.folder / "states.npy", mmap_mode="r")
             outputs = dict(np.load(self.folder / "outputs.npz"))
-            self._open = kept, outputs, shape
+            self._open = states, outputs, shape
             self._starts = np.concatenate([[0], np.cumsum(self.encoded.lengths)])
-        kept, outputs, shape = self._open
+        states, outputs, shape = self._open
         lengths = self.encoded.lengths[list(indices)]
         longest = int(lengths.max())
         rows = [slice(self._starts[i], self._starts[i] + n) for i, n in zip(indices, lengths)]
-        features = np.zeros((len(rows), longest, kept.shape[1]), dtype=np.float32)
+        features = np.zeros((len(rows), longest, states.shape[1]), dtype=np.float32)
         for line, row, n in zip(features, rows, lengths):
-            line[:n] = kept[row]
+            line[:n] = states[row]
         parts = list(torch.from_numpy(features).split(shape["widths"], dim=-1)) if shape["widths"] else []
-        found = {}
+        tensors = {}
         for name, values in outputs.items():
             if name in shape["per_token"]:
                 padded = np.zeros((len(rows), longest, *values.shape[1:]), dtype=np.float32)
                 for line, row, n in zip(padded, rows, lengths):
                     line[:n] = values[row]
-                found[name] = torch.from_numpy(padded)
+                tensors[name] = torch.from_numpy(padded)
             else:
-                found[name] = torch.from_numpy(values[list(indices)])
-        return Seen(found, parts[: shape["states"]], parts[shape["states"] :])
+                tensors[name] = torch.from_numpy(values[list(indices)])
+        return Seen(tensors, parts[: shape["states"]], parts[shape["states"] :])
 
 
 def _store(
@@ -104,7 +104,7 @@ def _store(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     starts = np.concatenate([[0], np.cumsum(encoded.lengths)])
-    kept: np.memmap | None = None
+    states: np.memmap | None = None
     outputs: dict[str, Any] = {}
     per_token: list[str] = []
     shape: dict[str, Any] = {}
@@ -114,11 +114,11 @@ def _store(
         longest = int(encoded.lengths[indices].max())
         seen = _shown(view, {name: _tensor(feeds[name]) for name in names})
         parts = [part.half().numpy() for part in (*seen.states, *seen.attention)]
-        if kept is None:
+        if states is None:
             widths = [part.shape[-1] for part in parts]
             shape = {"widths": widths, "states": len(seen.states)}
             size = (int(starts[-1]), sum(widths))
-            kept = np.lib.format.open_memmap(folder / "states.npy", "w+", np.float16, size)
+            states = np.lib.format.open_memmap(folder / "states.npy", "w+", np.float16, size)
             for name, value in seen.outputs.items():
                 # One value per token, unless the number of labels is the length by chance.
                 if value.dim() > 1 and value.shape[1] == longest and _varies(view, name):
@@ -130,7 +130,7 @@ def _store(
             rows = slice(starts[i], starts[i + 1])
             n = int(starts[i + 1] - starts[i])
             if parts:
-                kept[rows] = np.concatenate([part[line, :n] for part in parts], axis=-1)
+                states[rows] = np.concatenate([part[line, :n] for part in parts], axis=-1)
             for name, value in seen.outputs.items():
                 if name in per_token:
                     outputs[name][rows] = value[line, :n].numpy()
@@ -138,8 +138,8 @@ def _store(
                     outputs[name][i] = value[line].numpy()
         answered += len(indices)
         tick(answered / len(encoded))
-    assert kept is not None
-    kept.flush()
+    assert states is not None
+    states.flush()
     np.savez(folder / "outputs.npz", **outputs)
     write_json(folder / "done.json", {**shape, "per_token": per_token})
 

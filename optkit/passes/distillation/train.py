@@ -95,7 +95,7 @@ def distill(
         set_up.metric_for_best_model = "choice"
         teacher.to(set_up.device)
         with world.others_wait():
-            lessons = taught(
+            teacher_values = taught(
                 goal.teacher_view,
                 train.encoded,
                 names,
@@ -108,7 +108,7 @@ def distill(
             args=set_up,
             train_dataset=Rows(train.encoded.lengths.tolist()),
             eval_dataset=Rows(validation.encoded.lengths.tolist(), 1),
-            data_collator=_collate(train, names, lessons),
+            data_collator=_collate(train, names, teacher_values),
             callbacks=callbacks(settings, training),
         )
         trainer.remove_callback(transformers.PrinterCallback)
@@ -139,7 +139,7 @@ def distill(
         "losses": [round(e["loss"], 5) for e in trainer.state.log_history if "loss" in e],
         "examples": len(train.encoded),
         "processes": world.size,
-        "lessons": "stored" if isinstance(lessons, Stored) else "live",
+        "lessons": "stored" if isinstance(teacher_values, Stored) else "live",
     }
 
 
@@ -154,13 +154,13 @@ def _judged(
     student: torch.nn.Module, task: Task, validation: Labelled, wanted: Mapping[str, list[np.ndarray]]
 ) -> dict[str, float]:
     """Score, distance to the teacher's answers (mean square), and the number that the choice goes by."""
-    found = answers(student, validation.encoded)
-    names = [name for name in (*model_outputs(student), token_logprobs.OUTPUT) if name in found]
-    apart = [((a - b) ** 2).mean() for n in names for a, b in zip(found[n], wanted[n]) if a.size]
+    outputs = answers(student, validation.encoded)
+    names = [name for name in (*model_outputs(student), token_logprobs.OUTPUT) if name in outputs]
+    apart = [((a - b) ** 2).mean() for n in names for a, b in zip(outputs[n], wanted[n]) if a.size]
     if _has_labels(validation):
-        score = float(task.score(task.answers(found), validation.references))
+        score = float(task.score(task.answers(outputs), validation.references))
     else:
-        score = float(task.same(wanted, found).mean())
+        score = float(task.same(wanted, outputs).mean())
     distance = float(np.mean(apart))
     if not math.isfinite(distance):
         raise PassError("The student's answers are no numbers any more; its training has diverged.")
@@ -214,15 +214,15 @@ def _trainer_class() -> type[Trainer]:
             share = inputs.pop(SHARE)
             model.eval()  # the teacher answers without dropout; noise would be one more thing to learn
             with fake_int8(self.goal.student, on=self.is_int8):
-                found, answer = self.goal.loss(model, **inputs)
-            if not torch.isfinite(found):
+                loss, answer = self.goal.loss(model, **inputs)
+            if not torch.isfinite(loss):
                 raise PassError(
-                    f"The loss is {float(found.detach())} at step {self.state.global_step}, "
+                    f"The loss is {float(loss.detach())} at step {self.state.global_step}, "
                     f"epoch {self.state.epoch:.2f}.",
                     hint=f"Lower the learning rate. The checkpoints before lie in {self.args.output_dir!r}.",
                 )
-            found = shared(found, answer, share)
-            return (found, answer) if return_outputs else found
+            loss = shared(loss, answer, share)
+            return (loss, answer) if return_outputs else loss
 
         @property
         def is_int8(self) -> bool:
@@ -240,17 +240,17 @@ def _trainer_class() -> type[Trainer]:
 
 
 def _collate(
-    train: Texts, names: list[str], lessons: TeacherValues
+    train: Texts, names: list[str], teacher_values: TeacherValues
 ) -> Callable[[list[dict[str, int]]], dict[str, Any]]:
     import torch
 
     def collate(items: list[dict[str, int]]) -> dict[str, Any]:
-        found = places(items)
-        indices = found or [0]
+        rows = places(items)
+        indices = rows or [0]
         batch = train.encoded.batch(np.array(indices))
         feeds = {name: torch.from_numpy(batch[name]) for name in names}
-        told = lessons(indices, feeds)
+        told = teacher_values(indices, feeds)
         labels = torch.from_numpy(train.labels[indices])
-        return {"feeds": feeds, "told": vars(told), "labels": labels, MASS: mass(len(found))}
+        return {"feeds": feeds, "told": vars(told), "labels": labels, MASS: mass(len(rows))}
 
     return collate

@@ -50,32 +50,32 @@ def attention_of(model: torch.nn.Module, layer: int | None = None) -> Sublayer:
             f"Cannot compare attention in the architecture {model.config.model_type!r}.",
             hint=f"Use relations = 0. Known: {', '.join(sorted(LAYOUTS))}.",
         )
-    heads = [place for place in sublayers(model) if place.kind == "heads" and place.units]
+    heads = [sublayer for sublayer in sublayers(model) if sublayer.kind == "heads" and sublayer.units]
     if heads and heads[-1].stacked > 1:
         raise RecipeError(
             f"{model.config.model_type} projects queries, keys and values in one; relations need them apart.",
             hint="Use relations = 0.",
         )
-    found = [place for place in heads if layer is None or place.index == layer]
-    if not found:
+    matches = [sublayer for sublayer in heads if layer is None or sublayer.index == layer]
+    if not matches:
         raise RecipeError("Expected a layer with attention left, received none.", hint="Use relations = 0.")
-    return found[-1]
+    return matches[-1]
 
 
 @contextmanager
-def _caught(place: Sublayer | None, caught: list[torch.Tensor]) -> Iterator[None]:
-    """Behind the block `caught` holds the outputs of the first three projections of `place`.
+def _caught(sublayer: Sublayer | None, caught: list[torch.Tensor]) -> Iterator[None]:
+    """Behind the block `caught` holds the outputs of the first three projections of `sublayer`.
 
     Those of their first call: with share_att_key, as in DeBERTa-v3, relative positions go through them after
     the tokens have.
     """
-    modules = place.inputs[:3] if place else []
-    found: dict[torch.nn.Module, torch.Tensor] = {}
+    modules = sublayer.inputs[:3] if sublayer else []
+    outputs: dict[torch.nn.Module, torch.Tensor] = {}
 
     def keep(
         module: torch.nn.Module, inputs: tuple[object, ...], output: torch.Tensor
     ) -> None:  # what a hook returns would replace the output
-        found.setdefault(module, output)
+        outputs.setdefault(module, output)
 
     handles = [module.register_forward_hook(keep) for module in modules]
     try:
@@ -83,4 +83,4 @@ def _caught(place: Sublayer | None, caught: list[torch.Tensor]) -> Iterator[None
     finally:
         for handle in handles:
             handle.remove()
-    caught += [found[module] for module in modules]
+    caught += [outputs[module] for module in modules]

@@ -28,7 +28,7 @@ def costs(
     """
     if of == "latency":
         return tables(places, Conditions(tokens, precision, threads))
-    return [np.arange(place.units + 1) * _per_unit(place, of, tokens) for place in places]
+    return [np.arange(sublayer.units + 1) * _per_unit(sublayer, of, tokens) for sublayer in places]
 
 
 def _per_unit(sublayer: Sublayer, of: str, tokens: int) -> float:

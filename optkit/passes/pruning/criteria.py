@@ -67,12 +67,12 @@ def rearranged(gradients: torch.Tensor, kept: Sequence[int], swaps: int = 200) -
     for _ in range(swaps):
         inside, outside = torch.nonzero(stays)[:, 0], torch.nonzero(~stays)[:, 0]
         pull = information[:, outside].sum(dim=1)
-        own = information.diagonal()
+        diag = information.diagonal()
         # Cut `inside` unit j, restore `outside` unit i.
-        change = (own[outside] - 2 * pull[outside])[:, None] + (own[inside] + 2 * pull[inside])[None]
+        change = (diag[outside] - 2 * pull[outside])[:, None] + (diag[inside] + 2 * pull[inside])[None]
         change = change - 2 * information[outside][:, inside]
         least = int(change.argmin())
-        if change.flatten()[least] >= -1e-12 * float(own.sum()):
+        if change.flatten()[least] >= -1e-12 * float(diag.sum()):
             break
         stays[outside[least // len(inside)]] = True
         stays[inside[least % len(inside)]] = False

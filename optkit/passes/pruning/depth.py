@@ -25,7 +25,7 @@ def keep_layers(model: torch.nn.Module, keep: Sequence[int]) -> None:
     import torch
 
     places = sublayers(model)
-    layers = [place.layer for place in places if place.kind == "heads"]
+    layers = [sublayer.layer for sublayer in places if sublayer.kind == "heads"]
     path = places[0].layout.layers
     base_of(model).set_submodule(path, torch.nn.ModuleList([layers[i] for i in keep]))
     for number, i in enumerate(keep):

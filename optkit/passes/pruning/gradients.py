@@ -43,7 +43,7 @@ def mask_gradients(
     generator = torch.Generator().manual_seed(0)
     wanted = [p.requires_grad for p in model.parameters()]
     model.requires_grad_(False)
-    found: list[list[torch.Tensor]] = [[] for _ in places]
+    chunks: list[list[torch.Tensor]] = [[] for _ in places]
     try:
         for number, feeds in enumerate(batches):
             size = len(next(iter(feeds.values())))
@@ -52,13 +52,13 @@ def mask_gradients(
             with torch.enable_grad(), masked(dict(zip(places, masks))):
                 value = _direction(model(**feeds), feeds.get("attention_mask"), generator)
                 gradients = iter(torch.autograd.grad(value, alive))
-            for rows, mask in zip(found, masks):
+            for rows, mask in zip(chunks, masks):
                 rows.append(next(gradients) if mask.shape[1] else mask.detach())
             tick((number + 1) / len(batches))
     finally:
         for parameter, want in zip(model.parameters(), wanted):
             parameter.requires_grad_(want)
-    result = [torch.cat(rows) for rows in found]
+    result = [torch.cat(rows) for rows in chunks]
     if not all(torch.isfinite(g).all() for g in result):
         raise PassError("A gradient of the loss is NaN or infinite; the checkpoint's weights are damaged.")
     return result
@@ -77,18 +77,18 @@ def gradients_of(
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    found = []
+    gradients = []
     for feeds in batches:
         mask = torch.ones(len(next(iter(feeds.values()))), units, requires_grad=True)
         handles = on(mask)
         try:
             with torch.enable_grad():
                 value = _direction(model(**feeds), feeds.get("attention_mask"), generator)
-                found.append(torch.autograd.grad(value, mask)[0])
+                gradients.append(torch.autograd.grad(value, mask)[0])
         finally:
             for handle in handles:
                 handle.remove()
-    return torch.cat(found)
+    return torch.cat(gradients)
 
 
 def _direction(

@@ -56,10 +56,10 @@ def tables(places: Sequence[Sublayer], conditions: Conditions) -> list[np.ndarra
     Never decreasing, and 0 for no units. Sublayers of equal sizes share one measurement in this process.
     """
     most: dict[Block, int] = {}
-    for place in places:
-        if place.units:
-            block = Block.of(place)
-            most[block] = max(place.units, most.get(block, 0))
+    for sublayer in places:
+        if sublayer.units:
+            block = Block.of(sublayer)
+            most[block] = max(sublayer.units, most.get(block, 0))
     missing = {b: n for b, n in most.items() if len(_measured.get((b, conditions), ())) <= n}
     if missing:
         counts = {b: sorted({max(1, round(share * n)) for share in SHARES}) for b, n in missing.items()}
@@ -70,7 +70,7 @@ def tables(places: Sequence[Sublayer], conditions: Conditions) -> list[np.ndarra
                 **asdict(conditions),
             )
         for block, units in missing.items():
-            mine, times = times[: len(counts[block])], times[len(counts[block]) :]
-            line = np.interp(np.arange(units + 1), [0, *counts[block]], [0.0, *mine])
+            durations, times = times[: len(counts[block])], times[len(counts[block]) :]
+            line = np.interp(np.arange(units + 1), [0, *counts[block]], [0.0, *durations])
             _measured[block, conditions] = np.maximum.accumulate(line)
     return [_measured[Block.of(p), conditions][: p.units + 1] if p.units else np.zeros(1) for p in places]

@@ -42,8 +42,8 @@ def streams(
             f"Cannot refit {type(model).__name__}: a convolution lies between its layers.",
             hint='Use refit = "none".',
         )
-    layers = [place.layer for place in places if place.kind == "heads"]
-    found = []
+    layers = [sublayer.layer for sublayer in places if sublayer.kind == "heads"]
+    result = []
     with torch.no_grad(), _without_cache(model):
         for feeds in batches:
             seen: list[tuple[torch.Tensor, tuple[Any, ...], dict[str, Any]]] = []
@@ -55,8 +55,8 @@ def streams(
                 valid = mask.bool()
             else:
                 valid = torch.ones(hidden.shape[:2], dtype=torch.bool)
-            found.append(Stream(hidden, [(a, k) for _, a, k in seen], valid))
-    return found
+            result.append(Stream(hidden, [(a, k) for _, a, k in seen], valid))
+    return result
 
 
 @dataclass
@@ -75,7 +75,7 @@ def observe(stream: Stream, heads: Sublayer, ffn: Sublayer) -> tuple[Passage, Pa
 
     seen, entered = (Passage(), Passage()), []
     handles = [
-        place.output.register_forward_hook(_see(passage)) for place, passage in zip((heads, ffn), seen)
+        sublayer.output.register_forward_hook(_see(passage)) for sublayer, passage in zip((heads, ffn), seen)
     ]
     core = ffn.layer.get_submodule(ffn.core)
     handles.append(core.register_forward_pre_hook(lambda module, inputs: entered.append(inputs[0])))

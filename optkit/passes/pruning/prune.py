@@ -62,22 +62,22 @@ def prune(
     progress("costs", 0.0)
     whole = sum(float(price[-1]) for price in plan.costs(places))
     goal = (1 - plan.share) * whole if plan.target is None else _checked(plan, whole)
-    step, kept, refitted = (goal / whole) ** (1 / plan.rounds), whole, 0
+    step, remaining, refitted = (goal / whole) ** (1 / plan.rounds), whole, 0
     for number in range(plan.rounds):
-        budget = goal if number == plan.rounds - 1 else step * kept
+        budget = goal if number == plan.rounds - 1 else step * remaining
 
         def told(text: str, done: float, number: int = number) -> None:
             which = f", round {number + 1} of {plan.rounds}" if plan.rounds > 1 else ""
             progress(text + which, (number + done) / plan.rounds)
 
-        refitted, kept = _round(model, places, teacher, plan, budget, batches, told)
+        refitted, remaining = _round(model, places, teacher, plan, budget, batches, told)
     record(model)
     return {
         "before": before,
         "after": shape_of(model),
-        f"{plan.of}_removed": round(1 - kept / whole, 4),
+        f"{plan.of}_removed": round(1 - remaining / whole, 4),
         f"{plan.of}_before": whole,
-        f"{plan.of}_after": kept,
+        f"{plan.of}_after": remaining,
         "refitted_sublayers": refitted,
     }
 
@@ -152,6 +152,6 @@ def _rearrange(
 ) -> None:
     """Lift the units that the rearrangement keeps above all others of their sublayer."""
     for i, count in enumerate(counts):
-        kept = criteria.rearranged(gradients[i], best(importance[i], count))
+        indices = criteria.rearranged(gradients[i], best(importance[i], count))
         importance[i] = importance[i].copy()
-        importance[i][kept] += 1 + importance[i].max(initial=0.0)
+        importance[i][indices] += 1 + importance[i].max(initial=0.0)

@@ -41,8 +41,8 @@ def cut_and_refit(
     """
     places = sublayers(model)
     if mode == "none":
-        for place in places:
-            cut(place, best(importance[place.name], counts[place.name]))
+        for sublayer in places:
+            cut(sublayer, best(importance[sublayer.name], counts[sublayer.name]))
         return 0
     teacher = sublayers(original)
     theirs = streams(original, teacher, batches)
@@ -56,15 +56,15 @@ def cut_and_refit(
             heads, ffn, out = observe(stream, *original)
             targets.append((_after(heads, stream), _after(ffn, stream)))
             stream.hidden = out
-        for which, place in enumerate(pair):
-            count = counts[place.name]
-            changed |= count < place.units
+        for which, sublayer in enumerate(pair):
+            count = counts[sublayer.name]
+            changed |= count < sublayer.units
             if changed:
                 fit = _statistics(pair, which, ours, [t[which] for t in targets])
-                keep = best(importance[place.name], count)
-                if reselect and 0 < count < place.units:
-                    keep = select(fit, place.units, count, importance[place.name])
-                refitted += _apply(place, keep, fit, mode)
+                keep = best(importance[sublayer.name], count)
+                if reselect and 0 < count < sublayer.units:
+                    keep = select(fit, sublayer.units, count, importance[sublayer.name])
+                refitted += _apply(sublayer, keep, fit, mode)
             tick((at + which + 1) / len(places))
         for own, its in zip(ours, theirs):
             own.hidden = observe(own, *pair)[2] if changed else its.hidden
@@ -79,34 +79,34 @@ def _statistics(pair: list[Sublayer], which: int, ours: list[Stream], targets: l
     """The normal equations of the output projection of `pair[which]`, all units still there."""
     import torch
 
-    place = pair[which]
+    sublayer = pair[which]
     gram: torch.Tensor = 0.0
     cross: torch.Tensor = 0.0
     with torch.no_grad():
         for stream, target in zip(ours, targets):
-            seen = observe(stream, *pair)[1] if which else observe_heads(stream, place)
+            seen = observe(stream, *pair)[1] if which else observe_heads(stream, sublayer)
             wanted = target - seen.residual[stream.valid]
-            inputs = seen.inputs[stream.valid] if place.units else wanted[:, :0]
+            inputs = seen.inputs[stream.valid] if sublayer.units else wanted[:, :0]
             inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
             gram = gram + (inputs.T @ inputs).double()
             cross = cross + (inputs.T @ wanted).double()
-    weight = place.output.weight.detach() if place.units else cross[:0]
-    weight = weight if is_transposed(place.output) or not place.units else weight.T
-    bias = place.output.bias
+    weight = sublayer.output.weight.detach() if sublayer.units else cross[:0]
+    weight = weight if is_transposed(sublayer.output) or not sublayer.units else weight.T
+    bias = sublayer.output.bias
     last = torch.zeros(1, cross.shape[1]) if bias is None else bias.detach()[None]
     return Fit(gram, cross, torch.cat([weight, last]).double(), bias is not None)
 
 
-def _apply(place: Sublayer, keep: Sequence[int], fit: Fit, mode: str) -> bool:
-    """Cut `place` to the units `keep` and refit what is left; whether it was refitted."""
+def _apply(sublayer: Sublayer, keep: Sequence[int], fit: Fit, mode: str) -> bool:
+    """Cut `sublayer` to the units `keep` and refit what is left; whether it was refitted."""
     import torch
 
-    width = place.width
+    width = sublayer.width
     rows = [unit * width + i for unit in keep for i in range(width)]
     if fit.has_bias:
         rows.append(len(fit.gram) - 1)
     part = fit.only(rows)
-    cut(place, keep)
+    cut(sublayer, keep)
     if not rows or (mode == "scales" and not keep):
         return False
     new = part.scaled(len(keep), width) if mode == "scales" else part.solved()
@@ -114,8 +114,8 @@ def _apply(place: Sublayer, keep: Sequence[int], fit: Fit, mode: str) -> bool:
         return False
     with torch.no_grad():
         if fit.has_bias:
-            place.output.bias.copy_(new[-1])
+            sublayer.output.bias.copy_(new[-1])
             new = new[:-1]
         if keep:
-            place.output.weight.copy_(new if is_transposed(place.output) else new.T)
+            sublayer.output.weight.copy_(new if is_transposed(sublayer.output) else new.T)
     return True

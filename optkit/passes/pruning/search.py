@@ -53,14 +53,14 @@ def allocate(
             f"this architecture keeps a head; the share allows {budget / full:.1%}.",
             hint="Prune a smaller share.",
         )
-    found, position = [], STEPS
+    sizes, position = [], STEPS
     for choice, counts, price in reversed(choices):
         n = counts[choice[position]]
-        found.append(n)
+        sizes.append(n)
         position -= int(np.ceil(price[n] / unit - 1e-9))
-    if not any(found):
+    if not any(sizes):
         raise PassError(
             "The budget cannot be met: no head and no FFN block fits into it, so nothing would be left.",
             hint="Prune a smaller share, or a smaller ffn_multiple.",
         )
-    return found[::-1]
+    return sizes[::-1]

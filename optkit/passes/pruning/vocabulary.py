@@ -51,12 +51,12 @@ def kept(tokenizer: dict[str, Any], used: Iterable[int], extra: Iterable[str] = 
     if model["type"] == "Unigram" and model.get("unk_id") is not None:
         stay.add(model["unk_id"])
     if model["type"] == "BPE":
-        made: dict[str, list[tuple[str, str]]] = {}
+        merges: dict[str, list[tuple[str, str]]] = {}
         for pair in map(_pair, model["merges"]):
-            made.setdefault("".join(pair), []).append(pair)
+            merges.setdefault("".join(pair), []).append(pair)
         waiting = [tokens[i] for i in stay]
         while waiting:
-            for pair in made.get(waiting.pop(), []):
+            for pair in merges.get(waiting.pop(), []):
                 for part in pair:
                     if ids[part] not in stay:
                         stay.add(ids[part])

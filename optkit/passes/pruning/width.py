@@ -32,7 +32,7 @@ def readers_of(model: torch.nn.Module, feeds: dict[str, Any]) -> list[str]:
 
     check_width_of(model.config.model_type, is_pooled(model))
     base = getattr(model, model.base_model_prefix, model)
-    layers = {id(m) for place in sublayers(model) for m in place.layer.modules()}
+    layers = {id(m) for sublayer in sublayers(model) for m in sublayer.layer.modules()}
     seen: dict[str, Any] = {}
     handles = [
         module.register_forward_hook(lambda m, i, o, name=name: seen.update({name: i[0]}))

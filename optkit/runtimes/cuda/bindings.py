@@ -25,9 +25,9 @@ class BindingsDevice(Device):
         self._graphs: list[tuple[Handle, Handle]] = []
 
     def stream(self) -> int:
-        made = int(self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking))
-        self._streams.append(made)
-        return made
+        handle = int(self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking))
+        self._streams.append(handle)
+        return handle
 
     def allocate(self, size: int) -> int:
         address = int(self._call("cudaMalloc", max(size, 1)))
@@ -61,9 +61,9 @@ class BindingsDevice(Device):
             work()
         finally:
             graph = self._call("cudaStreamEndCapture", stream)
-        made = self._call("cudaGraphInstantiate", graph, 0)
-        self._graphs.append((made, graph))
-        return made
+        executable = self._call("cudaGraphInstantiate", graph, 0)
+        self._graphs.append((executable, graph))
+        return executable
 
     def launch(self, graph: Handle, stream: int) -> None:
         self._call("cudaGraphLaunch", graph, stream)
@@ -81,8 +81,8 @@ class BindingsDevice(Device):
         return taken
 
     def close(self) -> None:
-        for made, graph in self._graphs:
-            self._call("cudaGraphExecDestroy", made)
+        for executable, graph in self._graphs:
+            self._call("cudaGraphExecDestroy", executable)
             self._call("cudaGraphDestroy", graph)
         for address in self._memory:
             self._call("cudaFree", address)

@@ -25,9 +25,9 @@ class TorchDevice(Device):
         self._streams: dict[int, torch.cuda.Stream] = {}
 
     def stream(self) -> int:
-        made = self._torch.cuda.Stream(device=self._device)
-        self._streams[made.cuda_stream] = made
-        return made.cuda_stream
+        torch_stream = self._torch.cuda.Stream(device=self._device)
+        self._streams[torch_stream.cuda_stream] = torch_stream
+        return torch_stream.cuda_stream
 
     def allocate(self, size: int) -> int:
         tensor = self._torch.empty(max(size, 1), dtype=self._torch.uint8, device=self._device)

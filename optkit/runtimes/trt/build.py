@@ -114,12 +114,12 @@ def _timing_cache(config: tensorrt.IBuilderConfig, stored: bytes) -> tuple[tenso
 def _profile(
     builder: tensorrt.Builder, network: tensorrt.INetworkDefinition, profile: Profile
 ) -> tensorrt.IOptimizationProfile:
-    made = builder.create_optimization_profile()
+    optimization_profile = builder.create_optimization_profile()
     for i in range(network.num_inputs):
         tensor = network.get_input(i)
         shapes = [shape_of(tuple(tensor.shape), b, t) for b, t in zip(profile.batch, profile.tokens)]
-        made.set_shape(tensor.name, *shapes)
-    return made
+        optimization_profile.set_shape(tensor.name, *shapes)
+    return optimization_profile
 
 
 def _sentence(error: tensorrt.IParserError) -> str:

@@ -37,10 +37,10 @@ def open_library() -> tuple[ModuleType, Gpu]:
     """
     gpu = cuda_probe.probe()
     try:
-        found = util.find_spec("tensorrt") is not None
+        installed = util.find_spec("tensorrt") is not None
     except ValueError:  # a module without a spec
-        found = True
-    if not found:
+        installed = True
+    if not installed:
         raise MissingDependency.of("tensorrt", "tensorrt")
     library = import_module("tensorrt")
     if not OLDEST <= version(library)[:2] <= NEWEST:

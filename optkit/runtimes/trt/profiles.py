@@ -43,13 +43,13 @@ def plan(lengths: np.ndarray, longest: int, count: int, batch: tuple[int, int, i
     lengths = np.clip(lengths, 1, longest)
     cuts = np.quantile(lengths, [i / count for i in range(1, count)]) if count > 1 else np.array([])
     bounds = sorted({min(longest, -(-int(np.ceil(c)) // TILE) * TILE) for c in cuts} | {longest})
-    found, low = [], 1
+    profiles, low = [], 1
     for high in bounds:
         inside = lengths[(lengths >= low) & (lengths <= high)]
         opt = int(np.median(inside)) if len(inside) else (low + high) // 2
-        found.append(Profile(batch, (low, opt, high)))
+        profiles.append(Profile(batch, (low, opt, high)))
         low = high + 1
-    return found
+    return profiles
 
 
 def choose(profiles: Sequence[Profile], batch: int, tokens: int) -> int | None:

@@ -119,9 +119,9 @@ def timeout_of(request: Request, most_s: float) -> float:
 
 def first_complaint(error: ValidationError) -> str:
     """The first complaint and its place, without what was received: it is the user's."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    complaint = error.errors(include_url=False, include_context=False, include_input=False)[0]
     parts = (
-        found["loc"][:-1] if found["type"] == "extra_forbidden" else found["loc"]
+        complaint["loc"][:-1] if complaint["type"] == "extra_forbidden" else complaint["loc"]
     )  # a name is the user's too
-    place = ".".join(str(part) for part in parts)
-    return f"{place}: {found['msg']}" if place else found["msg"]
+    location = ".".join(str(part) for part in parts)
+    return f"{location}: {complaint['msg']}" if location else complaint["msg"]

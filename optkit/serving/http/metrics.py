@@ -75,10 +75,10 @@ class Metrics:
         if not folder:
             return generate_latest(self.registry)
         for file in Path(folder).glob("gauge_live*_*.db"):  # a worker that died waits for nothing
-            found = re.search(r"_(\d+)\.db$", file.name)
-            if found and not Path(f"/proc/{found[1]}").exists() and Path("/proc").exists():
+            match = re.search(r"_(\d+)\.db$", file.name)
+            if match and not Path(f"/proc/{match[1]}").exists() and Path("/proc").exists():
                 with suppress(OSError):
-                    mark_process_dead(int(found[1]))
+                    mark_process_dead(int(match[1]))
         registry = CollectorRegistry()
         MultiProcessCollector(registry)
         return generate_latest(registry)

@@ -92,17 +92,17 @@ def tensors(task: Task, answers: Sequence[Answer]) -> list[Tensor]:
 
 def from_raw(raw: bytes) -> list[bytes]:
     """The elements of a BYTES tensor in raw form. Raises DataError."""
-    found, place = [], 0
-    while place < len(raw):
-        if place + 4 > len(raw):
+    elements, offset = [], 0
+    while offset < len(raw):
+        if offset + 4 > len(raw):
             raise DataError("A BYTES tensor ends within a length.")
-        (length,) = struct.unpack_from("<I", raw, place)
-        place += 4
-        if place + length > len(raw):
+        (length,) = struct.unpack_from("<I", raw, offset)
+        offset += 4
+        if offset + length > len(raw):
             raise DataError("A BYTES tensor ends within an element.")
-        found.append(raw[place : place + length])
-        place += length
-    return found
+        elements.append(raw[offset : offset + length])
+        offset += length
+    return elements
 
 
 def flat(data: Json) -> list[Json]:

@@ -36,16 +36,16 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
             f"{artifact.task} of format {artifact.format}, which sentence-transformers does not load.",
             hint="The formats zip and wheel take any artifact.",
         )
-    place, file = _PLACES[artifact.format]
+    backend, file = _PLACES[artifact.format]
     side = [n for n in artifact.manifest["files"] if n in SIDE_FILES or Path(n).match(MODULE_FILES)]
     if pools := artifact.task == "embeddings":
         side = [n for n in side if n in SIDE_FILES and n != "modules.json"]
     copy_files(artifact.path, side, folder)
     for one in side:
         check_written(artifact, one, sha256(folder / one))
-    target = folder / place
+    target = folder / backend
     target.mkdir()
-    put = _put_openvino if place == "openvino" else _put_onnx
+    put = _put_openvino if backend == "openvino" else _put_onnx
     width = put(artifact, target / file, pools)
     if pools:
         _write_modules(folder, width)
@@ -54,14 +54,14 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     kind, call = _CLASSES[artifact.task], "encode" if pools else "predict"
     return (
         f'python -c "from sentence_transformers import {kind}; '
-        f"print({kind}('OUT', backend='{place}').{call}([...]))\""
+        f"print({kind}('OUT', backend='{backend}').{call}([...]))\""
     )
 
 
 def wrote(folder: Path) -> bool:
     """Whether all of `folder` is what `write` puts there."""
     names = {path.name for path in folder.iterdir()}
-    places = names & {place for place, _ in _PLACES.values()}
+    places = names & {backend for backend, _ in _PLACES.values()}
     known = {*SIDE_FILES, NAME, *places, _POOLING}
     return NAME in names and len(places) == 1 and names <= known
 

@@ -33,8 +33,8 @@ class Rows:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, place: int) -> dict[str, int]:
-        return {"split": self.split, "index": place if place < len(self.lengths) else FILL}
+    def __getitem__(self, index: int) -> dict[str, int]:
+        return {"split": self.split, "index": index if index < len(self.lengths) else FILL}
 
 
 def places(items: Sequence[Mapping[str, int]]) -> list[int]:

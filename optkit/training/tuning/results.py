@@ -116,9 +116,9 @@ def front(trials: Sequence[TrialResult], objectives: Sequence[Objective]) -> lis
     costs = {t.number: tuple(s * v for s, v in zip(signs, t.values)) for t in trials if t.state == "complete"}
 
     def beaten(number: int) -> bool:
-        mine = costs[number]
+        cost = costs[number]
         return any(
-            all(a <= b for a, b in zip(other, mine)) and (other != mine or n < number)
+            all(a <= b for a, b in zip(other, cost)) and (other != cost or n < number)
             for n, other in costs.items()
             if n != number
         )

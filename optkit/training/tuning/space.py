@@ -61,8 +61,8 @@ class Dimension:
     @classmethod
     def parse(cls, text: str) -> Dimension:
         """Raises RecipeError that lists the forms there are."""
-        found = re.fullmatch(r"\s*(\w+)\s*\((.*)\)\s*", text, re.DOTALL)
-        kind, inner = found.groups() if found else ("choice", text)
+        match = re.fullmatch(r"\s*(\w+)\s*\((.*)\)\s*", text, re.DOTALL)
+        kind, inner = match.groups() if match else ("choice", text)
         if kind not in KINDS:
             raise RecipeError(f"Unknown range {kind!r} in {text!r}.", hint=did_you_mean(kind, KINDS))
         values = [_value(part) for part in inner.split(",")]
@@ -119,21 +119,21 @@ class Space:
         >>> Space.parse(["batch=16,32", "epochs=int(2,4)"]).to_dict()
         {'batch': 'choice(16,32)', 'epochs': 'int(2,4)'}
         """
-        found: dict[str, Dimension] = {}
+        dimensions: dict[str, Dimension] = {}
         for text in texts:
             name, equals, form = text.partition("=")
             if text.endswith(".toml") and "(" not in text:
-                found |= _from_file(Path(text))
+                dimensions |= _from_file(Path(text))
             elif not equals or not name.strip() or not form.strip():
                 raise RecipeError(
                     f"Expected NAME=FORM or a .toml file for --space, received {text!r}.",
                     hint=f"The forms are {_FORMS}.",
                 )
             else:
-                found[name.strip()] = Dimension.parse(form)
-        if not found:
+                dimensions[name.strip()] = Dimension.parse(form)
+        if not dimensions:
             raise RecipeError("Expected at least one name in the space, received none.")
-        return cls(found)
+        return cls(dimensions)
 
     def check(self, known: Iterable[str], accepts: Callable[[str, Value], object]) -> None:
         """Refuse a name that is not among `known`, and a range with a value that `accepts` refuses."""
@@ -157,13 +157,13 @@ def _from_file(file: Path) -> dict[str, Dimension]:
         table = tomllib.loads(read_text(file, ValueError, most=2**20))
     except (ValueError, RecursionError) as reason:
         raise RecipeError(f"Cannot read the space {str(file)!r}: {reason}.") from reason
-    found = {}
+    space = {}
     for name, value in _flat(table).items():
         if isinstance(value, str):
-            found[name] = Dimension.parse(value)
+            space[name] = Dimension.parse(value)
         else:
-            found[name] = Dimension("choice", choices=tuple(value if isinstance(value, list) else [value]))
-    return found
+            space[name] = Dimension("choice", choices=tuple(value if isinstance(value, list) else [value]))
+    return space
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
