@@ -136,6 +136,7 @@ def test_a_multiply_without_an_int8_kernel_is_a_doubt(finished):
         examples=1,
         data=SimpleNamespace(is_held_out=lambda split: False),
         split="validation",
+        source=SimpleNamespace(lineage=()),
     )
     wanted = row.notes["quantized_matmuls"]
     assert any(
