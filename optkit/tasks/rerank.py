@@ -122,10 +122,9 @@ class Rerank(Task):
     def encode(self, inputs: Sequence[Input]) -> EncodedSet:
         """One row per candidate, cut as transformers cuts pairs: the longer text loses tokens first.
 
-        Raises DataError for what is no query with 1 to `MOST` candidates, or a query that fills the model.
+        Raises DataError for what is no query with 1 to `MOST` candidates.
         """
         given = [_checked(item, i) for i, item in enumerate(inputs)]
-        self._refuse_long([query for query, _ in given])
         encoded = self.encoder.encode([(query, text) for query, texts in given for text in texts])
         if not given:
             return encoded
@@ -298,17 +297,6 @@ class Rerank(Task):
         except DataError as error:
             hint = "Pairs with a number, compared by correlation, are for --task text-classification."
             raise DataError(str(error), hint=f"{error.hint} {hint}") from None
-
-    def _refuse_long(self, queries: Sequence[str]) -> None:
-        """Raise DataError for a query that leaves no token to its candidates."""
-        different = list(dict.fromkeys(queries))
-        for query, ids in zip(different, self.encoder.whole(different)):
-            if len(ids) + 2 > self.encoder.max_length:
-                raise DataError(
-                    f"Expected a query that leaves room for a candidate in {self.encoder.max_length} tokens "
-                    f"at position {queries.index(query)}, received one of {len(ids)} tokens.",
-                    hint="Shorten the query; candidates are cut by themselves.",
-                )
 
 
 def _checked(item: Input, position: int) -> tuple[str, list[str]]:

@@ -158,7 +158,7 @@ def vector(answer):
 
 
 def score(answer):
-    return answer["score"] if isinstance(answer, dict) else answer.score
+    return answer["results"][0]["score"] if isinstance(answer, dict) else answer.score
 
 
 #: name → (folder, its own library's numbers, ours, inputs)
@@ -183,8 +183,8 @@ def compressed(request, tmp_path_factory):
 
 
 def instances(inputs):
-    """As KServe's protocol v1 takes them."""
-    return [list(x) if isinstance(x, tuple) else x for x in inputs]
+    """As KServe's protocol v1 takes them: a pair is a query with one candidate."""
+    return [{"query": x[0], "documents": [x[1]]} if isinstance(x, tuple) else x for x in inputs]
 
 
 @pytest.mark.parametrize(("precision", "apart"), [("fp32", 1e-4), ("int8", 0.1)])

@@ -101,7 +101,6 @@ def task(tmp_path_factory):
         (("film", ["a"] * 10_000), "1 to 1,000 candidates at position 1, received 10,000"),
         (("film", [1]), "list of texts"),
         ({"query": "film"}, "list of texts"),
-        (("film " * 70, ["a"]), "leaves room for a candidate"),
     ],
 )
 def test_what_cannot_be_ranked_is_refused_with_the_next_step(task, item, message):
@@ -114,6 +113,11 @@ def test_long_candidates_are_cut_and_counted(task):
     encoded = task.encode([("film", ["plot " * 200, "a", "plot " * 300])])
     assert (encoded.truncated, max(encoded.lengths)) == (2, task.encoder.max_length)
     assert len(task.encode([("film", ["a"] * MOST)])) == MOST
+
+
+def test_a_query_that_fills_the_model_is_cut_as_transformers_cuts_it(task):
+    encoded = task.encode([("film " * 200, ["plot " * 200, "a"])])
+    assert (encoded.truncated, min(encoded.lengths)) == (2, task.encoder.max_length)
 
 
 def test_queries_of_one_kind_are_left_out_and_counted(task):

@@ -50,7 +50,6 @@ def test_the_models_own_route_gives_the_same(client, ranking):
         ({"documents": ["a"] * 10_000}, "128"),
         ({"documents": None}, "either documents or texts"),
         ({"texts": ["a"]}, "either documents or texts"),
-        ({"query": "dull " * 1000}, "leaves room for a candidate"),
         ({"query": ["a"]}, "query"),
         ({"model": "embeddings"}, "model"),
         ({"top_n": 0}, "top_n"),
