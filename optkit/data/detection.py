@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,7 +161,7 @@ def _voc(file: Path) -> tuple[str, list[dict[str, Any]]]:
 
 def _image(folder: Path, name: str, where: str) -> str:
     """The path of the image called `name`, which `where` speaks of."""
-    path = next((p for part in FOLDERS if (p := folder / part / name).is_file()), None)
+    path = next((p for part in FOLDERS if os.path.isfile(p := folder / part / name)), None)
     if path is None or Path(name).is_absolute() or ".." in Path(name).parts:
         raise DataError(
             f"Expected the image {name!r} beside its annotations, for {where}: it is missing.",

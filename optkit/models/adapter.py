@@ -58,7 +58,7 @@ _BY_HAND = "Merge it in Python: PeftModel.from_pretrained(base, adapter).merge_a
 def is_adapter(path: str | Path) -> bool:
     """Whether the folder at `path` holds an adapter and no model."""
     folder = Path(path)
-    return (folder / CONFIG).is_file() and not (folder / "config.json").exists()
+    return os.path.isfile(folder / CONFIG) and not os.path.exists(folder / "config.json")
 
 
 def merged(folder: Path, trust_remote_code: bool = False, verify_key: str | Path | None = None) -> Artifact:
