@@ -53,7 +53,7 @@ def test_classes_by_their_names_of_every_version(number, tmp_path):
         ["models.Asym"],
         ["base.modules.router.Router"],
         ["models.Transformer", "cross_encoder.modules.logit_score.LogitScore"],
-        ["sparse_encoder.modules.mlm_transformer.MLMTransformer", "sparse_encoder.models.SpladePooling"],
+        ["models.Transformer", "sparse_encoder.models.CSRSparsity"],
         ["models.Transformer", "models.WeightedLayerPooling"],
         ["models.Transformer", "models.Pooling", "models.Pooling"],
         ["models.Transformer", "models.Dense"],
