@@ -41,6 +41,8 @@ class ModelTask:
     has_encoder: ClassVar[bool] = False
     #: Whether an answer is a vector, so that servers offer it to clients of embeddings.
     embeds: ClassVar[bool] = False
+    #: The class of sentence-transformers that opens a folder with a graph for it; "" for none.
+    sentence_transformers: ClassVar[str] = ""
     #: Whether an answer is an order of candidates, so that servers offer it to clients of rerankers.
     ranks: ClassVar[bool] = False
     #: Whether an answer is what was said in a sound, so that servers offer it to clients of transcriptions.

@@ -39,6 +39,7 @@ class AudioClassification(SoundInput, TextClassification):
     """`labels` by index, `problem` as transformers calls it; predictions are `Classification`."""
 
     name: ClassVar[str] = "audio-classification"
+    sentence_transformers: ClassVar[str] = ""
     architectures: ClassVar[tuple[str, ...]] = (
         *("ForAudioClassification", "ASTForAudioClassification"),
         *(f"{family}ForSequenceClassification" for family in _FAMILIES),

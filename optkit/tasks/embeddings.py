@@ -63,6 +63,7 @@ class Embeddings(Task):
     auto_class: ClassVar[str] = "AutoModel"
     unused: ClassVar = ("pooler",)
     embeds: ClassVar[bool] = True
+    sentence_transformers: ClassVar[str] = "SentenceTransformer"
     graph_answers: ClassVar[bool] = True
     #: Whether a vector has a weight for each token of the vocabulary.
     sparse: ClassVar[bool] = False

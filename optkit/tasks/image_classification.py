@@ -34,6 +34,7 @@ class ImageClassification(ImageInputs, TextClassification):
     """`labels` by index, `problem` as transformers calls it; predictions are `Classification`."""
 
     name: ClassVar[str] = "image-classification"
+    sentence_transformers: ClassVar[str] = ""
     architectures: ClassVar[tuple[str, ...]] = ("ForImageClassification",)
     auto_class: ClassVar[str] = "AutoModelForImageClassification"
     graph_answers: ClassVar[bool] = False

@@ -80,6 +80,7 @@ class Rerank(Task):
     name: ClassVar[str] = "rerank"
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     ranks: ClassVar[bool] = True
+    sentence_transformers: ClassVar[str] = "CrossEncoder"
     metrics: ClassVar = ("ndcg@10", "mrr@10", "map", "recall@10")
     columns: ClassVar = {
         "text": ("query", "question", "anchor"),

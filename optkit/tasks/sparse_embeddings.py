@@ -44,6 +44,7 @@ class SparseEmbeddings(Embeddings):
     architectures: ClassVar[tuple[str, ...]] = ()  # the folder's modules say it, no architecture does
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"
     embeds: ClassVar[bool] = False
+    sentence_transformers: ClassVar[str] = ""
     sparse: ClassVar[bool] = True
 
     @classmethod

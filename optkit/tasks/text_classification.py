@@ -74,6 +74,7 @@ class TextClassification(Task):
     architectures: ClassVar[tuple[str, ...]] = ("ForSequenceClassification",)
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     graph_answers: ClassVar[bool] = True
+    sentence_transformers: ClassVar[str] = "CrossEncoder"
     asked_last: ClassVar[bool] = True  # any table with a text and a label fits it
     metrics_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
         SINGLE: ("accuracy", "f1", "matthews"),

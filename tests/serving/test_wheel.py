@@ -74,6 +74,7 @@ def test_every_task_of_text_is_served_without_torch(bare, tmp_path):
         "causal-lm": "Completion",
         "fill-mask": "Filled",
         "rerank": "Ranking",
+        "sparse-embeddings": "SparseVector",
     }
     assert str(bare.parent.parent) in result["home"]
     assert not {"torch", "transformers", "datasets", "onnx", "scikit-learn"} & set(result["installed"])

@@ -18,27 +18,28 @@ import numpy as np
 from optkit.core.artifact import MODULE_FILES, SIDE_FILES, Artifact, copy_files
 from optkit.core.files import sha256, write_json
 from optkit.errors import MissingDependency, RecipeError
+from optkit.models.task import TASKS, ModelTask
 from optkit.serving.package.bom import NAME, write_bom
 from optkit.serving.package.zip import check_written
 
 #: Format of an artifact → the library's folder for it, and the name of the graph there.
 _PLACES = {"onnx": ("onnx", "model.onnx"), "openvino": ("openvino", "openvino_model.xml")}
-_ENCODER = "CrossEncoder"
-_CLASSES = {"embeddings": "SentenceTransformer", "rerank": _ENCODER, "text-classification": _ENCODER}
 _VECTOR, _TOKENS, _POOLING = "sentence_embedding", "last_hidden_state", "1_Pooling"
 _MODULES = "sentence_transformers.models"
 
 
 def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
-    if artifact.format not in _PLACES or artifact.task not in _CLASSES:
+    task = TASKS[artifact.task] if artifact.task is not None and artifact.task in TASKS else ModelTask
+    kind = task.sentence_transformers
+    if artifact.format not in _PLACES or not kind:
         raise RecipeError(
-            f"Expected an ONNX or OpenVINO model for {' or '.join(_CLASSES)}, received one for "
+            f"Expected an ONNX or OpenVINO model for vectors, rankings or classes of texts, received one for "
             f"{artifact.task} of format {artifact.format}, which sentence-transformers does not load.",
             hint="The formats zip and wheel take any artifact.",
         )
     backend, file = _PLACES[artifact.format]
     side = [n for n in artifact.manifest["files"] if n in SIDE_FILES or Path(n).match(MODULE_FILES)]
-    if pools := artifact.task == "embeddings":
+    if pools := task.embeds:
         side = [n for n in side if n in SIDE_FILES and n != "modules.json"]
     copy_files(artifact.path, side, folder)
     for one in side:
@@ -51,7 +52,7 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
         _write_modules(folder, width)
     bill = write_bom(artifact, name, version, "sentence-transformers", ["sentence-transformers"])
     (folder / NAME).write_bytes(bill)
-    kind, call = _CLASSES[artifact.task], "encode" if pools else "predict"
+    call = "encode" if pools else "predict"
     return (
         f'python -c "from sentence_transformers import {kind}; '
         f"print({kind}('OUT', backend='{backend}').{call}([...]))\""
