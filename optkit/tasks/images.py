@@ -65,7 +65,7 @@ class ImageInputs:
             times = (-(-height // part.shape[0]), -(-width // part.shape[1]), *[1] * (part.ndim - 2))
             part = np.tile(part, times)[:height, :width]
         file = io.BytesIO()
-        Image.fromarray(part).save(file, "PNG")
+        Image.fromarray(part[..., 0] if part.ndim == 3 and part.shape[2] == 1 else part).save(file, "PNG")
         return {"b64": base64.b64encode(file.getvalue()).decode()}
 
     def from_fields(self, values: Sequence[Any]) -> bytes:
