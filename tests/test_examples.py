@@ -19,7 +19,6 @@ from starlette.testclient import TestClient
 from optkit.report.interval import Interval
 from optkit.report.model import Report
 from tests.conftest import read_what_is_installed_anew
-from tests.forks import Fork
 
 FOLDER = Path(__file__).parent.parent / "examples"
 PATHS = (FOLDER, FOLDER.parent, FOLDER / "plugin")
@@ -118,7 +117,6 @@ def test_the_notebook_runs_from_the_first_cell_to_the_last(folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, PATHS)))
     notebook = nbformat.read(FOLDER / "compress.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "it is kept without outputs"
-    monkeypatch.setattr("jupyter_client.launcher.Popen", Fork)
     NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(folder)}}).execute()
     printed = "".join(str(output) for cell in notebook.cells for output in cell.get("outputs", ()))
     assert "quantize-dynamic" in printed
