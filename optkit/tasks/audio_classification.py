@@ -6,17 +6,15 @@ Labels, metrics and predictions are those of text classification; only what goes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
-from optkit.core.artifact import Artifact
 from optkit.data import audio
-from optkit.errors import CheckpointError, DataError
 from optkit.models.sound import SoundEncoder
-from optkit.tasks.base import Columns, Labelled
-from optkit.tasks.label_columns import REGRESSION
+from optkit.tasks.base import Columns
+from optkit.tasks.files import FileClassification
+from optkit.tasks.labelled import Input
 from optkit.tasks.sound import SoundInput
 from optkit.tasks.text_classification import COLUMNS as TEXT_COLUMNS
-from optkit.tasks.text_classification import TextClassification
 
 if TYPE_CHECKING:
     import datasets
@@ -35,11 +33,10 @@ COLUMNS = {
 
 
 @dataclass
-class AudioClassification(SoundInput, TextClassification):
+class AudioClassification(SoundInput, FileClassification):
     """`labels` by index, `problem` as transformers calls it; predictions are `Classification`."""
 
     name: ClassVar[str] = "audio-classification"
-    sentence_transformers: ClassVar[str] = ""
     architectures: ClassVar[tuple[str, ...]] = (
         *("ForAudioClassification", "ASTForAudioClassification"),
         *(f"{family}ForSequenceClassification" for family in _FAMILIES),
@@ -48,30 +45,12 @@ class AudioClassification(SoundInput, TextClassification):
     columns: ClassVar = COLUMNS
     encoder: SoundEncoder  # type: ignore[assignment]
 
-    @classmethod
-    def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> Self:
-        task = super().from_artifact(artifact, metric)
-        if task.problem == REGRESSION:
-            raise CheckpointError("Expected a model with at least two labels, received one: a regression.")
-        return task
-
-    def read(self, rows: datasets.Dataset, columns: Columns) -> Labelled:
-        name, label = (self.column(rows.column_names, part, columns) for part in ("text", "label"))
-        references = self.references(rows, label)
-        inputs = audio.playable(rows, name)
-        sources = [x if isinstance(x, str) else f"sound {i}" for i, x in enumerate(inputs)]
-        return Labelled(self.encode(inputs), references, sources, inputs, columns=Columns(name, None, label))
+    def inputs_of(self, rows: datasets.Dataset, name: str) -> list[Input]:
+        return audio.playable(rows, name)
 
     @classmethod
     def fits(cls, rows: datasets.Dataset, columns: Columns) -> bool:
         return cls.holds_audio(rows, columns) and super().fits(rows, columns)
-
-    @classmethod
-    def training_config(cls, rows: datasets.Dataset, columns: Columns) -> dict[str, Any]:
-        config = super().training_config(rows, columns)
-        if config["problem_type"] == REGRESSION:
-            raise DataError("Expected a class per sound, received numbers with a fraction.")
-        return config
 
 
 TASK = AudioClassification

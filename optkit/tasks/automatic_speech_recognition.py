@@ -132,7 +132,7 @@ class SpeechRecognition(SoundInput):
         name, label = (self.column(rows.column_names, part, columns) for part in ("text", "label"))
         references = texts_of(rows, label, "Name the right column with --label-column.")
         inputs = audio.playable(rows, name)
-        sources = [x if isinstance(x, str) else f"sound {i}" for i, x in enumerate(inputs)]
+        sources = self.named(inputs)
         references = [" ".join(self.characters.spelled(text).split()) for text in references]
         return Labelled(self.encode(inputs), references, sources, inputs, columns=Columns(name, None, label))
 

@@ -5,24 +5,27 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from optkit.core.reading import Json
 from optkit.data.examples import EncodedSet, Windows
-from optkit.errors import DataError
+from optkit.errors import CheckpointError
 from optkit.models.pixels import PixelEncoder
 from optkit.tasks.base import Field, Task
-from optkit.tasks.labelled import Input, JsonType
+from optkit.tasks.files import FileInputs
+from optkit.tasks.labelled import Input
 
 #: Pixels a side of a picture as JSON, some kilobytes, and of what is repeated in a larger one.
 STORED, REPEATED = 64, 16
 
 
-class ImageInputs:
+class ImageInputs(FileInputs):
     """A task's inputs, where each is one image. Comes before `Task` in a class's bases."""
 
+    expected, noun = "an image", "image"
     reads: ClassVar[str | tuple[str, ...]] = "pixel_values"
     parts: ClassVar[Mapping[str, str]] = {**Task.parts, "text": "image"}
     shapes: ClassVar[tuple[str, ...]] = ("1xdata", "8xdata")
@@ -34,23 +37,21 @@ class ImageInputs:
     def any_size(self) -> bool:
         return self.encoder.varies
 
+    @staticmethod
+    def encoder_of(folder: Path, families: Sequence[str], answers: str) -> PixelEncoder:
+        """The encoder of a processor of one of these `families`. Raises CheckpointError for another."""
+        encoder = PixelEncoder(folder)
+        if encoder.family not in families:
+            raise CheckpointError(
+                f"Expected an image processor of {', '.join(families)}, received {encoder.family}: how its "
+                f"{answers} are read is not known.",
+                hint="Save the processor that the model was trained with beside it.",
+            )
+        return encoder
+
     def encode(self, inputs: Sequence[Input]) -> EncodedSet:
         """Images as `PixelEncoder` takes them: paths, bytes, Pillow images or arrays."""
         return self.encoder.encode(inputs)
-
-    def json_type(self, text: JsonType) -> JsonType:
-        """An image file (PNG, JPEG, ...) in base64."""
-        return {"b64": str}
-
-    def from_json(self, value: Json) -> bytes:
-        """The bytes of an image file, in base64: {"b64": "..."}. A string would be a path, and is refused."""
-        text = value.get("b64") if isinstance(value, dict) else None
-        if not isinstance(text, str):
-            raise DataError(f'Expected an image as {{"b64": "..."}}, received a {type(value).__name__}.')
-        try:
-            return base64.b64decode(text, validate=True)
-        except ValueError as reason:
-            raise DataError(f"Expected an image in base64: {reason}.") from None
 
     def to_json(self, item: Input) -> Json:
         """An array of pixels as a PNG of its upper left part, of at most `STORED` of them a side.
@@ -68,10 +69,6 @@ class ImageInputs:
         Image.fromarray(part[..., 0] if part.ndim == 3 and part.shape[2] == 1 else part).save(file, "PNG")
         return {"b64": base64.b64encode(file.getvalue()).decode()}
 
-    def from_fields(self, values: Sequence[Any]) -> bytes:
-        """The bytes of an image file as they are, or a text of them in base64."""
-        return values[0] if isinstance(values[0], bytes) else self.from_json({"b64": values[0]})
-
     def sized(self, inputs: Sequence[Input], rows: int) -> EncodedSet:
         """As `encode`; each image's own (height, width) is carried beside its outputs, of so many `rows`."""
         read = [self.encoder.read(item, i) for i, item in enumerate(inputs)]
@@ -79,11 +76,6 @@ class ImageInputs:
         every = [np.arange(rows)] * len(read)
         windows = Windows(np.arange(len(read)), every, {"size": sizes}) if read else None
         return EncodedSet({"pixel_values": [values for values, _ in read]}, {}, windows=windows)
-
-    @classmethod
-    def from_line(cls, line: str) -> Input:
-        """A path."""
-        return line
 
     def probes(self, texts: Sequence[str]) -> list[Input]:
         """As many generated pictures: gradients, stripes, discs and noise, in the model's channels."""

@@ -18,7 +18,7 @@ import numpy as np
 from optkit.core.artifact import Artifact
 from optkit.data import images
 from optkit.data.examples import EncodedSet
-from optkit.errors import CheckpointError, DataError
+from optkit.errors import DataError
 from optkit.models.pixels import PixelEncoder
 from optkit.models.processors import DETECTORS
 from optkit.models.task import Shape
@@ -93,13 +93,7 @@ class ObjectDetection(ImageInputs, Task):
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> ObjectDetection:
-        config, encoder = artifact.config, PixelEncoder(artifact.path)
-        if encoder.family not in DETECTORS:
-            raise CheckpointError(
-                f"Expected an image processor of {', '.join(DETECTORS)}, received {encoder.family}: how its "
-                "boxes are read is not known.",
-                hint="Save the processor that the model was trained with beside it.",
-            )
+        config, encoder = artifact.config, cls.encoder_of(artifact.path, DETECTORS, "boxes")
         queries = config.get("num_queries") or config.get("num_detection_tokens") or 100
         labels = labels_of(config) or [f"LABEL_{i}" for i in range(int(config.get("num_labels") or 91))]
         return cls(labels, int(queries), cls.checked_metric(metric), encoder)
@@ -132,8 +126,7 @@ class ObjectDetection(ImageInputs, Task):
             corners = boxes.corners(rectangles, sizes[row], row)
             at = np.array([next(order) for _ in kinds], dtype=float).reshape(-1, 1)
             references.append(np.concatenate([at, corners, np.reshape(crowds, (-1, 1))], axis=1))
-        sources = [x if isinstance(x, str) else f"image {i}" for i, x in enumerate(inputs)]
-        return Labelled(encoded, references, sources, inputs, columns=Columns(name, None, label))
+        return Labelled(encoded, references, self.named(inputs), inputs, columns=Columns(name, None, label))
 
     def answers(self, outputs: Outputs) -> np.ndarray:
         """For each image (n, 6), in an object array: class, score, left, top, right, bottom, surest first."""

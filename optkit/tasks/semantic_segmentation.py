@@ -87,13 +87,7 @@ class SemanticSegmentation(ImageInputs, Task):
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> SemanticSegmentation:
-        config, encoder = artifact.config, PixelEncoder(artifact.path)
-        if encoder.family not in SEGMENTERS:
-            raise CheckpointError(
-                f"Expected an image processor of {', '.join(SEGMENTERS)}, received {encoder.family}: how its "
-                "masks are read is not known.",
-                hint="Save the processor that the model was trained with beside it.",
-            )
+        config, encoder = artifact.config, cls.encoder_of(artifact.path, SEGMENTERS, "masks")
         labels = labels_of(config) or [f"LABEL_{i}" for i in range(int(config.get("num_labels") or 2))]
         if len(labels) > MOST_CLASSES:
             raise CheckpointError(f"Expected at most {MOST_CLASSES} classes, received {len(labels)}.")
@@ -113,8 +107,7 @@ class SemanticSegmentation(ImageInputs, Task):
         encoded = self.encode(inputs)
         sizes = encoded.windows.carried["size"] if encoded.windows else []
         references = [self._mask(item, sizes[row], row) for row, item in enumerate(rows[label])]
-        sources = [x if isinstance(x, str) else f"image {i}" for i, x in enumerate(inputs)]
-        return Labelled(encoded, references, sources, inputs, columns=Columns(name, None, label))
+        return Labelled(encoded, references, self.named(inputs), inputs, columns=Columns(name, None, label))
 
     def _mask(self, item: Any, size: np.ndarray, row: int) -> np.ndarray:
         """The classes of an image's pixels, bytes. DataError names the row."""

@@ -12,10 +12,10 @@ import numpy as np
 from optkit.core.reading import Json
 from optkit.data import audio
 from optkit.data.examples import EncodedSet
-from optkit.errors import DataError
 from optkit.models.sound import SoundEncoder, samples_for
 from optkit.tasks.base import Columns, Field, Task
-from optkit.tasks.labelled import Input, JsonType
+from optkit.tasks.files import FileInputs
+from optkit.tasks.labelled import Input
 
 if TYPE_CHECKING:
     import datasets
@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 STORED = 10_000
 
 
-class SoundInput(Task):
+class SoundInput(FileInputs, Task):
     """An input is a path, the bytes of a file, samples (samples,) at the model's rate, or a dictionary of an
     `array` and its `sampling_rate`."""
 
+    expected, noun = "audio", "sound"
     reads: ClassVar[tuple[str, ...]] = ("input_values", "input_features")
     trained_with: ClassVar[tuple[str, ...]] = ("attention_mask",)
-    graph_answers: ClassVar[bool] = False
-    asked_last: ClassVar[bool] = False
     parts: ClassVar[Mapping[str, str]] = {**Task.parts, "text": "audio"}
     shapes: ClassVar[tuple[str, ...]] = ("1xdata",)
     takes: ClassVar[tuple[Field, ...]] = (Field("audio", binary=True),)
@@ -46,36 +45,10 @@ class SoundInput(Task):
     def encode(self, inputs: Sequence[Input]) -> EncodedSet:
         return self.encoder.encode(inputs)
 
-    def json_type(self, text: JsonType) -> JsonType:
-        """An audio file (WAV, FLAC, OGG, MP3) in base64."""
-        return {"b64": str}
-
-    def from_json(self, value: Json) -> bytes:
-        """The bytes of an audio file, in base64: {"b64": "..."}. A string would be a path, and is refused."""
-        text = value.get("b64") if isinstance(value, dict) else None
-        if not isinstance(text, str):
-            raise DataError(f'Expected audio as {{"b64": "..."}}, received a {type(value).__name__}.')
-        try:
-            return base64.b64decode(text, validate=True)
-        except ValueError as reason:
-            raise DataError(f"Expected audio in base64: {reason}.") from None
-
     def to_json(self, item: Input) -> Json:
         """The first samples of a sound, at most `STORED`, as a WAV file in base64."""
         values = self.encoder.samples(item)[:STORED]
         return {"b64": base64.b64encode(audio.wav(values, self.encoder.rate)).decode()}
-
-    def from_fields(self, values: Sequence[Any]) -> bytes:
-        """The bytes of an audio file as they are, or a text of them in base64."""
-        return values[0] if isinstance(values[0], bytes) else self.from_json({"b64": values[0]})
-
-    @classmethod
-    def pair_column(cls, names: Sequence[str], text: str) -> str | None:
-        return None
-
-    @classmethod
-    def from_line(cls, line: str) -> Input:
-        return line
 
     @classmethod
     def holds_audio(cls, rows: datasets.Dataset, columns: Columns) -> bool:
