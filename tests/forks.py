@@ -2,8 +2,7 @@
 
 That process forks twice, and the fork between ends at once: what is left belongs to the process that asked
 for it, its subreaper meanwhile (Linux only). It can be waited for, listed and killed as any other child.
-`Fork([sys.executable, "-m", "optkit", ...])` is the command itself, whose own children are forks of it; so it
-is with `-m ipykernel_launcher`.
+`Fork([sys.executable, "-m", "optkit", ...])` is the command itself, whose own children are forks of it.
 """
 
 from __future__ import annotations
@@ -158,16 +157,23 @@ def _answer(channel: socket.socket) -> None:
             return
         if b"optkit.passes.worker" in message:
             import_module("tests.exports").warm()
+        request = json.loads(message)
         between = os.fork()
         if not between:
-            between = os.getpid()
+            between, (ready, begun) = os.getpid(), os.pipe()
             if child := os.fork():
+                os.close(begun)
+                os.read(ready, 1)  # who is told of the child may signal its group at once
                 channel.send(str(child).encode())
                 os.kill(between, signal.SIGKILL)  # nothing of it is to be written
+            if request["session"]:
+                os.setsid()
+            os.close(ready)
+            os.close(begun)
             while os.getppid() == between:  # a child that dies with its parent must have the right one
                 time.sleep(0.0002)
             channel.close()
-            _become(json.loads(message), fds)
+            _become(request, fds)
         os.waitpid(between, 0)
         for fd in fds:
             os.close(fd)
@@ -175,8 +181,6 @@ def _answer(channel: socket.socket) -> None:
 
 
 def _become(request: dict[str, Any], fds: list[int]) -> NoReturn:
-    if request["session"]:
-        os.setsid()
     for i, fd in enumerate(fds):
         os.dup2(fd, i)
         os.close(fd)
@@ -194,7 +198,7 @@ def _become(request: dict[str, Any], fds: list[int]) -> NoReturn:
     if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(int(threads))
     request["words"] = [*dropwhile(lambda word: word.startswith("-X"), request["words"])]
-    if request["words"][:2] in (["-m", "optkit"], ["-m", "ipykernel_launcher"]):
+    if request["words"][:2] == ["-m", "optkit"]:
         _serve_own_children()
     code: Any = 0
     try:

@@ -27,6 +27,8 @@ NAMES = ("annotations.json", "_annotations.coco.json", "metadata.jsonl", "metada
 #: Folders, beside the annotations, in which images may lie.
 FOLDERS = ("", "images", "JPEGImages", "../JPEGImages", "../images")
 _XML = "Annotations"
+#: What stands beside `images` in COCO's JSON; the lists of what was not labelled have the second alone.
+_BESIDE = ("annotations", "categories")
 
 
 def find(folder: Path) -> dict[str, list[Path]]:
@@ -45,7 +47,7 @@ def find(folder: Path) -> dict[str, list[Path]]:
 
 
 def is_coco(file: Path) -> bool:
-    """Whether this file of JSON is one object with a list `images`, and no table with a row on each line."""
+    """Whether this file of JSON is one object with `images` and what is on them, and no row of a table."""
     if file.suffix != ".json":
         return False
     with regular(file).open("rb") as stream:
@@ -53,10 +55,13 @@ def is_coco(file: Path) -> bool:
         if line and not line.startswith(b"{"):
             return False
         try:
-            images = json.loads(line).get("images")
-        except ValueError:  # an object that goes on below
-            return b'"images"' in line + stream.read()
-    return isinstance(images, list) and all(isinstance(image, dict) for image in images)
+            whole = json.loads(line)
+        except (ValueError, RecursionError):  # an object that goes on below
+            text = line + stream.read()
+            return b'"images"' in text and any(f'"{key}"'.encode() in text for key in _BESIDE)
+    images = whole.get("images")
+    listed = isinstance(images, list) and all(isinstance(image, dict) for image in images)
+    return listed and any(key in whole for key in _BESIDE)
 
 
 def is_voc(path: Path) -> bool:

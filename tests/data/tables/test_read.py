@@ -60,6 +60,13 @@ def test_a_name_like_a_url_is_a_file(tmp_path, monkeypatch):
         assert list(Data(name).whole("train")["text"]) == ["mine"]
 
 
+@pytest.mark.parametrize("images", ["[]", '["a.png"]', '[{"file_name": "a.png"}]'])
+def test_rows_with_images_in_a_json_are_rows(images, tmp_path):
+    """COCO's file is one object, in which the lists of what is on the images stand beside them."""
+    file = write(tmp_path / "train.json", f'{{"text": "aaa", "images": {images}}}\n' * 2)
+    assert column_of(file) == ["aaa", "aaa"]
+
+
 def test_a_file_that_changed_in_place_is_read_again(tmp_path):
     file = write(tmp_path / "train.jsonl", '{"text": "aaa"}\n')
     before = file.stat()
