@@ -126,15 +126,22 @@ def _check(settings: ServeSettings) -> None:
     """What can be wrong is said here, before any process starts."""
     from optkit.serving.http.model_slot import check_options, open_predictor
     from optkit.serving.http.shadow import open_shadow
+    from optkit.tasks.vectors import read_ranges
 
     _ = settings.api_key
     _check_host(settings.host)
     if settings.tls_cert and settings.tls_key:
         _check_tls(settings.tls_cert, settings.tls_key)
     check_options(settings)
+    if settings.ranges is not None:
+        read_ranges(settings.ranges)
+    embeds = False
     for path in settings.models.values():
         with open_predictor(Path(path), settings) as predictor:
             task = predictor.task.name
+            embeds |= predictor.task.embeds
+    if settings.ranges is not None and not embeds:
+        raise RecipeError("Expected a model for embeddings, whose vectors have the ranges; received none.")
     if settings.shadow:  # beside one model
         open_shadow(settings, task).close()
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -126,6 +127,12 @@ def test_tls_files_that_do_not_fit_are_refused_before_anything_starts(workers, m
             serve(ServeSettings(**settings, tls_key=str(wrong)))
 
 
+def test_ranges_without_vectors_are_refused_before_anything_starts(model, tmp_path):
+    np.save(tmp_path / "ranges.npy", np.array([[-1.0], [1.0]]))
+    with pytest.raises(RecipeError, match="a model for embeddings"):
+        serve(ServeSettings({"m": model}, ranges=str(tmp_path / "ranges.npy")))
+
+
 @needs_openssl
 def test_tls(model, tmp_path):
     cert, key = certificate(tmp_path / "tls")
@@ -144,6 +151,7 @@ def test_tls(model, tmp_path):
         (["{model}", "{model}"], 2, "Two models"),
         (["{model}", "--api-key-file", "nowhere"], 2, "Cannot read"),
         (["{model}", "--shadow", "nowhere"], 4, "does not exist"),
+        (["{model}", "--ranges", "nowhere"], 5, "Cannot read ranges"),
         (["{model}", "-o", "spining=false"], 2, "Did you mean 'spinning'?"),
         (["{model}", "-o", "spining=false", "--workers", "2"], 2, "Did you mean 'spinning'?"),
     ],
