@@ -134,11 +134,12 @@ class EncodedSet:
         others of their size alone, so that none is padded, and with so many that it holds `MOST_NUMBERS`.
         """
         if not self.ragged:
-            sizes = self.sizes
-            for shape in dict.fromkeys(sizes):
-                same = np.array([i for i, other in enumerate(sizes) if other == shape])
+            groups: dict[tuple[int, ...], list[int]] = {}
+            for i, shape in enumerate(self.sizes):
+                groups.setdefault(shape, []).append(i)
+            for shape, same in groups.items():
                 count = max(1, min(size, MOST_NUMBERS // int(np.prod(shape))))
-                yield from (same[i : i + count] for i in range(0, len(same), count))
+                yield from (np.array(same[i : i + count]) for i in range(0, len(same), count))
             return
         lengths, tokens = self.lengths, self.tokens
         order = np.argsort(-lengths, kind="stable")
@@ -160,7 +161,8 @@ class EncodedSet:
         if len(self) == 0:
             raise DataError("Expected at least one example, received none.")
         if not self.ragged:
-            same = np.flatnonzero([size == self.sizes[0] for size in self.sizes])
+            sizes = self.sizes
+            same = np.flatnonzero([size == sizes[0] for size in sizes])
             return self.batch(same[np.arange(batch) % len(same)])
         return {
             name: _tile(np.concatenate(rows), batch * tokens).reshape(batch, tokens, *rows[0].shape[1:])
