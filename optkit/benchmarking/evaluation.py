@@ -333,8 +333,8 @@ def stored(inputs: Sequence[Input], folder: Path) -> list[Input]:
 
 
 def _is_text(item: object) -> bool:
-    """Whether it is a text, or nothing but texts, however nested."""
-    return isinstance(item, str) or (isinstance(item, list | tuple) and all(map(_is_text, item)))
+    """Whether it is a text or a flag, or nothing but these, however nested."""
+    return isinstance(item, str | bool) or (isinstance(item, list | tuple) and all(map(_is_text, item)))
 
 
 def _attention(artifact: Artifact) -> dict[str, Any]:

@@ -37,14 +37,14 @@ def read(file: str, task: type[Task] | Task, wanted: Columns = Columns()) -> tup
     else:
         rows = Data(file).whole("all")
         names = task.input_columns(rows.column_names, wanted)
-        columns = Columns(*names)
+        columns = Columns(*names[:2])
         items = list(rows[names[0]]) if len(names) == 1 else list(zip(*(rows[name] for name in names)))
     inputs = []
     for row, item in enumerate(items, start=1):
         parts = item if isinstance(item, tuple) else (item,)
         if not any(parts):
             continue
-        if odd := next((x for x in parts if not isinstance(x, (str, list, bytes, dict))), None):
+        if odd := next((x for x in parts if not isinstance(x, (str, list, bytes, dict, bool))), None):
             raise DataError(f"Expected texts in {file!r}, received {type(odd).__name__} in row {row}.")
         inputs.append(item)
     if not inputs:

@@ -36,6 +36,12 @@ class Windows:
     picks: list[np.ndarray]
     carried: dict[str, list[np.ndarray]]
 
+    @classmethod
+    def of_rows(cls, counts: Sequence[int], width: int, **carried: list[np.ndarray]) -> Windows:
+        """For examples of `counts` whole rows each, all `width` numbers of whose outputs count."""
+        owner = np.repeat(np.arange(len(counts)), counts)
+        return cls(owner, [np.arange(width)] * len(owner), carried)
+
     def gather(self, outputs: Mapping[str, Sequence[np.ndarray]]) -> dict[str, list[np.ndarray]]:
         """Outputs per token and window become outputs per example: the picked rows, in order."""
         return self.joined(

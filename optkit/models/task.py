@@ -45,6 +45,8 @@ class ModelTask:
     sentence_transformers: ClassVar[str] = ""
     #: Whether an answer is an order of candidates, so that servers offer it to clients of rerankers.
     ranks: ClassVar[bool] = False
+    #: Whether the labels come with each text, so that servers offer it to clients of zero-shot classifiers.
+    asks_labels: ClassVar[bool] = False
     #: Whether an answer is what was said in a sound, so that servers offer it to clients of transcriptions.
     transcribes: ClassVar[bool] = False
 
@@ -92,5 +94,6 @@ TASKS: Registry[type[ModelTask]] = Registry(
         "text-classification": "optkit.tasks.text_classification:TASK",
         "text2text": "optkit.tasks.text2text:TASK",
         "token-classification": "optkit.tasks.token_classification:TASK",
+        "zero-shot-classification": "optkit.tasks.zero_shot_classification:TASK",
     },
 )

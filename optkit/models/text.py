@@ -10,6 +10,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,30 @@ class TextEncoder:
         arrays = self._arrays(encodings)
         truncated = sum(bool(e.overflowing) for e in encodings)
         return EncodedSet(arrays, {"input_ids": self.pad_id}, truncated)
+
+    def cut_first(self, pairs: Sequence[tuple[str, str]]) -> EncodedSet:
+        """The tensors of pairs of which the first text alone is cut, as transformers' only_first does it.
+
+        Raises DataError where the second text leaves the first no token of the limit.
+        """
+
+        def encodings(part: Sequence[tuple[str, str]]) -> list[list[Encoding]] | None:
+            try:
+                return self.cut(part, 0, "only_first")
+            except CheckpointError as reason:
+                if "too short" in str(reason):  # the library's word for a text that would be cut to nothing
+                    return None
+                raise
+
+        if (each := encodings(pairs)) is None:
+            second = next(second for first, second in pairs if encodings([(first, second)]) is None)
+            raise DataError(
+                f"Expected a second text that leaves the first some of {self.max_length} tokens, received "
+                f"one of {len(second):,} characters.",
+                hint="Shorten it: it is read whole, and the first alone is cut.",
+            )
+        encoded = self.joined([windows[:1] for windows in each])
+        return replace(encoded, truncated=sum(len(windows) > 1 for windows in each))
 
     @property
     def is_bpe(self) -> bool:

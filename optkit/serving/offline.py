@@ -224,7 +224,7 @@ def _input(task: Task, job: Job, number: int, row: dict[str, Any] | str) -> tupl
         )
     item = row[names[0]] if len(names) == 1 else tuple(row[name] for name in names)
     for value in item if isinstance(item, tuple) else (item,):
-        if not isinstance(value, (str, list)):
+        if not isinstance(value, (str, list, bool)):
             raise DataError(f"Expected a text in {where}, received {type(value).__name__}.")
     absent = [name for name in job.keep if name not in row]
     if absent:

@@ -351,7 +351,9 @@ def task_to_train(name: str | None, rows: datasets.Dataset, columns: Columns) ->
     known = {key: task for key, task in known.items() if task.targets is not Trainable.targets}
     if name is not None:
         if name not in known:
-            raise RecipeError(f"The task {name!r} cannot be fine-tuned.", hint=did_you_mean(name, known))
+            other = task_type(name).trained_as if name in TASKS else ""
+            hint = f"Its models are fine-tuned with --task {other}." if other else did_you_mean(name, known)
+            raise RecipeError(f"The task {name!r} cannot be fine-tuned.", hint=hint)
         return known[name]
     for task in sorted(known.values(), key=lambda task: task.asked_last):
         if task.fits(rows, columns):

@@ -129,11 +129,9 @@ class Rerank(Task):
         encoded = self.encoder.encode([(query, text) for query, texts in given for text in texts])
         if not given:
             return encoded
-        counts = np.array([len(texts) for _, texts in given])
-        owner = np.repeat(np.arange(len(given)), counts)
-        picks = [np.zeros(1, dtype=np.int64)] * len(owner)
-        windows = Windows(owner, picks, {"candidates": list(counts[:, None])})
-        return replace(encoded, windows=windows)
+        counts = [len(texts) for _, texts in given]
+        candidates = [np.array([count]) for count in counts]
+        return replace(encoded, windows=Windows.of_rows(counts, 1, candidates=candidates))
 
     def read(self, rows: datasets.Dataset, columns: Columns) -> Labelled:
         """Queries with their candidates; those whose candidates are all as relevant are skipped and counted,

@@ -23,6 +23,7 @@ ARCHITECTURES = {
     "fill-mask": "BertForMaskedLM",
     "sparse-embeddings": "BertForMaskedLM",
     "rerank": "BertForSequenceClassification",
+    "zero-shot-classification": "BertForSequenceClassification",
 }
 #: These, whose graphs are of a kind of their own, or two, or for sounds, go the whole way in tests/tasks.
 ELSEWHERE = {
@@ -33,7 +34,11 @@ ELSEWHERE = {
     "text2text",
 }
 TASKS = tuple(sorted(set(tasks.TASKS) - ELSEWHERE))
-LABELS = {"token-classification": ("O", "B-person", "I-person"), "rerank": ("relevance",)}
+LABELS = {
+    "token-classification": ("O", "B-person", "I-person"),
+    "rerank": ("relevance",),
+    "zero-shot-classification": ("contradiction", "neutral", "entailment"),
+}
 TEXTS = ("a fine film", "dull", "the plot is thin and the cast is not very good", "", "good " * 200)
 #: What a caller gives to `predict`, by task.
 INPUTS = {
@@ -51,6 +56,7 @@ INPUTS = {
         "a [MASK]",
     ],
     "rerank": [("who?", [text, "the cast"]) for text in TEXTS],
+    "zero-shot-classification": [(text, ["film", "cast"]) for text in TEXTS],
     "image-classification": list(np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8)),
 }
 
@@ -104,15 +110,11 @@ def write_graph(file: Path, task: str, labels: int, seed: int, width: int) -> No
         helper.make_node("ReduceSum", ["mask", "tokens"], ["count"], keepdims=1),
         helper.make_node("Div", ["sum", "count"], ["pooled"]),
     ]
+    classified = [*embedded, *pooled, helper.make_node("MatMul", ["pooled", "head"], ["logits"])]
     parts = {
-        "text-classification": [
-            *embedded,
-            *pooled,
-            helper.make_node("MatMul", ["pooled", "head"], ["logits"]),
-        ],
+        **dict.fromkeys(("text-classification", "rerank", "zero-shot-classification"), classified),
         "token-classification": [*embedded, helper.make_node("MatMul", ["states", "head"], ["logits"])],
         "fill-mask": [*embedded, helper.make_node("MatMul", ["states", "vocabulary"], ["logits"])],
-        "rerank": [*embedded, *pooled, helper.make_node("MatMul", ["pooled", "head"], ["logits"])],
         "embeddings": [*embedded, *pooled, helper.make_node("Identity", ["pooled"], ["sentence_embedding"])],
         "sparse-embeddings": [
             *embedded,
@@ -140,6 +142,7 @@ def write_graph(file: Path, task: str, labels: int, seed: int, width: int) -> No
     shapes = {
         "text-classification": {"logits": ("batch", labels)},
         "rerank": {"logits": ("batch", labels)},
+        "zero-shot-classification": {"logits": ("batch", labels)},
         "token-classification": {"logits": ("batch", "sequence", labels)},
         "fill-mask": {"logits": ("batch", "sequence", 40)},
         "embeddings": {"sentence_embedding": ("batch", width)},

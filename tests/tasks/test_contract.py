@@ -103,7 +103,7 @@ ROWS = {
 
 
 #: Not fine-tuned here; the rest of the way is in the task's own test.
-UNTRAINED = {"sparse-embeddings"}
+UNTRAINED = {"sparse-embeddings", "zero-shot-classification"}
 
 
 def source_of(task, folder, checkpoint):

@@ -29,6 +29,7 @@ REFERENCES: Registry[type[Reference]] = Registry(
         "text-classification": "optkit.benchmarking.reference.text_classification:REFERENCE",
         "text2text": "optkit.benchmarking.reference.text2text:REFERENCE",
         "token-classification": "optkit.benchmarking.reference.token_classification:REFERENCE",
+        "zero-shot-classification": "optkit.benchmarking.reference.zero_shot_classification:REFERENCE",
     },
 )
 

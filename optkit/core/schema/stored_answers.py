@@ -26,7 +26,7 @@ class Output(Checked):
 class Example(Checked):
     """`input` as a request to `optkit serve` holds it."""
 
-    input: Text | Texts | dict[Word, Text | Texts]
+    input: Text | Texts | dict[Word, Text | Texts | bool]
     outputs: dict[Line, Output] = Field(min_length=1, max_length=16)
 
 

@@ -18,7 +18,16 @@ from starlette.responses import Response
 
 from optkit.core.artifact import state
 from optkit.core.version import __version__
-from optkit.serving.http import completions, embeddings, infer, page, predict, rerank, transcriptions
+from optkit.serving.http import (
+    completions,
+    embeddings,
+    infer,
+    page,
+    predict,
+    rerank,
+    transcriptions,
+    zero_shot,
+)
 from optkit.serving.http.admission import Gate
 from optkit.serving.http.body import Body
 from optkit.serving.http.errors import HANDLED, handle
@@ -90,6 +99,7 @@ def _add_routes(app: FastAPI, models: list[Served], settings: ServeSettings, gat
         rerank.routes(models, settings),
         completions.routes(models, settings),
         transcriptions.routes(models, settings),
+        zero_shot.routes(models, settings),
     ):
         app.include_router(routes.router)
         bodies += routes.bodies

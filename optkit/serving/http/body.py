@@ -64,7 +64,9 @@ def one_input(task: Task, settings: ServeSettings) -> JsonType:
     if not isinstance(kind, Mapping):
         return Annotated[kind, AfterValidator(check)]
     title = "".join(part.title() for part in task.name.split("-"))
-    return record(f"{title}Input", **{name: (part, ...) for name, part in kind.items()})
+    may_lack = {field.name for field in task.takes if not field.required}
+    parts: dict[str, Any] = {n: (p | None, None) if n in may_lack else (p, ...) for n, p in kind.items()}
+    return record(f"{title}Input", **parts)
 
 
 class Body:

@@ -79,8 +79,12 @@ def examples(task: Task, columns: dict[str, list[Any]], max_text: int) -> list[I
         raise DataError(f"Expected the inputs {needed}, each once and no others.")
     if len({len(values) for values in columns.values()}) != 1:
         raise DataError("Expected inputs of one length.")
-    given = [field for field in task.takes if field.name in columns]
-    parts = [columns[f.name] if f.binary else [_text(x, max_text) for x in columns[f.name]] for f in given]
+    last = max(i for i, field in enumerate(task.takes) if field.name in columns)
+    count = len(next(iter(columns.values())))
+    parts: list[list[Any]] = []
+    for field in task.takes[: last + 1]:  # what lacks before the last one is None
+        values = columns.get(field.name, [None] * count)
+        parts.append([x if field.binary or x is None else _text(x, max_text) for x in values])
     return [task.from_fields(row) for row in zip(*parts)]
 
 

@@ -13,7 +13,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.serving.http.processes import running
 
-TASKS = ("text-classification", "embeddings", "causal-lm", "rerank")
+TASKS = ("text-classification", "embeddings", "causal-lm", "rerank", "zero-shot-classification")
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,8 @@ def test_requests_made_from_the_description_find_nothing(home):
                 "/rerank",
                 "causal-lm:predict",
                 "rerank:predict",
+                "zero-shot-classification",
+                "zero-shot-classification:predict",
             )
         )
         skipped = [positive_data_acceptance] if unsaid else []

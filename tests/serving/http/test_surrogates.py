@@ -14,6 +14,10 @@ BODIES = {
     "/v1/models/question-answering:predict": {"instances": [{"question": "who?", "context": "the cast"}]},
     "/v1/models/rerank:predict": {"instances": [{"query": "who?", "documents": ["he"]}]},
     "/v1/rerank": {"model": "rerank", "query": "who?", "documents": ["he", {"text": "she"}]},
+    "/zero-shot-classification": {
+        "inputs": "a",
+        "parameters": {"candidate_labels": ["film", "cast"], "hypothesis_template": "a {}"},
+    },
     "/v1/models/embeddings:predict": {"instances": ["a"]},
     "/v1/models/image-classification:predict": {"instances": ["aGVsbG8="]},
     "/v1/models/causal-lm:predict": {"instances": ["a"], "parameters": {"seed": 1}},
