@@ -41,7 +41,8 @@ def test_health_and_metadata(client):
 def test_outputs_have_the_names_types_and_shapes_of_the_metadata(task, client):
     image = as_json("image-classification", INPUTS["image-classification"][0])["b64"]
     names = [entry["name"] for entry in client.get(f"/v2/models/{task}").json()["inputs"]]
-    texts = {"image": [image] * 2, "documents": ['["a film"]', '["the", "plot"]']}
+    several = ['["a film", "dull"]', '["the", "plot"]']
+    texts = {"image": [image] * 2, **dict.fromkeys(("documents", "candidate_labels", "choices"), several)}
     inputs = [tensor(name, *texts.get(name, ["a [MASK]", "the [MASK]"])) for name in names]
     answer = client.post(f"/v2/models/{task}/infer", json={"id": "7", "inputs": inputs})
     assert answer.status_code == 200, answer.text

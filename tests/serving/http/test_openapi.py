@@ -86,8 +86,9 @@ def test_broken_bodies_are_the_clients_fault(home, path):
         assert 400 <= requests.post(home + path, data=body, headers=headers).status_code < 500
     models = {"/v1/completions": "causal-lm", "/v1/rerank": "rerank", "/rerank": "rerank"}
     ranked = {"query": "\u0000", "documents": ["\u0000"]}
+    fitted = {"text": "\u0000", "candidate_labels": ["\u0000", "a"]}
     good = {
-        "instances": [ranked if "rerank" in path else "null \u0000 byte"],
+        "instances": [ranked if "rerank" in path else fitted if "zero" in path else "null \u0000 byte"],
         "input": "\u0000",
         "prompt": "\u0000",
     }

@@ -16,6 +16,10 @@ def as_json(task, item):
         return {"question": item[0], "context": item[1]}
     if task == "rerank":
         return {"query": item[0], "documents": item[1]}
+    if task == "zero-shot-classification":
+        return {"text": item[0], "candidate_labels": item[1]}
+    if task == "multiple-choice":
+        return {"question": item[0], "choices": item[1]}
     if task == "image-classification":
         from PIL import Image
 
