@@ -34,10 +34,8 @@ def main() -> int:
     given = parser.parse_args()
     codes: dict[str, Counter[str]] = defaultdict(Counter)
     wrong, slowest, begun, count = [], 0.0, time.monotonic(), 0
-    with (
-        tempfile.TemporaryDirectory(prefix="optkit-invocations-") as folder,
-        Campaign(Path(folder)) as campaign,
-    ):
+    with tempfile.TemporaryDirectory(prefix="optkit-invocations-") as folder:
+        campaign = Campaign(Path(folder))
         tried = [x for x in campaign.trials() if not given.verbs or x.group in given.verbs]
         if given.list:
             numbers = Counter(x.group for x in tried)

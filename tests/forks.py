@@ -49,7 +49,10 @@ _MODULES = (
         "optkit.passes.pruning.latency_worker",
     ),
     *("transformers.pipelines", "transformers.modeling_utils", "optkit.benchmarking.reference.tasks"),
-    *("optkit.cli", "optkit.compression.compress", "optkit.training.finetune"),
+    *("sentence_transformers", "accelerate", "peft", "optuna", "pyarrow.parquet", "PIL.Image", "jinja2"),
+    *("optkit.cli", "optkit.compression.search.run", "optkit.training.finetune", "optkit.training.tune"),
+    *("optkit.preprocessing.run", "optkit.serving.package", "optkit.serving.offline"),
+    "optkit.serving.http.run",
 )
 _PR_SET_CHILD_SUBREAPER = 36
 _ROOT = str(Path(__file__).resolve().parents[1])
@@ -143,6 +146,8 @@ def serve(number: int) -> None:
     for module in _MODULES:
         with suppress(*() if module.startswith("optkit") else (ImportError,)):
             import_module(module)
+    cli = import_module("optkit.cli")
+    cli.app = import_module("typer.main").get_command(cli.app)  # once, not in every fork
     if home := os.environ.get("OPTKIT_TEST_EXPORTS"):
         torch_export = import_module("optkit.passes.torch_export")
         torch_export.save = import_module("tests.exports").remembering(Path(home))
@@ -193,7 +198,7 @@ def _become(request: dict[str, Any], fds: list[int]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdin, sys.stdout, sys.stderr = (
         os.fdopen(i, mode, encoding="utf-8", errors=errors, closefd=False)
-        for i, mode, errors in ((0, "r", "strict"), (1, "w", "strict"), (2, "w", "backslashreplace"))
+        for i, mode, errors in ((0, "r", "strict"), (1, "w", "surrogateescape"), (2, "w", "backslashreplace"))
     )
     if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(int(threads))
@@ -216,8 +221,10 @@ def _become(request: dict[str, Any], fds: list[int]) -> NoReturn:
     with suppress(Exception):
         atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
+        try:
             stream.flush()
+        except (OSError, ValueError):
+            code = 120  # what Python itself ends with
     os._exit(code)
 
 

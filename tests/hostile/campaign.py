@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.hostile.forks import Forks, Outcome
+from tests.forks import Fork
+from tests.hostile.forks import Outcome, run
 from tests.hostile.invocations import REFUSALS, cases
 from tests.hostile.mutations import damaged, mutations
 from tests.hostile.scene import listing, scene
@@ -34,18 +36,12 @@ class Trial:
 
 
 class Campaign:
-    """Works in `folder`. A context manager."""
+    """Works in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._scene = scene(folder / "inputs")
-        self._forks = Forks()
-
-    def __enter__(self) -> Campaign:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._forks.__exit__(*error)
+        Fork([sys.executable, "-c", ""]).wait()  # what is forked has imported all before any clock runs
 
     def trials(self) -> Iterator[Trial]:
         for case in cases():
@@ -79,7 +75,7 @@ class Campaign:
         words = [
             re.sub(r"(?<![\w/])S(?=/)", str(root), w).replace("OUT", str(work / "out")) for w in trial.words
         ]
-        ended = self._forks.run(words, work, until="Uvicorn running" if trial.group == "serve" else "")
+        ended = run(words, work, until="Uvicorn running" if trial.group == "serve" else "")
         found = []
         if ended.code is None:
             found.append("hangs")

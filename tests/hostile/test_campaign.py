@@ -13,8 +13,7 @@ EVERY = 29
 
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory):
-    with Campaign(tmp_path_factory.mktemp("campaign")) as campaign:
-        yield campaign
+    return Campaign(tmp_path_factory.mktemp("campaign"))
 
 
 def test_the_campaign_is_large_and_knows_every_verb(campaign):
