@@ -59,7 +59,7 @@ ELSEWHERE = {
     "passes/test_take_layers.py": "passes/pruning/depth",
     "preprocessing/test_run.py": "cli/preprocess preprocessing/check preprocessing/load preprocessing/report preprocessing/settings preprocessing/transform",
     "preprocessing/test_properties.py": "preprocessing/clean preprocessing/segment preprocessing/split",
-    "report/test_charts.py": "report/charts/figures report/charts/flips report/charts/lanes report/charts/parts report/charts/scatter report/charts/svg report/charts/tables",
+    "report/test_charts.py": "report/charts/figures report/charts/lanes report/charts/scatter report/charts/svg report/page",
     "report/test_contract.py": "report/interval report/model report/reading",
     "runtimes/test_search.py": "passes/seq2seq_graphs runtimes/onnxruntime_seq2seq runtimes/search_settings runtimes/seq2seq runtimes/torch_seq2seq",
     "tasks/test_text2text.py": "benchmarking/reference/text2text tasks/text_metrics",

@@ -1,48 +1,69 @@
-"""The report as one HTML page that needs nothing else: no script, no font, no address.
+"""The report as one HTML page (`optkit.report.page`).
 
 The first screen answers: did it pass, what was won, what was lost. Everything below is the proof.
-All text from the report passes `parts.text`, which escapes it; a policy in the page forbids scripts too.
 """
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
-from optkit.report import charts
-from optkit.report.charts import figures, flips, parts, tables
+from optkit.report import charts, page
+from optkit.report.charts import figures
 from optkit.report.charts.figures import DASH
 from optkit.report.model import Report, Row
 
 _WORDS = {"passed": "✓ passed", "failed": "✗ failed", "error": "! error"}
+Changes = list[tuple[str, dict[str, Any]]]
 
 
 def render(report: Report) -> str:
     """The whole page."""
     state, sentence = figures.verdict(report)
-    style = "unstable" if figures.unstable(report) else state
-    body = [
-        f'<header class="{style}"><p class="kicker">optkit · {parts.text(report.task)}</p>',
-        f"<h1>{parts.text(sentence)}</h1>{_about(report)}</header><main>{_tiles(report)}",
-        parts.section("Summary", _why(report) + _summary(report) + parts.bullets(figures.reasons(report))),
-        parts.section("Fidelity", parts.bullets(figures.fidelity(report))),
-        parts.section("Doubts", _doubts(report)),
-        parts.section("Accuracy against latency", _scatter(report)),
-        parts.section("What each step changed", _waterfalls(report)),
-        parts.section("How the latency samples spread", _distributions(report)),
-        parts.section("Fastest by shape", parts.bullets(figures.winners(report))),
-        parts.section("Accuracy-aware search", parts.bullets(report.trace)),
-        parts.section("INT8 probes", parts.bullets(figures.probes(report))),
-        parts.section("Scenarios", tables.scenarios(report)),
-        parts.section("Size and memory", _sizes(report)),
-        parts.section("What changed, by example", "".join(flips.section(report, row) for row in report.rows)),
-        parts.section("Steps", tables.steps(report)),
-        parts.section("How to reproduce", _reproduce(report)),
-        parts.section("Environment", parts.facts(parts.flat(report.environment.to_dict()))),
-    ]
-    return parts.page("optkit: " + sentence, body)
+    shapes = figures.summary_shapes(report)
+    heads = [report.metric or "score", "change [95%]", "agreement", "size", "speedup [95%]", "peak memory"]
+    labels = [head.removesuffix(" [95%]") for head in heads]
+    labels += [f"p50 ms {batch}×{tokens}" for batch, tokens in shapes]
+
+    def cells(row: Row) -> list[tuple[str, str, str | None]]:
+        """For each column its label, its value and what stands small beside it."""
+        values: list[tuple[str, str | None]] = [
+            (figures.score(row.score), None),
+            (figures.signed(row.score_delta), figures.delta_interval(row)),
+            (figures.share(row.agreement), None),
+            (figures.megabytes(row.size_bytes, " MB"), figures.size_of_first(report, row)),
+            (figures.speedup(row.speedup), figures.speed_note(row.speedup)),
+            (figures.megabytes(row.peak_rss_bytes, " MB"), None),
+            *((figures.number(x.p50_ms if (x := row.at(*shape)) else None), None) for shape in shapes),
+        ]
+        return [(label, *value) for label, value in zip(labels, values, strict=True)]
+
+    results = [(row.name, x) for row in report.rows for x in row.scenarios]
+    order = list(dict.fromkeys(x.scenario for _, x in results))  # what compares stands together
+    return page.render(
+        "report.html.jinja",
+        title=f"optkit: {sentence}",
+        state="unstable" if figures.unstable(report) else state,
+        kicker=report.task,
+        sentence=sentence,
+        about=_about(report),
+        report=report,
+        words=_WORDS,
+        tiles=_tiles(report),
+        heads=heads,
+        shapes=shapes,
+        cells=cells,
+        samples=[
+            (f"Batch × tokens: {figures.shape_name(*shape)}", chart)
+            for shape in figures.shapes(report)
+            if (chart := charts.distribution(report, *shape))
+        ],
+        scenario_rows=sorted(results, key=lambda result: order.index(result[1].scenario)),
+        flipped=lambda row: _flipped(report, row),
+        origin=_origin(report),
+    )
 
 
-def _about(report: Report) -> str:
+def _about(report: Report) -> list[str]:
     data = report.data
     facts = [
         f"{data.get('name', DASH)}, {data.get('split', DASH)} split, {data.get('examples', DASH)} examples",
@@ -51,16 +72,16 @@ def _about(report: Report) -> str:
         figures.padding(report),
         report.created,
     ]
-    return f'<p class="about">{" · ".join(parts.text(fact) for fact in facts if fact)}</p>'
+    return [fact for fact in facts if fact]
 
 
-def _tiles(report: Report) -> str:
-    """The four figures that decide, for the chosen row against the first."""
+def _tiles(report: Report) -> list[tuple[str, str, str]]:
+    """The four figures that decide, for the chosen row against the first: name, value, note."""
     row, first = report.chosen_row, report.rows[0]
     if row is None or row is first:
-        return ""
+        return []
     now, before = figures.headline(report, row), figures.headline(report, first)
-    tiles = [
+    return [
         (
             "Speedup (unstable)" if figures.unstable(report) else "Speedup",
             figures.speedup(row.speedup),
@@ -78,12 +99,6 @@ def _tiles(report: Report) -> str:
             f"from {figures.megabytes(first.size_bytes, ' MB')}, {figures.size_of_first(report, row)}",
         ),
     ]
-    inner = "".join(
-        f"<div><dt>{parts.text(name)}</dt><dd><b>{parts.text(value)}</b> "
-        f"<span>{parts.text(note)}</span></dd></div>"
-        for name, value, note in tiles
-    )
-    return f'<dl class="tiles">{inner}</dl>'
 
 
 def _quality_tile(report: Report, row: Row) -> tuple[str, str, str]:
@@ -94,110 +109,28 @@ def _quality_tile(report: Report, row: Row) -> tuple[str, str, str]:
     return report.metric.capitalize(), figures.score(row.score), change
 
 
-def _summary(report: Report) -> str:
-    """One line per row; on a phone each line folds into a card, labelled by `data-label`."""
-    shapes = figures.summary_shapes(report)
-    heads = [report.metric or "score", "change [95%]", "agreement", "size", "speedup [95%]", "peak memory"]
-    labels = [head.removesuffix(" [95%]") for head in heads]
-    labels += [f"p50 ms {batch}×{tokens}" for batch, tokens in shapes]
-    top = '<th rowspan="2" scope="col" role="columnheader">Model</th>'
-    top += "".join(
-        f'<th rowspan="2" scope="col" role="columnheader">{parts.text(head)}</th>' for head in heads
-    )
-    top += (
-        f'<th colspan="{len(shapes)}" scope="colgroup" role="columnheader">p50 ms at batch × tokens</th>'
-        * bool(shapes)
-    )
-    below = "".join(
-        f'<th scope="col" role="columnheader">{parts.text(figures.shape_name(*shape))}</th>'
-        for shape in shapes
-    )
-    lines = []
-    for row in report.rows:
-        cells = [
-            figures.score(row.score),
-            f"{figures.signed(row.score_delta)}<small>{figures.delta_interval(row)}</small>",
-            figures.share(row.agreement),
-            f"{figures.megabytes(row.size_bytes, ' MB')}<small>{figures.size_of_first(report, row)}</small>",
-            f"{figures.speedup(row.speedup)}<small>{figures.speed_note(row.speedup)}</small>",
-            figures.megabytes(row.peak_rss_bytes, " MB"),
-            *(figures.number(x.p50_ms if (x := row.at(*shape)) else None) for shape in shapes),
-        ]
-        tds = "".join(
-            f'<td role="cell" data-label="{parts.text(label)}"><span>{cell}</span></td>'
-            for label, cell in zip(labels, cells, strict=True)
-        )
-        chosen = ' class="chosen"' if row.name == report.chosen and row.verdict != "failed" else ""
-        lines.append(f'<tr role="row"{chosen}>{_row_head(report, row)}{tds}</tr>')
-    return parts.scroll(
-        "Summary",
-        f'<table role="table" class="fold"><thead role="rowgroup"><tr role="row">{top}</tr>'
-        f'<tr role="row">{below}</tr></thead><tbody role="rowgroup">{"".join(lines)}</tbody></table>',
-    )
+def _flipped(report: Report, row: Row) -> tuple[int, list[str], list[tuple[str, Changes]]]:
+    """The very examples whose prediction changed: how many in all, counts in words, and those that the report
+    holds by true label, the most confident first, each with what became of it."""
+    examples, total = report.data.get("examples"), len(row.flips)
+    if isinstance(examples, int) and figures.known(row.agreement):
+        total = max(total, round((1 - row.agreement) * examples))
+    groups: dict[str, Changes] = {}
+    words = [_change(flip) for flip in row.flips]
+    counts = [f"{words.count(word)} {word}" for word in ("became wrong", "became right")]
+    for word, flip in sorted(zip(words, row.flips), key=lambda x: -(x[1].get("candidate_confidence") or 0.0)):
+        groups.setdefault(figures.clean(flip.get("reference")), []).append((word, flip))
+    return total, counts, sorted(groups.items())
 
 
-def _row_head(report: Report, row: Row) -> str:
-    word = _WORDS.get(row.verdict, row.verdict)
-    best = "best agreement" if report.fidelity else "best score"
-    pick, word_for = ("plain", best) if row.verdict == "failed" else ("pick", "chosen")
-    chosen = f'<span class="badge {pick}">{word_for}</span>' if row.name == report.chosen else ""
-    what = " · ".join(parts.text(x) for x in (row.runtime, row.precision) if x)
-    return (
-        f'<th scope="row" role="rowheader"><b>{parts.text(row.name)}</b> '
-        f'<span class="badge {_verdict_class(row)}">{parts.text(word)}</span> {chosen}'
-        f"<small>{what}</small></th>"
-    )
+def _change(flip: dict[str, Any]) -> str:
+    if flip.get("reference") == flip.get("baseline"):
+        return "became wrong"
+    return "became right" if flip.get("reference") == flip.get("candidate") else "changed, still wrong"
 
 
-def _verdict_class(row: Row) -> str:
-    return row.verdict if row.verdict in ("passed", "failed", "error") else "plain"
-
-
-def _why(report: Report) -> str:
-    return f"<p>{parts.text(report.why)}</p>" if report.why else ""
-
-
-def _doubts(report: Report) -> str:
-    return f'<div class="doubts">{parts.bullets(report.doubts)}</div>' if report.doubts else ""
-
-
-def _scatter(report: Report) -> str:
-    wide, narrow = charts.scatter(report, 860, 400), charts.scatter(report, 360, 340)
-    note = (
-        "Dashed: the Pareto front, what no other row beats in both. Vertical lines: 95% interval of the "
-        "paired change. Square: baseline; disc: passed or not judged; cross: failed; ring: chosen."
-    )
-    return f'<figure class="pair">{wide}{narrow}<figcaption>{note}</figcaption></figure>' if wide else ""
-
-
-def _waterfalls(report: Report) -> str:
-    if len(report.rows) < 2:
-        return ""
-    note = (
-        "Each bar runs from the row that the step started from to its own value; the change is in brackets. "
-        "Gray: the interval against the first row holds no change."
-    )
-    pair = parts.grid([charts.waterfall_latency(report), charts.waterfall_score(report)])
-    return pair and f"{pair}<p class='note'>{note}</p>"
-
-
-def _sizes(report: Report) -> str:
-    drawn = {"Size on disk": charts.size(report), "Peak memory": charts.memory(report)}
-    grid = parts.grid([f"<h3>{title}</h3>{chart}" for title, chart in drawn.items() if chart])
-    return grid + tables.memory(report)
-
-
-def _distributions(report: Report) -> str:
-    panels = []
-    for batch, tokens in figures.shapes(report):
-        if chart := charts.distribution(report, batch, tokens):
-            panels.append(f"<h3>Batch × tokens: {parts.text(figures.shape_name(batch, tokens))}</h3>{chart}")
-    note = "A dot is one call; the box holds the middle half, the line the middle 90%, the bar is the median."
-    return parts.grid(panels) + f'<p class="note">{note}</p>{tables.latency(report)}' if panels else ""
-
-
-def _reproduce(report: Report) -> str:
-    facts = {
+def _origin(report: Report) -> dict[str, object]:
+    return {
         "source": report.source,
         **{f"data {key}": value for key, value in report.data.items()},
         "took": f"{figures.number(report.seconds or None)} s",
@@ -205,7 +138,3 @@ def _reproduce(report: Report) -> str:
         "peak memory": figures.megabytes(report.peak_rss_bytes, " MB"),
         "schema": report.schema,
     }
-    command = report.command or "The report does not say which command made it."
-    recipe = parts.text(json.dumps(report.recipe, indent=2, ensure_ascii=False, default=str))
-    details = parts.details("Recipe", f'<pre tabindex="0">{recipe}</pre>') if report.recipe else ""
-    return f'<pre tabindex="0">{parts.text(command)}</pre>{parts.facts(facts)}{details}'

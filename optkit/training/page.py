@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from optkit.report.charts import parts
+from optkit.report import page
 from optkit.report.charts.figures import number
 from optkit.report.charts.svg import Axis, axis_below, fit, frame, line, text
 
@@ -21,21 +21,25 @@ def render(step: dict[str, Any]) -> str:
     said = f"{notes['metric']} {notes['score']:.4f} on validation, {notes['examples']} training examples"
     losses, history = notes["losses"], notes["history"]
     epochs = [(e["epoch"], e["score"]) for e in history]
-    panels = [curve("loss", "step", _points(losses, "step", "loss")), curve(notes["metric"], "epoch", epochs)]
-    panels += [
+    curves = [
+        curve("loss", "step", _points(losses, "step", "loss")),
+        curve(notes["metric"], "epoch", epochs),
         curve(
             "learning rate × 10⁶", "step", [(x, 1e6 * y) for x, y in _points(losses, "step", "learning_rate")]
         ),
         curve("norm of the gradient", "step", _points(losses, "step", "grad_norm")),
     ]
-    body = [
-        f'<header class="passed"><p class="kicker">optkit · {parts.text(step["pass"])}</p>'
-        f"<h1>{parts.text(said)}</h1></header><main>",
-        parts.section("Curves", parts.grid(panels)),
-        parts.section("Scores by label", _table(notes.get("table") or [])),
-        parts.section("Settings", parts.facts(parts.flat(step["parameters"]))),
-    ]
-    return parts.page(f"optkit: {step['pass']}", body)
+    return page.render(
+        "training.html.jinja",
+        title=f"optkit: {step['pass']}",
+        state="passed",
+        kicker=step["pass"],
+        sentence=said,
+        about=[],
+        curves=[("", drawn) for drawn in curves],
+        scores=notes.get("table"),
+        settings=step["parameters"],
+    )
 
 
 def curve(title: str, caption: str, points: Sequence[tuple[float, float]]) -> str:
@@ -60,17 +64,3 @@ def curve(title: str, caption: str, points: Sequence[tuple[float, float]]) -> st
 
 def _points(entries: list[dict[str, float]], x: str, y: str) -> list[tuple[float, float]]:
     return [(entry[x], entry[y]) for entry in entries if y in entry]
-
-
-def _table(lines: list[dict[str, Any]]) -> str:
-    if not lines:
-        return ""
-    heads = ["label", "precision", "recall", "F1", "support"]
-    rows = [
-        (
-            parts.text(x["label"]),
-            [*(f"{x[n]:.4f}" for n in ("precision", "recall", "f1")), str(x["support"])],
-        )
-        for x in lines
-    ]
-    return parts.table("Scores by label", heads, rows)

@@ -8,16 +8,18 @@ import zlib
 from dataclasses import dataclass
 from html import escape
 
+from markupsafe import Markup
+
 from optkit.report.charts.figures import clean
 
 #: Font size of every label, in the user units of the drawing (1 unit is 1 px on a phone).
 SIZE = 12
 
 
-def frame(width: int, height: float, title: str, description: str, body: list[str]) -> str:
+def frame(width: int, height: float, title: str, description: str, body: list[str]) -> Markup:
     """An accessible `<svg>`: its title and description are what a screen reader says."""
     key = f"c{zlib.crc32(f'{title} {width}'.encode('utf-8', 'replace')):08x}"
-    return (
+    return Markup(
         f'<svg class="w{width}" viewBox="0 0 {width} {height:.0f}" width="{width}" height="{height:.0f}" '
         f'role="img" aria-labelledby="{key}t {key}d"><title id="{key}t">{escape(clean(title))}</title>'
         f'<desc id="{key}d">{escape(clean(description))}</desc>{"".join(body)}</svg>'

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from optkit.core.files import write_json, write_text
 from optkit.core.schema.notes import Study, left_by_a_run
-from optkit.report.charts import parts
-from optkit.report.charts.figures import DASH, number
+from optkit.report import page
+from optkit.report.charts.figures import number
 from optkit.training.tuning import charts
 from optkit.training.tuning.results import StudyResult
 
@@ -44,29 +44,24 @@ def finished_since(out: Path, name: str, url: str, moment: float, complete: int 
 def render(result: StudyResult, sentence: str) -> str:
     """The whole page; `sentence` is what came of it."""
     several = len(result.objectives) > 1
-    facts = [result.count(), f"sampler {result.sampler}", f"pruner {result.pruner}", result.storage]
-    about = " · ".join(parts.text(fact) for fact in facts)
     every = range(len(result.objectives))
-    slices = [
-        parts.details(f"{result.objectives[i].name} by parameter", panels) if several else panels
-        for i in every
-        if (panels := parts.grid(charts.slices(result, i)))
-    ]
-    body = [
-        f'<header class="{"passed" if result.best else "failed"}">'
-        f'<p class="kicker">optkit · study {parts.text(result.name)}</p>'
-        f'<h1>{parts.text(sentence)}</h1><p class="about">{about}</p></header><main>',
-        parts.section("The front", _front(result)) if several else "",
-        parts.section(
-            "History", parts.grid([*(charts.history(result, i) for i in every), charts.curves(result)])
-        ),
-        parts.section("What mattered", _importance(result)),
-        parts.section("By parameter", "".join(slices)),
-        parts.section("Trials", _trials(result)),
-        parts.section("Space", parts.facts(result.space)),
-        parts.section("How to reproduce", _reproduce(result)),
-    ]
-    return parts.page(f"optkit: study {result.name}", body)
+    by_parameter = [(result.objectives[i].name, charts.slices(result, i)) for i in every]
+    return page.render(
+        "study.html.jinja",
+        title=f"optkit: study {result.name}",
+        state="passed" if result.best else "failed",
+        kicker=f"study {result.name}",
+        sentence=sentence,
+        about=[result.count(), f"sampler {result.sampler}", f"pruner {result.pruner}", result.storage],
+        result=result,
+        front=(charts.front(result), charts.front(result, 360, 340)) if several else ("", ""),
+        history=[
+            ("", chart) for chart in (*(charts.history(result, i) for i in every), charts.curves(result))
+        ],
+        importance=[(o.name, charts.importance(result, o)) for o in result.objectives],
+        slices=[(name, [("", chart) for chart in drawn]) for name, drawn in by_parameter if any(drawn)],
+        origin={key: value for key, value in result.facts.items() if value is not None},
+    )
 
 
 def lines(result: StudyResult) -> list[str]:
@@ -90,40 +85,3 @@ def lines(result: StudyResult) -> list[str]:
     ]
     left = len(order) - len(rows)
     return [*shown, *([f"and {left} more in {PAGE}"] if left > 0 else []), result.count()]
-
-
-def _front(result: StudyResult) -> str:
-    wide, narrow = charts.front(result), charts.front(result, 360, 340)
-    note = "Dashed: what no other trial beats in both. A cross misses the gate; numbers are those of trials."
-    return f'<figure class="pair">{wide}{narrow}<figcaption>{note}</figcaption></figure>' if wide else ""
-
-
-def _importance(result: StudyResult) -> str:
-    drawn = [(o.name, charts.importance(result, o)) for o in result.objectives]
-    panels = [f"<h3>{parts.text(name)}</h3>{chart}" for name, chart in drawn if chart]
-    note = f"Shares by PED-ANOVA over {len(result.complete)} complete trials; a dozen or fewer only hint."
-    return parts.grid(panels) + f'<p class="note">{parts.text(note)}</p>' if panels else ""
-
-
-def _trials(result: StudyResult) -> str:
-    heads = ["Trial", "how it ended", *(o.name for o in result.objectives), "seconds", "where", "parameters"]
-    rows = [
-        (
-            f"<b>{t.number}</b>" if t.number in result.best else str(t.number),
-            [
-                parts.text(t.state)
-                + (f"<small class='wrap'>{parts.text(t.error)}</small>" if t.error else ""),
-                *([number(v, 4) for v in t.values] or [DASH] * len(result.objectives)),
-                number(t.seconds),
-                parts.text(t.where or DASH),
-                f"<code>{parts.text(t.said)}</code>",
-            ],
-        )
-        for t in result.trials
-    ]
-    return parts.table("Trials", heads, rows)
-
-
-def _reproduce(result: StudyResult) -> str:
-    command = f'<pre tabindex="0">{parts.text(result.command)}</pre>' if result.command else ""
-    return command + parts.facts(parts.flat({k: v for k, v in result.facts.items() if v is not None}))
