@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 #: Families whose classifiers of sounds are called as those of texts are.
 _FAMILIES = (
-    *("Wav2Vec2", "Wav2Vec2Conformer", "Hubert", "WavLM", "SEW", "SEWD", "UniSpeech", "UniSpeechSat"),
-    "Data2VecAudio",
+    *("Wav2Vec2", "Wav2Vec2Bert", "Wav2Vec2Conformer", "Hubert", "WavLM", "SEW", "SEWD", "UniSpeech"),
+    *("UniSpeechSat", "Data2VecAudio"),
 )
 #: Column names looked for, in this order.
 COLUMNS = {

@@ -72,7 +72,12 @@ class FillMask(Task):
     """`metric` accuracy@k: the share of masked words that are among the k likeliest."""
 
     name: ClassVar[str] = "fill-mask"
-    architectures: ClassVar[tuple[str, ...]] = ("ForMaskedLM",)
+    #: The last two read both ways unless they were configured as decoders, which optkit does not read.
+    architectures: ClassVar[tuple[str, ...]] = (
+        "ForMaskedLM",
+        "XLMWithLMHeadModel",
+        "FlaubertWithLMHeadModel",
+    )
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"
     predicts_tokens: ClassVar[bool] = True
     columns: ClassVar = {

@@ -6,13 +6,24 @@ import contextlib
 import json
 
 import pytest
+import transformers
 
 from optkit.errors import CheckpointError
 from optkit.models.architectures import infer_task, refuse_no_graph, task_of
 from optkit.models.checkpoint import fetch, load_model
+from optkit.models.task import TASKS
 from tests.models.build import build
 from tests.models.families import FAMILIES, TEXT, VECTOR
 
+#: Tasks of folders that say so themselves, or of a number of labels: the architecture is another task's.
+DECLARED = ("embeddings", "sparse-embeddings", "rerank")
+#: Architectures that transformers lists with several auto classes.
+OF_ANOTHER_TASK = [
+    ("BartForConditionalGeneration", "text2text"),
+    ("MBartForConditionalGeneration", "text2text"),
+    ("XLMWithLMHeadModel", "fill-mask"),
+    ("FlaubertWithLMHeadModel", "fill-mask"),
+]
 BY_NAME = {family.name: family for family in FAMILIES}
 
 
@@ -42,6 +53,19 @@ def test_what_is_no_encoder_of_texts_is_refused_in_one_sentence(architecture, co
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("name", [task.name for task in TASKS.values() if task.name not in DECLARED])
+def test_every_architecture_of_an_auto_class_is_of_its_task(name):
+    pairs = getattr(transformers, TASKS[name].auto_class)._model_mapping._model_mapping.items()
+    wrong = []
+    for kind, classes in pairs:
+        with contextlib.suppress(CheckpointError):  # refused in words
+            for architecture in [classes] if isinstance(classes, str) else classes:
+                task = task_of({"architectures": [architecture], "model_type": kind})
+                if task not in (name, None):
+                    wrong.append((architecture, task))
+    assert [pair for pair in wrong if pair not in OF_ANOTHER_TASK] == []
+
+
 @pytest.mark.parametrize(
     ("architecture", "config", "task"),
     [
@@ -54,6 +78,7 @@ def test_what_is_no_encoder_of_texts_is_refused_in_one_sentence(architecture, co
         ("BartForSequenceClassification", {"is_encoder_decoder": True}, "text-classification"),
         ("SiglipForImageClassification", {"vision_config": {}, "text_config": {}}, "image-classification"),
         ("BertForPreTraining", {}, None),
+        ("XLMWithLMHeadModel", {"model_type": "xlm"}, "fill-mask"),
         ("T5ForConditionalGeneration", {"model_type": "t5", "is_encoder_decoder": True}, "text2text"),
     ],
 )
