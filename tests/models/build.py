@@ -70,6 +70,8 @@ def build(family: Family, task: str, folder: Path, **changes: Any) -> Path:
             processor = transformers.ImageGPTImageProcessor(
                 clusters=colours.tolist(), size={"height": 8, "width": 8}
             )
+        elif family.kind == "siglip2":
+            processor = transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=16)
         else:
             processor = transformers.ViTImageProcessor(size=edges)
         processor.save_pretrained(str(folder))

@@ -12,10 +12,12 @@ import pytest
 from optkit.errors import MissingDependency, PassError, RecipeError
 from optkit.passes import graph
 from optkit.passes.base import apply, make
+from optkit.passes.open_vino_int8 import wide_convolutions
 from optkit.passes.plain_attention import unfuse
 from optkit.runtimes.base import infer_all, open_session
 
-pytest.importorskip("openvino")
+openvino = pytest.importorskip("openvino")
+ops = pytest.importorskip("openvino.opset13")
 
 
 def precisions(artifact) -> list[str]:
@@ -98,6 +100,14 @@ def test_attention_is_rounded_only_where_it_is_asked_for(exported, context, tmp_
         for rounded in (False, True)
     }
     assert counts[True] >= counts[False] + 2
+
+
+def test_convolutions_wider_than_three_stay_in_float():
+    given = x = ops.parameter([1, 16, -1, -1], np.float32)
+    for kernel in (1, 3, 4, 8):
+        weights = ops.constant(np.ones((16, 16, kernel, kernel), np.float32))
+        x = ops.convolution(x, weights, [1, 1], [9, 9], [9, 9], [1, 1], name=f"of {kernel}")
+    assert wide_convolutions(openvino.Model([x], [given], "all")) == ["of 4", "of 8"]
 
 
 def test_a_misspelt_exclusion_gets_the_nearest_name(exported, context, tmp_path):
