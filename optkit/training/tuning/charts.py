@@ -76,7 +76,7 @@ def importance(result: StudyResult, objective: Objective) -> str:
     return frame(WIDTH, 6 + LANE * len(shares), title, described, body)
 
 
-def slices(result: StudyResult, index: int = 0) -> list[str]:
+def slices(result: StudyResult, index: int = 0) -> Sequence[str]:
     """A panel per parameter: its values against the objective."""
     objective, panels = result.objectives[index], []
     for name, form in result.space.items():
