@@ -21,6 +21,7 @@ ELSEWHERE = {
     "benchmarking/test_unlabelled.py": "data/built_in",
     "benchmarking/reference": "benchmarking/reference/base benchmarking/reference/worker benchmarking/reference/files",
     "benchmarking/reference/test_tasks.py": "benchmarking/reference/causal_lm benchmarking/reference/cross_encoder benchmarking/reference/declared benchmarking/reference/embeddings benchmarking/reference/image_classification benchmarking/reference/question_answering benchmarking/reference/rerank benchmarking/reference/sentence_model benchmarking/reference/text_classification benchmarking/reference/token_classification benchmarking/reference/windowed",
+    "tasks/test_multiple_choice.py": "benchmarking/reference/multiple_choice tasks/choices",
     "tasks/test_zero_shot_classification.py": "benchmarking/reference/zero_shot_classification tasks/hypotheses",
     "tasks/test_object_detection.py": "benchmarking/reference/object_detection tasks/boxes",
     "tasks/test_image_classification.py": "tasks/files tasks/images",

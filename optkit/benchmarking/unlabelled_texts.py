@@ -38,7 +38,7 @@ def read(file: str, task: type[Task] | Task, wanted: Columns = Columns()) -> tup
         rows = Data(file).whole("all")
         names = task.input_columns(rows.column_names, wanted)
         columns = Columns(*names[:2])
-        items = list(rows[names[0]]) if len(names) == 1 else list(zip(*(rows[name] for name in names)))
+        items = [task.from_columns(row, names) for row in rows.select_columns(list(names))]
     inputs = []
     for row, item in enumerate(items, start=1):
         parts = item if isinstance(item, tuple) else (item,)

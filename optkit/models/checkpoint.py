@@ -17,6 +17,7 @@ from optkit.core.schema.graph_files import check_graphs
 from optkit.core.schema.model_files import needs_code
 from optkit.errors import CheckpointError, OptkitError, first_line
 from optkit.models import adapter, tokenization
+from optkit.models.adapted import by_last_end
 from optkit.models.architectures import refuse_other_library, task_of
 from optkit.models.pooling import encoder_of, is_pooled, save_layers
 from optkit.models.signing import open_signed
@@ -115,6 +116,7 @@ def load_model(
             f"for example {missing[0]!r}; they would be random.",
             hint="Fine-tune the model for this task first, or name the right --task.",
         )
+    model = by_last_end(goal.adapted(model))
     check_model(model, artifact, goal, model_inputs(model))
     model = goal.completed(model, artifact)
     model.optkit_task = goal.name

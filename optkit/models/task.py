@@ -66,6 +66,11 @@ class ModelTask:
         return cls.auto_class
 
     @classmethod
+    def adapted(cls, model: torch.nn.Module) -> torch.nn.Module:
+        """The torch module `model`, as transformers loaded it, for rows as the task encodes them."""
+        return model
+
+    @classmethod
     def completed(cls, model: torch.nn.Module, source: Artifact) -> torch.nn.Module:
         """The torch module `model`, as transformers loaded it from `source`, with all that answers need."""
         return model
@@ -86,6 +91,7 @@ TASKS: Registry[type[ModelTask]] = Registry(
         "embeddings": "optkit.tasks.embeddings:TASK",
         "fill-mask": "optkit.tasks.fill_mask:TASK",
         "image-classification": "optkit.tasks.image_classification:TASK",
+        "multiple-choice": "optkit.tasks.multiple_choice:TASK",
         "object-detection": "optkit.tasks.object_detection:TASK",
         "question-answering": "optkit.tasks.question_answering:TASK",
         "rerank": "optkit.tasks.rerank:TASK",

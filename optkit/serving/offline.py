@@ -222,7 +222,8 @@ def _input(task: Task, job: Job, number: int, row: dict[str, Any] | str) -> tupl
             f"in {where}.",
             hint="Name the columns with --text-column and --pair-column, or give every row the same ones.",
         )
-    item = row[names[0]] if len(names) == 1 else tuple(row[name] for name in names)
+    with _of_row(job, number):
+        item = task.from_columns(row, names)
     for value in item if isinstance(item, tuple) else (item,):
         if not isinstance(value, (str, list, bool)):
             raise DataError(f"Expected a text in {where}, received {type(value).__name__}.")

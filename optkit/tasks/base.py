@@ -271,6 +271,11 @@ class Task(Trainable, ABC):
         return (text,) if pair is None else (text, pair)
 
     @classmethod
+    def from_columns(cls, row: Mapping[str, Any], names: Sequence[str]) -> Input:
+        """An input for `encode` from the columns of `row` that `input_columns` gave. May raise DataError."""
+        return row[names[0]] if len(names) == 1 else tuple(row[name] for name in names)
+
+    @classmethod
     def _refuse_others(cls, wanted: Columns) -> None:
         for part, name in vars(wanted).items():
             if name is not None and part not in cls.columns:

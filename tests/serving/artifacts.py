@@ -23,6 +23,7 @@ ARCHITECTURES = {
     "fill-mask": "BertForMaskedLM",
     "sparse-embeddings": "BertForMaskedLM",
     "rerank": "BertForSequenceClassification",
+    "multiple-choice": "BertForMultipleChoice",
     "zero-shot-classification": "BertForSequenceClassification",
 }
 #: These, whose graphs are of a kind of their own, or two, or for sounds, go the whole way in tests/tasks.
@@ -37,6 +38,7 @@ TASKS = tuple(sorted(set(tasks.TASKS) - ELSEWHERE))
 LABELS = {
     "token-classification": ("O", "B-person", "I-person"),
     "rerank": ("relevance",),
+    "multiple-choice": ("right",),
     "zero-shot-classification": ("contradiction", "neutral", "entailment"),
 }
 TEXTS = ("a fine film", "dull", "the plot is thin and the cast is not very good", "", "good " * 200)
@@ -56,6 +58,7 @@ INPUTS = {
         "a [MASK]",
     ],
     "rerank": [("who?", [text, "the cast"]) for text in TEXTS],
+    "multiple-choice": [("who?", [text, "the cast", "dull"]) for text in TEXTS],
     "zero-shot-classification": [(text, ["film", "cast"]) for text in TEXTS],
     "image-classification": list(np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8)),
 }
@@ -112,7 +115,9 @@ def write_graph(file: Path, task: str, labels: int, seed: int, width: int) -> No
     ]
     classified = [*embedded, *pooled, helper.make_node("MatMul", ["pooled", "head"], ["logits"])]
     parts = {
-        **dict.fromkeys(("text-classification", "rerank", "zero-shot-classification"), classified),
+        **dict.fromkeys(
+            ("text-classification", "rerank", "multiple-choice", "zero-shot-classification"), classified
+        ),
         "token-classification": [*embedded, helper.make_node("MatMul", ["states", "head"], ["logits"])],
         "fill-mask": [*embedded, helper.make_node("MatMul", ["states", "vocabulary"], ["logits"])],
         "embeddings": [*embedded, *pooled, helper.make_node("Identity", ["pooled"], ["sentence_embedding"])],
@@ -142,6 +147,7 @@ def write_graph(file: Path, task: str, labels: int, seed: int, width: int) -> No
     shapes = {
         "text-classification": {"logits": ("batch", labels)},
         "rerank": {"logits": ("batch", labels)},
+        "multiple-choice": {"logits": ("batch", labels)},
         "zero-shot-classification": {"logits": ("batch", labels)},
         "token-classification": {"logits": ("batch", "sequence", labels)},
         "fill-mask": {"logits": ("batch", "sequence", 40)},

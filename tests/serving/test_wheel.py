@@ -30,6 +30,7 @@ INPUTS = {
     "question-answering": ["who?", "a fine film"],
     "fill-mask": "a fine [MASK]",
     "rerank": ["who?", ["a fine film", "dull"]],
+    "multiple-choice": ["who?", ["a fine film", "dull"]],
     "zero-shot-classification": ["a fine film", ["film", "cast"]],
 }
 
@@ -76,6 +77,7 @@ def test_every_task_of_text_is_served_without_torch(bare, tmp_path):
         "fill-mask": "Filled",
         "rerank": "Ranking",
         "zero-shot-classification": "Fitting",
+        "multiple-choice": "Choice",
         "sparse-embeddings": "SparseVector",
     }
     assert str(bare.parent.parent) in result["home"]

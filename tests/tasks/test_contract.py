@@ -75,6 +75,12 @@ def ranked(rng):
     return {"query": query, "documents": candidates, "relevances": [1.0, *relevances[1:]]}
 
 
+def chosen(rng):
+    tokens = words(rng, 4, 12)
+    choices = rng.sample(WORDS, k=rng.randint(2, 5))
+    return {"question": " ".join(tokens), "choices": choices, "answer": rng.randrange(len(choices))}
+
+
 def written(rng):
     return {"text": " ".join(words(rng))}
 
@@ -98,6 +104,7 @@ ROWS = {
     "automatic-speech-recognition": (None, clip(0, 4000)),
     "fill-mask": (written, "a fine [MASK]"),
     "text2text": (shortened, "a fine film"),
+    "multiple-choice": (chosen, ("which one", ["film", "a bad cast"])),
     "rerank": (ranked, ("film", ["a fine film", "bad"])),
 }
 

@@ -42,7 +42,7 @@ class Goal:
         self._outputs = list(shapes)
         self._per_token = {name for name, shape in shapes.items() if is_per_token(shape)}
         single = getattr(self.student.config, "problem_type", None) in (None, "single_label_classification")
-        several = getattr(self.student.config, "num_labels", 1) > 1
+        several = shapes.get("logits", (1,))[-1] != 1
         self._distribution = self._outputs == ["logits"] and single and several
         if shapes != model_outputs(self.teacher):
             raise RecipeError(

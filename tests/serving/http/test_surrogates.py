@@ -14,6 +14,9 @@ BODIES = {
     "/v1/models/question-answering:predict": {"instances": [{"question": "who?", "context": "the cast"}]},
     "/v1/models/rerank:predict": {"instances": [{"query": "who?", "documents": ["he"]}]},
     "/v1/rerank": {"model": "rerank", "query": "who?", "documents": ["he", {"text": "she"}]},
+    "/v1/models/multiple-choice:predict": {
+        "instances": [{"question": "who?", "choices": ["he", "she"], "context": "the cast"}]
+    },
     "/zero-shot-classification": {
         "inputs": "a",
         "parameters": {"candidate_labels": ["film", "cast"], "hypothesis_template": "a {}"},
