@@ -15,8 +15,9 @@ from optkit.models.task import TASKS
 from tests.models.build import build
 from tests.models.families import FAMILIES, TEXT, VECTOR
 
-#: Tasks of folders that say so themselves, or of a number of labels: the architecture is another task's.
-DECLARED = ("embeddings", "sparse-embeddings", "rerank")
+#: Tasks of folders that say so themselves, of a number of labels, or of a user who names them: the
+#: architecture is another task's.
+DECLARED = ("embeddings", "sparse-embeddings", "rerank", "zero-shot-classification")
 #: Architectures that transformers lists with several auto classes.
 OF_ANOTHER_TASK = [
     ("BartForConditionalGeneration", "text2text"),
