@@ -7,6 +7,7 @@ and no more is held than the samples that are asked for.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,13 @@ RATES, MOST_CHANNELS, MOST_SECONDS = (4_000, 384_000), 16, 3600
 LOUDEST = 1e4
 #: Samples of each channel that are read at once.
 _BLOCK = 2**16
+#: Samples by which the length of an MP3 file may be off: one frame.
+_MP3_FRAME = 1152
+#: libsndfile on a WAV file that is shorter than it says; one that was streamed says a number beyond all files.
+_CUT_OFF = re.compile(r"^ *(?:data|Riff size) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_STREAMED = 2**31 - 2**16
+#: What libsndfile says of a length that a streamed FLAC file does not hold is beyond this.
+_UNKNOWN = 2**62
 
 
 def samples(item: Any, rate: int, position: int = 0) -> np.ndarray:
@@ -72,6 +80,7 @@ def blocks(item: str | Path | bytes, rate: int, position: int = 0) -> Iterator[n
             if file.format not in FORMATS:
                 _refuse(f"WAV, FLAC, OGG or MP3 in {name}", str(file.format))
             _check(file.samplerate, file.channels, name)
+            _refuse_cut_off(file.extra_info, name)
             resample = _resampler(soxr, file.samplerate, rate)
             read = 0
             while True:
@@ -86,6 +95,8 @@ def blocks(item: str | Path | bytes, rate: int, position: int = 0) -> Iterator[n
                 yield resample(_mono(block, name), last)
                 if last:
                     break
+            if _MP3_FRAME < file.frames - read < _UNKNOWN:
+                _refuse(f"the {file.frames:,} samples that {name} says it has", f"{read:,}: it is cut off")
     if not read:
         _refuse(f"samples in {name}", "none")
 
@@ -140,12 +151,14 @@ def playable(rows: datasets.Dataset, name: str) -> list[Any]:
 
 def _from_array(array: np.ndarray, rate: Any, wanted: int, position: int) -> np.ndarray:
     name = f"the audio at position {position}"
-    if array.dtype.kind not in "fiu" or array.ndim not in (1, 2) or not isinstance(rate, int):
+    if array.dtype.kind not in "fi" or array.ndim not in (1, 2) or not isinstance(rate, int):
         _refuse(
-            f"samples as an array (samples,) or (channels, samples) at position {position}", repr(array)[:60]
+            "samples as an array (samples,) or (channels, samples), floats or signed whole numbers, at "
+            f"position {position}",
+            repr(array)[:60],
         )
     if array.dtype.kind != "f":
-        array = array / -float(np.iinfo(array.dtype).min or -1)
+        array = array / -float(np.iinfo(array.dtype).min)
     by_channel = array.T if array.ndim == 2 else array[:, None]
     _check(rate, by_channel.shape[1], name)
     if not len(by_channel):
@@ -168,6 +181,14 @@ def _mono(block: np.ndarray, name: str) -> np.ndarray:
     if not largest <= LOUDEST:  # NaN is not, either
         _refuse(f"samples between -1 and 1 in {name}", f"{largest:g}")
     return block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+
+
+def _refuse_cut_off(log: str, name: str) -> None:
+    for stated, there in _CUT_OFF.findall(log):
+        if int(there) < int(stated) < _STREAMED:
+            _refuse(
+                f"{int(stated):,} bytes of samples in {name}, as it says", f"{int(there):,}: it is cut off"
+            )
 
 
 def _check(rate: int, channels: int, name: str) -> None:

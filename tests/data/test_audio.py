@@ -41,11 +41,23 @@ def test_samples_are_taken_as_arrays():
     np.testing.assert_allclose(audio.samples(whole, 8000), whole / 32768, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_streamed_wav_is_read_to_its_end(size):
+    content = file_of(np.full(999, 0.5), 16000)
+    streamed = content[:40] + size.to_bytes(4, "little") + content[44:]
+    assert content[36:40] == b"data"
+    assert len(audio.samples(streamed, 16000)) == 999
+
+
 NAN = np.array([0.1, np.nan, 0.2], dtype=np.float32)
 BROKEN = {
     "nothing": (b"", "cannot be read"),
     "text": (b"not a sound", "cannot be read"),
     "a cut-off FLAC": (file_of(audio.clip(0, 16000, 4.0), 16000, "FLAC")[:20_000], "broken"),
+    "a cut-off WAV": (file_of(np.zeros(9999), 16000)[:5000], "cut off"),
+    "a cut-off MP3": (file_of(audio.clip(0, 16000, 4.0), 16000, "MP3")[:9000], "cut off"),
+    "a cut-off RF64": (file_of(np.zeros(9999), 16000, "RF64")[:5000], "cut off"),
+    "unsigned samples": (np.zeros(99, np.uint8), "signed whole numbers"),
     "AIFF": (file_of(np.zeros(99), 16000, "AIFF"), "received AIFF"),
     "no samples": (file_of(np.empty(0), 16000), "received none"),
     "1 Hz": (file_of(np.zeros(99), 1), "4,000 to 384,000 samples a second"),
