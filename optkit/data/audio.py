@@ -37,7 +37,7 @@ LOUDEST = 1e4
 _BLOCK = 2**16
 #: Samples by which the length of an MP3 file may be off: one frame.
 _MP3_FRAME = 1152
-#: libsndfile on a WAV file that is shorter than it says; one that was streamed says a number beyond all files.
+#: libsndfile of a WAV file that is shorter than it says; one that was streamed says more than any file has.
 _CUT_OFF = re.compile(r"^ *(?:data|Riff size) : (\d+) \(should be (\d+)\)", re.MULTILINE)
 _STREAMED = 2**31 - 2**16
 #: What libsndfile says of a length that a streamed FLAC file does not hold is beyond this.
