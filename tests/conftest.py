@@ -282,6 +282,11 @@ def tiny(kind: str) -> dict:
     }
     if kind == "roberta":
         sizes |= {"max_position_embeddings": 66, "type_vocab_size": 1, "pad_token_id": 1}
+    if kind == "modernbert":
+        special = dict.fromkeys(("bos_token_id", "cls_token_id"), 2) | dict.fromkeys(
+            ("eos_token_id", "sep_token_id"), 3
+        )
+        sizes |= {"pad_token_id": 0, "global_attn_every_n_layers": 2, "local_attention": 8, **special}
     if kind == "electra":
         sizes |= {"embedding_size": 32}
     return sizes

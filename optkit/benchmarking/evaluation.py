@@ -333,7 +333,9 @@ def stored(inputs: Sequence[Input], folder: Path) -> list[Input]:
 
 
 def _is_text(item: object) -> bool:
-    """Whether it is a text or a flag, or nothing but these, however nested."""
+    """Whether it is a text or a flag, nothing but these, however nested, or an object that is no image's."""
+    if isinstance(item, dict):
+        return not {"bytes", "path"} & item.keys()
     return isinstance(item, str | bool) or (isinstance(item, list | tuple) and all(map(_is_text, item)))
 
 

@@ -22,12 +22,25 @@ SENTENCE_FILES = tuple(
 )
 #: Modules that may follow the pooling, and how modules.json names classes, before and since version 6.
 BEHIND = ("Dense", "LayerNorm", "Normalize", "Dropout")
-_PLACES = r"models|(base|sentence_transformer|sparse_encoder)\.modules|sparse_encoder\.models"
+_PLACES = (
+    r"models|(base|sentence_transformer|sparse_encoder|multi_vector_encoder)\.modules|sparse_encoder\.models"
+)
 _TYPES = rf"sentence_transformers\.({_PLACES})\.(\w+\.)?\w+"
 #: The pooling of a SparseEncoder, and what stood before it until version 5.4.
 SPLADE, _MASKED = "SpladePooling", "MLMTransformer"
+#: The class of models that give a vector for each token, and its module that says which tokens count.
+MULTI_VECTOR, TOKEN_MASK = "MultiVectorEncoder", "MultiVectorMask"
+#: What follows its Transformer, in any order.
+_TOKEN_BY_TOKEN = ("Dense", "Normalize", TOKEN_MASK)
+#: Settings of PyLate, which sentence-transformers turns into its own.
+_PYLATE = (
+    *("query_prefix", "document_prefix", "skiplist_words", "query_length", "document_length"),
+    *("query_expansion", "do_query_expansion", "attend_to_expansion_tokens", "attend_to_mask_tokens"),
+)
 #: Settings of the Transformer module that change its answers in a way that optkit does not follow.
 _REFUSED = ("processing_kwargs", "config_kwargs", "config_args", "tokenizer_name_or_path")
+#: Those that tell queries from documents: a MultiVectorEncoder's are followed.
+SIDES = ("query_length", "document_length", "query_expansion")
 #: What may stand in its arguments for the model and the tokenizer: nothing that changes an fp32 answer.
 _HARMLESS = {
     "model_kwargs": ("attn_implementation", "dtype", "torch_dtype", "low_cpu_mem_usage", "use_safetensors"),
@@ -61,7 +74,7 @@ def modules(folder: Path) -> list[Module]:
 
     Raises CheckpointError for a module that optkit does not follow, or one in a place where none is.
     """
-    file = folder / "modules.json"
+    file, by_token = folder / "modules.json", is_multi_vector(folder)
     listed = json_list(file, CheckpointError) if file.exists() else []
     parsed = [
         Module(str(one.get("type", "")).rpartition(".")[2], str(one.get("path") or "")) for one in listed
@@ -71,13 +84,18 @@ def modules(folder: Path) -> list[Module]:
             f"Expected a name of its own for each module in {str(file)!r}, received one twice."
         )
     for index, module in enumerate(parsed):
-        known = _KNOWN[index] if index < len(_KNOWN) else BEHIND if parsed[1].kind != SPLADE else ()
+        if index and by_token:
+            known: tuple[str, ...] = _TOKEN_BY_TOKEN
+        else:
+            known = _KNOWN[index] if index < len(_KNOWN) else BEHIND if parsed[1].kind != SPLADE else ()
         if not re.fullmatch(_TYPES, str(listed[index].get("type", ""))) or module.kind not in known:
             raise CheckpointError(
-                f"Expected {' or '.join(known) or 'no module'} at place {index} of {str(file)!r}, received "
+                f"Expected {' or '.join(known) or 'no module'} at place {index} of "
+                f"{'a MultiVectorEncoder, ' if by_token else ''}{str(file)!r}, received "
                 f"{str(listed[index].get('type'))[:80]!r}.",
-                hint=f"optkit follows Transformer, Pooling, then {', '.join(BEHIND)}: save it without, "
-                "or serve it with sentence-transformers.",
+                hint=f"optkit follows Transformer, {'' if by_token else 'Pooling, '}then "
+                f"{', '.join(_TOKEN_BY_TOKEN if by_token else BEHIND)}: save it without, or serve it with "
+                "sentence-transformers.",
             )
         if index == 0 and module.path:
             raise CheckpointError(
@@ -97,6 +115,29 @@ def is_sparse(folder: Path) -> bool:
     return any(module.kind == SPLADE for module in modules(folder))
 
 
+def is_multi_vector(folder: Path) -> bool:
+    """Whether the folder is a MultiVectorEncoder's, which gives a vector for each token.
+
+    Raises CheckpointError for one of PyLate or of Stanford's ColBERT, which sentence-transformers converts.
+    """
+    settings = optional(folder / "config_sentence_transformers.json")
+    kind = settings.get("model_type")
+    stanford = kind is None and "HF_ColBERT" in (optional(folder / "config.json").get("architectures") or ())
+    if stanford or kind == "ColBERT" or (kind == MULTI_VECTOR and set(_PYLATE) & set(settings)):
+        raise CheckpointError(
+            f"Expected a folder as sentence-transformers 6 saves it in {str(folder)!r}, received one of "
+            f"{'the ColBERT of Stanford' if stanford else 'PyLate'}, whose settings it has to convert.",
+            hint="MultiVectorEncoder(FOLDER).save_pretrained(NEW), of sentence-transformers, writes it.",
+        )
+    return bool(kind == MULTI_VECTOR)
+
+
+def transformer_settings(folder: Path) -> tuple[Path | None, dict[str, Any]]:
+    """The file of the Transformer module's settings, None where there is none, and what it holds."""
+    file = next((folder / name for name in SENTENCE_FILES if (folder / name).exists()), None)
+    return file, optional(file) if file else {}
+
+
 def text_settings(folder: Path, task: str, default: str | None = None) -> tuple[int | None, bool]:
     """The Transformer module's own limit in tokens (None: the tokenizer's), and whether it lowers case.
 
@@ -104,11 +145,11 @@ def text_settings(folder: Path, task: str, default: str | None = None) -> tuple[
     say (None: the same). Raises CheckpointError for settings that optkit does not follow.
     """
     output = _OUTPUTS[task]
-    file = next((folder / name for name in SENTENCE_FILES if (folder / name).exists()), None)
-    settings = optional(file) if file else {}
+    file, settings = transformer_settings(folder)
     for old, new in (("model_args", "model_kwargs"), ("tokenizer_args", "processor_kwargs")):
         settings.setdefault(new, settings.get(old))
-    wrong = {key: settings[key] for key in _REFUSED if settings.get(key)}
+    refused = _REFUSED if is_multi_vector(folder) else (*_REFUSED, *SIDES)
+    wrong = {key: settings[key] for key in refused if settings.get(key)}
     for key, harmless in _HARMLESS.items():
         wrong |= {name: x for name, x in (settings.get(key) or {}).items() if name not in harmless}
     settings.setdefault("transformer_task", default or task)
@@ -139,8 +180,8 @@ def settings_of(folder: Path, kind: str) -> dict[str, Any]:
         raise CheckpointError(
             f"Expected a {kind} in {str(folder)!r}, received a {settings['model_type']} (model_type in "
             "config_sentence_transformers.json).",
-            hint="optkit follows SentenceTransformer, CrossEncoder and, with SpladePooling, SparseEncoder; "
-            "serve it with sentence-transformers.",
+            hint="optkit follows SentenceTransformer, CrossEncoder, MultiVectorEncoder and, with "
+            "SpladePooling, SparseEncoder; serve it with sentence-transformers.",
         )
     return settings
 

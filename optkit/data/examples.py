@@ -210,6 +210,8 @@ def characters(item: object) -> int:
     >>> characters(("who?", ["he", "she"]))
     9
     """
+    if isinstance(item, Mapping):
+        item = list(item.values())
     if isinstance(item, (list, tuple)):
         return sum(map(characters, item))
     return len(item) if isinstance(item, str) else 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from optkit.core.artifact import Artifact
-from optkit.core.sentence_modules import is_sparse
 from optkit.errors import CheckpointError
 from optkit.models.sentence_folder import read_scoring
 from optkit.models.task import TASKS
@@ -135,8 +134,6 @@ def infer_task(artifact: Artifact) -> str:
     # A sentence-transformers folder gives vectors, unless it is a cross-encoder's.
     pools = (artifact.path / "modules.json").exists() and read_scoring(artifact.path) is None
     config = artifact.config
-    if pools and is_sparse(artifact.path):
-        return "sparse-embeddings"
     if task := task_of(config, pools):
         return task
     endings = [ending for task in TASKS.values() for ending in task.architectures]

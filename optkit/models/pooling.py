@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["OUTPUT", "Pooling", "encoder_of", "is_pooled", "pooled", "read_pooling", "save_layers"]
+__all__ = ["OUTPUT", "TOKENS", "Pooling", "encoder_of", "is_pooled", "pooled", "read_pooling", "save_layers"]
 #: The name of the vector among a model's outputs, as sentence-transformers calls it.
 OUTPUT = "sentence_embedding"
+#: That of the vectors of a model which gives one for each token.
+TOKENS = "token_embeddings"
 
 
 def pooled(encoder: torch.nn.Module, pooling: Pooling, folder: Path) -> torch.nn.Module:
-    """`encoder` (an AutoModel) as a torch module whose one output is `OUTPUT`, (batch, width).
+    """`encoder` (an AutoModel) as a torch module whose one output is `OUTPUT`, (batch, width), or `TOKENS`,
+    (batch, tokens, width), where nothing is pooled.
 
     The weights of modules behind the pooling are read from `folder`. Its attributes `config`, `inputs` and
     `set_attn_implementation` are the encoder's. Raises CheckpointError where weights do not fit.
@@ -52,7 +55,9 @@ def pooled(encoder: torch.nn.Module, pooling: Pooling, folder: Path) -> torch.nn
                 inputs["attention_mask"] = attention_mask
             outputs = self.transformer(**inputs)
             tokens = outputs[0]
-            if pooling.splade:
+            if pooling.tokens:
+                vector = tokens
+            elif pooling.splade:
                 vector = _splade(tokens, attention_mask, pooling)
             else:
                 vectors = [_POOL[mode](tokens, attention_mask) for mode in pooling.modes]
@@ -60,9 +65,10 @@ def pooled(encoder: torch.nn.Module, pooling: Pooling, folder: Path) -> torch.nn
             for layer in self.layers:
                 vector = layer(vector)
             vector = vector[:, : pooling.truncate_dim] if pooling.truncate_dim else vector
+            name = TOKENS if pooling.tokens else OUTPUT
             if inputs.get("output_hidden_states"):
-                return {OUTPUT: vector, "hidden_states": outputs.hidden_states}
-            return {OUTPUT: vector}
+                return {name: vector, "hidden_states": outputs.hidden_states}
+            return {name: vector}
 
     return Pooled()
 

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from optkit.core.sentence_modules import (
+    MULTI_VECTOR,
     SPLADE,
+    TOKEN_MASK,
     Module,
+    is_multi_vector,
     modules,
     optional,
     prompt_of,
@@ -26,9 +29,12 @@ from optkit.core.sentence_modules import (
     text_settings,
 )
 from optkit.errors import CheckpointError, did_you_mean
+from optkit.models.token_vectors import TokenVectors, read_token_vectors
 
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+#: Between the token vectors of two texts: the sum, or the mean, of the nearest to each of the first's.
+MAXSIM, MEAN_MAXSIM = "maxsim", "meanmaxsim"
 #: Activation functions of torch.nn without settings or weights of their own.
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "Sigmoid", "SiLU", "ELU", "LeakyReLU", "Mish", "Softplus")
 #: Those that may stand between a reranker's logit and its score.
@@ -71,7 +77,8 @@ class Pooling:
     stay (None: all), which is not normalised again. `max_length` in tokens (None: no limit of its own),
     `lowercase` and `prompt` prepare texts; `prompts` are all that have names, `include_prompt` whether their
     tokens count. `similarity` is how two vectors are compared. `splade` is what a token's logits go through
-    in a sparse encoder (relu or log1p_relu; "": it is none), whose mode is max or sum.
+    in a sparse encoder (relu or log1p_relu; "": it is none), whose mode is max or sum. With `tokens` there is
+    no pooling: `layers` follow each token's own vector.
     """
 
     modes: tuple[str, ...] = ("mean",)
@@ -84,6 +91,12 @@ class Pooling:
     prompts: Mapping[str, str] = field(default_factory=dict, hash=False)
     include_prompt: bool = True
     splade: str = ""
+    tokens: TokenVectors | None = field(default=None, hash=False)
+
+    @property
+    def kind(self) -> str:
+        """What a text becomes: a "dense" vector, a "sparse" one, or one for each of its "tokens"."""
+        return "sparse" if self.splade else "tokens" if self.tokens else "dense"
 
     def width(self, hidden: int) -> int:
         """Numbers per vector over an encoder that gives `hidden` per token."""
@@ -102,6 +115,8 @@ def read_pooling(folder: Path) -> Pooling:
     if not listed:
         refuse_chat_template(folder)
         return Pooling(_default_modes(folder), prompts=prompts_of({}))
+    if is_multi_vector(folder):
+        return _read_multi_vector(folder, listed)
     if len(listed) == 1:
         raise CheckpointError(
             f"Expected a Pooling module in {str(folder / 'modules.json')!r}; there is none."
@@ -134,6 +149,24 @@ def read_pooling(folder: Path) -> Pooling:
         _similarity(settings, folder),
         prompts_of(settings),
         include_prompt,
+    )
+
+
+def _read_multi_vector(folder: Path, listed: list[Module]) -> Pooling:
+    """A vector for each token, and no pooling."""
+    settings = settings_of(folder, MULTI_VECTOR)
+    max_length, lowercase = text_settings(folder, "feature-extraction")
+    behind = [one for one in listed[1:] if one.kind != TOKEN_MASK]
+    return Pooling(
+        ("tokens",),
+        tuple(_layer(one.kind, folder, one.path, "token_embeddings") for one in behind),
+        max_length=max_length,
+        lowercase=lowercase,
+        prompt=prompt_of(settings, folder),
+        # Names for single vectors are passed over, as the library does.
+        similarity=MEAN_MAXSIM if settings.get("similarity_fn_name") == MEAN_MAXSIM else MAXSIM,
+        prompts=prompts_of(settings),
+        tokens=read_token_vectors(folder, listed),
     )
 
 
@@ -233,13 +266,16 @@ def _pooling_module(file: Path) -> tuple[tuple[str, ...], bool]:
     return modes, config.get("include_prompt") is not False
 
 
-def _layer(kind: str, folder: Path, path: str) -> Layer:
+def _layer(kind: str, folder: Path, path: str, on: str = "sentence_embedding") -> Layer:
+    """A module that works on what is called `on`."""
     file = folder / path / "config.json"
     config = optional(file)
+    default = on if kind == "Dense" else "sentence_embedding"  # as each is loaded where nothing is stated
     for key in ("module_input_name", "module_output_name"):
-        if config.get(key) not in (None, "sentence_embedding"):
+        stated = config.get(key) or config.get("module_input_name") or default
+        if stated != on:
             raise CheckpointError(
-                f"Expected {kind} on sentence_embedding in {str(file)!r}, received {key} {config[key]!r}.",
+                f"Expected {kind} on {on} in {str(file)!r}, received {key} {stated!r}.",
                 hint=_HINT,
             )
     if kind == "Normalize":

@@ -91,6 +91,7 @@ TASKS: Registry[type[ModelTask]] = Registry(
         "embeddings": "optkit.tasks.embeddings:TASK",
         "fill-mask": "optkit.tasks.fill_mask:TASK",
         "image-classification": "optkit.tasks.image_classification:TASK",
+        "multi-vector-embeddings": "optkit.tasks.multi_vector_embeddings:TASK",
         "multiple-choice": "optkit.tasks.multiple_choice:TASK",
         "object-detection": "optkit.tasks.object_detection:TASK",
         "question-answering": "optkit.tasks.question_answering:TASK",

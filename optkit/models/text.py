@@ -91,14 +91,15 @@ class TextEncoder:
         """Write the tokenizer as it is used here, as tokenizer.json."""
         self._tokenizer.save(str(file))
 
-    def encode(self, texts: Sequence[str | tuple[str, str]]) -> EncodedSet:
-        """The tensors of `texts`.
+    def encode(self, texts: Sequence[str | tuple[str, str]], length: int | None = None) -> EncodedSet:
+        """The tensors of `texts`, cut at `length` tokens in place of `max_length` where it is given.
 
         Raises NoToken for a text of no tokens, such as "" where nothing ends a text: a model answers it by
         what it is padded with, and alone not at all.
         """
         with self._failing(), _halves_named(texts):
-            encodings = self._tokenizer.encode_batch_fast(list(texts)) if texts else []
+            tokenizer = self._tokenizer if length is None else self._cutter(length, 0, "longest_first")
+            encodings = tokenizer.encode_batch_fast(list(texts)) if texts else []
         if (bare := next((i for i, e in enumerate(encodings) if not e.ids), None)) is not None:
             raise NoToken(
                 f"Expected a text with at least one token at position {bare}, received {texts[bare]!r}, of "
@@ -158,6 +159,10 @@ class TextEncoder:
     def token(self, index: int) -> str:
         """One token as text, a special one too."""
         return self._tokenizer.decode([index], skip_special_tokens=False).strip()
+
+    def id_of(self, token: str) -> int | None:
+        """The id of `token`; None where it is none."""
+        return self._tokenizer.token_to_id(token)
 
     @property
     def vocabulary_size(self) -> int:

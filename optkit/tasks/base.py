@@ -356,8 +356,8 @@ def task_to_train(name: str | None, rows: datasets.Dataset, columns: Columns) ->
     known = {key: task for key, task in known.items() if task.targets is not Trainable.targets}
     if name is not None:
         if name not in known:
-            other = task_type(name).trained_as if name in TASKS else ""
-            hint = f"Its models are fine-tuned with --task {other}." if other else did_you_mean(name, known)
+            by = task_type(name).trained_by if name in TASKS else ""
+            hint = f"Its models are fine-tuned with {by}." if by else did_you_mean(name, known)
             raise RecipeError(f"The task {name!r} cannot be fine-tuned.", hint=hint)
         return known[name]
     for task in sorted(known.values(), key=lambda task: task.asked_last):

@@ -28,7 +28,7 @@ from optkit.models.soundness import refuse_nan
 from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
 from optkit.tasks import retrieval
-from optkit.tasks.base import BETWEEN, Columns, Field, Labelled, Outputs, Task
+from optkit.tasks.base import BETWEEN, Columns, Field, Input, Labelled, Outputs, Task
 from optkit.tasks.label_mapping import number
 from optkit.tasks.vectors import Prompted, VectorOptions, unit
 
@@ -42,6 +42,12 @@ COLUMNS = {
     "text": ("text", "sentence1", "query", "anchor", "question", "sentence", "premise", "content", "review"),
     "pair": ("text_pair", "sentence2", "passage", "positive", "document", "answer", "context", "hypothesis"),
     "label": ("label", "labels", "score", "similarity", "similarity_score"),
+}
+#: How messages call the kinds of vectors.
+KINDS = {
+    "dense": "dense vectors",
+    "sparse": "sparse vectors (SpladePooling)",
+    "tokens": "a vector for each token (MultiVectorEncoder)",
 }
 #: The least cosine of two vectors of a text that count as the same.
 NEAR = 0.99
@@ -65,8 +71,8 @@ class Embeddings(Task):
     embeds: ClassVar[bool] = True
     sentence_transformers: ClassVar[str] = "SentenceTransformer"
     graph_answers: ClassVar[bool] = True
-    #: Whether a vector has a weight for each token of the vocabulary.
-    sparse: ClassVar[bool] = False
+    #: Which kind of vectors (`Pooling.kind`).
+    kind: ClassVar[str] = "dense"
     columns: ClassVar = COLUMNS
     parts: ClassVar = {**Task.parts, "label": "similarity"}
     metrics: ClassVar = ("spearman", "pearson", *retrieval.METRICS)
@@ -78,11 +84,10 @@ class Embeddings(Task):
     def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> Embeddings:
         metric = cls.checked_metric(metric)
         pooling = read_pooling(artifact.path)
-        if bool(pooling.splade) != cls.sparse:
-            kinds = ("dense vectors", "sparse ones (SpladePooling)")
+        if pooling.kind != cls.kind:
             raise CheckpointError(
-                f"Expected a folder of {kinds[cls.sparse]} for {cls.name}, received one of "
-                f"{kinds[not cls.sparse]} in {str(artifact.path)!r}.",
+                f"Expected a folder of {KINDS[cls.kind]} for {cls.name}, received one of "
+                f"{KINDS[pooling.kind]} in {str(artifact.path)!r}.",
                 hint="Leave --task out: the folder says which it is.",
             )
         encoder = TextEncoder(artifact.path, pooling.max_length)
@@ -145,8 +150,7 @@ class Embeddings(Task):
         references: list[Any] = scores
         if self.metric in retrieval.METRICS and pairs:
             references = retrieval.relevances([q for q, _ in pairs], [d for _, d in pairs], scores)
-            pairs = self._routed(pairs)
-        inputs = [text for pair in pairs for text in pair]
+        inputs = [text for pair in self._routed(pairs) for text in pair]
         return Labelled(
             self.encode(inputs),
             references,
@@ -284,11 +288,14 @@ class Embeddings(Task):
         pairs = (np.stack([np.broadcast_to(q, documents.shape), documents], axis=1) for q in queries)
         return np.stack([self._similarities(pair) for pair in pairs])
 
-    def _routed(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        """With the prompts of `encode_query` and `encode_document`, as the evaluator of the library asks.
+    def _routed(self, pairs: Sequence[tuple[str, str]]) -> Sequence[tuple[Input, Input]]:
+        """For retrieval with the prompts of `encode_query` and `encode_document`, as the evaluator of the
+        library asks.
 
         Raises RecipeError where another prompt goes before all texts, which the baseline would put there too.
         """
+        if self.metric not in retrieval.METRICS or not pairs:
+            return pairs
         if self.pooling.prompt:
             raise RecipeError(
                 f"Expected no default prompt for {self.metric}, which asks with those of queries and of "

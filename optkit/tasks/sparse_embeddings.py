@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from optkit.core.sentence_modules import is_sparse
 from optkit.errors import RecipeError
 from optkit.models.pooling import OUTPUT
 from optkit.models.task import Shape
@@ -45,7 +47,12 @@ class SparseEmbeddings(Embeddings):
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"
     embeds: ClassVar[bool] = False
     sentence_transformers: ClassVar[str] = ""
-    sparse: ClassVar[bool] = True
+    kind: ClassVar[str] = "sparse"
+    trained_by: ClassVar[str] = "sentence-transformers' SparseEncoderTrainer"
+
+    @classmethod
+    def declared_by(cls, folder: Path, config: Mapping[str, Any]) -> bool:
+        return is_sparse(folder)
 
     @classmethod
     def auto_class_of(cls, config: dict[str, Any]) -> str:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Trainable(ModelTask):
     """What differs per task in training; the task itself reads and scores the data."""
 
-    #: The task whose fine-tuning makes its models, where it is another.
-    trained_as: ClassVar[str] = ""
+    #: What fine-tunes its models, where that is another task or not optkit.
+    trained_by: ClassVar[str] = ""
     #: Whether other tasks are asked first which of them the data is for.
     asked_last: ClassVar[bool] = False
     #: Parts of the model below the head, by name, that follow from the labels and so may be new.

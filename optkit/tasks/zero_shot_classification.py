@@ -87,7 +87,7 @@ class ZeroShotClassification(Task):
     name: ClassVar[str] = "zero-shot-classification"
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     asks_labels: ClassVar[bool] = True
-    trained_as: ClassVar[str] = "text-classification"
+    trained_by: ClassVar[str] = "--task text-classification"
     metrics: ClassVar = ("accuracy", "f1")
     columns: ClassVar = {
         "text": text_classification.COLUMNS["text"],

@@ -11,7 +11,7 @@ from optkit import tasks
 from optkit.core.artifact import Artifact, seal
 from optkit.models import tokenization
 from tests.conftest import tiny, write_tokenizer
-from tests.tasks.builders import write_processor, write_splade
+from tests.tasks.builders import write_multi_vector, write_processor, write_splade
 
 ARCHITECTURES = {
     "text-classification": "BertForSequenceClassification",
@@ -22,6 +22,7 @@ ARCHITECTURES = {
     "causal-lm": "GPT2LMHeadModel",
     "fill-mask": "BertForMaskedLM",
     "sparse-embeddings": "BertForMaskedLM",
+    "multi-vector-embeddings": "BertModel",
     "rerank": "BertForSequenceClassification",
     "multiple-choice": "BertForMultipleChoice",
     "zero-shot-classification": "BertForSequenceClassification",
@@ -48,6 +49,7 @@ INPUTS = {
     "token-classification": list(TEXTS),
     "embeddings": list(TEXTS),
     "sparse-embeddings": list(TEXTS),
+    "multi-vector-embeddings": list(TEXTS),
     "causal-lm": [*TEXTS[:4], "good bad"],
     "question-answering": [("who?", text) for text in TEXTS],
     "fill-mask": [
@@ -73,6 +75,8 @@ def artifact(folder: Path, task: str = "text-classification", seed: int = 0, wid
         (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "mask_token": "[MASK]"}))
     if task == "sparse-embeddings":
         write_splade(folder)
+    if task == "multi-vector-embeddings":
+        write_multi_vector(folder, query_expansion={"strategy": "fixed", "length": 8})
     labels = LABELS.get(task, ("negative", "positive"))
     config = {
         **tiny("bert"),
@@ -121,6 +125,10 @@ def write_graph(file: Path, task: str, labels: int, seed: int, width: int) -> No
         "token-classification": [*embedded, helper.make_node("MatMul", ["states", "head"], ["logits"])],
         "fill-mask": [*embedded, helper.make_node("MatMul", ["states", "vocabulary"], ["logits"])],
         "embeddings": [*embedded, *pooled, helper.make_node("Identity", ["pooled"], ["sentence_embedding"])],
+        "multi-vector-embeddings": [
+            *embedded,
+            helper.make_node("Identity", ["states"], ["token_embeddings"]),
+        ],
         "sparse-embeddings": [
             *embedded,
             *pooled,
@@ -153,6 +161,7 @@ def write_graph(file: Path, task: str, labels: int, seed: int, width: int) -> No
         "fill-mask": {"logits": ("batch", "sequence", 40)},
         "embeddings": {"sentence_embedding": ("batch", width)},
         "sparse-embeddings": {"sentence_embedding": ("batch", 40)},
+        "multi-vector-embeddings": {"token_embeddings": ("batch", "sequence", width)},
         "question-answering": {n: ("batch", "sequence") for n in ("start_logits", "end_logits")},
         "image-classification": {"logits": ("batch", labels)},
         "causal-lm": {

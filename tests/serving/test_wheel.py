@@ -75,6 +75,7 @@ def test_every_task_of_text_is_served_without_torch(bare, tmp_path):
         "embeddings": "ndarray",
         "causal-lm": "Completion",
         "fill-mask": "Filled",
+        "multi-vector-embeddings": "ndarray",
         "rerank": "Ranking",
         "zero-shot-classification": "Fitting",
         "multiple-choice": "Choice",

@@ -86,16 +86,57 @@ def write_splade(folder: Path, activation: str = "relu", strategy: str = "max") 
         (folder / name).write_text(json.dumps(content))
 
 
-def add_dense(folder: Path, inputs: int, outputs: int) -> None:
-    """Put a Dense module with tanh behind the others of the sentence-transformers folder `folder`."""
+def multi_vector(folder: Path, kind: str = "bert", mask: dict | None = None, **settings: Any) -> Path:
+    """A multi-vector model of two layers and 8 numbers per token, as sentence-transformers saves it.
+
+    `settings` are of its Transformer module, `mask` of its MultiVectorMask.
+    """
+    embedder(folder, kind)
+    write_multi_vector(folder, mask, **settings)
+    add_dense(folder, 32, 8, "1_Dense", "token_embeddings")
+    return folder
+
+
+def write_multi_vector(folder: Path, mask: dict | None = None, **settings: Any) -> None:
+    """The settings that make a multi-vector model of the encoder in `folder`, but for its Dense."""
+    kinds = {
+        "": "base.modules.Transformer",
+        "2_MultiVectorMask": "multi_vector_encoder.modules.MultiVectorMask",
+    }
+    kinds["3_Normalize"] = "base.modules.Normalize"
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.{kind}"}
+        for i, (path, kind) in enumerate(kinds.items())
+    ]
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+    prompts = {"query": "the plot ", "document": "the cast "}
+    files = {
+        "modules.json": modules,
+        "tokenizer_config.json": {**tokenizer, "mask_token": "[MASK]", "unk_token": "[UNK]"},
+        "sentence_bert_config.json": {"max_seq_length": 16, **settings},
+        "config_sentence_transformers.json": {"model_type": "MultiVectorEncoder", "prompts": prompts},
+        "2_MultiVectorMask/config.json": mask or {},
+        "3_Normalize/config.json": {"module_input_name": "token_embeddings"},
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+
+
+def add_dense(
+    folder: Path, inputs: int, outputs: int, path: str = "", on: str = "sentence_embedding"
+) -> None:
+    """Put a Dense module with tanh behind the others of the sentence-transformers folder `folder`, or at the
+    place that `path` begins with."""
     from safetensors.numpy import save_file
 
     listed = json.loads((folder / "modules.json").read_text())
-    path = f"{len(listed)}_Dense"
-    listed.append({"idx": len(listed), "name": str(len(listed)), "path": path, "type": f"{_PACKAGE}.Dense"})
+    path = path or f"{len(listed)}_Dense"
+    line = {"idx": len(listed), "name": str(len(listed)), "path": path, "type": f"{_PACKAGE}.Dense"}
+    listed.insert(int(path.partition("_")[0]), line)
     (folder / "modules.json").write_text(json.dumps(listed))
     (folder / path).mkdir()
-    settings = {"in_features": inputs, "out_features": outputs, "bias": True}
+    settings: dict = {"in_features": inputs, "out_features": outputs, "bias": True, "module_input_name": on}
     settings["activation_function"] = "torch.nn.modules.activation.Tanh"
     (folder / path / "config.json").write_text(json.dumps(settings))
     random = np.random.default_rng(0)

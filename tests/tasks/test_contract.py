@@ -110,7 +110,7 @@ ROWS = {
 
 
 #: Not fine-tuned here; the rest of the way is in the task's own test.
-UNTRAINED = {"sparse-embeddings", "zero-shot-classification"}
+UNTRAINED = {"multi-vector-embeddings", "sparse-embeddings", "zero-shot-classification"}
 
 
 def source_of(task, folder, checkpoint):

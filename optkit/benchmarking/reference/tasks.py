@@ -21,6 +21,7 @@ REFERENCES: Registry[type[Reference]] = Registry(
         "cross-encoder": "optkit.benchmarking.reference.cross_encoder:REFERENCE",
         "embeddings": "optkit.benchmarking.reference.embeddings:REFERENCE",
         "image-classification": "optkit.benchmarking.reference.image_classification:REFERENCE",
+        "multi-vector-embeddings": "optkit.benchmarking.reference.multi_vector_embeddings:REFERENCE",
         "multiple-choice": "optkit.benchmarking.reference.multiple_choice:REFERENCE",
         "object-detection": "optkit.benchmarking.reference.object_detection:REFERENCE",
         "question-answering": "optkit.benchmarking.reference.question_answering:REFERENCE",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from optkit.errors import PassError
-from optkit.models.pooling import OUTPUT
+from optkit.models.pooling import OUTPUT, TOKENS
 from optkit.models.uneven.layout import Sublayer
 from optkit.passes.pruning.masks import masked
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TEMPERATURE = 2.0
 #: Outputs that are scores; the last two have one per token. Else those that are vectors, the first there is.
 _LOGITS = ("logits", "start_logits", "end_logits")
-_VECTORS = (OUTPUT, "last_hidden_state")
+_VECTORS = (OUTPUT, TOKENS, "last_hidden_state")
 
 
 def mask_gradients(

@@ -197,4 +197,4 @@ class BatchQueue:
 
 def _size(item: Input) -> int:
     """About how many tokens an input has."""
-    return 3 + characters(item) // CHARACTERS if isinstance(item, (str, list, tuple)) else 1
+    return 3 + characters(item) // CHARACTERS if isinstance(item, (str, list, tuple, dict)) else 1
