@@ -66,7 +66,6 @@ NOT_A_GRAPH = {
     "funnel": "it pools a text to lengths that its own length decides",
     "nystromformer": "it reads texts of one length only",
     "data2vec-vision": "torch cannot export its attention with a bias by position",
-    **dict.fromkeys(("rt_detr", "rt_detr_v2", "d_fine"), "torch's exporter fixes the number of images"),
     "xlnet": "it reads the last place of a text padded on the left",
     **dict.fromkeys(
         (

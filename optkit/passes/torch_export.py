@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +82,7 @@ def save(
     import torch
 
     try:
-        with every_expert(module.model), _unchecked():
+        with every_expert(module.model), _unchecked(), _lengths_by_shape(module.model):
             program = torch.onnx.export(
                 module.eval(),
                 inputs,
@@ -114,6 +115,23 @@ def _unchecked() -> Iterator[None]:
         del os.environ[name]
         if before is not None:
             os.environ[name] = before
+
+
+@contextmanager
+def _lengths_by_shape(model: torch.nn.Module) -> Iterator[None]:
+    """`len` of a tensor is its shape's first number in the code of `model`: Python would make a constant of
+    it, and the graph one for that many images (RT-DETR, D-FINE)."""
+    import torch
+
+    names = {type(part).__module__ for part in model.modules()}
+    modules = [sys.modules[name] for name in names if name.startswith("transformers.models.")]
+    for module in modules:
+        vars(module)["len"] = lambda value: value.shape[0] if isinstance(value, torch.Tensor) else len(value)
+    try:
+        yield
+    finally:
+        for module in modules:
+            del vars(module)["len"]
 
 
 def name_squeezed_axes(model: onnx.ModelProto) -> int:

@@ -222,6 +222,15 @@ def _words(reason: OptkitError) -> str:
     return re.sub(r"'/[^']*/([^'/]*)'", r"'\1'", message.replace(reason.hint, "").strip())
 
 
+def _matched(queries: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """`queries` in the order in which they are nearest to `others`: which is which means nothing, and some
+    detectors choose the best, of which two may change places."""
+    from scipy.optimize import linear_sum_assignment
+
+    distances = np.abs(queries[:, None] - others[None]).sum(axis=-1)
+    return queries[linear_sum_assignment(distances.T)[1]]
+
+
 class Comparison:
     """The answers of `reference` to `inputs`, alone and in one padded batch, beside those of a session."""
 
@@ -254,7 +263,10 @@ class Comparison:
 
     def correlation(self, name: str, task: Task, session: Session) -> float:
         """Between the answers of `session`, alone and together, and transformers'; Wrong where it is low."""
-        ours = np.concatenate([row.ravel() for rows in self._answers(task, session) for row in rows])
+        answers = [row for rows in self._answers(task, session) for row in rows]
+        if self.task == DETECT:
+            answers = [_matched(row, other) for row, other in zip(answers, (*self.alone, *self.alone))]
+        ours = np.concatenate([row.ravel() for row in answers])
         right = np.concatenate([row.ravel() for rows in (self.alone, self.alone) for row in rows])
         if ours.shape != right.shape or not np.isfinite(ours).all():
             raise Wrong(f"{name} answers in another shape, or not in finite numbers")
