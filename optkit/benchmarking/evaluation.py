@@ -6,7 +6,7 @@ Every model answers in a process that holds it alone; the harness under `benchma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -174,7 +174,7 @@ class Evaluator:
             peak, notes["reference"] = self.reference(candidate, file)
         else:
             peak = self.outputs(candidate, file)
-        outputs = load_outputs(file)
+        outputs = self.task.comparable(artifact, load_outputs(file))
         known: dict[str, Any] = {
             "precision": artifact.precision,
             "size_bytes": artifact.size_bytes,
@@ -190,6 +190,7 @@ class Evaluator:
         score = self.task.score(answers, references)
         known |= {"score": score, "score_delta": 0.0}
         known["outcomes"] = outcomes_text(self.task.outcomes(answers, references))
+        known["table"] = [asdict(line) for line in self.task.table(answers, references)]
         if baseline is not None:
             before = self.task.answers(baseline)
             known["score_delta"] = score - self.task.score(before, references)

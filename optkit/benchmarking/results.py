@@ -131,6 +131,9 @@ def report_of(
             "truncated": encoded.truncated,
             "padding": padding(encoded),
         }
+    if task:
+        said = [doubt for row in rows for doubt in task.doubts(row.name, row.table)]
+        more["doubts"] = [*more.get("doubts", ()), *dict.fromkeys(said)]
     return Report(
         task=task.name if task else "",
         metric="" if task is None or evaluator.unlabelled else task.metric,

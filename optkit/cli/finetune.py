@@ -9,6 +9,10 @@ import typer
 
 from optkit.cli.parameters import call, number
 from optkit.core.quantities import COUNT, EPOCHS, FACTOR, LENGTH, RANK, RATE, RATE_OR_NONE, SEED, SHARE
+from optkit.report.scores import columns_of
+
+#: A longer table stands in the page alone.
+MOST_LINES = 60
 
 
 def finetune(
@@ -63,6 +67,7 @@ def finetune(
     flags = dict(locals())
     import optkit
     from optkit.cli.terminal import Terminal
+    from optkit.training.page import PAGE
     from optkit.training.trainer.distributed import World
 
     first = World.current().is_first
@@ -72,10 +77,10 @@ def finetune(
         return
     for epoch in trained.history:
         typer.echo(f"epoch {epoch.epoch:g}: validation {trained.metric} {epoch.score:.4f}")
-    if trained.classes:
-        typer.echo(f"{'':20} {'precision':>9} {'recall':>9} {'f1':>9} {'support':>9}")
-    for x in trained.classes:
-        typer.echo(f"{x.label:20} {x.precision:9.4f} {x.recall:9.4f} {x.f1:9.4f} {x.support:9d}")
+    if len(trained.classes) > MOST_LINES:
+        typer.echo(f"{len(trained.classes)} lines of scores by label are in {out / PAGE}")
+    for line in columns_of(trained.classes) if len(trained.classes) <= MOST_LINES else ():
+        typer.echo(line)
     typer.echo(f"kept: {trained.metric} {trained.score:.4f}, in {out}")
 
 

@@ -14,7 +14,9 @@ group = typer.Typer(help="Work with report.json files.", no_args_is_help=True, r
 @group.command("render")
 def render(
     report: Annotated[Path, typer.Argument(help="A report.json, or the folder it lies in.")],
-    format: Annotated[str, typer.Option(help="markdown, html, json, junit or csv.")] = "markdown",
+    format: Annotated[
+        str, typer.Option(help="markdown, html, json, junit, csv, or labels: scores by label.")
+    ] = "markdown",
     out: Annotated[Path | None, typer.Option(help="The file to write; default: standard output.")] = None,
 ) -> None:
     """Draw a report in another format."""

@@ -86,6 +86,8 @@ def resolve(folder: Path, **settings: object) -> Tokenization:
             "transformers runs in Python and cannot convert.",
             hint="Take a checkpoint with a fast tokenizer (tokenizer.json), or convert it and save it there.",
         )
+    if settings.get("add_prefix_space"):
+        _put_spaces(theirs.backend_tokenizer)
     limit = theirs.model_max_length
     tokenization = Tokenization(
         tokenizer=_bare(theirs.backend_tokenizer),
@@ -120,6 +122,20 @@ def change(folder: Path, settings: dict[str, Any]) -> None:
             f"transformers reads texts otherwise once its {wanted.kind} is saved with {settings}.",
             hint=f"Give a checkpoint whose tokenizer_config.json has {settings}.",
         )
+
+
+def _put_spaces(backend: Tokenizer) -> None:
+    """A space before each text of a byte-level tokenizer, as `add_prefix_space` of RoBERTa's class puts it.
+
+    The class that reads tokenizer.json as it is (ModernBERT's) passes over the setting in transformers 5.
+    """
+    from tokenizers.pre_tokenizers import ByteLevel
+    from tokenizers.pre_tokenizers import Sequence as Several
+
+    first = backend.pre_tokenizer
+    for part in first if isinstance(first, Several) else [first]:
+        if isinstance(part, ByteLevel):
+            part.add_prefix_space = True
 
 
 def _bare(backend: Tokenizer) -> str:

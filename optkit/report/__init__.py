@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 RENDERERS: Registry[Callable[[Report], str]] = Registry(
     "report format",
     "optkit.renderers",
-    {name: f"optkit.report.{name}:render" for name in ("csv", "html", "json", "junit", "markdown")},
+    {name: f"optkit.report.{name}:render" for name in ("csv", "html", "json", "junit", "labels", "markdown")},
 )

@@ -66,7 +66,8 @@ class Row(Closed):
     `seconds` is what the pass took, measuring excluded; `pass_peak_rss_bytes` its peak memory.
     `outcomes` has a 1 per example that was answered right and a 0 per wrong one, in the order of the
     data, so that two reports can be compared in pairs ("" where the metric is no share of right answers).
-    `fidelity` holds how near the answers are to the first row's, as `optkit.benchmarking.fidelity` gives it.
+    `fidelity` holds how near the answers are to the first row's, as `optkit.benchmarking.fidelity` gives it;
+    `table` the lines of `Task.table`, scores by label.
     `probes` of an INT8 model: `int8` (which share ran in INT8 kernels) and `neighbours` (whether an
     answer depends on its batch), as `int8_share` and `batch_invariance` of `optkit.benchmarking` give them.
     `gpu` of a model on a GPU: `device_ms` (median by CUDA events at each shape), the memory of its
@@ -100,6 +101,7 @@ class Row(Closed):
     outcomes: str = ""
     gpu: dict[str, Any] = field(default_factory=dict)
     fidelity: dict[str, Any] = field(default_factory=dict)
+    table: list[dict[str, Any]] = field(default_factory=list)
 
     def at(self, batch: int, tokens: int | str) -> Latency | None:
         return next((x for x in self.latency if (x.batch, x.tokens) == (batch, tokens)), None)
@@ -122,6 +124,7 @@ class Answers(Closed):
     flips: list[dict[str, Any]] = field(default_factory=list)
     outcomes: str = ""
     fidelity: dict[str, Any] = field(default_factory=dict)
+    table: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def from_dict(cls, value: dict[str, Any], name: str = "answers") -> Answers:

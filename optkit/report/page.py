@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from optkit.report import charts
 from optkit.report.charts import figures
+from optkit.report.scores import cells
 
 
 def render(template: str, **values: Any) -> str:
@@ -37,6 +38,7 @@ def _environment() -> Environment:
         "figures": figures,
         "charts": charts,
         "flat": flat,
+        "score_cells": cells,
         "json": _json,
     }
     return environment

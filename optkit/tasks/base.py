@@ -176,6 +176,14 @@ class Task(Trainable, ABC):
         same: np.ndarray = equal.reshape(len(equal), -1).all(axis=1)
         return same
 
+    def comparable(self, artifact: Artifact, outputs: Outputs) -> Outputs:
+        """`outputs` of the model in `artifact` as this task, which is another model's, can decode them.
+
+        They differ where a setting of the folder decides what an answer is. Raises RecipeError where they
+        cannot be compared.
+        """
+        return outputs
+
     def aligned(self, right: Outputs, others: Outputs) -> Outputs:
         """`others` in the order of `right`, where an example's outputs have one that means nothing."""
         return others
@@ -310,8 +318,17 @@ class Task(Trainable, ABC):
         """A reference as a person reads it."""
         return reference
 
+    @property
+    def has_table(self) -> bool:
+        """Whether `table` has lines."""
+        return False
+
     def table(self, answers: np.ndarray, references: Sequence[Answer]) -> list[Any]:
-        """Lines of precision, recall, F1 and support per label, where the task has them."""
+        """Scores by label or kind of example: dataclasses of one type, a `label` first, then numbers."""
+        return []
+
+    def doubts(self, model: str, lines: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What a reader should know of the data and of the model called `model`, by the lines of `table`."""
         return []
 
     def agreement(self, answers: np.ndarray, others: np.ndarray) -> float:

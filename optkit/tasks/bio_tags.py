@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from optkit.errors import DataError
+from optkit.tasks.label_scores import Line, scores
 
 Span = tuple[str, int, int]
 
@@ -51,17 +51,6 @@ def fault(tags: Sequence[str]) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of the table; shares from 0 to 1, `support` counts what is really there."""
-
-    label: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-
 def f1(answers: Iterable[frozenset[Span]], references: Iterable[frozenset[Span]]) -> float:
     """Micro-averaged F1 over entities; 0 where nothing is there and nothing was found."""
     right = predicted = support = 0
@@ -81,50 +70,7 @@ def table(answers: Sequence[frozenset[Span]], references: Sequence[frozenset[Spa
         right.update(kind for kind, *_ in answer & truth)
         predicted.update(kind for kind, *_ in answer)
         support.update(kind for kind, *_ in truth)
-    lines = [
-        _line(label, right[label], predicted[label], support[label])
-        for label in sorted({*support, *predicted})
-    ]
-    return [*lines, *averages(lines, _line("micro", right.total(), predicted.total(), support.total()))]
-
-
-def averages(lines: Sequence[Line], micro: Line) -> list[Line]:
-    total = sum(line.support for line in lines)
-
-    def mean(name: str, weights: list[float]) -> Line:
-        whole = sum(weights) or 1.0
-        parts = [
-            sum(w * getattr(line, field) for w, line in zip(weights, lines)) / whole
-            for field in ("precision", "recall", "f1")
-        ]
-        return Line(name, parts[0], parts[1], parts[2], total)
-
-    return [micro, mean("macro", [1.0] * len(lines)), mean("weighted", [float(x.support) for x in lines])]
-
-
-def tag_table(answers: Sequence[str], references: Sequence[str], outside: str = "") -> list[Line]:
-    """The same over single tags, one per word, as scikit-learn's classification_report counts them.
-
-    `outside` is the tag that is no line of its own and counts in no average: O, where tags are of entities.
-    """
-    right: Counter[str] = Counter()
-    predicted, support = Counter(answers), Counter(references)
-    right.update(a for a, b in zip(answers, references) if a == b)
-    for counts in (right, predicted, support):
-        counts.pop(outside, None)
-    lines = [_line(x, right[x], predicted[x], support[x]) for x in sorted({*support, *predicted})]
-    return [*lines, *averages(lines, _line("micro", right.total(), predicted.total(), support.total()))]
-
-
-def _line(label: str, right: int, predicted: int, support: int) -> Line:
-    both = predicted + support
-    return Line(
-        label,
-        right / predicted if predicted else 0.0,
-        right / support if support else 0.0,
-        2 * right / both if both else 0.0,
-        support,
-    )
+    return scores(right, predicted, support)
 
 
 def is_bio(labels: Sequence[str]) -> bool:

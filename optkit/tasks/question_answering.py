@@ -1,16 +1,15 @@
 """Extractive question answering: a question and a context → the span of the context that answers.
 
-Metrics are those of SQuAD's evaluate-v1.1.py (Rajpurkar et al. 2016). Contexts longer than the model
-are cut into windows that overlap; the best span over all windows is the answer.
+Contexts longer than the model are cut into windows that overlap; the best span over all windows is the
+answer. Where config.json has `null_score_diff_threshold`, the first token of a window stands for no answer,
+as in transformers' run_qa.py: none is given where its logits, in the window where they are lowest, exceed
+those of the best span by more than the threshold. `finetune` chooses it on validation.
 """
 
 from __future__ import annotations
 
-import re
-import string
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,46 +17,56 @@ import numpy as np
 from optkit.core.artifact import Artifact
 from optkit.data.examples import EncodedSet, Windows
 from optkit.data.provoking import LONG, PAIRS
-from optkit.errors import DataError
+from optkit.errors import DataError, RecipeError
 from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
+from optkit.tasks import squad_metrics
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
 from optkit.tasks.labelled import Input, JsonType
+from optkit.tasks.squad_metrics import Line, Reference, checked_answers
 
 if TYPE_CHECKING:
     import datasets
     import torch
 
 
-_PUNCTUATION = frozenset(string.punctuation)
 #: Longest answer in tokens, and how many starts of a window are tried.
 MAX_ANSWER = 30
 #: Asked of built-in texts.
 QUESTIONS = ("Who is it about?", "What happened?", "When was it?", "Where is it?", "How many are there?")
 BEST = 20
-
-
-#: What a row's answer may be: texts of the context, and where each begins.
-Reference = dict[str, list[Any]]
+#: The key of config.json of models that may give no answer, and the offsets of the token that stands for it.
+THRESHOLD, NOWHERE = "null_score_diff_threshold", -1
+#: How a person reads that there is no answer.
+NONE = "(no answer)"
+#: What `_best` takes, in its order.
+_OUTPUTS = ("start_logits", "end_logits", "offsets", "window", "characters")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`text` is the context's `[start, end)` in characters; `score` the probability of its two ends."""
+    """`text` is the context's `[start, end)` in characters; `score` the probability of its two ends.
+
+    Where the context does not answer, `has_answer` is false and the text empty.
+    """
 
     text: str
     start: int
     end: int
     score: float
+    has_answer: bool = True
 
     @property
     def label(self) -> str:
-        return self.text
+        return self.text if self.has_answer else NONE
 
 
 @dataclass
 class QuestionAnswering(Task):
-    """`metric` is f1 (shared words) or exact_match, both from 0 to 1."""
+    """`metric` is f1 (shared words) or exact_match, both from 0 to 1.
+
+    No answer is given where it exceeds the best one by more than `null_threshold`; None: always an answer.
+    """
 
     name: ClassVar[str] = "question-answering"
     architectures: ClassVar[tuple[str, ...]] = ("ForQuestionAnswering", "ForQuestionAnsweringSimple")
@@ -68,10 +77,11 @@ class QuestionAnswering(Task):
     takes: ClassVar[tuple[Field, ...]] = (Field("question"), Field("context"))
     metric: str
     encoder: TextEncoder
+    null_threshold: float | None = None
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> QuestionAnswering:
-        return cls(cls.checked_metric(metric), TextEncoder(artifact.path))
+        return cls(cls.checked_metric(metric), TextEncoder(artifact.path), artifact.config.get(THRESHOLD))
 
     sameness: ClassVar[str] = "the same span of text"
 
@@ -103,9 +113,12 @@ class QuestionAnswering(Task):
         numbers: list[np.ndarray] = []
         for example, windows in enumerate(each):
             chosen = [np.flatnonzero([s == 1 for s in w.sequence_ids]) for w in windows]
+            spans = [np.array(w.offsets, dtype=np.int64)[c].reshape(-1, 2) for w, c in zip(windows, chosen)]
+            if self.null_threshold is not None:
+                chosen = [np.concatenate([[0], c]) for c in chosen]
+                spans = [np.concatenate([[[NOWHERE, NOWHERE]], s]) for s in spans]
             owner += [example] * len(windows)
             picks += chosen
-            spans = [np.array(w.offsets, dtype=np.int64)[c].reshape(-1, 2) for w, c in zip(windows, chosen)]
             offsets.append(np.concatenate(spans))
             numbers.append(np.concatenate([np.full(len(c), i, dtype=np.int64) for i, c in enumerate(chosen)]))
         carried = {
@@ -122,8 +135,9 @@ class QuestionAnswering(Task):
         question, context, answers = (self.column(rows.column_names, part, columns) for part in parts)
         pairs = list(zip(rows[question], rows[context]))
         encoded = self.encode(pairs)
+        hint = "" if self.null_threshold is not None else _NO_THRESHOLD
         references = [
-            checked_answers(given, item[1], row)
+            checked_answers(given, item[1], row, hint)
             for row, (item, given) in enumerate(zip(pairs, rows[answers]))
         ]
         return Labelled(
@@ -137,14 +151,8 @@ class QuestionAnswering(Task):
 
     def decode(self, outputs: Outputs) -> list[Answer]:
         return [
-            _best(start, end, offsets.reshape(-1, 2), window, characters)
-            for start, end, offsets, window, characters in zip(
-                outputs["start_logits"],
-                outputs["end_logits"],
-                outputs["offsets"],
-                outputs["window"],
-                outputs["characters"],
-            )
+            none if self.null_threshold is not None and over > self.null_threshold else span
+            for span, none, over in map(_best, *(outputs[name] for name in _OUTPUTS))
         ]
 
     def answers(self, outputs: Outputs) -> np.ndarray:
@@ -156,9 +164,38 @@ class QuestionAnswering(Task):
 
     def outcomes(self, answers: np.ndarray, references: Sequence[Reference]) -> np.ndarray:
         """The metric of each example: right or wrong, or the share of words in common."""
-        one = exact_match if self.metric == "exact_match" else f1
-        scores = [max(one(a, truth) for truth in r["text"]) for a, r in zip(answers, references)]
-        return np.array(scores, dtype=bool if self.metric == "exact_match" else np.float64)
+        return squad_metrics.outcomes(answers, references, self.metric, self.null_threshold is not None)
+
+    @property
+    def has_table(self) -> bool:
+        return self.null_threshold is not None
+
+    def table(self, answers: np.ndarray, references: Sequence[Reference]) -> list[Line]:
+        """Each metric over the questions with an answer and without, where the model may give none."""
+        return squad_metrics.table(answers, references) if self.has_table else []
+
+    def doubts(self, model: str, lines: Sequence[Mapping[str, Any]]) -> list[str]:
+        return squad_metrics.doubts(model, lines)
+
+    def comparable(self, artifact: Artifact, outputs: Outputs) -> Outputs:
+        """The logits of no answer are moved by how far the model's threshold lies from this task's."""
+        stated = artifact.config.get(THRESHOLD, None if artifact.config else self.null_threshold)
+        if stated is None and self.null_threshold is None:
+            return outputs
+        if stated is None or self.null_threshold is None:
+            raise RecipeError(
+                "Expected models that all may give no answer, or none of which may, received both kinds: "
+                f"{THRESHOLD} is in config.json of some.",
+                hint="Compare them in two runs.",
+            )
+        moved = self.null_threshold - stated
+        return {
+            **outputs,
+            "start_logits": [
+                np.where(spans.reshape(-1, 2)[:, 0] == NOWHERE, row + moved, row) if moved else row
+                for row, spans in zip(outputs["start_logits"], outputs["offsets"])
+            ],
+        }
 
     @classmethod
     def model_outputs(cls, model: torch.nn.Module) -> dict[str, Shape]:
@@ -169,12 +206,62 @@ class QuestionAnswering(Task):
         return {"question", "context", "answers"} <= set(rows.column_names)
 
     @classmethod
+    def training_config(cls, rows: datasets.Dataset, columns: Columns) -> dict[str, Any]:
+        """A threshold where some questions have no answer: run_qa.py's default, until `settled`."""
+        column = cls.column(rows.column_names, "label", columns)
+        lacking = [isinstance(x, Mapping) and x.get("text") == [] for x in rows[column]]
+        if lacking and all(lacking):
+            raise DataError(
+                f"Expected questions with an answer among the {len(lacking)} of train, received none: there "
+                "is no span to learn.",
+                hint="Add such, or look whether the answers lie in another column (--label-column).",
+            )
+        return {THRESHOLD: 0.0 if any(lacking) else None}
+
+    @classmethod
     def for_training(
         cls, source: Artifact, config: dict[str, Any], max_length: int | None
     ) -> QuestionAnswering:
-        task = cls.from_artifact(source)
+        task = replace(cls.from_artifact(source), null_threshold=config[THRESHOLD])
         task.encoder.truncate(max_length)
         return task
+
+    def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> torch.nn.Module:
+        network = load(
+            self.auto_class
+        )  # no argument of a model's: `save` writes the threshold that is chosen
+        if hasattr(network.config, THRESHOLD):
+            delattr(network.config, THRESHOLD)
+        return network
+
+    def to_learn(self, labelled: Labelled, seed: int | None) -> Labelled:
+        """Raises DataError for a validation split that no threshold can be chosen on."""
+        lacking = sum(not reference["text"] for reference in labelled.references)
+        if seed is None and self.null_threshold is not None and lacking in (0, len(labelled.references)):
+            raise DataError(
+                "Expected questions with an answer and without in validation, since train has both and the "
+                f"threshold between them is chosen there, received {lacking} without an answer among "
+                f"{len(labelled.references)}.",
+                hint="Move some questions from train to validation, or leave those without an answer out.",
+            )
+        return labelled
+
+    def settled(self, outputs: Outputs, references: Sequence[Reference]) -> QuestionAnswering:
+        """With the threshold that is best for the metric on these examples."""
+        has = {bool(reference["text"]) for reference in references if reference is not None}
+        if self.null_threshold is None or len(has) < 2:
+            return self
+        spans = list(map(_best, *(outputs[name] for name in _OUTPUTS)))
+        given, none = (
+            self.outcomes(np.array(texts, dtype=object), references).astype(float)
+            for texts in ([span.text for span, *_ in spans], [""] * len(spans))
+        )
+        over = np.array([over for *_, over in spans])
+        return replace(self, null_threshold=squad_metrics.best_threshold(over, given, none))
+
+    @property
+    def settled_config(self) -> dict[str, Any]:
+        return {} if self.null_threshold is None else {THRESHOLD: self.null_threshold}
 
     def targets(self, labelled: Labelled) -> dict[str, list[np.ndarray]]:
         """The first answer's tokens; position 0, which holds no context, in windows without it."""
@@ -187,8 +274,10 @@ class QuestionAnswering(Task):
             before = owner
             spans = offsets[owner].reshape(-1, 2)[numbers[owner] == number]
             reference = labelled.references[owner]
-            begin = reference["answer_start"][0]
-            end = begin + len(reference["text"][0])
+            begin, end = NOWHERE, NOWHERE  # no token of the context is there
+            if reference["text"]:
+                begin = reference["answer_start"][0]
+                end = begin + len(reference["text"][0])
             first = np.flatnonzero((spans[:, 0] <= begin) & (spans[:, 1] > begin))
             last = np.flatnonzero((spans[:, 0] < end) & (spans[:, 1] >= end))
             whole = len(first) and len(last)
@@ -206,53 +295,14 @@ class QuestionAnswering(Task):
         return answer.text, answer.start, answer.end, answer.score
 
     def name_of(self, reference: Reference) -> str:
-        return reference["text"][0]
+        return reference["text"][0] if reference["text"] else NONE
 
 
-def normalize(text: str) -> str:
-    """Lower case, without punctuation, articles and extra spaces, as the official script does it.
-
-    >>> normalize("The  Eiffel Tower!")
-    'eiffel tower'
-    """
-    bare = "".join(c for c in text.lower() if c not in _PUNCTUATION)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
-
-
-def exact_match(answer: str, truth: str) -> bool:
-    return normalize(answer) == normalize(truth)
-
-
-def f1(answer: str, truth: str) -> float:
-    """The harmonic mean of precision and recall over words in common."""
-    answered, expected = normalize(answer).split(), normalize(truth).split()
-    same = sum((Counter(answered) & Counter(expected)).values())
-    return 2 * same / (len(answered) + len(expected)) if same else 0.0
-
-
-def checked_answers(value: Any, context: str, row: int) -> Reference:
-    """`{"text": [...], "answer_start": [...]}` of a row. DataError where the context lacks the text."""
-    try:
-        texts, starts = list(value["text"]), [int(start) for start in value["answer_start"]]
-    except (TypeError, KeyError, ValueError):
-        raise DataError(
-            f"Expected the answers of row {row} as a mapping of the lists text and answer_start, "
-            f"received {value!r}."
-        ) from None
-    if not texts or len(texts) != len(starts):
-        raise DataError(
-            f"Expected at least one answer with its start in row {row}, received {len(texts)} answers and "
-            f"{len(starts)} starts.",
-            hint="Questions without an answer (SQuAD 2.0) are not supported; leave them out.",
-        )
-    for text, start in zip(texts, starts):
-        if not text or start < 0 or context[start : start + len(text)] != text:
-            raise DataError(
-                f"Expected the answer {text!r} at character {start} of the context in row {row}, found "
-                f"{context[max(start, 0) : max(start, 0) + len(text)]!r}.",
-                hint="answer_start counts characters (not bytes or words) from 0.",
-            )
-    return {"text": texts, "answer_start": starts}
+_NO_THRESHOLD = (
+    "Questions without an answer (SQuAD 2.0) need a model that was trained with such: put some into the "
+    f"training split too. One that was trained so elsewhere needs {THRESHOLD} in its config.json; 0 is the "
+    "default of transformers' run_qa.py."
+)
 
 
 def _pair(item: Input, position: int) -> tuple[str, str]:
@@ -268,13 +318,18 @@ def _pair(item: Input, position: int) -> tuple[str, str]:
 
 def _best(
     start: np.ndarray, end: np.ndarray, offsets: np.ndarray, window: np.ndarray, characters: np.ndarray
-) -> Answer:
-    """The span of the largest start plus end logit, within one window and at most MAX_ANSWER tokens."""
-    if not len(start):  # an empty context
-        return Answer("", 0, 0, 0.0)
+) -> tuple[Answer, Answer, float]:
+    """The span of the largest start plus end logit, within one window and at most MAX_ANSWER tokens; no
+    answer; and by how much the logits of that exceed the span's (-inf: the model always gives one)."""
+    offsets = offsets.reshape(-1, 2)
+    nowhere = offsets[:, 0] == NOWHERE
+    nulls, context = (start + end)[nowhere], np.flatnonzero(~nowhere)
+    null = float(nulls.min()) if len(nulls) else -np.inf
+    if not len(context):  # an empty one
+        return _NOTHING, replace(_NOTHING, score=1.0), np.inf
     best, first, last = -np.inf, 0, 0
     for number in np.unique(window):
-        here = np.flatnonzero(window == number)
+        here = context[window[context] == number]
         starts = here[np.argsort(-start[here], kind="stable")[:BEST]]
         for s in starts:
             reach = np.arange(s, min(s + MAX_ANSWER, here[-1] + 1))
@@ -285,8 +340,13 @@ def _best(
     text = "".join(map(chr, characters[a:b].tolist()))
     a += len(text) - len(text.lstrip())  # tokenizers that count the space before a word to it
     text = text.strip()
-    score = np.exp(best - _log_sum(start) - _log_sum(end))
-    return Answer(text, a, a + len(text), float(score))
+    all_ends = _log_sum(start) + _log_sum(end)
+    span = Answer(text, a, a + len(text), float(np.exp(best - all_ends)), bool(text))
+    return span, replace(_NOTHING, score=float(np.exp(null - all_ends))), null - best
+
+
+#: Of an empty context, or no answer; a probability takes the place of the score.
+_NOTHING = Answer("", 0, 0, 0.0, False)
 
 
 def _log_sum(values: np.ndarray) -> float:

@@ -33,6 +33,7 @@ from optkit.tasks.label_columns import (
     labels_of,
 )
 from optkit.tasks.label_mapping import number, places
+from optkit.tasks.label_scores import Line, scores, single
 from optkit.tasks.labelled import Answer, Input, JsonType
 
 if TYPE_CHECKING:
@@ -229,6 +230,20 @@ class TextClassification(Task):
         if self.problem == MULTI:
             return [label for label, flag in zip(self.labels, reference) if flag]
         return reference
+
+    @property
+    def has_table(self) -> bool:
+        return self.problem != REGRESSION
+
+    def table(self, answers: np.ndarray, references: Sequence[Answer]) -> list[Line]:
+        """Precision, recall, F1 and support per label, and their averages; [] for a regression."""
+        if self.problem == REGRESSION:
+            return []
+        if self.problem == SINGLE:
+            named = [[self.labels[i] for i in side] for side in (answers, references)]
+            return single(*named, order=self.labels)
+        flags = [np.asarray(side) for side in (answers * np.asarray(references), answers, references)]
+        return scores(*(dict(zip(self.labels, x.sum(axis=0).tolist())) for x in flags), order=self.labels)
 
     @property
     def sameness(self) -> str:  # type: ignore[override]

@@ -28,6 +28,7 @@ from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
 from optkit.tasks.bio_tags import check_bio, check_lengths, is_bio
 from optkit.tasks.label_columns import labels_config, labels_of
 from optkit.tasks.label_mapping import label_name, places
+from optkit.tasks.label_scores import AVERAGES, Line, single
 from optkit.tasks.labelled import Answer, Input, JsonType
 from optkit.tasks.words import assigned, word_spans
 
@@ -210,19 +211,28 @@ class TokenClassification(Task):
         right = sum(a == b for x, y in zip(answers, references) for a, b in zip(x, y))
         return right / max(1, sum(len(y) for y in references))
 
-    def table(self, answers: np.ndarray, references: Sequence[Answer]) -> list[bio_tags.Line]:
+    @property
+    def has_table(self) -> bool:
+        return True
+
+    def table(self, answers: np.ndarray, references: Sequence[Answer]) -> list[Line]:
         """Precision, recall, F1 and support per label, and their averages.
 
         For entities: per type, as seqeval prints them, and then per tag over words, without O, as
-        scikit-learn does; the averages of that second part are called "micro, words" and so on.
+        scikit-learn does with `labels`, whose averages are called "micro, words" and so on; last O, and the
+        averages with it.
         """
         flat = [[tag for tags in side for tag in tags] for side in (answers, references)]
         if not is_bio(self.labels):
-            return bio_tags.tag_table(flat[0], flat[1])
+            return single(flat[0], flat[1])
         whole = bio_tags.table([bio_tags.spans(a) for a in answers], [bio_tags.spans(r) for r in references])
-        words = bio_tags.tag_table(flat[0], flat[1], outside="O")
-        averages = ("micro", "macro", "weighted")
-        return [*whole, *(replace(x, label=f"{x.label}, words") if x.label in averages else x for x in words)]
+        words, all_words = single(flat[0], flat[1], outside="O"), single(flat[0], flat[1])
+        return [
+            *whole,
+            *(replace(x, label=f"{x.label}, words") if x.label in AVERAGES else x for x in words),
+            *(x for x in all_words if x.label == "O"),
+            *(replace(x, label=f"{x.label}, words and O") for x in all_words if x.label in AVERAGES),
+        ]
 
     def provoking(self) -> list[list[Input]]:
         return [list(WORDS)]
@@ -260,7 +270,7 @@ class TokenClassification(Task):
     ) -> TokenClassification:
         encoder = TextEncoder(source.path)
         if not encoder.reads_words_as_text:
-            encoder = _with_spaces(source.path) or encoder
+            encoder = _with_spaces(source.path)
         encoder.truncate(max_length)
         labels = list(config["id2label"].values())
         return cls(labels, cls.default_metric(labels), encoder, own_labels=True)
@@ -333,16 +343,23 @@ class TokenClassification(Task):
         return Tagging(entities)
 
 
-def _with_spaces(folder: Path) -> TextEncoder | None:
-    """What puts a space before each word, as transformers' run_ner.py does; None where that does not help.
+def _with_spaces(folder: Path) -> TextEncoder:
+    """What puts a space before each word, as transformers' run_ner.py does.
 
-    RoBERTa's and GPT-2's words would else be read as if they were one, and the model would not know them in
-    a text.
+    RoBERTa's, ModernBERT's and GPT-2's words would else be read as if they were one, and the model would not
+    know them in a text. Raises CheckpointError where that does not help.
     """
     from optkit.models.tokenization_worker import resolve
 
     encoder = TextEncoder(folder, tokenization=resolve(folder, add_prefix_space=True))
-    return encoder if encoder.reads_words_as_text else None
+    if not encoder.reads_words_as_text:
+        raise CheckpointError(
+            f"Expected a tokenizer in {str(folder)!r} that reads words given one by one as it reads them in "
+            "a text, received one that joins them, also with add_prefix_space: what is learned of them would "
+            "not be known in a text.",
+            hint="Take a checkpoint with another tokenizer, such as BERT's, RoBERTa's or ModernBERT's.",
+        )
+    return encoder
 
 
 def _objects(values: Sequence[Any]) -> np.ndarray:

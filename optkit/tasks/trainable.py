@@ -14,7 +14,7 @@ import numpy as np
 from optkit.core.artifact import Artifact
 from optkit.data.examples import EncodedSet
 from optkit.models.task import ModelTask, Shape
-from optkit.tasks.labelled import Columns, Labelled
+from optkit.tasks.labelled import Columns, Labelled, Outputs
 
 if TYPE_CHECKING:
     import datasets
@@ -98,8 +98,19 @@ class Trainable(ModelTask):
         """Names and shapes of what `reduced` gives."""
         return self.model_outputs(network)
 
+    def settled(self, outputs: Outputs, references: Sequence[Any]) -> Self:
+        """The task with what is chosen by a model's outputs for validation; here nothing is."""
+        return self
+
+    @property
+    def settled_config(self) -> dict[str, Any]:
+        """What `settled` has chosen, as keys of config.json."""
+        return {}
+
     def save(self, network: torch.nn.Module, folder: Path) -> None:
-        """Write weights and config into `folder`."""
+        """Write weights and config, with what was `settled`, into `folder`."""
+        for key, value in self.settled_config.items():
+            setattr(network.config, key, value)
         network.save_pretrained(str(folder), safe_serialization=True)
 
     def tokenizer_settings(self, source: Artifact) -> dict[str, Any]:

@@ -123,8 +123,14 @@ def _trained(
     key = digest(prints, asdict(settings), asdict(columns), name, config)
     work = out.parent / f".{out.name}.work-{key}"
 
-    def answered(predictions: EvalPrediction) -> np.ndarray:
-        return _answers(goal, goal.reduced_outputs(network), validation, predictions)
+    def settled(predictions: EvalPrediction) -> tuple[Task, np.ndarray]:
+        outputs = _outputs(goal.reduced_outputs(network), validation, predictions)
+        best = goal.settled(outputs, validation.references)
+        return best, best.answers(outputs)
+
+    def score(predictions: EvalPrediction) -> dict[str, float]:
+        best, answers = settled(predictions[0])
+        return {"score": best.score(answers, validation.references)}
 
     with writing(work), world.together():
         work.mkdir(parents=True, exist_ok=True)
@@ -135,7 +141,7 @@ def _trained(
             eval_dataset=Rows(validation.encoded.lengths.tolist(), 1),
             data_collator=_collate(goal, network, (train, validation), weights),
             preprocess_logits_for_metrics=goal.reduced,
-            compute_metrics=lambda p: {"score": goal.score(answered(p[0]), validation.references)},
+            compute_metrics=score,
             compute_loss_func=loss,
             callbacks=callbacks(settings, events, work / BOARD),
             new=new,
@@ -143,14 +149,14 @@ def _trained(
         )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(work))
-        table = []
-        if type(goal).table is not Task.table:  # of the best epoch, which may lie before a resumed run
-            predictions = trainer.predict(trainer.eval_dataset).predictions
-            table = [asdict(x) for x in goal.table(answered(predictions), validation.references)]
+        best, table = goal, []
+        if goal.has_table:  # of the best epoch, which may lie before a resumed run
+            best, answers = settled(trainer.predict(trainer.eval_dataset).predictions)
+            table = [asdict(x) for x in best.table(answers, validation.references)]
         if settings.fsdp and (state_dict := whole_weights(trainer.model_wrapped)):
             network, merge = start()
             network.load_state_dict(state_dict)
-    logged = trainer.state.log_history
+    logged, doubts = trainer.state.log_history, best.doubts("The model", table)
     step = {
         "pass": "finetune",
         "parameters": {"model": str(model), "data": str(data), "task": name, **asdict(settings)},
@@ -160,6 +166,8 @@ def _trained(
             "history": [{"epoch": e["epoch"], "score": e["eval_score"]} for e in logged if "eval_score" in e],
             "losses": [{name: e[name] for name in LOGGED if name in e} for e in logged if "loss" in e],
             "table": table,
+            "doubts": doubts,
+            **best.settled_config,
             "data": record(examples, columns),
             "examples": len(train.references),
             "truncated": train.encoded.truncated,
@@ -169,10 +177,12 @@ def _trained(
         },
         "seconds": round(time.monotonic() - begun, 3),
     }
+    for doubt in doubts:
+        events(Note(doubt))
     if world.is_first:
         merge()
         with staged(out, force) as folder:
-            goal.save(network, folder)
+            best.save(network, folder)
             # What a cross-encoder says of its head is no longer true of the new one.
             stale = () if goal.embeds else ("modules.json", "config_sentence_transformers.json")
             copy_side_files(source.path, folder, but=("config.json", *stale))
@@ -294,12 +304,11 @@ def _collate(
     return collate
 
 
-def _answers(
-    task: Task,
+def _outputs(
     shapes: dict[str, tuple[int | str, ...]],
     labelled: Labelled,
     predictions: np.ndarray | tuple[np.ndarray, ...],
-) -> np.ndarray:
+) -> dict[str, list[np.ndarray]]:
     """Per example, from the Trainer's padded outputs in the order of the rows.
 
     Raises PassError where they are no numbers: an update may spoil the weights behind a loss that is one.
@@ -316,4 +325,4 @@ def _answers(
         cut = is_per_token(shape)
         outputs[name] = [row[: lengths[i]] if cut else row for i, row in enumerate(array)]
     windows = labelled.encoded.windows
-    return task.answers(windows.gather(outputs) if windows else outputs)
+    return windows.gather(outputs) if windows else outputs

@@ -37,7 +37,8 @@ def render(step: dict[str, Any]) -> str:
         sentence=said,
         about=[],
         curves=[("", drawn) for drawn in curves],
-        scores=notes.get("table"),
+        doubts=notes.get("doubts"),
+        table=notes.get("table"),
         settings=step["parameters"],
     )
 

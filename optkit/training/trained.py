@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
+from typing import Any
 
 from optkit.core.artifact import Artifact
-from optkit.tasks.bio_tags import Line
 
 #: A process that trains may be silent for so long, in seconds.
 LONGEST_S = 7 * 86400.0
@@ -26,15 +26,15 @@ class Epoch:
 class Trained:
     """The checkpoint in the folder `path`: `score` by `metric` on validation (NaN: another process knows it).
 
-    `history` are the scores on the way, `classes` those of each label where the task has labels of one kind,
-    `score_before` the student's before distillation.
+    `history` are the scores on the way, `classes` those of each label or kind of example, where the task has
+    such: its name as `label`, then numbers. `score_before` is the student's before distillation.
     """
 
     path: Path
     metric: str = ""
     score: float = nan
     history: tuple[Epoch, ...] = ()
-    classes: tuple[Line, ...] = ()
+    classes: tuple[dict[str, Any], ...] = ()
     score_before: float | None = None
 
     @classmethod
@@ -46,6 +46,6 @@ class Trained:
             notes["metric"],
             notes["score"],
             tuple(Epoch(x["epoch"], x["score"], x.get("distance")) for x in notes["history"]),
-            tuple(Line(**x) for x in notes.get("table", ())),
+            tuple(notes.get("table", ())),
             notes.get("score_before"),
         )

@@ -221,6 +221,26 @@ def test_metrics_agree_with_scikit_learn(make_task, metric):
     assert make_task(metric=metric).score(answers, truth) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_the_table_is_scikit_learns_classification_report(make_task, several):
+    from sklearn.metrics import classification_report
+
+    labels, rng = ["bad", "good", "so so"], np.random.default_rng(0)
+    problem = "multi_label_classification" if several else "single_label_classification"
+    task = make_task(labels, problem_type=problem)
+    shape = (60, 3) if several else (60,)
+    there, found = rng.integers(0, 2 if several else 3, (2, *shape))
+    expected = classification_report(there, found, target_names=labels, output_dict=True, zero_division=0)
+    if not several:
+        micro = expected.pop("accuracy")
+        expected["micro avg"] = dict.fromkeys(("precision", "recall", "f1-score"), micro)
+    lines = {line.label: line for line in task.table(found, there.tolist())}
+    assert list(lines) == [*labels, "micro", "macro", "weighted"]
+    for name, line in lines.items():
+        for key, value in expected[name if name in labels else f"{name} avg"].items():
+            assert getattr(line, key.removesuffix("-score")) == pytest.approx(value), (name, key)
+
+
 def test_a_metric_of_another_problem_is_refused(make_task):
     with pytest.raises(RecipeError, match="does not fit"):
         make_task(metric="spearman")

@@ -109,26 +109,33 @@ def test_f1_and_table_are_those_of_seqeval(make_task):
         assert line.support == expected[name]["support"]
 
 
-def test_the_second_table_is_scikit_learns_over_words(make_task):
-    """Support, micro, macro and weighted averages over the tags of entities, as `labels=` leaves O out."""
+@pytest.mark.parametrize("outside", [False, True])
+def test_the_tables_over_words_are_scikit_learns(make_task, outside):
+    """Support, micro, macro and weighted averages over the tags of entities, with O and without."""
     from sklearn.metrics import classification_report
 
     rng = np.random.default_rng(1)
     tags = ["B-a", "B-b", "I-a", "I-b"]
     found, there = ([tuple(rng.choice(["O", *tags], 12).tolist()) for _ in range(50)] for _ in range(2))
     flat = [[tag for x in side for tag in x] for side in (there, found)]
-    expected = classification_report(*flat, labels=tags, output_dict=True)
+    wanted = [*tags, "O"] if outside else tags
+    expected = classification_report(*flat, labels=wanted, output_dict=True)
+    # Of all labels together scikit-learn prints the micro average as the accuracy.
+    expected.setdefault(
+        "micro avg", dict.fromkeys(("precision", "recall", "f1-score"), expected.get("accuracy"))
+    )
     lines = {line.label: line for line in make_task(("O", *tags)).table(found, there)}
+    part = "words and O" if outside else "words"
     names = {
-        **{tag: tag for tag in tags},
-        **{f"{x}, words": f"{x} avg" for x in ("micro", "macro", "weighted")},
+        **{tag: tag for tag in wanted},
+        **{f"{x}, {part}": f"{x} avg" for x in ("micro", "macro", "weighted")},
     }
     for mine, theirs in names.items():
-        for key, value in zip(
-            ("precision", "recall", "f1-score", "support"), list(vars(lines[mine]).values())[1:]
-        ):
-            assert value == pytest.approx(expected[theirs][key]), (mine, key)
-    assert "O" not in lines
+        for key, value in expected[theirs].items():
+            assert getattr(lines[mine], key.removesuffix("-score")) == pytest.approx(value), (mine, key)
+    assert [line.label for line in make_task(("O", *tags)).table(found, there)][-4:] == [
+        *("O", "micro, words and O", "macro, words and O", "weighted, words and O")
+    ]
 
 
 def test_plain_tags_give_accuracy_and_scikit_learns_table(make_task):
@@ -180,6 +187,7 @@ STRANGE = [
     ["\u200b", "\u00a0", "x", "\ufefffilm\ufeff", "fi\u0301lm", ""],
 ]
 TOKENIZERS = ["bert", "bert-cased", "roberta", "roberta-prefix", "xlm-roberta", "deberta-v2", "gpt2", "llama"]
+TOKENIZERS += ["modernbert"]
 
 
 def folder_of(tmp_path, name):
@@ -254,3 +262,62 @@ def test_a_place_is_in_characters_of_the_text_as_it_was_given(name, text, begin,
     logits[encoded.windows.picks[0][words.tolist().index(place)], 1] = 9
     (entity,) = task.decode(encoded.windows.gather({"logits": [logits]}))[0].entities
     assert (entity.start, entity.end, entity.text) == (begin, end, text[begin:end])
+
+
+@pytest.mark.parametrize("name", ["roberta", "modernbert", "gpt2", "qwen2", "llama"])
+def test_byte_level_tokenizers_learn_words_as_they_stand_in_texts(name, tmp_path):
+    """Of ModernBERT's class transformers 5 passes over add_prefix_space; its tokenizer.json then has it."""
+    from transformers import AutoTokenizer
+
+    from optkit.models.tokenization_worker import change
+    from optkit.tasks.token_classification import TokenClassification
+
+    folder, words = folder_of(tmp_path, name), ["the", "film", "quite", "fine"]
+    source = Artifact.open(folder)
+    config = {"id2label": dict(enumerate(LABELS))}
+    learning = TokenClassification.for_training(source, config, None)
+    assert learning.tokenizer_settings(source) == {"add_prefix_space": True}
+    given, text = learning.encode([words, " ".join(words)]).arrays["input_ids"]
+    assert given.tolist() == text.tolist()
+    change(folder, learning.tokenizer_settings(source))
+    theirs = AutoTokenizer.from_pretrained(str(folder))
+    assert theirs(words, is_split_into_words=True)["input_ids"] == given.tolist()
+    assert theirs(" ".join(words))["input_ids"] == given.tolist()
+
+
+def test_a_tokenizer_that_joins_words_whatever_is_set_is_refused_before_the_training(tmp_path):
+    from tokenizers import Tokenizer, pre_tokenizers
+
+    from optkit.errors import CheckpointError
+    from optkit.tasks.token_classification import TokenClassification
+
+    folder = folder_of(tmp_path, "modernbert")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_next")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with pytest.raises(CheckpointError, match="joins them, also with add_prefix_space"):
+        TokenClassification.for_training(Artifact.open(folder), {"id2label": dict(enumerate(LABELS))}, None)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta-prefix", "xlm-roberta"])
+def test_texts_are_tagged_as_transformers_pipeline_tags_them(name, tmp_path):
+    """Each word has the tag that the pipeline gives its first token."""
+    from transformers import pipeline
+
+    from optkit.runtimes.base import infer_all, open_session
+    from tests.benchmarking.reference.models import model
+
+    folder = model(tmp_path, name, "roberta" if "roberta" in name else "bert", "token-classification")
+    texts = ["the plot is thin and the film fine", "thin fine film"]
+    artifact = Artifact.open(folder)
+    task = open_task(artifact)
+    with open_session(artifact) as session:
+        tags = task.tags(infer_all(session, task.encode(texts), 8, 512))
+    raw = pipeline("token-classification", str(folder), ignore_labels=[])
+    for text, mine in zip(texts, tags):
+        tokens, word_ids = raw(text), raw.tokenizer(text).word_ids()
+        by_position = {token["index"]: token["entity"] for token in tokens}
+        firsts = {
+            word: position for position, word in reversed(list(enumerate(word_ids))) if word is not None
+        }
+        assert list(mine) == [by_position[position] for _, position in sorted(firsts.items())]

@@ -7,7 +7,6 @@ import json
 import pytest
 
 from optkit.core.artifact import MANIFEST
-from optkit.tasks.bio_tags import Line
 from optkit.training.trained import Epoch, Trained
 
 NOTES = {
@@ -20,7 +19,7 @@ LINE = {"label": "person", "precision": 0.5, "recall": 1.0, "f1": 2 / 3, "suppor
 
 @pytest.mark.parametrize(
     ("more", "classes", "before"),
-    [({}, (), None), ({"table": [LINE], "score_before": 0.25}, (Line(**LINE),), 0.25)],
+    [({}, (), None), ({"table": [LINE], "score_before": 0.25}, (LINE,), 0.25)],
 )
 def test_it_is_read_from_the_notes_of_the_last_step(checkpoint, tmp_path, more, classes, before):
     from optkit.core.artifact import Artifact, seal

@@ -16,10 +16,18 @@ if TYPE_CHECKING:
 
 
 class QuestionAnswering(Windowed):
-    """As transformers' run_qa.py: windows over the context, the best start and end of at most 30 tokens."""
+    """As transformers' run_qa.py: windows over the context, the best start and end of at most 30 tokens.
+
+    With `null_score_diff_threshold` in config.json, its `version_2_with_negative`: no answer where the logits
+    of the first token, least over the windows, are above those of the best span by more than that.
+    """
 
     auto = "AutoModelForQuestionAnswering"
     longest, best = 30, 20
+
+    @property
+    def threshold(self) -> float | None:
+        return getattr(self.model.config, "null_score_diff_threshold", None)
 
     def rows(self, inputs: Sequence[Input]) -> list[Row]:
         questions, contexts = ([item[column] for item in inputs] for column in (0, 1))
@@ -33,6 +41,8 @@ class QuestionAnswering(Windowed):
         for window, example in enumerate(self.owner):
             places = [i for i, s in enumerate(self.encoding.sequence_ids(window)) if s == 1]
             offsets = [self.encoding[window].offsets[i] for i in places]
+            if self.threshold is not None:
+                places, offsets = [0, *places], [(-1, -1), *offsets]
             part = parts[example]
             part["start_logits"].append(answered[window]["start_logits"][places])
             part["end_logits"].append(answered[window]["end_logits"][places])
@@ -49,13 +59,17 @@ class QuestionAnswering(Windowed):
         for i, (_, context) in enumerate(inputs):
             start, end, window = (outputs[n][i] for n in ("start_logits", "end_logits", "window"))
             offsets, top, text = outputs["offsets"][i].reshape(-1, 2), -np.inf, ""
+            null = np.inf
             for number in sorted(set(window.tolist())):
                 here = np.flatnonzero(window == number)
+                if self.threshold is not None:
+                    null, here = min(null, float(start[here[0]] + end[here[0]])), here[1:]
                 for s in here[np.argsort(-start[here], kind="stable")[: self.best]]:
                     for e in here[(here >= s) & (here < s + self.longest)]:
                         if start[s] + end[e] > top:
                             top, text = start[s] + end[e], context[offsets[s][0] : offsets[e][1]].strip()
-            spans.append(text)
+            none = self.threshold is not None and null - float(top) > self.threshold
+            spans.append("" if none else text)
         return spans
 
 

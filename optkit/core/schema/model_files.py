@@ -41,6 +41,7 @@ class Config(Known):
     id2label: dict[Line, Line | int] | None = Field(None, max_length=1_000_000)
     label2id: dict[Line, Any] | None = Field(None, max_length=1_000_000)
     num_labels: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    null_score_diff_threshold: Annotated[Number, Field(ge=-1e6, le=1e6)] | None = None
     vocab_size: Size | None = None
     type_vocab_size: Size | None = None
     max_position_embeddings: Annotated[int, Field(ge=-1, lt=2**24)] | None = None

@@ -56,9 +56,14 @@ class Gpu(Known):
     process_memory_mib: Value = None
 
 
+class ScoreLine(Known):
+    label: str
+
+
 class RowParts(Known):
     outcomes: Annotated[str, Field(pattern="^[01]*$")] = ""
     flips: list[Flip] = Field([], max_length=100_000)
+    table: list[ScoreLine] = Field([], max_length=100_000)
     probes: Probes = Probes()
     gpu: Gpu = Gpu()
 

@@ -122,6 +122,11 @@ def distill(
         trainer.judge = judge
         before = judge()
         trainer.train(resume_from_checkpoint=last_checkpoint(work))
+        if task.settled_config:  # another model's logits lie elsewhere
+            with fake_int8(student, on=int8_epochs > 0):
+                best = task.settled(answers(student, validation.encoded), validation.references)
+            for key, value in best.settled_config.items():
+                setattr(student.config, key, value)
     history = [
         {"epoch": round(e["epoch"], 4), "score": e["eval_score"], "distance": e["eval_distance"]}
         for e in trainer.state.log_history
@@ -158,6 +163,7 @@ def _judged(
     names = [name for name in (*model_outputs(student), token_logprobs.OUTPUT) if name in outputs]
     apart = [((a - b) ** 2).mean() for n in names for a, b in zip(outputs[n], wanted[n]) if a.size]
     if _has_labels(validation):
+        task = task.settled(outputs, validation.references)
         score = float(task.score(task.answers(outputs), validation.references))
     else:
         score = float(task.same(wanted, outputs).mean())
