@@ -286,14 +286,15 @@ def test_byte_level_tokenizers_learn_words_as_they_stand_in_texts(name, tmp_path
 
 
 def test_a_tokenizer_that_joins_words_whatever_is_set_is_refused_before_the_training(tmp_path):
-    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
     from optkit.errors import CheckpointError
     from optkit.tasks.token_classification import TokenClassification
 
     folder = folder_of(tmp_path, "modernbert")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_next")
+    tokenizer.normalizer = normalizers.Replace(" ", "\u0120")  # as Gemma's, with another sign
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("\u0120", "merged_with_next")
     tokenizer.save(str(folder / "tokenizer.json"))
     with pytest.raises(CheckpointError, match="joins them, also with add_prefix_space"):
         TokenClassification.for_training(Artifact.open(folder), {"id2label": dict(enumerate(LABELS))}, None)

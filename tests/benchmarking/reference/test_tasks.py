@@ -103,15 +103,29 @@ def test_texts_and_pairs_are_classified_as_plain_transformers_does(tokenizer, ki
         assert reference.answers(found, inputs)[i] == int(expected.argmax())
 
 
-@pytest.mark.parametrize(("tokenizer", "kind"), [("bert", "bert"), ("albert", "albert")])
-def test_answers_to_questions_are_those_of_plain_transformers(tokenizer, kind, tmp_path):
-    """ALBERT's tokenizer gives other types than its post-processor states."""
+@pytest.mark.parametrize(
+    ("tokenizer", "kind", "threshold"),
+    [("bert", "bert", None), ("bert", "bert", 1.5), ("albert", "albert", None)],
+)
+def test_answers_to_questions_are_those_of_plain_transformers(tokenizer, kind, threshold, tmp_path):
+    """ALBERT's tokenizer gives other types than its post-processor states; with a threshold there may be no
+    answer, by the first token of the window where it is least."""
     import torch
 
-    folder = model(tmp_path, tokenizer, kind, "question-answering")
+    more = {} if threshold is None else {"null_score_diff_threshold": threshold}
+    folder = model(tmp_path, tokenizer, kind, "question-answering", **more)
     reader, network = plain(folder, "question-answering")
-    _, found = theirs(folder, "question-answering", QUESTIONS)
+    reference, found = theirs(folder, "question-answering", QUESTIONS)
     own = ours(folder, "question-answering", QUESTIONS)
+    task = open_task(Artifact.open(folder))
+    for limit in (threshold, -1e5, 1e5) if more else (None,):  # this one, all refused, none
+        task.null_threshold = limit
+        if more:
+            reference.model.config.null_score_diff_threshold = limit
+        given = task.answers(own).tolist()
+        assert given == list(reference.answers(found, QUESTIONS))
+        assert limit != -1e5 or set(given) == {""}
+        assert limit != 1e5 or "" not in given
     for i, (question, context) in enumerate(QUESTIONS):
         batch = reader(
             question, context, truncation="only_second", max_length=64, stride=16, return_tensors="pt",
@@ -122,8 +136,9 @@ def test_answers_to_questions_are_those_of_plain_transformers(tokenizer, kind, t
             answer = network(**batch)
         for name in ("start_logits", "end_logits"):
             values = answer[name].numpy()
+            none = 0 if more else -1  # where the token of no answer stands
             expected = [values[w, p] for w in range(len(values))
-                        for p, s in enumerate(batch.sequence_ids(w)) if s == 1]  # fmt: skip
+                        for p, s in enumerate(batch.sequence_ids(w)) if s == 1 or p == none]  # fmt: skip
             np.testing.assert_allclose(found[name][i], expected, atol=1e-3)
             np.testing.assert_allclose(own[name][i], expected, atol=1e-3)
 
@@ -136,6 +151,7 @@ def test_words_are_tagged_as_plain_transformers_tags_them(tokenizer, kind, tmp_p
     reader, network = plain(folder, "token-classification")
     reference, found = theirs(folder, "token-classification", WORDS)
     own = ours(folder, "token-classification", WORDS)
+    assert any("as if they were joined" in x for x in reference.doubts) == (tokenizer == "roberta")
     answers = reference.answers(found, WORDS)
     assert open_task(Artifact.open(folder)).tags(own) == [tuple(tags) for tags in answers]
     for i, words in enumerate(WORDS):
