@@ -227,9 +227,7 @@ class QuestionAnswering(Task):
         return task
 
     def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> torch.nn.Module:
-        network = load(
-            self.auto_class
-        )  # no argument of a model's: `save` writes the threshold that is chosen
+        network = load(self.auto_class)  # `save` writes the threshold that is chosen
         if hasattr(network.config, THRESHOLD):
             delattr(network.config, THRESHOLD)
         return network
