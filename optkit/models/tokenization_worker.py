@@ -132,7 +132,7 @@ def _put_spaces(backend: Tokenizer) -> None:
     from tokenizers.pre_tokenizers import ByteLevel
     from tokenizers.pre_tokenizers import Sequence as Several
 
-    first = backend.pre_tokenizer
+    first: Any = backend.pre_tokenizer
     for part in first if isinstance(first, Several) else [first]:
         if isinstance(part, ByteLevel):
             part.add_prefix_space = True

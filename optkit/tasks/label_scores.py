@@ -49,10 +49,10 @@ def single(
     `outside` is no line of its own and counts in no average: O, where tags are of entities.
     """
     right = Counter(a for a, b in zip(answers, references) if a == b)
-    counts = [right, Counter(answers), Counter(references)]
-    for one in counts:
-        one.pop(outside, None)
-    return scores(*counts, order=order)
+    predicted, support = Counter(answers), Counter(references)
+    for counts in (right, predicted, support):
+        counts.pop(outside, None)
+    return scores(right, predicted, support, order)
 
 
 def _means(lines: Sequence[Line]) -> list[Line]:

@@ -240,10 +240,11 @@ class TextClassification(Task):
         if self.problem == REGRESSION:
             return []
         if self.problem == SINGLE:
-            named = [[self.labels[i] for i in side] for side in (answers, references)]
-            return single(*named, order=self.labels)
-        flags = [np.asarray(side) for side in (answers * np.asarray(references), answers, references)]
-        return scores(*(dict(zip(self.labels, x.sum(axis=0).tolist())) for x in flags), order=self.labels)
+            given, there = ([self.labels[i] for i in side] for side in (answers, references))
+            return single(given, there, order=self.labels)
+        flags = (answers * np.asarray(references), answers, np.asarray(references))
+        right, predicted, support = (dict(zip(self.labels, x.sum(axis=0).tolist())) for x in flags)
+        return scores(right, predicted, support, self.labels)
 
     @property
     def sameness(self) -> str:  # type: ignore[override]
