@@ -237,7 +237,9 @@ class TextClassification(Task):
 
     def table(self, answers: np.ndarray, references: Sequence[Answer]) -> list[Line]:
         """Precision, recall, F1 and support per label, and their averages; [] for a regression."""
-        if self.problem == REGRESSION:
+        if (
+            self.problem == REGRESSION or answers.dtype.kind == "f"
+        ):  # a task made of this one may give numbers
             return []
         if self.problem == SINGLE:
             given, there = ([self.labels[i] for i in side] for side in (answers, references))
