@@ -133,7 +133,8 @@ def _put_spaces(backend: Tokenizer) -> None:
     from tokenizers.pre_tokenizers import Sequence as Several
 
     first: Any = backend.pre_tokenizer
-    for part in first if isinstance(first, Several) else [first]:
+    several = type(first) is Several
+    for part in list(first) if several else [first]:
         if isinstance(part, ByteLevel):
             part.add_prefix_space = True
 

@@ -236,10 +236,8 @@ class TextClassification(Task):
         return self.problem != REGRESSION
 
     def table(self, answers: np.ndarray, references: Sequence[Answer]) -> list[Line]:
-        """Precision, recall, F1 and support per label, and their averages; [] for a regression."""
-        if (
-            self.problem == REGRESSION or answers.dtype.kind == "f"
-        ):  # a task made of this one may give numbers
+        """Precision, recall, F1 and support per label, and their averages; [] where answers are numbers."""
+        if self.problem == REGRESSION or answers.dtype.kind == "f":
             return []
         if self.problem == SINGLE:
             given, there = ([self.labels[i] for i in side] for side in (answers, references))
