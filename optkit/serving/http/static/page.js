@@ -33,7 +33,9 @@ function shape() {
 }
 
 function show(prediction) {
-  const rows = Object.entries(prediction.scores || {}).sort((a, b) => b[1] - a[1]).slice(0, 10);
+  const names = Array.isArray(prediction.scores) && prediction.labels;  // one list beside the other
+  const scored = Object.entries(prediction.scores || {}).map(([key, score]) => [names ? names[key] : key, score]);
+  const rows = scored.sort((a, b) => b[1] - a[1]).slice(0, 10);
   $("scores").replaceChildren(...rows.map(([label, score]) => {
     const row = document.createElement("tr"), meter = document.createElement("meter");
     meter.value = score;
