@@ -75,17 +75,18 @@ class OpenVinoSession(Session):
         settings = _settings(threads, streams, precision, hint, cache_dir, hyper_threading)
         file = _model_file(artifact)
         try:
-            self._model: openvino.CompiledModel = core().compile_model(
-                core().read_model(str(file)), "CPU", settings
-            )
+            model = core().read_model(str(file))
+            # Compiling gives an output the names of the operators that it is folded into, too.
+            names = [[port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)]
+            self._model: openvino.CompiledModel = core().compile_model(model, "CPU", settings)
         except Exception as reason:
             raise CheckpointError(
                 f"OpenVINO cannot load {str(file)!r}: {_first_line(reason)}",
                 hint='ONNX Runtime\'s own operators are not standard ONNX: run the pass "open-vino" first, '
                 'or export with attention = "plain".',
             ) from reason
-        self.inputs = tuple(_spec(port) for port in self._model.inputs)
-        self.outputs = tuple(_spec(port) for port in self._model.outputs)
+        self.inputs = tuple(map(_spec, self._model.inputs, names[0]))
+        self.outputs = tuple(map(_spec, self._model.outputs, names[1]))
         self._idle: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
 
     @property
@@ -160,15 +161,15 @@ def _model_file(artifact: Artifact) -> Path:
     return files[0]
 
 
-def _spec(port: openvino.Output) -> TensorSpec:
+def _spec(port: openvino.Output, name: str) -> TensorSpec:
     kind = port.get_element_type().get_type_name()
     shape = port.get_partial_shape()
-    names = ("batch", "sequence")
+    words = ("batch", "sequence")
     sizes = tuple(
-        (names[i] if i < len(names) else f"d{i}") if d.is_dynamic else d.get_length()
+        (words[i] if i < len(words) else f"d{i}") if d.is_dynamic else d.get_length()
         for i, d in enumerate(shape)
     )
-    return TensorSpec(port.get_any_name(), _NUMPY.get(kind, kind), sizes)
+    return TensorSpec(name, _NUMPY.get(kind, kind), sizes)
 
 
 def _first_line(reason: Exception) -> str:
