@@ -80,6 +80,7 @@ ELSEWHERE = {
     "tasks/test_automatic_speech_recognition.py": "benchmarking/reference/speech_recognition",
     "tasks/test_contract.py": "models/task tasks/base tasks/labelled",
     "tasks/test_embeddings.py": "models/pooling",
+    "tasks/test_layout_token_classification.py": "benchmarking/reference/layout_token_classification",
     "tasks/test_multi_vector_embeddings.py": "benchmarking/reference/multi_vector_embeddings models/token_vectors",
     "tasks/test_sparse_embeddings.py": "benchmarking/reference/sparse_embeddings",
     "tasks/test_text_classification.py": "tasks/label_columns",

@@ -46,7 +46,8 @@ def of_torch(artifact: Artifact, shapes: Shapes, task: str | None = None) -> lis
     read = sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in tables)
     counts = []
     for shape in shapes:
-        feeds = {name: torch.ones(shape, dtype=torch.int64) for name in model_inputs(model)}
+        sizes = {name: (*shape, 4) if name == "bbox" else shape for name in model_inputs(model)}
+        feeds = {name: torch.ones(size, dtype=torch.int64) for name, size in sizes.items()}
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(**feeds)
         total = float(counter.get_total_flops())
@@ -64,7 +65,8 @@ def of_openvino(folder: Path, shapes: Shapes) -> list[Work] | None:
     model = openvino.Core().read_model(str(files[0]))
     counts = []
     for shape in shapes:
-        model.reshape({port: list(shape) for port in model.inputs})
+        more = {port: [size.get_length() for size in list(port.partial_shape)[2:]] for port in model.inputs}
+        model.reshape({port: [*shape, *sizes] for port, sizes in more.items()})
         operations = low = moved = 0.0
         for node in model.get_ordered_ops():
             if node.get_type_name() == "ScaledDotProductAttention":

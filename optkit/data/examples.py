@@ -83,8 +83,9 @@ class EncodedSet:
 
     @property
     def ragged(self) -> bool:
-        """Whether examples may differ in length, as texts do and images do not."""
-        return all(rows[0].ndim == 1 for rows in self.arrays.values() if rows)
+        """Whether examples may differ in length, as texts do and images do not: by the first input. A token's
+        box has numbers of its own."""
+        return all(rows[0].ndim == 1 for rows in list(self.arrays.values())[:1] if rows)
 
     @property
     def sizes(self) -> list[tuple[int, ...]]:
@@ -95,7 +96,9 @@ class EncodedSet:
     def is_sound(self) -> bool:
         """Whether these are samples of sound: no mask hides what fills one up, so none shares a batch with
         a longer one."""
-        return self.ragged and any(rows[0].dtype.kind == "f" for rows in self.arrays.values() if rows)
+        return self.ragged and any(
+            rows[0].dtype.kind == "f" for rows in list(self.arrays.values())[:1] if rows
+        )
 
     @property
     def tokens(self) -> np.ndarray:

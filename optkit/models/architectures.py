@@ -6,6 +6,7 @@ from typing import Any
 
 from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError
+from optkit.models.limits import WITH_IMAGES
 from optkit.models.sentence_folder import read_scoring
 from optkit.models.task import TASKS
 
@@ -171,7 +172,14 @@ def vision_of(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_other_library(config: dict[str, Any]) -> None:
-    """Raise CheckpointError for a folder of timm, with or without transformers' wrapper around it."""
+    """Raise CheckpointError for a folder of timm, with or without transformers' wrapper around it, and for a
+    model of pages that reads their images beside their words."""
+    if config.get("model_type") in WITH_IMAGES:
+        raise CheckpointError(
+            f"A model of the kind {config['model_type']!r} reads a page's image beside its words, which "
+            "optkit does not give it.",
+            hint="Take one that reads words and boxes alone: LayoutLM, LiLT or BROS.",
+        )
     if "pretrained_cfg" in config or config.get("model_type") == "timm_wrapper":
         name = config.get("architecture") or "a timm model"
         raise CheckpointError(

@@ -117,6 +117,7 @@ def load_model(
             hint="Fine-tune the model for this task first, or name the right --task.",
         )
     model = by_last_end(goal.adapted(model))
+    model.optkit_task = goal.name
     check_model(model, artifact, goal, model_inputs(model))
     model = goal.completed(model, artifact)
     model.optkit_task = goal.name
@@ -144,6 +145,8 @@ def model_inputs(model: transformers.PreTrainedModel) -> list[str]:
 
     if isinstance(declared := getattr(model, "inputs", None), list):  # a pair of texts
         return declared
+    task = str(getattr(model, "optkit_task", ""))
+    also = TASKS[task].also_reads if task in TASKS else ()
     pools, model = is_pooled(model), encoder_of(model)
     accepted = inspect.signature(model.forward).parameters
     if "pixel_values" in accepted:  # an image is never padded, so its optional mask is left out
@@ -152,7 +155,7 @@ def model_inputs(model: transformers.PreTrainedModel) -> list[str]:
         return sound[:1]  # never padded, either
     names = [
         n
-        for n in ("input_ids", "attention_mask", "token_type_ids")
+        for n in ("input_ids", *also, "attention_mask", "token_type_ids")
         if n in accepted or (pools and n == "attention_mask")
     ]
     if getattr(model.config, "type_vocab_size", 0) < 2 and "token_type_ids" in names:

@@ -16,6 +16,9 @@ _BEHIND_PADDING = (
     *("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod", "ibert", "esm", "luke"),
     *("markuplm", "layoutlmv3", "lilt"),
 )
+#: Families that read where each word stands on a page beside its tokens, and those that need its image, too.
+WITH_BOXES = ("layoutlm", "lilt", "bros")
+WITH_IMAGES = ("layoutlmv2", "layoutlmv3", "layoutxlm", "udop")
 #: Families that know distances only, whatever number their configuration states.
 _DISTANCES = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "xlnet", "bloom")
 #: Where a configuration keeps that of its text model.

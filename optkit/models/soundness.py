@@ -58,6 +58,7 @@ def _check_short_text(model: transformers.PreTrainedModel, artifact: Artifact, i
             "input_ids": rows,
             "attention_mask": torch.tensor([[1] * len(ids) + [0] * padding] * texts),
             "token_type_ids": torch.zeros_like(rows),
+            "bbox": torch.zeros((*rows.shape, 4), dtype=rows.dtype),
         }
         with torch.no_grad():
             return model(**{name: feeds[name] for name in inputs}, return_dict=True)[0]

@@ -31,6 +31,8 @@ class ModelTask:
     auto_class: ClassVar[str]
     #: What they read: token ids, the values of pixels, or one of several forms of sound.
     reads: ClassVar[str | tuple[str, ...]] = "input_ids"
+    #: What they read beside tokens, with values for each.
+    also_reads: ClassVar[tuple[str, ...]] = ()
     #: Parts of these models, by name, that a checkpoint may lack, as the task does not use them.
     unused: ClassVar[tuple[str, ...]] = ()
     #: Whether their outputs have a value for every token of the vocabulary.
@@ -91,6 +93,7 @@ TASKS: Registry[type[ModelTask]] = Registry(
         "embeddings": "optkit.tasks.embeddings:TASK",
         "fill-mask": "optkit.tasks.fill_mask:TASK",
         "image-classification": "optkit.tasks.image_classification:TASK",
+        "layout-token-classification": "optkit.tasks.layout_token_classification:TASK",
         "multi-vector-embeddings": "optkit.tasks.multi_vector_embeddings:TASK",
         "multiple-choice": "optkit.tasks.multiple_choice:TASK",
         "object-detection": "optkit.tasks.object_detection:TASK",

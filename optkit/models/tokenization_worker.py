@@ -5,6 +5,7 @@ Runs where transformers is loaded, or as a process of its own (`optkit.core.proc
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -155,9 +156,15 @@ def _prove(reading: Tokenization, theirs: PreTrainedTokenizerBase, folder: Path)
 
     ours = Tokenizer.from_str(reading.tokenizer)
     ours.encode_special_tokens = reading.split_special_tokens
-    for texts in (provoking.TEXTS, provoking.PAIRS):
-        rows = theirs([x if isinstance(x, str) else x[0] for x in texts], *_seconds(texts), padding=False)
-        for text, encoding, ids in zip(texts, ours.encode_batch_fast(list(texts)), rows["input_ids"]):
+    by_box = "boxes" in inspect.signature(theirs.__call__).parameters  # of pages: it takes words alone
+    groups: tuple[Any, ...] = (provoking.WORDS,) if by_box else (provoking.TEXTS, provoking.PAIRS)
+    for texts in groups:
+        if by_box:
+            rows = theirs(list(texts), boxes=[[[0] * 4] * len(words) for words in texts], padding=False)
+        else:
+            rows = theirs([x if isinstance(x, str) else x[0] for x in texts], *_seconds(texts), padding=False)
+        encodings = ours.encode_batch_fast(list(texts), is_pretokenized=by_box)
+        for text, encoding, ids in zip(texts, encodings, rows["input_ids"]):
             if encoding.ids != ids:
                 raise CheckpointError(
                     f"The tokenizer in {str(folder)!r} ({reading.kind}) does more than its tokenizers "

@@ -100,13 +100,20 @@ def windows(config: Mapping[str, Any]) -> list[int]:
     return sorted({n for n in flat if isinstance(n, int) and not isinstance(n, bool) and n > 1})
 
 
-def checks(config: Mapping[str, Any], names: Sequence[str], pad_id: int, causal: bool) -> Iterator[Check]:
+def checks(
+    config: Mapping[str, Any],
+    names: Sequence[str],
+    pad_id: int,
+    causal: bool,
+    samples: EncodedSet | None = None,
+) -> Iterator[Check]:
     """Batches for a model of text that takes the inputs `names`: each length alone, and three texts of
     unequal lengths padded on the right and on the left.
 
     Ids are random with a fixed seed, over the whole vocabulary but the special ones that the configuration
     names; a text ends as texts of this model do, and its second half is of the second type, where the model
-    knows types. For a language model (`causal`) only the last logits are asked for.
+    knows types. For a language model (`causal`) only the last logits are asked for. What a token has beside
+    (its box) is drawn from `samples`.
     """
     rng = np.random.default_rng(0)
     special = {
@@ -116,11 +123,14 @@ def checks(config: Mapping[str, Any], names: Sequence[str], pad_id: int, causal:
     vocabulary = min(int(config.get("vocab_size") or 1000), 50_000)
     ids = np.array([i for i in range(vocabulary) if i not in special] or [pad_id])
     end = config.get("eos_token_id")
+    given = samples.arrays if samples is not None else {}
+    beside = {n: np.concatenate(given[n]) for n in names if n in given and given[n][0].ndim > 1}
     known = isinstance(end, int) and 0 <= end < int(config.get("vocab_size") or 2**31)
     end = end if known and end != pad_id else None
 
     def batch(title: str, rows: np.ndarray, sizes: list[int], side: str) -> Check:
         feeds, real = _padded(rows, sizes, side, pad_id, end)
+        feeds |= {name: rng.choice(values, rows.shape) * real[..., None] for name, values in beside.items()}
         if causal:
             feeds[kv_cache.POSITIONS] = kv_cache.positions(feeds["attention_mask"], rows.shape[1])
             feeds[kv_cache.KEEP] = np.arange(max(0, rows.shape[1] - LAST_LOGITS), rows.shape[1])

@@ -148,7 +148,7 @@ class _Export:
         if "input_ids" in self._inputs:
             config = self._model.config.to_dict()
             names = [*names, kv_cache.KEEP] if self._causal else names
-            yield from export_check.checks(config, names, pad_token(config), self._causal)
+            yield from export_check.checks(config, names, pad_token(config), self._causal, self._samples)
 
     def answer_in_torch(self) -> None:
         """What every check expects, by the model's own attention."""

@@ -125,7 +125,7 @@ def _checks(source: Artifact, samples: EncodedSet, names: list[str]) -> list[Che
     about windows, padded on both sides."""
     checks = export_check.of_data(samples, names)
     if "input_ids" in names:
-        checks += export_check.checks(source.config, names, pad_token(source.config), causal=False)
+        checks += export_check.checks(source.config, names, pad_token(source.config), False, samples)
     return checks
 
 

@@ -61,7 +61,7 @@ def export(
     if samples.is_sound:  # convolutions want a few samples at least
         sequence = torch.export.Dim.DYNAMIC
     sides = dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC) if any_size else {}
-    fixed = {n for n in names if samples.arrays[n][0].ndim > 1}
+    fixed = set() if samples.ragged else {n for n in names if samples.arrays[n][0].ndim > 1}
     shapes = tuple({0: batch, **sides} if n in fixed else {0: batch, 1: sequence} for n in names)
     save(Positional(), inputs, {"inputs": shapes}, names, results, file, opset)
 

@@ -193,6 +193,8 @@ def open_session(artifact: Artifact, **options: Setting) -> TorchSession:
 def _input(name: str, folder: Path) -> TensorSpec:
     if name in ("input_values", "input_features"):
         return TensorSpec(name, "float32", ("batch", *SoundEncoder(folder).shape))
+    if name == "bbox":
+        return TensorSpec(name, "int64", ("batch", "sequence", 4))
     if name != "pixel_values":
         return TensorSpec(name, "int64", ("batch", "sequence"))
     images = PixelEncoder(folder)

@@ -21,6 +21,7 @@ from optkit.data.examples import EncodedSet, Windows
 from optkit.data.provoking import WORDS
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.models import tokenization
+from optkit.models.limits import WITH_BOXES
 from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
 from optkit.tasks import bio_tags
@@ -100,6 +101,14 @@ class TokenClassification(Task):
             )
         return cls(labels, metric or cls.default_metric(labels), TextEncoder(artifact.path))
 
+    @classmethod
+    def check_architecture(cls, config: dict[str, Any], architecture: str) -> None:
+        if config.get("model_type") in WITH_BOXES:
+            raise CheckpointError(
+                f"{architecture} reads where words stand on a page, which {cls.name} does not give it.",
+                hint="Give --task layout-token-classification, and data with a column of boxes.",
+            )
+
     @staticmethod
     def default_metric(labels: Sequence[str]) -> str:
         return "f1" if is_bio(labels) else "accuracy"
@@ -114,25 +123,22 @@ class TokenClassification(Task):
 
         Places are characters of the text as it was given; words are then joined with single spaces.
         """
-        texts, places = [], []
-        for i, item in enumerate(inputs):
+        texts, places, given = [], [], inputs
+        inputs = [self.words_of(i, item) for i, item in enumerate(inputs)]
+        for item in inputs:
             if isinstance(item, str):
                 texts.append(item)
                 places.append(word_spans(item))
-            elif isinstance(item, (list, tuple)) and all(isinstance(word, str) for word in item):
+            else:
                 texts.append(" ".join(item))
                 ends = np.cumsum([len(word) + 1 for word in item]).astype(int)
                 places.append([(int(e) - 1 - len(w), int(e) - 1) for e, w in zip(ends, item)])
-            else:
-                raise DataError(
-                    f"Expected a text or a list of words at position {i}, received {type(item).__name__}."
-                )
         each: list[list[Encoding]] = [[]] * len(inputs)
         for listed in (False, True):
             some = [i for i, item in enumerate(inputs) if isinstance(item, str) != listed]
-            given = [list(inputs[i]) if listed else inputs[i] for i in some]
+            some_texts = [list(inputs[i]) if listed else inputs[i] for i in some]
             stride = self.encoder.max_length // 4
-            for i, windows in zip(some, self.encoder.cut(given, stride, words=listed, places=some)):
+            for i, windows in zip(some, self.encoder.cut(some_texts, stride, words=listed, places=some)):
                 each[i] = windows
         encoded = self.encoder.joined(each)
         owner, picks, words = [], [], []
@@ -150,14 +156,34 @@ class TokenClassification(Task):
             by_example[example].append(chosen)
         carried["words"] = [np.concatenate(parts) for parts in by_example]
         windows_of = Windows(np.array(owner, dtype=np.int64), picks, carried)
-        return EncodedSet(encoded.arrays, encoded.pad, 0, windows_of if texts else None)
+        arrays = {**encoded.arrays, **self.beside(each, given)}
+        return EncodedSet(arrays, encoded.pad, 0, windows_of if texts else None)
+
+    def words_of(self, place: int, item: Input) -> str | Sequence[str]:
+        """The text, or the words, of an input. Raises DataError."""
+        words = isinstance(item, (list, tuple)) and all(isinstance(x, str) for x in item)
+        if not words and not isinstance(item, str):
+            raise DataError(
+                f"Expected a text or a list of words at position {place}, received {type(item).__name__}."
+            )
+        return item
+
+    def beside(
+        self, each: Sequence[Sequence[Encoding]], inputs: Sequence[Input]
+    ) -> dict[str, list[np.ndarray]]:
+        """What the model reads beside tokens, of the windows of each of `inputs`."""
+        return {}
+
+    def inputs_of(self, rows: datasets.Dataset, words: str, columns: Columns) -> tuple[list[Any], str | None]:
+        """Inputs for `encode` of rows whose words are in the column `words`, and the other column read."""
+        return list(rows[words]), None
 
     def read(self, rows: datasets.Dataset, columns: Columns) -> Labelled:
         words, tags = (self.column(rows.column_names, part, columns) for part in ("text", "label"))
         names = class_names(rows.features.get(tags))
-        inputs, references = list(rows[words]), []
+        (inputs, other), references = self.inputs_of(rows, words, columns), []
         flat = []
-        for row, (item, given) in enumerate(zip(inputs, rows[tags])):
+        for row, (item, given) in enumerate(zip(rows[words], rows[tags])):
             check_lengths(item, given, row)
             if is_bio(self.labels) and not names and all(isinstance(tag, str) for tag in given):
                 check_bio([tag.strip()[:2].upper() + tag.strip()[2:] for tag in given], row)
@@ -169,8 +195,8 @@ class TokenClassification(Task):
             if is_bio(self.labels):
                 check_bio(named, row)
             references.append(tuple(named))
-        sources = [" ".join(item) for item in inputs]
-        return Labelled(self.encode(inputs), references, sources, inputs, columns=Columns(words, None, tags))
+        sources = [" ".join(item) for item in rows[words]]
+        return Labelled(self.encode(inputs), references, sources, inputs, columns=Columns(words, other, tags))
 
     def tags(self, outputs: Outputs) -> list[tuple[str, ...]]:
         """The best tag of each word; O (or the first label) where a word has no token at all."""
@@ -268,6 +294,7 @@ class TokenClassification(Task):
     def for_training(
         cls, source: Artifact, config: dict[str, Any], max_length: int | None
     ) -> TokenClassification:
+        cls.check_architecture(source.config, str(source.config.get("model_type")))
         encoder = TextEncoder(source.path)
         if not encoder.reads_words_as_text:
             encoder = _with_spaces(source.path)

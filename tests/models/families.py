@@ -269,7 +269,7 @@ FAMILIES = (
     Family("MegatronBERT", "megatron-bert", ENCODER, _SIZES),
     Family("I-BERT", "ibert", ENCODER, _OFFSET, "bpe"),
     Family("ERNIE", "ernie", ENCODER, _SIZES),
-    Family("LayoutLM", "layoutlm", (TEXT, TOKENS, VECTOR), _SIZES),
+    Family("LayoutLM", "layoutlm", (TEXT, VECTOR), _SIZES),
     Family("Data2Vec text", "data2vec-text", ENCODER, _OFFSET, "bpe"),
     Family(
         "CANINE",

@@ -31,6 +31,7 @@ ARCHITECTURES = {
 ELSEWHERE = {
     "audio-classification",
     "automatic-speech-recognition",
+    "layout-token-classification",
     "object-detection",
     "semantic-segmentation",
     "text2text",

@@ -54,6 +54,11 @@ def tagged(rng):
     return {"tokens": tokens, "tags": [{"film": "B-work", "cast": "B-people"}.get(t, "O") for t in tokens]}
 
 
+def placed(rng):
+    row = tagged(rng)
+    return {**row, "bboxes": [[20 * i, 5, 20 * i + 15, 9 + i] for i in range(len(row["tokens"]))]}
+
+
 def asked(rng):
     tokens = words(rng, 3, 40)
     place = rng.randrange(len(tokens))
@@ -94,6 +99,10 @@ def shortened(rng):
 ROWS = {
     "text-classification": (classified, "a fine film"),
     "token-classification": (tagged, "the film is good"),
+    "layout-token-classification": (
+        placed,
+        {"words": ["the", "film"], "boxes": [[0, 1, 2, 3], [5, 5, 9, 9]]},
+    ),
     "question-answering": (asked, ("which one", "a film is bad and not")),
     "embeddings": (paired, "a fine film"),
     "image-classification": (None, np.zeros((8, 8, 1), dtype=np.uint8)),
@@ -136,6 +145,8 @@ def source_of(task, folder, checkpoint):
         return seq2seq.checkpoint("BART", folder / "model"), data
     if task == "fill-mask":
         return masked_lm(folder / "model"), data
+    if task == "layout-token-classification":
+        return embedder(folder / "model", "layoutlm"), data
     return (embedder(folder / "model") if task == "embeddings" else checkpoint), data
 
 

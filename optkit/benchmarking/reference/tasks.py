@@ -21,6 +21,7 @@ REFERENCES: Registry[type[Reference]] = Registry(
         "cross-encoder": "optkit.benchmarking.reference.cross_encoder:REFERENCE",
         "embeddings": "optkit.benchmarking.reference.embeddings:REFERENCE",
         "image-classification": "optkit.benchmarking.reference.image_classification:REFERENCE",
+        "layout-token-classification": "optkit.benchmarking.reference.layout_token_classification:REFERENCE",
         "multi-vector-embeddings": "optkit.benchmarking.reference.multi_vector_embeddings:REFERENCE",
         "multiple-choice": "optkit.benchmarking.reference.multiple_choice:REFERENCE",
         "object-detection": "optkit.benchmarking.reference.object_detection:REFERENCE",

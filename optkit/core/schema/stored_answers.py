@@ -16,6 +16,10 @@ Text = Annotated[str, Field(max_length=32_768)]
 Texts = Annotated[list[Text], Field(max_length=512)]
 
 
+#: Of each word of a page: see `optkit.tasks.layout_token_classification`.
+Boxes = Annotated[list[Annotated[list[int], Field(min_length=4, max_length=4)]], Field(max_length=512)]
+
+
 class Output(Checked):
     """`values` are those of `places(size)` of an output of `shape`, flattened; for one input, so no batch."""
 
@@ -26,7 +30,7 @@ class Output(Checked):
 class Example(Checked):
     """`input` as a request to `optkit serve` holds it."""
 
-    input: Text | Texts | dict[Word, Text | Texts | bool]
+    input: Text | Texts | dict[Word, Text | Texts | Boxes | bool]
     outputs: dict[Line, Output] = Field(min_length=1, max_length=16)
 
 

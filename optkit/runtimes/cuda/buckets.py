@@ -25,8 +25,8 @@ def fill(feeds: Mapping[str, np.ndarray], batch: int, tokens: int) -> dict[str, 
     """
     full = {}
     for name, value in feeds.items():
-        if value.ndim == 2 and value.shape[1] < tokens:
-            value = np.pad(value, ((0, 0), (0, tokens - value.shape[1])))
+        if value.ndim in (2, 3) and value.shape[1] < tokens:  # a token's box has four numbers
+            value = np.pad(value, [(0, 0), (0, tokens - value.shape[1]), (0, 0)][: value.ndim])
         if len(value) < batch:
             value = np.concatenate([value, np.repeat(value[:1], batch - len(value), axis=0)])
         full[name] = value
