@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from optkit.data.examples import EncodedSet
+from optkit.errors import DataError
 
 #: What `Task.encode` takes for one example, which is for each task to say: a text, a pair, words, an image.
 Input: TypeAlias = Any
@@ -60,3 +61,21 @@ class Labelled:
     def empty(self) -> int:
         """Examples without any text: answered all the same, from what the tokenizer puts around it."""
         return sum(not source.replace(BETWEEN, "").strip() for source in self.sources)
+
+
+def tabbed(line: str, one: str, several: str) -> tuple[str, list[str]]:
+    """What a `line` holds of an input that is one text and several: a tab stands before each of these.
+
+    >>> tabbed("who wrote it\tHomer\tVirgil", "question", "choices")
+    ('who wrote it', ['Homer', 'Virgil'])
+
+    Raises DataError for a line without a tab.
+    """
+    first, *rest = line.split("\t")
+    if not rest:
+        word = several[:-1].upper()
+        raise DataError(
+            f"Expected a {one} and {several} with a tab before each, received {line[:100]!r}.",
+            hint=f"Write {one.upper()}<tab>{word}<tab>{word}, or give a file with columns.",
+        )
+    return first, rest

@@ -28,7 +28,7 @@ from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
 from optkit.tasks.base import BETWEEN, Columns, Field, Labelled, Outputs, Task
 from optkit.tasks.choices import CONTEXT, EACH, choices_in, parts_of, place_of
-from optkit.tasks.labelled import Answer, Input, JsonType
+from optkit.tasks.labelled import Answer, Input, JsonType, tabbed
 from optkit.tasks.question_answering import QUESTIONS
 
 if TYPE_CHECKING:
@@ -165,13 +165,7 @@ class MultipleChoice(Task):
     @classmethod
     def from_line(cls, line: str) -> Input:
         """A question and its choices, with a tab before each."""
-        question, *choices = line.split("\t")
-        if not choices:
-            raise DataError(
-                f"Expected a question and choices with a tab before each, received {line[:100]!r}.",
-                hint="Write QUESTION<tab>CHOICE<tab>CHOICE, or give a file with columns.",
-            )
-        return question, choices
+        return tabbed(line, "question", "choices")
 
     def decode(self, outputs: Outputs) -> list[Choice]:
         return [Choice.of(logits) for logits in outputs["logits"]]

@@ -28,7 +28,7 @@ from optkit.models.sentence_folder import Scoring, read_scoring
 from optkit.models.text import TextEncoder
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
 from optkit.tasks.label_columns import labels_config
-from optkit.tasks.labelled import Answer, Input, JsonType
+from optkit.tasks.labelled import Answer, Input, JsonType, tabbed
 from optkit.tasks.question_answering import QUESTIONS
 from optkit.tasks.ranked_lists import NEGATIVE, POSITIVE, highest, queries_of, ranked_lists, value_of
 from optkit.tasks.text_classification import activated
@@ -167,13 +167,7 @@ class Rerank(Task):
     @classmethod
     def from_line(cls, line: str) -> Input:
         """A query and its candidates, with a tab before each."""
-        query, *candidates = line.split("\t")
-        if not candidates:
-            raise DataError(
-                f"Expected a query and candidates with a tab before each, received {line[:100]!r}.",
-                hint="Write QUERY<tab>CANDIDATE<tab>CANDIDATE, or give a file with columns.",
-            )
-        return query, candidates
+        return tabbed(line, "query", "candidates")
 
     def decode(self, outputs: Outputs) -> list[Ranking]:
         rankings = []

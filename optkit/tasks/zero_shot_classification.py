@@ -28,7 +28,7 @@ from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
 from optkit.tasks.hypotheses import MOST, MULTI_COLUMN, TEMPLATE, TEMPLATE_COLUMN, checked, labels_in
 from optkit.tasks.label_columns import REGRESSION, labels_and_problem, labels_of
 from optkit.tasks.label_mapping import listed, places
-from optkit.tasks.labelled import Answer, Input, JsonType
+from optkit.tasks.labelled import Answer, Input, JsonType, tabbed
 
 if TYPE_CHECKING:
     import datasets
@@ -175,13 +175,7 @@ class ZeroShotClassification(Task):
     @classmethod
     def from_line(cls, line: str) -> Input:
         """A text and its candidate labels, with a tab before each."""
-        text, *labels = line.split("\t")
-        if not labels:
-            raise DataError(
-                f"Expected a text and labels with a tab before each, received {line[:100]!r}.",
-                hint="Write TEXT<tab>LABEL<tab>LABEL, or give a file with columns.",
-            )
-        return text, labels
+        return tabbed(line, "text", "labels")
 
     def decode(self, outputs: Outputs) -> list[Fitting]:
         """One `Fitting` per text."""
