@@ -17,7 +17,10 @@ from tests.models.families import FAMILIES, TEXT, VECTOR
 
 #: Tasks of folders that say so themselves, of a number of labels, or of a user who names them: the
 #: architecture is another task's.
-DECLARED = ("embeddings", "sparse-embeddings", "rerank", "zero-shot-classification")
+DECLARED = (
+    *("embeddings", "multi-vector-embeddings", "sparse-embeddings", "rerank", "zero-shot-classification"),
+    "layout-token-classification",
+)
 #: Architectures that transformers lists with several auto classes.
 OF_ANOTHER_TASK = [
     ("BartForConditionalGeneration", "text2text"),
