@@ -257,6 +257,21 @@ def wnut17() -> str:
     return "\n".join(lines)
 
 
+def no_answer() -> str:
+    """F1 by kind of question for every model, on the test split."""
+    lines = [
+        "| | F1, HasAns | F1, NoAns | F1, all | exact, all | given no answer |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, table in results("no_answer")["test"].items():
+        parts = {x["label"]: x for x in table}
+        shown = [f"{parts[part]['f1']:.3f}" for part in ("HasAns", "NoAns", "all")]
+        every = parts["all"]
+        shown += [f"{every['exact_match']:.3f}", f"{every['no_answer']} of {every['support']}"]
+        lines.append(f"| {name} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
 def peers_made() -> str:
     """What each peer's model costs in accuracy, and what making it took."""
     found = results("peers")
@@ -357,6 +372,7 @@ TABLES = {
     "peers": peers,
     "peers-made": peers_made,
     "finetune": finetune,
+    "no-answer": no_answer,
     "wnut17": wnut17,
     "serve": serve,
     "serve-ratios": serve_ratios,
