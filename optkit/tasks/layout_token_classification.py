@@ -72,6 +72,11 @@ class LayoutTokenClassification(TokenClassification):
             )
 
     @classmethod
+    def fits(cls, rows: datasets.Dataset, columns: Columns) -> bool:
+        """By its name alone: words with boxes may be for a model that reads the words."""
+        return False
+
+    @classmethod
     def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> LayoutTokenClassification:
         return cls._of(super().from_artifact(artifact, metric), artifact)
 

@@ -48,6 +48,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("more", [{}, {"boxes": [[[0, 0, 9, 9]]]}])
+def test_tagged_words_are_for_token_classification_with_boxes_too(more):
+    rows = datasets.Dataset.from_dict({"tokens": [["a"]], "tags": [["X"]], **more})
+    assert task_to_train(None, rows, Columns()).name == "token-classification"
+
+
 def test_from_raw_data_to_an_int8_model_that_answers(name, checkpoint, tmp_path):
     make_rows, question, right = CASES[name]
     for split, count in (("train", 240), ("validation", 40)):
