@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import datasets
 import pytest
 
 from optkit import load
@@ -47,13 +48,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("more", [{}, {"boxes": [[[0, 0, 9, 9]]]}])
 def test_tagged_words_are_for_token_classification_with_boxes_too(more):
     rows = datasets.Dataset.from_dict({"tokens": [["a"]], "tags": [["X"]], **more})
     assert task_to_train(None, rows, Columns()).name == "token-classification"
 
 
+@pytest.mark.parametrize("name", CASES)
 def test_from_raw_data_to_an_int8_model_that_answers(name, checkpoint, tmp_path):
     make_rows, question, right = CASES[name]
     for split, count in (("train", 240), ("validation", 40)):
@@ -80,8 +81,6 @@ def test_an_unknown_task_is_refused():
 
 def test_labels_come_from_the_training_split(checkpoint, tmp_path):
     kind = task_to_train("token-classification", None, Columns())
-    import datasets
-
     rows = datasets.Dataset.from_list(tagged(30, 0))
     config = kind.training_config(rows, Columns())
     assert list(config["id2label"].values()) == ["O", "B-people", "I-people", "B-work", "I-work"]
