@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, StringConstraints, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -43,6 +52,19 @@ def answers_of(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 #: The refusals of every route that runs a model.
 MODEL_REFUSALS = answers_of(401, 408, 413, 415, 422, 429, 504)
+
+
+def _no_other_kind(value: Json) -> Json:
+    """JSON's true and "1" are no numbers, though Python takes them for 1."""
+    if isinstance(value, bool | str):
+        raise ValueError(f"expected a number, received a {'boolean' if isinstance(value, bool) else 'text'}")
+    return value
+
+
+#: Numbers alone, where pydantic would make one of what is none.
+NUMBER = BeforeValidator(_no_other_kind)
+#: true or false alone.
+FLAG = Annotated[bool, Field(strict=True)]
 
 
 def record(name: str, /, **fields: Any) -> type[BaseModel]:

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from optkit.serving.http.body import Body, record, timeout_of
+from optkit.serving.http.body import FLAG, NUMBER, Body, record, timeout_of
 from optkit.serving.http.errors import answer_to
 from optkit.serving.http.generation import new_tokens
 from optkit.serving.http.model_slot import Served
@@ -72,12 +72,12 @@ def body_of(names: tuple[str, ...], settings: ServeSettings) -> Body:
         model=(Literal[names], ...),
         prompt=(text | many, ...),
         max_tokens=(new_tokens(settings), min(MAX_TOKENS, settings.max_new_tokens)),
-        temperature=(Annotated[float, Field(ge=0, le=2)], TEMPERATURE),
-        top_p=(Annotated[float, Field(gt=0, le=1)], 1.0),
-        seed=(Annotated[int, Field(ge=0, lt=2**63)] | None, None),
+        temperature=(Annotated[float, Field(ge=0, le=2), NUMBER], TEMPERATURE),
+        top_p=(Annotated[float, Field(gt=0, le=1), NUMBER], 1.0),
+        seed=(Annotated[int, Field(ge=0, lt=2**63), NUMBER] | None, None),
         n=(Literal[1], 1),
         best_of=(Literal[1], 1),
-        stream=(bool, False),
+        stream=(FLAG, False),
         stream_options=(record("StreamOptions", include_usage=(Literal[True], ...)) | None, None),
         echo=(Literal[False], False),
         stop=(None, None),

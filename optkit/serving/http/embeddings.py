@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from optkit.errors import DataError, RecipeError
-from optkit.serving.http.body import Body, record, timeout_of
+from optkit.serving.http.body import FLAG, NUMBER, Body, record, timeout_of
 from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
 from optkit.serving.http.settings import ServeSettings
@@ -61,7 +61,7 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
     text: JsonType = Annotated[str, StringConstraints(max_length=settings.max_text)]
     inputs: JsonType = text | Annotated[list[text], Field(min_length=1, max_length=settings.max_inputs)]
     shared: dict[str, Any] = {
-        "dimensions": (Annotated[int, Field(ge=1)] | None, None),
+        "dimensions": (Annotated[int, Field(ge=1), NUMBER] | None, None),
         "prompt_name": (text | None, None),
         "prompt": (text | None, None),
     }
@@ -81,8 +81,8 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
             "EmbedRequest",
             model=(Literal[tuple(known)], first),
             inputs=(inputs, ...),
-            normalize=(bool, True),
-            truncate=(bool | None, None),
+            normalize=(FLAG, True),
+            truncate=(FLAG | None, None),
             **shared,
         )
     )

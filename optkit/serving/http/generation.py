@@ -6,31 +6,21 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from starlette.exceptions import HTTPException
 
-from optkit.core.reading import Json
 from optkit.runtimes.generation import Generation
-from optkit.serving.http.body import first_complaint
+from optkit.serving.http.body import NUMBER, first_complaint
 from optkit.serving.http.settings import ServeSettings
 from optkit.tasks.base import Task
 from optkit.tasks.labelled import JsonType
 
-
-def _no_boolean(value: Json) -> Json:
-    """JSON's true is no number, though Python takes it for 1."""
-    if isinstance(value, bool):
-        raise ValueError("expected a number, received a boolean")
-    return value
-
-
-_NUMBER = BeforeValidator(_no_boolean)
 OPTIONS = frozenset(field.name for field in fields(Generation))
 
 
 def new_tokens(settings: ServeSettings) -> JsonType:
     """The type of a number of tokens to write."""
-    return Annotated[int, Field(ge=1, le=settings.max_new_tokens), _NUMBER]
+    return Annotated[int, Field(ge=1, le=settings.max_new_tokens), NUMBER]
 
 
 def parameters(settings: ServeSettings) -> type[BaseModel]:
@@ -38,10 +28,10 @@ def parameters(settings: ServeSettings) -> type[BaseModel]:
     usual = Generation()
     parameters: dict[str, Any] = {
         "max_new_tokens": (new_tokens(settings), min(usual.max_new_tokens, settings.max_new_tokens)),
-        "temperature": (Annotated[float, Field(ge=0, le=100), _NUMBER], usual.temperature),
-        "top_k": (Annotated[int, Field(ge=1), _NUMBER] | None, usual.top_k),
-        "top_p": (Annotated[float, Field(gt=0, le=1), _NUMBER], usual.top_p),
-        "seed": (Annotated[int, Field(ge=0, lt=2**63), _NUMBER], usual.seed),
+        "temperature": (Annotated[float, Field(ge=0, le=100), NUMBER], usual.temperature),
+        "top_k": (Annotated[int, Field(ge=1), NUMBER] | None, usual.top_k),
+        "top_p": (Annotated[float, Field(gt=0, le=1), NUMBER], usual.top_p),
+        "seed": (Annotated[int, Field(ge=0, lt=2**63), NUMBER], usual.seed),
     }
     return create_model("GenerationParameters", __config__=ConfigDict(extra="forbid"), **parameters)
 

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from optkit.core.version import __version__
 from optkit.errors import DataError
-from optkit.serving.http.body import Body, answers_of, check_type, record, timeout_of
+from optkit.serving.http.body import NUMBER, Body, answers_of, check_type, record, timeout_of
 from optkit.serving.http.generation import options_among, parameters
 from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
@@ -75,7 +75,7 @@ def body_of(served: Served, settings: ServeSettings) -> Body:
         text = str  # an image in base64 is bounded by the body; `examples` bounds the texts beside it
     values: JsonType = Annotated[list[text], Field(max_length=settings.max_inputs)]
     nested: JsonType = Annotated[list[values], Field(max_length=settings.max_inputs)]
-    sizes: JsonType = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=4)]
+    sizes: JsonType = Annotated[list[Annotated[int, Field(ge=0), NUMBER]], Field(min_length=1, max_length=4)]
     entry: JsonType = record(
         "InferInput",
         name=(str, ...),

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from optkit.serving.http.body import Body, record, timeout_of
+from optkit.serving.http.body import FLAG, NUMBER, Body, record, timeout_of
 from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
 from optkit.serving.http.settings import ServeSettings
@@ -55,10 +55,10 @@ def body_of(names: tuple[str, ...], settings: ServeSettings) -> Body:
         query=(text, ...),
         documents=(many | None, None),
         texts=(many | None, None),
-        top_n=(Annotated[int, Field(ge=1)] | None, None),
-        return_documents=(bool | None, None),
-        return_text=(bool | None, None),
-        raw_scores=(bool, False),
+        top_n=(Annotated[int, Field(ge=1), NUMBER] | None, None),
+        return_documents=(FLAG | None, None),
+        return_text=(FLAG | None, None),
+        raw_scores=(FLAG, False),
     )
     return Body(kind)
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from optkit.serving.http.body import Body, record, timeout_of
+from optkit.serving.http.body import FLAG, Body, record, timeout_of
 from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
 from optkit.serving.http.settings import ServeSettings
@@ -32,7 +32,7 @@ def body_of(names: tuple[str, ...], settings: ServeSettings) -> Body:
         "ZeroShotParameters",
         candidate_labels=(labels | text, ...),
         hypothesis_template=(text | None, None),
-        multi_label=(bool | None, None),
+        multi_label=(FLAG | None, None),
     )
     kind = record(
         "ZeroShotRequest",

@@ -6,10 +6,13 @@ import json
 import re
 import socket
 from contextlib import suppress
+from typing import Annotated
 
 import pytest
+from pydantic import ValidationError
 
 from optkit.serving.http import page
+from optkit.serving.http.body import FLAG, NUMBER, record
 from tests.serving.http.processes import running
 
 NAMES = {"cls": "text-classification", "emb": "embeddings", "lm": "causal-lm", "img": "image-classification"}
@@ -307,3 +310,19 @@ def test_errors_repeat_nothing_of_the_request(server):
                     assert MARK.lower() not in f"{headers}{said.decode()}".lower(), request
                     refused += 1
     assert refused > 150
+
+
+@pytest.mark.parametrize("value", [True, "1", "true"])
+def test_what_is_no_number_is_not_taken_for_one(value):
+    kind = record("Seeded", seed=(Annotated[int, NUMBER] | None, None))
+    assert kind(seed=1).seed == 1
+    with pytest.raises(ValidationError):
+        kind(seed=value)
+
+
+@pytest.mark.parametrize("value", [1, "true"])
+def test_what_is_no_flag_is_not_taken_for_one(value):
+    kind = record("Flagged", flag=(FLAG | None, None))
+    assert kind(flag=True).flag is True
+    with pytest.raises(ValidationError):
+        kind(flag=value)
