@@ -31,7 +31,7 @@ def classifier(folder, kind="bert", labels=1, **settings):
     torch.manual_seed(3)
     folder.mkdir()
     write_tokenizer(folder)
-    config = transformers.AutoConfig.for_model(kind, **tiny(kind), num_labels=labels, **settings)
+    config = transformers.AutoConfig.for_model(kind, **{**tiny(kind), "num_labels": labels, **settings})
     model = transformers.AutoModelForSequenceClassification.from_config(config)
     for weight in model.parameters():
         weight.data.mul_(4.0) if weight.dim() > 1 else None
