@@ -64,7 +64,7 @@ class Labelled:
 
 
 def tabbed(line: str, one: str, several: str) -> tuple[str, list[str]]:
-    """What a `line` holds of an input that is one text and several: a tab stands before each of these.
+    r"""What a `line` holds of an input that is one text and several: a tab stands before each of these.
 
     >>> tabbed("who wrote it\tHomer\tVirgil", "question", "choices")
     ('who wrote it', ['Homer', 'Virgil'])
