@@ -8,7 +8,7 @@ from tests.hostile.campaign import Campaign
 from tests.hostile.invocations import verbs
 
 #: One in so many is tried here.
-EVERY = 29
+EVERY = 58
 
 
 @pytest.fixture(scope="module")
