@@ -6,6 +6,7 @@ drop and others expand, nothing at all, and texts longer than any model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,14 @@ WORDS: tuple[list[str], ...] = (
     ["", "empty", ""],
     ["antidisestablishmentarianism"] * 400,
 )
+#: Asked of built-in texts.
+QUESTIONS = ("Who is it about?", "What happened?", "When was it?", "Where is it?", "How many are there?")
+
+
+def questions_of_two(texts: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """A question for each of `texts`, with it and the next one, which may answer it."""
+    others = [*texts[1:], *texts[:1]]
+    return [(QUESTIONS[i % len(QUESTIONS)], list(two)) for i, two in enumerate(zip(texts, others))]
 
 
 def sounds() -> list[tuple[str, bytes]]:

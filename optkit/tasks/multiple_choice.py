@@ -21,7 +21,7 @@ from optkit.core.artifact import Artifact
 from optkit.core.reading import Json
 from optkit.data.dataset import texts_of
 from optkit.data.examples import EncodedSet, Windows
-from optkit.data.provoking import PAIRS
+from optkit.data.provoking import PAIRS, questions_of_two
 from optkit.errors import DataError
 from optkit.models.adapted import with_forward
 from optkit.models.task import Shape
@@ -29,7 +29,6 @@ from optkit.models.text import TextEncoder
 from optkit.tasks.base import BETWEEN, Columns, Field, Labelled, Outputs, Task
 from optkit.tasks.choices import CONTEXT, EACH, choices_in, parts_of, place_of
 from optkit.tasks.labelled import Answer, Input, JsonType, tabbed
-from optkit.tasks.question_answering import QUESTIONS
 
 if TYPE_CHECKING:
     import datasets
@@ -182,8 +181,7 @@ class MultipleChoice(Task):
 
     def probes(self, texts: Sequence[str]) -> list[Input]:
         """A question, and two texts that may answer it."""
-        others = [*texts[1:], *texts[:1]]
-        return [(QUESTIONS[i % len(QUESTIONS)], list(two)) for i, two in enumerate(zip(texts, others))]
+        return list(questions_of_two(texts))
 
     def samples(self) -> Sequence[Input]:
         return self.probes([str(text) for text in super().samples()])

@@ -16,7 +16,7 @@ import numpy as np
 
 from optkit.core.artifact import Artifact
 from optkit.data.examples import EncodedSet, Windows
-from optkit.data.provoking import LONG, PAIRS
+from optkit.data.provoking import LONG, PAIRS, QUESTIONS
 from optkit.errors import DataError, RecipeError
 from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 #: Longest answer in tokens, and how many starts of a window are tried.
 MAX_ANSWER = 30
-#: Asked of built-in texts.
-QUESTIONS = ("Who is it about?", "What happened?", "When was it?", "Where is it?", "How many are there?")
 BEST = 20
 #: The key of config.json of models that may give no answer, and the offsets of the token that stands for it.
 THRESHOLD, NOWHERE = "null_score_diff_threshold", -1

@@ -22,14 +22,13 @@ from annotated_types import Len
 from optkit.core.artifact import Artifact
 from optkit.core.reading import Json
 from optkit.data.examples import EncodedSet, Windows
-from optkit.data.provoking import PAIRS
+from optkit.data.provoking import PAIRS, questions_of_two
 from optkit.errors import CheckpointError, DataError
 from optkit.models.sentence_folder import Scoring, read_scoring
 from optkit.models.text import TextEncoder
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
 from optkit.tasks.label_columns import labels_config
 from optkit.tasks.labelled import Answer, Input, JsonType, tabbed
-from optkit.tasks.question_answering import QUESTIONS
 from optkit.tasks.ranked_lists import NEGATIVE, POSITIVE, highest, queries_of, ranked_lists, value_of
 from optkit.tasks.text_classification import activated
 
@@ -200,8 +199,7 @@ class Rerank(Task):
 
     def probes(self, texts: Sequence[str]) -> list[Input]:
         """A question, and two texts that may answer it."""
-        others = [*texts[1:], *texts[:1]]
-        return [(QUESTIONS[i % len(QUESTIONS)], list(two)) for i, two in enumerate(zip(texts, others))]
+        return list(questions_of_two(texts))
 
     def samples(self) -> Sequence[Input]:
         return self.probes([str(text) for text in super().samples()])
