@@ -142,7 +142,7 @@ class LayoutTokenClassification(TokenClassification):
         return [_laid(self.words(text)) for text in Task.samples(self)]
 
     def json_type(self, text: JsonType) -> JsonType:
-        box = Annotated[list[int], Limits(min_length=4, max_length=4)]
+        box = Annotated[list[Annotated[int, Limits(strict=True)]], Limits(min_length=4, max_length=4)]
         return {"words": list[text], "boxes": list[box]}
 
     def to_json(self, item: Input) -> Json:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Len
+from pydantic import Strict
 
 from optkit.core.artifact import Artifact
 from optkit.core.reading import Json
@@ -231,7 +232,7 @@ class ZeroShotClassification(Task):
             "text": text,
             "candidate_labels": Annotated[list[text], Len(1, MOST)] | text,
             TEMPLATE_COLUMN: text,
-            MULTI_COLUMN: bool,
+            MULTI_COLUMN: Annotated[bool, Strict()],
         }
 
     def to_json(self, item: Input) -> Json:

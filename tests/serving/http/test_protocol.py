@@ -9,10 +9,11 @@ from contextlib import suppress
 from typing import Annotated
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from optkit.serving.http import page
 from optkit.serving.http.body import FLAG, NUMBER, record
+from optkit.tasks.base import task_type
 from tests.serving.http.processes import running
 
 NAMES = {"cls": "text-classification", "emb": "embeddings", "lm": "causal-lm", "img": "image-classification"}
@@ -326,3 +327,18 @@ def test_what_is_no_flag_is_not_taken_for_one(value):
     assert kind(flag=True).flag is True
     with pytest.raises(ValidationError):
         kind(flag=value)
+
+
+@pytest.mark.parametrize(
+    ("task", "part", "good", "bad"),
+    [
+        ("layout-token-classification", "boxes", [[0, 0, 9, 9]], [[True, 0, 9, 9]]),
+        ("layout-token-classification", "boxes", [[1, 0, 9, 9]], [["1", 0, 9, 9]]),
+        ("zero-shot-classification", "multi_label", True, 1),
+    ],
+)
+def test_the_inputs_of_tasks_hold_numbers_and_flags_alone(task, part, good, bad):
+    kind = TypeAdapter(task_type(task).json_type(None, str)[part])
+    assert kind.validate_python(good) == good
+    with pytest.raises(ValidationError):
+        kind.validate_python(bad)
