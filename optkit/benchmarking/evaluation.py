@@ -303,6 +303,8 @@ class Evaluator:
             return []
         old = self.task.decode({name: [rows[i] for i in changed] for name, rows in before.items()})
         new = self.task.decode({name: [rows[i] for i in changed] for name, rows in after.items()})
+        if not hasattr(old[0], "label"):  # vectors have none
+            return []
         flips = [
             {
                 "text": self.labelled.sources[i],

@@ -66,6 +66,7 @@ class MultiVectorEmbeddings(Embeddings):
     graph_answers: ClassVar[bool] = False
     kind: ClassVar[str] = "tokens"
     trained_by: ClassVar[str] = "sentence-transformers' MultiVectorEncoderTrainer"
+    columns: ClassVar = {**Embeddings.columns, "plain": (DOCUMENT,)}
     metrics: ClassVar = (*retrieval.METRICS, "spearman", "pearson")
     sameness: ClassVar[str] = "a mean cosine of the tokens' vectors of at least 0.99"
     readings: dict[str, _Reading] = field(default_factory=dict)
@@ -144,6 +145,12 @@ class MultiVectorEmbeddings(Embeddings):
         ids_of = [ids[pick] for ids, pick in zip(arrays["input_ids"], picks)]
         return EncodedSet(arrays, pad, truncated, Windows(np.arange(len(inputs)), picks, {"ids": ids_of}))
 
+    @classmethod
+    def from_columns(cls, row: Mapping[str, Any], names: Sequence[str]) -> Input:
+        """A column that is called query or document says which of them its texts are."""
+        [name] = names
+        return {name: row[name]} if name in (QUERY, DOCUMENT) else row[name]
+
     def _filled(
         self, example: dict[str, np.ndarray], counted: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -164,9 +171,15 @@ class MultiVectorEmbeddings(Embeddings):
             raise RecipeError(
                 f"Expected prompt or prompt_name for {self.name}, received {', '.join(sorted(unknown))}."
             )
-        side = options.get("prompt_name")
-        texts = super().prepared(inputs, {n: x for n, x in options.items() if x is not None})
-        return [{side: text} for text in texts] if side in (QUERY, DOCUMENT) else texts
+        asked = options.get("prompt_name") if options.get("prompt_name") in (QUERY, DOCUMENT) else ""
+        sides, given = zip(*map(_side_of, range(len(inputs)), inputs)) if len(inputs) else ((), ())
+        if asked and (other := set(sides) - {asked, ""}):
+            raise DataError(
+                f"Expected texts to read as {asked}, received one that is a {other.pop()}.",
+                hint="Leave prompt_name out: each is read as what it says.",
+            )
+        texts = super().prepared(given, {n: x for n, x in options.items() if x is not None})
+        return [{asked or side: text} if asked or side else text for side, text in zip(sides, texts)]
 
     def finished(self, answers: list[Any], options: Mapping[str, Any]) -> list[Any]:
         return answers
