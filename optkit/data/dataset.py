@@ -194,7 +194,7 @@ def column(have: Sequence[str], wanted: str | None, names: tuple[str, ...], kind
         if name in have:
             return name
     raise DataError(
-        f"Cannot tell which column holds the {kind}; columns: {', '.join(have)}.",
+        f"Cannot tell which column holds the {kind}; columns: {', '.join(have) or 'no other'}.",
         hint=f"Name it with {flag}.",
     )
 

@@ -40,7 +40,11 @@ def plan(file: Path, size: int) -> list[Chunk]:
     Raises DataError for a file that is missing, empty, or of another kind.
     """
     if file.suffix not in KINDS:
-        raise DataError(f"Expected a file {', '.join(KINDS)}, received {file.name!r}.")
+        frame = {".csv": "csv(F)", ".tsv": "csv(F, sep='\\t')", ".json": "json(F)"}.get(file.suffix)
+        raise DataError(
+            f"Expected a file {', '.join(KINDS)}, received {file.name!r}.",
+            hint=frame and f"With pandas: pd.read_{frame}.to_json('F.jsonl', orient='records', lines=True).",
+        )
     regular(file)
     if file.suffix == ".parquet":
         with _opened_parquet(file) as table:

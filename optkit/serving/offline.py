@@ -179,7 +179,8 @@ def _of_row(job: Job, number: int) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(f"Row {number + 1} of {job.input!r}: {error}", hint=error.hint) from error
+        words = str(error).replace(" at position 0", "")  # of the one input that this row is
+        raise DataError(f"Row {number + 1} of {job.input!r}: {words}", hint=error.hint) from error
 
 
 def _prepare(job: Job) -> None:
@@ -224,9 +225,10 @@ def _input(task: Task, job: Job, number: int, row: dict[str, Any] | str) -> tupl
         )
     with _of_row(job, number):
         item = task.from_columns(row, names)
-    for value in item if isinstance(item, tuple) else (item,):
+    for value in item.values() if isinstance(item, dict) else item if isinstance(item, tuple) else (item,):
         if not isinstance(value, (str, list, bool)):
-            raise DataError(f"Expected a text in {where}, received {type(value).__name__}.")
+            kind = "null" if value is None else type(value).__name__
+            raise DataError(f"Expected a text in {where}, received {kind}.")
     absent = [name for name in job.keep if name not in row]
     if absent:
         raise DataError(f"R{where[1:]} has no column {absent[0]!r}.")

@@ -36,7 +36,7 @@ def choices_in(row: Mapping[str, Any], names: Sequence[str], position: int) -> t
         labels = list(map(str, value.get("label") or ())) if named else []
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise DataError(
-            f"Expected texts as the choices of row {position}, in {', '.join(names)}.",
+            f"Expected texts as the choices at position {position}, in {', '.join(names)}.",
             hint='They are a list, {"text": [...], "label": [...]}, or a column each (ending0, ...).',
         )
     return texts, labels

@@ -29,7 +29,15 @@ from optkit.models.text import TextEncoder
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
 from optkit.tasks.label_columns import labels_config
 from optkit.tasks.labelled import Answer, Input, JsonType, tabbed
-from optkit.tasks.ranked_lists import NEGATIVE, POSITIVE, highest, queries_of, ranked_lists, value_of
+from optkit.tasks.ranked_lists import (
+    NEGATIVE,
+    POSITIVE,
+    TEXTS,
+    highest,
+    queries_of,
+    ranked_lists,
+    value_of,
+)
 from optkit.tasks.text_classification import activated
 
 if TYPE_CHECKING:
@@ -161,7 +169,21 @@ class Rerank(Task):
     @classmethod
     def pair_column(cls, names: Sequence[str], text: str) -> str:
         """Raises DataError where there is none: a query alone has nothing to rank."""
-        return cls.column([name for name in names if name != text], "pair")
+        others = [name for name in names if name != text]
+        pair = cls.column(others, "pair")
+        if pair in POSITIVE:  # these alone would be ranked
+            raise DataError(
+                f"Expected all candidates of a query in one column, received {', '.join(others)}.",
+                hint="Put them into a list in the column documents, or name a column with --pair-column.",
+            )
+        return pair
+
+    @classmethod
+    def from_columns(cls, row: Mapping[str, Any], names: Sequence[str]) -> Input:
+        """A query and its candidates, MS MARCO's passages too."""
+        query, candidates = (row[name] for name in names)
+        of_marco = isinstance(candidates, Mapping) and TEXTS in candidates
+        return query, list(candidates[TEXTS]) if of_marco else candidates
 
     @classmethod
     def from_line(cls, line: str) -> Input:

@@ -157,7 +157,7 @@ class Text2Text(Task):
         """The text for each source; of the `options` `max_new_tokens` alone changes anything."""
         if not len(prompts):
             return []
-        encoded, most = self.encode(prompts), _most(options)
+        encoded, most = self._whole(prompts), _most(options)
         if most is None:
             rows = infer_all(session, encoded, batch_size, _TOKENS)[SEQUENCES]
         else:
@@ -175,7 +175,7 @@ class Text2Text(Task):
     ) -> Generator[str, None, Written]:
         """Greedy texts come token by token; of beams no word is certain before the end: they come whole."""
         session = _of_two(session)
-        encoded, most = self.encode([prompt]), _most(options)
+        encoded, most = self._whole([prompt]), _most(options)
         settings = session.settings if most is None else session.settings.with_new_tokens(most)
         feeds, tokens, given = encoded.batch([0]), list[int](), ""
         if settings.num_beams == 1:
@@ -195,6 +195,18 @@ class Text2Text(Task):
         if rest := whole.text[len(given) :]:
             yield rest
         return whole
+
+    def _whole(self, prompts: Sequence[Input]) -> EncodedSet:
+        """The sources, none of which may be cut: nobody would see it in the text. Raises DataError."""
+        encoded, limit = self.encode(prompts), self.encoder.max_length
+        if encoded.truncated:
+            counts = map(len, self.encoder.whole([self.prefix + prompt for prompt in prompts]))
+            place, count = next((i, n) for i, n in enumerate(counts) if n > limit)
+            raise DataError(
+                f"Expected a source of at most {limit:,} tokens at position {place}, received {count:,}.",
+                hint="Shorten it, or ask for one part after the other.",
+            )
+        return encoded
 
     def gives(self) -> tuple[Field, ...]:
         return Field("text"), Field("tokens", "INT32"), Field("finished")

@@ -174,6 +174,11 @@ class ZeroShotClassification(Task):
         return (*super().input_columns(names, wanted), *more)
 
     @classmethod
+    def from_columns(cls, row: Mapping[str, Any], names: Sequence[str]) -> Input:
+        """Of a table, whose rows have all columns, what is null is not asked."""
+        return tuple(row[name] for i, name in enumerate(names) if i < 2 or row[name] is not None)
+
+    @classmethod
     def from_line(cls, line: str) -> Input:
         """A text and its candidate labels, with a tab before each."""
         return tabbed(line, "text", "labels")

@@ -158,7 +158,7 @@ def test_an_output_is_not_replaced_unasked(model, source, tmp_path):
         ("[1]\n", "line 1"),
         ('{"text": 3}\n', "row 1 .*received int"),
         ('{"text": "a"}\n{"text": "bad \\ud83d"}\n', "line 2 .*half of a surrogate pair"),
-        ('{"text": "a"}\n\n{"text": ["a", "b", "c"]}\n', "Row 3 .*at position 0"),
+        ('{"text": "a"}\n\n{"text": ["a", "b", "c"]}\n', "Row 3 of .*: Expected"),
         ("", "empty"),
     ],
 )
@@ -338,3 +338,88 @@ def test_every_row_is_read_by_the_columns_of_the_first(model, tmp_path):
     predict_file(job(model, source, out, text_column="sentence"), events=said.append)
     assert [e.text for e in said if isinstance(e, Note)] == [f"reading 'sentence' of {source}"]
     assert [row["sentence"] for row in lines(out)] == ["a film", "dull"]
+
+
+#: Rows of tasks whose inputs are several texts; what is said of those that cannot be answered.
+SEVERAL = {
+    "rerank": (
+        [
+            {"query": "who?", "documents": ["a film", "dull"]},
+            {"query": "who?", "passages": {"passage_text": ["a film", "dull"], "is_selected": [0, 1]}},
+        ],
+        [
+            ({"query": "who?", "documents": []}, "Row 2 .*Expected 1 to 1,000 candidates, received 0"),
+            (
+                {"query": "who?", "documents": ["a"] * 10_000},
+                "Row 2 .*1 to 1,000 candidates, received 10,000",
+            ),
+            ({"query": "who?", "documents": None}, "row 2 .*received null"),
+            ({"query": "who?"}, "Row 2 .*which column holds the candidates; columns: no other"),
+            (
+                {"query": "who?", "positive": "a", "negative": ["b"]},
+                "Row 2 .*in one column, received positive",
+            ),
+            ("a single text", "Row 2 .*a query and candidates with a tab before each"),
+        ],
+    ),
+    "multiple-choice": (
+        [
+            {"question": "who?", "choices": ["a film", "dull"]},
+            {"question": "who?", "choices": ["a film", "dull"], "context": None},
+            {"question": "who?", "choices": {"text": ["a film", "dull"], "label": ["A", "B"]}},
+            {"question": "who?", "ending0": "a film", "ending1": "dull"},
+        ],
+        [
+            ({"question": "who?", "choices": ["a"]}, "Row 2 .*Expected 2 to 1,000 choices, received 1"),
+            ({"question": "who?", "choices": "a, b"}, "Row 2 .*Expected texts as the choices, in choices"),
+        ],
+    ),
+    "zero-shot-classification": (
+        [
+            {"text": "a film", "candidate_labels": ["film", "cast"]},
+            {"text": "a film", "candidate_labels": ["film", "cast"], "hypothesis_template": None},
+            {"text": "a film", "candidate_labels": ["film", "cast"], "multi_label": None},
+        ],
+        [
+            ({"text": "a", "candidate_labels": []}, "Row 2 .*1 to 1,000 candidate labels, received 0"),
+            ({"text": "a", "candidate_labels": ["b"]}, "Row 2 .*at least two candidate labels, received one"),
+            ({"text": "a"}, "Row 2 .*which column holds the candidate labels; columns: text"),
+        ],
+    ),
+    "multi-vector-embeddings": ([{"query": "a film"}, {"document": "a film"}], [({"query": None}, "null")]),
+}
+
+
+@needs_arrow
+@pytest.mark.parametrize("task", SEVERAL)
+def test_rows_of_several_texts_are_answered_or_named(task, tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    folder, good, bad = artifact(tmp_path / "m", task), *SEVERAL[task]
+    with load(folder) as predictor:
+        for i, row in enumerate(good):
+            names = predictor.task.input_columns(list(row))
+            [right] = predictor.predict([predictor.task.from_columns(row, names)])
+            right = json.loads(json.dumps(predictor.task.describe(right)))
+            table, file = tmp_path / f"{i}.parquet", tmp_path / f"{i}.jsonl"
+            parquet.write_table(pyarrow.Table.from_pylist([row] * 3), table)
+            file.write_text("".join(json.dumps(row) + "\n" for _ in range(3)))
+            for source in (table, file):
+                predict_file(job(folder, source, tmp_path / "out.jsonl"), force=True)
+                for answer in lines(tmp_path / "out.jsonl"):
+                    assert {name: answer[name] for name in right} == right
+    for row, message in bad:
+        source = tmp_path / "bad.jsonl"
+        source.write_text(json.dumps(good[0]) + "\n" + json.dumps(row) + "\n")
+        with pytest.raises(DataError, match=message):
+            predict_file(job(folder, source, tmp_path / "no.jsonl"))
+        assert not (tmp_path / "no.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.tsv", "in.json"])
+def test_a_table_of_another_kind_says_how_it_becomes_one(model, tmp_path, name):
+    (tmp_path / name).write_text("text\na film\n")
+    with pytest.raises(DataError, match=r"\.jsonl, \.txt, \.parquet") as refused:
+        predict_file(job(model, tmp_path / name, tmp_path / "out.jsonl"))
+    assert "to_json('F.jsonl', orient='records', lines=True)" in refused.value.hint

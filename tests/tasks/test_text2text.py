@@ -64,14 +64,17 @@ def test_each_half_is_quantized_scored_and_gated(made):
 
 def test_it_answers_without_torch_and_streams_what_it_predicts(made):
     folder, _ = made
-    texts = ["a fine film", "the plot is thin", "good " * 200, ""]
+    texts, long = ["a fine film", "the plot is thin", "good " * 9, ""], "good " * 200
     with load(folder / "small") as predictor:
         answers = predictor.predict(texts)
         assert answers[:2] == predictor.predict(texts[:2])
         for text, whole in zip(texts, answers):
             *pieces, _ = [*written(predictor, text)]
             assert "".join(pieces) == whole.text
-        assert predictor.task.encode(texts).truncated == 1
+        assert predictor.task.encode([*texts, long]).truncated == 1  # of data it is counted
+        for ask in (lambda: predictor.predict([*texts, long]), lambda: next(predictor.generate(long))):
+            with pytest.raises(DataError, match=r"at most 64 tokens at position \d, received 201"):
+                ask()
         short = predictor.predict(texts, max_new_tokens=2)
         assert all(answer.tokens <= 2 for answer in short)
         assert predictor.predict(texts, temperature=0.0, seed=4) == answers
@@ -115,6 +118,9 @@ def test_it_is_served_over_http(made):
         assert "".join(event["choices"][0]["text"] for event in events) == expected[1].text
         drawn = client.post("/v1/completions", json={**asked, "temperature": 0.8})
         assert (drawn.status_code, "not drawn" in drawn.text) == (422, True)
+        for stream in (False, True):
+            cut = client.post("/v1/completions", json={**asked, "prompt": "good " * 200, "stream": stream})
+            assert (cut.status_code, "at most 64 tokens" in cut.text) == (422, True), cut.text
         found = client.post("/v1/models/t5:predict", json={"instances": ["dull"]}).json()["predictions"]
         assert found == [
             {"text": expected[1].text, "tokens": expected[1].tokens, "finished": expected[1].finished}

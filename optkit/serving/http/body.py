@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from optkit.serving.http.settings import ServeSettings
 from optkit.tasks.base import Task
 from optkit.tasks.labelled import JsonType
 
+_KIND = re.compile(r"(constrained-)?str|(list|dict|function-[\w-]+)\[.*|[A-Z]\w*")
 #: Where FastAPI keeps the schemas that others refer to.
 REFERENCES = "#/components/schemas/{model}"
 
@@ -142,10 +144,23 @@ def timeout_of(request: Request, most_s: float) -> float:
 
 
 def first_complaint(error: ValidationError) -> str:
-    """The first complaint and its place, without what was received: it is the user's."""
-    complaint = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    parts = (
-        complaint["loc"][:-1] if complaint["type"] == "extra_forbidden" else complaint["loc"]
-    )  # a name is the user's too
-    location = ".".join(str(part) for part in parts)
+    """The first complaint and its place, without what was received: it is the user's.
+
+    Where several kinds are taken each of them complains; one that says more than that it is another goes
+    first, and their names are left out of the place.
+    """
+    first, *others = error.errors(include_url=False, include_context=False, include_input=False)
+    complaint, place = first, first["loc"][:-1]
+    if first["type"].endswith("_type") and first["loc"] and _is_kind(first["loc"][-1]):
+        alike = (x for x in others if x["loc"][: len(place)] == place and not x["type"].endswith("_type"))
+        complaint = next(alike, first)
+    parts = complaint["loc"]
+    if complaint["type"] == "extra_forbidden" or parts[-1:] == ("[key]",):  # a name is the user's too
+        parts = parts[: -1 - (parts[-1] == "[key]")]
+    location = ".".join(str(part) for part in parts if not _is_kind(part))
     return f"{location}: {complaint['msg']}" if location else complaint["msg"]
+
+
+def _is_kind(part: str | int) -> bool:
+    """Whether this part of a place is pydantic's name for one of several kinds, no key of a body."""
+    return isinstance(part, str) and _KIND.fullmatch(part) is not None

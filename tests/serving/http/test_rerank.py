@@ -46,7 +46,9 @@ def test_the_models_own_route_gives_the_same(client, ranking):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"documents": []}, "documents"),
+        ({"documents": []}, "documents: List should have at least 1 item"),
+        ({"documents": "a text"}, "documents: Input should be a valid array"),
+        ({"documents": [{"title": "a"}]}, "documents.0.text: Field required"),
         ({"documents": ["a"] * 10_000}, "128"),
         ({"documents": None}, "either documents or texts"),
         ({"texts": ["a"]}, "either documents or texts"),

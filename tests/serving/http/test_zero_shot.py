@@ -56,7 +56,7 @@ def test_the_models_own_routes_give_the_same(client, predictor):
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"candidate_labels": []}, "candidate_labels"),
+        ({"candidate_labels": []}, "parameters.candidate_labels: List should have at least 1 item"),
         ({"candidate_labels": ["a"]}, "at least two candidate labels"),
         ({"candidate_labels": ["a", "a"]}, "equal"),
         ({"candidate_labels": [str(i) for i in range(10_000)]}, "128"),
