@@ -26,11 +26,9 @@ def sst2_int8(file: str = "sst2_int8") -> str:
         latency = next(x for x in row["latency"] if (x["batch"], x["tokens"]) == (1, "data"))
         score, speed = f"{row['score']:.4f}", "1"
         if row["drop"]:
-            drop = row["drop"]
-            score += f", {0 - drop['value']:+.4f} [{-drop['high']:+.4f}, {-drop['low']:+.4f}]"
+            score += f", {change(row['drop'])}"
         if row["speedup"]:
-            ratio = row["speedup"]
-            speed = f"{ratio['value']:.1f}× [{ratio['low']:.1f}, {ratio['high']:.1f}]"
+            speed = times(row["speedup"])
         name = f"**{row['name']}**" if row["name"] == report["chosen"] else row["name"]
         lines.append(
             f"| {name} | {row['size_bytes'] / 1e6:.1f} MB | {score} | {latency['p50_ms']:.1f} | {speed} |"
@@ -94,6 +92,11 @@ def change(drop: dict[str, float]) -> str:
     """A paired drop (`drop` or `value` is the estimate) as the change that it is, with its interval."""
     estimate = drop["value"] if "value" in drop else drop["drop"]
     return f"{0 - estimate:+.4f} [{-drop['high']:+.4f}, {-drop['low']:+.4f}]"
+
+
+def times(ratio: dict[str, float]) -> str:
+    """How many times as fast, with its interval."""
+    return f"{ratio['value']:.1f}× [{ratio['low']:.1f}, {ratio['high']:.1f}]"
 
 
 def gpu_precisions() -> str:
@@ -202,7 +205,7 @@ def chain() -> str:
             cells = [f"{cell['test']['score']:.4f}, {change(cell['test']['drop'])}"]
             for shape in ("1x128", "1xdata"):
                 ratio = timed[f"{engine}-int8-{share}"][shape]["speedup"]
-                cells.append(f"{ratio['value']:.1f}× [{ratio['low']:.1f}, {ratio['high']:.1f}]")
+                cells.append(times(ratio))
             lines.append(f"| {float(share):.0%} removed, INT8 in {_ENGINES[engine]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -295,6 +298,22 @@ def peers_made() -> str:
     return "\n".join(lines)
 
 
+def text_tasks() -> str:
+    """What `--int8` chose for each task, beside the checkpoint and beside the library's own API."""
+    if not (HERE / "results" / "text_tasks.json").exists():
+        return "Not measured yet."
+    lines = ["| task | metric | fp32 | INT8, change [95%] | MB | over torch [95%] | over the library [95%] |"]
+    lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    for task, found in results("text_tasks").items():
+        first, row = next(iter(found["rows"].values())), found["rows"][found["chosen"]]
+        score = f"{row['score']:.4f}, {change(row['drop'])}"
+        speeds = times(row["speedup"]["1xdata"]), times(found["library_over_artifact"]["ratio"])
+        size = f"{first['size_bytes'] / 1e6:.0f} → {row['size_bytes'] / 1e6:.0f}"
+        cells = task, found["metric"], f"{first['score']:.4f}", score, size, *speeds
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def serve() -> str:
     """Answers per second of each server over the rounds."""
     lines = ["| server | answers per second, median | range | p50, ms | p99, ms |"]
@@ -374,6 +393,7 @@ TABLES = {
     "finetune": finetune,
     "no-answer": no_answer,
     "wnut17": wnut17,
+    "text-tasks": text_tasks,
     "serve": serve,
     "serve-ratios": serve_ratios,
 }

@@ -17,11 +17,9 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -37,6 +35,7 @@ ROUNDS, FILES = 20, 16
 
 def main(names: list[str]) -> None:
     import optkit
+    from benchmarks.beside import beside, row_of
 
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for task in TRAINING:
@@ -51,8 +50,10 @@ def main(names: list[str]) -> None:
                 *(model, data, home / "tuned"), epochs=epochs, learning_rate=rate, task=task, head_rate=1.0
             )
             report = optkit.compress(home / "tuned", data=data, out=home / "int8", int8=True)
-            rows = {row.name: _row(row) for row in report.rows}
-            ratio = _beside_pipeline(task, home / "tuned", home / "int8", data)
+            rows = {row.name: row_of(row) for row in report.rows}
+            files = [str(p) for p in sorted(data.rglob("validation/*.png"))[:FILES]]
+            models = home / "tuned", home / "int8"
+            ratio = beside("benchmarks.vision", task, *models, files, ROUNDS, threads=1)
             results[task] = {
                 "metric": report.metric,
                 "training_score": tuned.score,
@@ -64,19 +65,6 @@ def main(names: list[str]) -> None:
             }
             print(task, json.dumps(results[task], indent=1))
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-
-
-def _row(row: Any) -> dict[str, Any]:
-    return {
-        "precision": row.precision,
-        "verdict": row.verdict,
-        "score": row.score,
-        "drop": None if row.drop is None else asdict(row.drop),
-        "agreement": row.agreement,
-        "size_bytes": row.size_bytes,
-        "p50_ms": {f"{x.batch}x{x.tokens}": x.p50_ms for x in row.latency},
-        "speedup": {f"{x.batch}x{x.tokens}": x.speedup and asdict(x.speedup) for x in row.latency},
-    }
 
 
 def _data(task: str, folder: Path) -> Path:
@@ -107,59 +95,14 @@ def _model(task: str, folder: Path) -> Path:
     return folder
 
 
-def _beside_pipeline(task: str, checkpoint: Path, artifact: Path, data: Path) -> dict[str, Any]:
-    """Milliseconds from file to answer of both, and how many times as long the pipeline takes."""
-    from optkit.benchmarking.statistics import ratio_interval
-    from optkit.core.process import Child
+def library(folder: str, task: str) -> Callable[[str], Any]:
+    """transformers' pipeline: a file → its answer."""
+    import transformers
 
-    files = [str(p) for p in sorted(data.rglob("validation/*.png"))[:FILES]]
-    theirs, ours = list[list[float]](), list[list[float]]()
-    with Child("benchmarks.vision") as pipeline, Child("benchmarks.vision") as served:
-        pipeline.call("load", folder=str(checkpoint), task=task, by="transformers")
-        served.call("load", folder=str(artifact), task=task, by="optkit")
-        for number in range(ROUNDS + 1):
-            pair = [child.call("answer", files=files) for child in (pipeline, served)]
-            if number:  # the first is warm-up
-                theirs.append(pair[0])
-                ours.append(pair[1])
-    ratio = ratio_interval([theirs], [ours])
-    return {
-        "pipeline_ms": float(np.median(theirs)),
-        "artifact_ms": float(np.median(ours)),
-        "ratio": asdict(ratio),
-        "rounds": ROUNDS,
-        "files": len(files),
-    }
-
-
-class Answerer:
-    """The process that answers files, by transformers' pipeline or by optkit."""
-
-    def load(self, folder: str, task: str, by: str) -> None:
-        if by == "optkit":
-            import optkit
-
-            self._one = optkit.load(folder, threads=1).predict_one
-            return
-        import torch
-        import transformers
-
-        torch.set_num_threads(1)
-        kind = {"semantic-segmentation": "image-segmentation"}.get(task, task)
-        self._one = transformers.pipeline(kind, folder)
-
-    def answer(self, files: list[str]) -> list[float]:
-        """Milliseconds of each."""
-        taken = []
-        for file in files:
-            begun = time.perf_counter()
-            self._one(file)
-            taken.append((time.perf_counter() - begun) * 1000)
-        return taken
-
-
-def serve() -> Answerer:
-    return Answerer()
+    answer: Callable[[str], Any] = transformers.pipeline(
+        {"semantic-segmentation": "image-segmentation"}.get(task, task), folder
+    )
+    return answer
 
 
 if __name__ == "__main__":
