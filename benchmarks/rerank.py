@@ -1,6 +1,6 @@
 """A reranker from SQuAD to a server: trained, in INT8, beside sentence-transformers.
 
-Run: python benchmarks/rerank.py CHECKPOINT SQUAD [WORK] [--queries 400] [--validation 200] [--seconds 30]
+Run: python benchmarks/rerank.py CHECKPOINT SQUAD [WORK] [--queries 400] [--validation 200] [--seconds 90]
 Writes benchmarks/results/rerank.json.
 
 Data: a question is the query, its paragraph the right candidate, and the paragraphs of the same file that
@@ -9,7 +9,7 @@ validation. A small model that was trained on sentiment, and few questions: its 
 was walked and no more; what INT8 costs and gains is measured on it all the same. Latency: `optkit
 compress`, all models interleaved, the checkpoint in torch as the baseline. Throughput: 64 clients of 100
 candidates each (the first 200 characters of paragraphs) ask `optkit serve`, and a FastAPI application
-around `CrossEncoder.predict`, in turns, the other stopped meanwhile.
+around `CrossEncoder.predict`, in turns, each started anew.
 """
 
 from __future__ import annotations
@@ -71,20 +71,15 @@ def served(model: Path, checkpoint: Path, data: Path, seconds: float, rounds: in
     ]
     for server in servers:
         server.path, server.body = "/v1/rerank", body
-    try:
-        for server in servers:
-            server.start()
-            server.signal(signal.SIGSTOP)
-        for _ in range(rounds):
-            for server in servers:
-                server.signal(signal.SIGCONT)
+    for _ in range(rounds):
+        for server in servers:  # a new one each time: nothing waits in it from the round before
+            try:
+                server.start()
                 server.results.append(server.load(str(queries), CLIENTS, seconds))
-                server.signal(signal.SIGSTOP)
-    finally:
-        for server in servers:
-            if server.process:
-                server.signal(signal.SIGKILL)
-                server.process.wait()
+            finally:
+                if server.process:
+                    server.signal(signal.SIGKILL)
+                    server.process.wait()
     rates = {s.name: [CANDIDATES * r["per_second"] for r in s.results] for s in servers}
     return {
         "clients": CLIENTS,
@@ -103,7 +98,7 @@ def main() -> None:
     parser.add_argument("work", type=Path, nargs="?")
     parser.add_argument("--queries", type=int, default=400)
     parser.add_argument("--validation", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--seconds", type=float, default=90)
     parser.add_argument("--rounds", type=int, default=3)
     a = parser.parse_args()
     work = a.work or Path(tempfile.mkdtemp(prefix="optkit-rerank-"))

@@ -22,7 +22,6 @@ import numpy as np
 from optkit.benchmarking.environment import describe
 from optkit.core.artifact import MANIFEST, Artifact
 from optkit.core.files import read_json, sha256, write_json, write_text
-from optkit.core.process import Child
 from optkit.core.reading import Json, parse_json, read_text
 from optkit.core.schema.base import check
 from optkit.core.schema.stored_answers import FILE, MOST_VALUES, SCHEMA, Machine, StoredAnswers
@@ -69,6 +68,8 @@ def store(folder: Path, **options: Setting) -> None:
 
     Of `options` the runtime is given those that it has.
     """
+    from optkit.core.process import Child
+
     with Child("optkit.benchmarking.stored_answers", threads=options.get("threads")) as child:
         child.call("write", folder=str(folder), options=options)
 
@@ -152,9 +153,8 @@ def machine_of(session: Session, runtime: str) -> Machine:
     except metadata.PackageNotFoundError:
         version = ""
     device = machine["cpu"] if session.device == "cpu" else probe_gpu().name
-    return Machine(
-        device=device, isa=machine["isa"], runtime=runtime, version=version, precision=session.precision
-    )
+    facts = {"device": device, "isa": machine["isa"], "runtime": runtime, "version": version}
+    return check(Machine, {**facts, "precision": session.precision}, runtime, CheckpointError)
 
 
 def compare(

@@ -19,10 +19,13 @@ import numpy as np
 from optkit.core.files import read_json, sha256
 from optkit.core.quantities import COUNT
 from optkit.data import audio, class_folders, detection, images, masks
+from optkit.data.columns import class_names as class_names
+from optkit.data.columns import column as column
+from optkit.data.columns import texts_of as texts_of
 from optkit.data.tables.read import ENDINGS
 from optkit.data.tables.read import read as read_tables
 from optkit.data.tables.splits import regular, split_files, split_named
-from optkit.errors import DataError, did_you_mean
+from optkit.errors import DataError
 
 if TYPE_CHECKING:
     import datasets
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
 
 #: Beside the files of a folder: column → names of its classes, which the rows have as numbers.
 CLASSES = "labels.json"
-_OTHER_COLUMN = "Name the right column with --text-column or --pair-column."
 #: Share of the training split that stands in for a missing validation split.
 HELD_OUT = 0.1
 
@@ -178,27 +180,6 @@ def drawn(
     return rows.select(np.flatnonzero(np.isin(owner, chosen)))
 
 
-def column(have: Sequence[str], wanted: str | None, names: tuple[str, ...], kind: str, flag: str) -> str:
-    """Which of the columns `have` holds `kind`: the one asked for, else the first of `names` that is there.
-
-    Raises DataError that lists the columns there are.
-    """
-    if wanted is not None:
-        if wanted not in have:
-            raise DataError(
-                f"Expected a column {wanted!r} for the {kind}, received the columns {', '.join(have)}.",
-                hint=did_you_mean(wanted, have),
-            )
-        return wanted
-    for name in names:
-        if name in have:
-            return name
-    raise DataError(
-        f"Cannot tell which column holds the {kind}; columns: {', '.join(have) or 'no other'}.",
-        hint=f"Name it with {flag}.",
-    )
-
-
 def _read(files: list[Path]) -> datasets.Dataset:
     if detection.is_voc(files[0]):
         return detection.read_voc(files[0])
@@ -212,13 +193,6 @@ def _read(files: list[Path]) -> datasets.Dataset:
         return detection.read_coco(files)
     rows = _with_classes(read_tables(files), files[0].parent / CLASSES)
     return images.located(rows, files[0].parent) if len(rows) else rows
-
-
-def class_names(feature: object) -> list[str] | None:
-    """The names behind the numbers in a column of `datasets`, one or a list in each row; None where the
-    values stand for themselves."""
-    one = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
-    return getattr(one, "names", None)
 
 
 def _with_classes(rows: datasets.Dataset, file: Path) -> datasets.Dataset:
@@ -255,15 +229,3 @@ def _with_classes(rows: datasets.Dataset, file: Path) -> datasets.Dataset:
 
 def _joint(files: list[Path]) -> str:
     return hashlib.sha256("".join(sha256(f) for f in files).encode()).hexdigest()
-
-
-def texts_of(rows: datasets.Dataset, name: str, hint: str = _OTHER_COLUMN) -> list[str]:
-    """Column `name` of `rows`. DataError names the first row that holds no text, and gives `hint`."""
-    values = list(rows[name])
-    for i, value in enumerate(values):
-        if not isinstance(value, str):
-            raise DataError(
-                f"Expected text in column {name!r}, row {i}, received {value!r} ({type(value).__name__}).",
-                hint=hint,
-            )
-    return values

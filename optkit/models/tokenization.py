@@ -16,11 +16,9 @@ from functools import lru_cache
 from hashlib import sha256
 from importlib import import_module, util
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from optkit.core.files import write_json, write_text
-from optkit.core.process import Child
 from optkit.core.reading import read_bytes
 from optkit.core.schema.model_files import checked
 from optkit.errors import CheckpointError, MissingDependency
@@ -157,6 +155,10 @@ def _ask(folder: Path) -> Tokenization:
     """Ask transformers: here where it is loaded, else in a process of its own."""
     if "transformers" in sys.modules:
         return import_module("optkit.models.tokenization_worker").resolve(folder)
+    from tempfile import TemporaryDirectory
+
+    from optkit.core.process import Child
+
     with TemporaryDirectory(prefix="optkit-tokenizer-") as scratch:
         with Child("optkit.models.tokenization_worker") as child:
             child.call("resolve", folder=str(folder.resolve()), out=scratch)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from optkit.core.files import sha256
 from optkit.core.reading import Json
-from optkit.data.dataset import Data, class_names
+from optkit.data.columns import class_names
+from optkit.data.dataset import Data
 from optkit.data.tables.delimited import comma_separated, tsv
 from optkit.data.tables.lines import BadRow, Row, lines
 from optkit.data.tables.numbers import reader_of

@@ -17,7 +17,7 @@ import numpy as np
 
 from optkit.core.artifact import Artifact
 from optkit.data import audio
-from optkit.data.dataset import texts_of
+from optkit.data.columns import texts_of
 from optkit.data.examples import EncodedSet, Windows
 from optkit.errors import CheckpointError, DataError, MissingDependency
 from optkit.models.ctc import VOCABULARY, Characters

@@ -18,7 +18,7 @@ import numpy as np
 from optkit.core.artifact import Artifact
 from optkit.core.reading import Json
 from optkit.data import provoking
-from optkit.data.dataset import column
+from optkit.data.columns import column
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, RecipeError, did_you_mean
 from optkit.models.architectures import infer_task

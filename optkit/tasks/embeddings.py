@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from optkit.core.artifact import Artifact
-from optkit.data.dataset import texts_of
+from optkit.data.columns import texts_of
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.models.architectures import TEXT_ENCODERS, refuse_no_encoder

@@ -21,7 +21,7 @@ import numpy as np
 
 from optkit.core.artifact import Artifact
 from optkit.core.reading import Json
-from optkit.data.dataset import texts_of
+from optkit.data.columns import texts_of
 from optkit.data.examples import EncodedSet, Windows
 from optkit.data.provoking import LONG, TEXTS
 from optkit.errors import CheckpointError, DataError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from optkit.data.dataset import class_names
+from optkit.data.columns import class_names
 from optkit.errors import CheckpointError, DataError
 from optkit.tasks.label_mapping import label_name, number
 

@@ -19,7 +19,7 @@ from annotated_types import Len
 
 from optkit.core.artifact import Artifact
 from optkit.core.reading import Json
-from optkit.data.dataset import texts_of
+from optkit.data.columns import texts_of
 from optkit.data.examples import EncodedSet, Windows
 from optkit.data.provoking import PAIRS, questions_of_two
 from optkit.errors import DataError

@@ -16,7 +16,7 @@ import numpy as np
 
 from optkit.core.artifact import Artifact
 from optkit.core.reading import read_json
-from optkit.data.dataset import texts_of
+from optkit.data.columns import texts_of
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from optkit.models.task import Shape

@@ -16,7 +16,7 @@ import numpy as np
 
 from optkit.core.artifact import Artifact
 from optkit.core.reading import Json
-from optkit.data.dataset import class_names, texts_of
+from optkit.data.columns import class_names, texts_of
 from optkit.data.examples import EncodedSet
 from optkit.data.provoking import LONG, PAIRS, TEXTS
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean

@@ -16,7 +16,7 @@ import numpy as np
 
 from optkit.core.artifact import Artifact
 from optkit.core.reading import Json
-from optkit.data.dataset import class_names
+from optkit.data.columns import class_names
 from optkit.data.examples import EncodedSet, Windows
 from optkit.data.provoking import WORDS
 from optkit.errors import CheckpointError, DataError, RecipeError

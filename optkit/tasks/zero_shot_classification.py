@@ -19,7 +19,7 @@ from pydantic import Strict
 
 from optkit.core.artifact import Artifact
 from optkit.core.reading import Json
-from optkit.data.dataset import class_names, texts_of
+from optkit.data.columns import class_names, texts_of
 from optkit.data.examples import EncodedSet, Windows
 from optkit.data.provoking import PAIRS
 from optkit.errors import CheckpointError, DataError

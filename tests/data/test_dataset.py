@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from optkit.data.dataset import Data, column
+from optkit.data.dataset import Data
 from optkit.errors import DataError
 from tests.conftest import sentences, write_jsonl
 
@@ -142,12 +142,6 @@ def test_an_unknown_ending(tmp_path):
     (tmp_path / "data.xlsx").write_text("x")
     with pytest.raises(DataError, match="ending in"):
         _ = Data(str(tmp_path / "data.xlsx")).splits
-
-
-def test_a_wrong_column_gets_the_nearest_name(data):
-    with pytest.raises(DataError, match="received the columns text, label") as raised:
-        column(Data(str(data)).split("test").column_names, "txt", (), "text", "--text-column")
-    assert raised.value.hint == "Did you mean 'text'?"
 
 
 def test_a_name_that_is_neither_path_nor_data_set():

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from optkit.data.dataset import Data, class_names
+from optkit.data.columns import class_names
+from optkit.data.dataset import Data
 from optkit.errors import DataError
 from optkit.tasks.label_mapping import disagreement, matched, number, places
 

@@ -6,6 +6,7 @@ that is not finite, or a name that could leave its folder or its line.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
@@ -69,16 +70,46 @@ class Known(BaseModel):
     model_config = ConfigDict(**_STRICT, extra="allow")
 
 
+_NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 
 def check(model: type[M], value: object, file: object, error: type[Exception], hint: str | None = None) -> M:
     """`value`, read from `file`, as a `model`. Raises `error`: what was expected where, and received."""
+    if not model.__pydantic_complete__:
+        _build(model)
     try:
         return model.model_validate(value)
     except ValidationError as reason:
         raise translated(reason, file, error, hint) from reason
+
+
+def check_value(adapter: TypeAdapter[T], value: object, file: object, error: type[Exception]) -> T:
+    """The same for a value that is no object with known keys."""
+    if not adapter.pydantic_complete:
+        _build(adapter)
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as reason:
+        raise translated(reason, file, error, None) from reason
+
+
+def _build(schema: type[BaseModel] | TypeAdapter[T]) -> None:
+    """Build the validator of a deferred `schema`, without pydantic's plugins.
+
+    To look for plugins, pydantic reads the metadata of every package that is installed (.05 s), and one may
+    send what it sees to its maker. They are for the caller's own models.
+    """
+    before = os.environ.get(_NO_PLUGINS)
+    os.environ[_NO_PLUGINS] = "__all__"
+    try:
+        schema.rebuild() if isinstance(schema, TypeAdapter) else schema.model_rebuild()
+    finally:
+        if before is None:
+            del os.environ[_NO_PLUGINS]
+        else:
+            os.environ[_NO_PLUGINS] = before
 
 
 def check_json(adapter: TypeAdapter[T], text: str, file: object, error: type[Exception], hint: str) -> T:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from optkit.core.reading import Json, parse_json, read_text
-from optkit.core.schema.base import Checked, FileName, Known, Line, Number, Sha256, check
+from optkit.core.schema.base import Checked, FileName, Known, Line, Number, Sha256, check, check_value
 from optkit.core.schema.stored_answers import FILE as STORED_ANSWERS
 from optkit.core.schema.stored_answers import StoredAnswers
 
@@ -84,11 +84,10 @@ class TokenizerConfig(Known):
     pad_token: str | dict[str, Any] | None = None
 
 
-class SpecialTokens(RootModel):  # type: ignore[type-arg]  # a parametrized one is built at once
-    """special_tokens_map.json"""
-
-    model_config = ConfigDict(defer_build=True)
-    root: dict[str, str | dict[str, Any] | list[str | dict[str, Any]] | None]
+#: special_tokens_map.json
+SPECIAL_TOKENS: TypeAdapter[Any] = TypeAdapter(
+    dict[str, str | dict[str, Any] | list[str | dict[str, Any]] | None], config=ConfigDict(defer_build=True)
+)
 
 
 class Encoding(Checked):
@@ -158,11 +157,10 @@ class Module(Known):
     type: Annotated[str, Field(pattern=r"^sentence_transformers\.[\w.]+$", max_length=230)]
 
 
-class Modules(RootModel):  # type: ignore[type-arg]
-    """modules.json"""
-
-    model_config = ConfigDict(defer_build=True)
-    root: Annotated[list[Module], Field(max_length=100)]
+#: modules.json
+MODULES: TypeAdapter[Any] = TypeAdapter(
+    Annotated[list[Module], Field(max_length=100)], config=ConfigDict(defer_build=True)
+)
 
 
 class Prompts(Known):
@@ -208,21 +206,22 @@ class WeightIndex(Known):
     weight_map: dict[str, FileName] = Field(max_length=1_000_000)
 
 
-SCHEMAS: dict[str, type[BaseModel]] = {
+Schema = type[BaseModel] | TypeAdapter[Any]
+SCHEMAS: dict[str, Schema] = {
     "config.json": Config,
     "generation_config.json": GenerationConfig,
     "tokenizer_config.json": TokenizerConfig,
-    "special_tokens_map.json": SpecialTokens,
+    "special_tokens_map.json": SPECIAL_TOKENS,
     "encoding.json": Encoding,
     "preprocessor_config.json": Processor,
     "processor_config.json": WholeProcessor,
-    "modules.json": Modules,
+    "modules.json": MODULES,
     "config_sentence_transformers.json": Prompts,
     STORED_ANSWERS: StoredAnswers,
 }
 
 
-def schema_of(name: str) -> type[BaseModel] | None:
+def schema_of(name: str) -> Schema | None:
     """The schema of the file `name` of a model folder; None for one that optkit does not read as JSON."""
     if name.endswith(".index.json"):
         return WeightIndex
@@ -236,7 +235,10 @@ def checked(file: Path, name: str, error: type[Exception]) -> dict[str, Any]:
     value = cast(dict[str, Any], parse_json(read_text(file, error), str(file), error, finite=False))
     schema = schema_of(name)
     assert schema is not None
-    check(schema, value, file, error)
+    if isinstance(schema, TypeAdapter):
+        check_value(schema, value, file, error)
+    else:
+        check(schema, value, file, error)
     _walk(value, lambda key, item: _refuse(key, item, file, error))
     return value
 
