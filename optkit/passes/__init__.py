@@ -19,6 +19,7 @@ PASSES: Registry[type[Pass]] = Registry(
         "export-onnx": "optkit.passes.export_onnx:ExportOnnx",
         "open-vino": "optkit.passes.open_vino:OpenVino",
         "open-vino-int8": "optkit.passes.open_vino_int8:OpenVinoInt8",
+        "open-vino-stateful": "optkit.passes.open_vino_stateful:OpenVinoStateful",
         "prune": "optkit.passes.prune:Prune",
         "prune-vocabulary": "optkit.passes.prune_vocabulary:PruneVocabulary",
         "prune-width": "optkit.passes.prune_width:PruneWidth",

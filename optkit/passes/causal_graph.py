@@ -7,8 +7,9 @@ ours: `logits_to_keep` holds the places whose logits are wanted; a prompt needs 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,8 +28,30 @@ if TYPE_CHECKING:
 CHECKED_TOKENS = 128
 
 
+@dataclass(frozen=True)
+class Traceable:
+    """A causal language model with flat tensors in and out, and what it is traced with.
+
+    `shapes` says which dimensions are dynamic, as torch.export takes it; `inputs` and `outputs` are names.
+    """
+
+    module: torch.nn.Module
+    examples: tuple[torch.Tensor, ...]
+    shapes: dict[str, Any]
+    inputs: list[str]
+    outputs: list[str]
+
+
 def export(model: torch.nn.Module, file: Path, opset: int) -> None:
     """Write the graph of `model`, a transformers causal language model, to `file`."""
+    graph = traceable(model)
+    torch_export.save(
+        graph.module, graph.examples, graph.shapes, graph.inputs, ["logits", *graph.outputs], file, opset
+    )
+
+
+def traceable(model: torch.nn.Module, keep: bool = True) -> Traceable:
+    """`model` with its cache as tensors; `keep`: it is told of which tokens logits are wanted."""
     import torch
     from transformers import DynamicCache
 
@@ -36,27 +59,23 @@ def export(model: torch.nn.Module, file: Path, opset: int) -> None:
     longest = token_limit(model.config.to_dict()) or 2**20
 
     class Cached(torch.nn.Module):
-        """Flat tensors in and out: the exporter knows nothing of transformers' cache classes."""
+        """Exporters know nothing of transformers' cache classes."""
 
         def __init__(self) -> None:
             super().__init__()
             self.model = model
 
         def forward(
-            self,
-            ids: torch.Tensor,
-            mask: torch.Tensor,
-            positions: torch.Tensor,
-            keep: torch.Tensor,
-            *past: torch.Tensor,
+            self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, *rest: torch.Tensor
         ) -> tuple[torch.Tensor, ...]:
+            past = rest[1:] if keep else rest
             answer = self.model(
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=positions,
                 past_key_values=DynamicCache(list(zip(past[::2], past[1::2]))),
                 use_cache=True,
-                logits_to_keep=keep,
+                logits_to_keep=rest[0] if keep else 0,
                 return_dict=True,
             )
             present = [t for layer in answer.past_key_values.layers for t in (layer.keys, layer.values)]
@@ -64,29 +83,26 @@ def export(model: torch.nn.Module, file: Path, opset: int) -> None:
 
     # Sizes that differ from each other and from 1: equal ones would be taken for the same dimension.
     batch, new, before, logit_count = 2, 5, 3, 4
-    ids = torch.ones(batch, new, dtype=torch.int64)
-    mask = torch.ones(batch, before + new, dtype=torch.int64)
-    places = torch.arange(before, before + new).repeat(batch, 1)
-    past = [torch.zeros(batch, n, before, size) for n in heads for _ in ("key", "value")]
-    inputs, outputs = kv_cache.tensor_names(len(heads))
+    examples = [
+        torch.ones(batch, new, dtype=torch.int64),
+        torch.ones(batch, before + new, dtype=torch.int64),
+        torch.arange(before, before + new).repeat(batch, 1),
+        *([torch.arange(logit_count)] if keep else []),
+        *(torch.zeros(batch, n, before, size) for n in heads for _ in ("key", "value")),
+    ]
     dim, anything = torch.export.Dim, torch.export.Dim.DYNAMIC
     of_batch, of_new = dim("batch", min=1, max=65536), dim("sequence", min=1, max=longest)
     of_past = {0: of_batch, 2: dim("past", min=0, max=longest - 1)}  # GPT-Neo reads from a table so long
-    torch_export.save(
-        Cached(),
-        (ids, mask, places, torch.arange(logit_count), *past),
-        {
-            "ids": {0: of_batch, 1: of_new},
-            "mask": {0: of_batch, 1: anything},
-            "positions": {0: of_batch, 1: of_new},
-            "keep": {0: dim("kept", min=1, max=2**20)},
-            "past": tuple(of_past for _ in past),
-        },
-        ["input_ids", "attention_mask", kv_cache.POSITIONS, kv_cache.KEEP, *inputs],
-        ["logits", *outputs],
-        file,
-        opset,
-    )
+    of_keep = [{0: dim("kept", min=1, max=2**20)}] if keep else []
+    shapes = {
+        "ids": {0: of_batch, 1: of_new},
+        "mask": {0: of_batch, 1: anything},
+        "positions": {0: of_batch, 1: of_new},
+        "rest": (*of_keep, *(of_past for _ in range(2 * len(heads)))),
+    }
+    past, present = kv_cache.tensor_names(len(heads))
+    named = ["input_ids", "attention_mask", kv_cache.POSITIONS, *([kv_cache.KEEP] if keep else []), *past]
+    return Traceable(Cached(), tuple(examples), shapes, named, present)
 
 
 def checked(samples: EncodedSet) -> EncodedSet:

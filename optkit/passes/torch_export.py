@@ -82,7 +82,7 @@ def save(
     import torch
 
     try:
-        with every_expert(module.model), _unchecked(), _lengths_by_shape(module.model):
+        with exportable(module.model):
             program = torch.onnx.export(
                 module.eval(),
                 inputs,
@@ -101,6 +101,13 @@ def save(
         ) from reason
     weights = sum(p.numel() * p.element_size() for p in module.parameters())
     program.save(str(file), external_data=weights > graph.EXTERNAL_BYTES)
+
+
+@contextmanager
+def exportable(model: torch.nn.Module) -> Iterator[None]:
+    """`model` as torch's tracer can follow it."""
+    with every_expert(model), _unchecked(), _lengths_by_shape(model):
+        yield
 
 
 @contextmanager

@@ -86,7 +86,7 @@ class Session(ABC):
         """A fresh decoder, for one batch of texts. Raises OptkitError where the model does not generate."""
         raise OptkitError(
             f"{type(self).__name__} does not generate text.",
-            hint="Causal language models generate in torch and in ONNX Runtime.",
+            hint="Causal language models do in torch, in ONNX Runtime, and in OpenVINO (open-vino-stateful).",
         )
 
     def synchronize(self) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from optkit.core import cpu
 from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, OptkitError, did_you_mean
-from optkit.runtimes.base import Feeds, Session, Setting, TensorSpec
+from optkit.runtimes import openvino_stateful
+from optkit.runtimes.base import Decoder, Feeds, Session, Setting, TensorSpec
 from optkit.runtimes.settings import COUNTS
 from optkit.runtimes.vino_core import core, why_not_bf16
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 
 PRECISIONS = ("f32", "bf16", "f16")
+KV_CACHES = ("f32", "f16", "u8", "u4")
+ACTIVATIONS = ("int8", "float")
 HINTS = ("LATENCY", "THROUGHPUT", "CUMULATIVE_THROUGHPUT")
 _NUMPY = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32"}
 
@@ -34,6 +37,8 @@ class OpenVinoSession(Session):
     operators compute in: f32, since left alone OpenVINO takes bf16 where the CPU has it, and answers
     change; `cache_dir` keeps the compiled model, so that the next load is quicker; `hyper_threading` lets
     both threads of a core work. INT8 operators stay INT8 under every `precision`.
+    Of language models: `kv_cache` is what keys and values are stored in, and `activations` what is multiplied
+    with weights in few bits: int8 (rounded in groups of 32 on the way) or float.
 
     May be called from several threads: each call takes an idle request, or makes one.
     """
@@ -46,6 +51,8 @@ class OpenVinoSession(Session):
         "precision": PRECISIONS,
         "hint": HINTS,
         "hyper_threading": (True, False),
+        "kv_cache": KV_CACHES,
+        "activations": ACTIVATIONS,
     }
 
     @classmethod
@@ -70,13 +77,22 @@ class OpenVinoSession(Session):
         hint: str = "LATENCY",
         cache_dir: str | None = None,
         hyper_threading: bool = False,
+        kv_cache: str | None = None,
+        activations: str | None = None,
     ) -> None:
         self.precision = precision
         settings = _settings(threads, streams, precision, hint, cache_dir, hyper_threading)
+        if kv_cache:
+            settings["KV_CACHE_PRECISION"] = kv_cache
+        if activations:
+            settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 32 if activations == "int8" else 0
         file = _model_file(artifact)
         try:
             model = core().read_model(str(file))
             # Compiling gives an output the names of the operators that it is folded into, too.
+            self._stateful = openvino_stateful.is_stateful(model)
+            if self._stateful:
+                openvino_stateful.keep_places(model)
             names = [[port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)]
             self._model: openvino.CompiledModel = core().compile_model(model, "CPU", settings)
         except Exception as reason:
@@ -85,7 +101,10 @@ class OpenVinoSession(Session):
                 hint='ONNX Runtime\'s own operators are not standard ONNX: run the pass "open-vino" first, '
                 'or export with attention = "plain".',
             ) from reason
-        self.inputs = tuple(map(_spec, self._model.inputs, names[0]))
+        inputs = map(_spec, self._model.inputs, names[0])
+        self.inputs = tuple(
+            x for x in inputs if not self._stateful or x.name not in openvino_stateful.IMPLIED
+        )
         self.outputs = tuple(map(_spec, self._model.outputs, names[1]))
         self._idle: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
 
@@ -99,6 +118,9 @@ class OpenVinoSession(Session):
         if self._model is None:
             raise OptkitError("This session is closed.")
         request = self._take()
+        if self._stateful:  # a whole text, from its beginning
+            decoder = openvino_stateful.StatefulDecoder(request, self._idle)
+            return {self.outputs[0].name: decoder.all_logits(selected)}
         try:
             # Results are copied out: the request's own buffers are written again by its next call.
             try:
@@ -111,6 +133,11 @@ class OpenVinoSession(Session):
             return {spec.name: values[i] for i, spec in enumerate(self.outputs)}
         finally:
             self._idle.put(request)
+
+    def decoder(self) -> Decoder:
+        if not self._stateful:
+            return super().decoder()
+        return openvino_stateful.StatefulDecoder(self._take(), self._idle)
 
     def close(self) -> None:
         while not self._idle.empty():
