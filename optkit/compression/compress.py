@@ -20,7 +20,7 @@ from optkit.compression.job import open_job, refuse_both
 from optkit.compression.recipe import Recipe
 from optkit.compression.refusals import check
 from optkit.compression.runtime_search import RuntimeSettings, may_pad, search
-from optkit.compression.steps import AnyOf
+from optkit.compression.steps import AnyOf, suited
 from optkit.compression.store import Store
 from optkit.core.output import claimed, writing
 from optkit.core.quantities import listed
@@ -167,6 +167,7 @@ def compress(
         )
         if job.ranges is not None:
             recipe = replace(recipe, gate=recipe.gate.of_fidelity())
+        recipe = replace(recipe, steps=suited(recipe.steps, job.task))
         check(job, recipe.chains())
         with writing(work):
             for leftover in work.glob(".*.partial-*"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import util
+from typing import Any
 
 from optkit.benchmarking.targets import gpu_chains, require
 from optkit.compression.steps import AnyOf
@@ -12,6 +13,11 @@ from optkit.passes.base import Pass, make
 
 #: The INT8 candidates of each CPU engine.
 INT8_PASSES = {"onnxruntime": ("quantize-dynamic", "quantize-static"), "openvino": ("open-vino-int8",)}
+#: Those for language models, from the checkpoint: weights alone, since a step of one token waits for them.
+_OF_LANGUAGE_MODELS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "onnxruntime": (("export-onnx", {}), ("quantize-weights", {"int8_products": True})),
+    "openvino": (("open-vino-stateful", {}),),
+}
 #: What making and serving them needs, beyond the extra `compress`.
 _PACKAGES = {"onnxruntime": (), "openvino": ("openvino", "nncf")}
 
@@ -27,9 +33,11 @@ def expanded(step: Pass | AnyOf | str, runtime: str | None) -> tuple[Pass | AnyO
         return (AnyOf(tuple(tuple(make(*one) for one in chain) for chain in chains)),)
     if step != "int8":
         return (make(step, {}),)
-    names = [name for engine in _engines(runtime) for name in INT8_PASSES[engine]]
+    engines = _engines(runtime)
+    names = [name for engine in engines for name in INT8_PASSES[engine]]
     fields = {} if has_vnni() else {"reduce_range": True}  # 8-bit products would saturate
-    return (make("export-onnx", {}), AnyOf(tuple((make(name, fields),) for name in names)))
+    generating = tuple(tuple(make(*one) for one in _OF_LANGUAGE_MODELS[engine]) for engine in engines)
+    return make("export-onnx", {}), AnyOf(tuple((make(name, fields),) for name in names), generating)
 
 
 def _engines(runtime: str | None) -> list[str]:

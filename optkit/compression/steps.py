@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from optkit.errors import RecipeError
 from optkit.passes import PASSES
 from optkit.passes.base import Pass
+from optkit.tasks.base import Task
 
 
 @dataclass(frozen=True)
 class AnyOf:
-    """Alternatives tried from the same point; each is a chain of passes."""
+    """Alternatives tried from the same point; each is a chain of passes.
+
+    `of_language_models` are those that stand in place of it, and of the export before it, for a model that
+    continues texts.
+    """
 
     options: tuple[tuple[Pass, ...], ...]
+    of_language_models: tuple[tuple[Pass, ...], ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", tuple(tuple(option) for option in self.options))
@@ -25,6 +31,17 @@ class AnyOf:
 def options_of(step: Pass | AnyOf) -> tuple[tuple[Pass, ...], ...]:
     """The chains that `step` stands for."""
     return step.options if isinstance(step, AnyOf) else ((step,),)
+
+
+def suited(steps: Sequence[Pass | AnyOf], task: Task) -> tuple[Pass | AnyOf, ...]:
+    """`steps` with what suits a model for `task`."""
+    chosen: list[Pass | AnyOf] = []
+    for step in steps:
+        if task.generates and not task.has_encoder and isinstance(step, AnyOf) and step.of_language_models:
+            chosen[-1] = AnyOf(step.of_language_models)
+        else:
+            chosen.append(step)
+    return tuple(chosen)
 
 
 def check_order(steps: Sequence[Pass | AnyOf]) -> None:

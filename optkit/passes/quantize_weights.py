@@ -25,6 +25,7 @@ class QuantizeWeights(Pass):
     accepts: ClassVar[frozenset[str]] = frozenset({"onnx"})
     produces: ClassVar[str] = "onnx"
     precision: ClassVar[str | None] = "weight-only"
+    takes_cache: ClassVar[bool] = True
 
     bits: int = param(8, "bits of a weight", choices=(4, 8))
     block: int = param(32, "weights that share a scale", choices=(16, 32, 64, 128, 256))

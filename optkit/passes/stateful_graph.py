@@ -36,14 +36,24 @@ def convert(model: torch.nn.Module) -> openvino.Model:
         converted = openvino.convert_model(program)
     except Exception as reason:
         raise PassError(
-            f"OpenVINO cannot read {type(model).__name__}: {first_line(reason.__cause__ or reason)}",
+            f"OpenVINO cannot read {type(model).__name__}: {_why(reason)}",
             hint="ONNX Runtime takes it where export-onnx does.",
         ) from reason
     for ports, names in ((converted.inputs, graph.inputs), (converted.outputs, ["logits", *graph.outputs])):
         for port, name in zip(ports, names, strict=True):
             port.get_tensor().set_names({name})
+    for port, example in zip(converted.inputs[3:], graph.examples[3:], strict=True):
+        _, heads, _, size = example.shape  # what the tracer left open, and an empty state has to know
+        port.get_node().set_partial_shape(openvino.PartialShape([-1, heads, -1, size]))
+    converted.validate_nodes_and_infer_types()
     _keep_state(converted, dict(zip(graph.inputs[3:], graph.outputs)))
     return converted
+
+
+def _why(reason: Exception) -> str:
+    """OpenVINO puts what it lacks behind a log."""
+    text = str(reason.__cause__ or reason)
+    return " ".join(text.partition("Summary:")[2].split())[:300] or first_line(reason.__cause__ or reason)
 
 
 def _drop_empty_parts(program: torch.export.ExportedProgram) -> None:
