@@ -43,15 +43,23 @@ class Probe:
             if session.precision is not None:  # as the manifest says
                 options = {**options, "precision": session.precision}
         batch, tokens = PROFILED
-        feeds = examples.of_shape(batch, min(tokens, longest or tokens))
+        if examples.is_sound:  # so few samples are no sound; one of them, since none shares a batch
+            feeds = examples.batch([_middle(examples)])
+        else:
+            feeds = examples.of_shape(batch, min(tokens, longest or tokens))
         share = int8_share.measure(model, runtime, feeds, options)
         return share.to_dict() if share else None
 
     def kernel_times(self, artifact: str, encoded: str, options: dict[str, Any]) -> dict[str, float]:
         """Node → microseconds in ONNX Runtime, for one example of median length."""
         examples = EncodedSet.load(Path(encoded))
-        middle = np.argsort(examples.lengths, kind="stable")[len(examples) // 2]
-        return int8_share.kernel_times(Artifact.open(artifact), examples.batch([middle]), options)
+        feeds = examples.batch([_middle(examples)])
+        return int8_share.kernel_times(Artifact.open(artifact), feeds, options)
+
+
+def _middle(examples: EncodedSet) -> int:
+    """Where the example of median length lies."""
+    return int(np.argsort(examples.lengths, kind="stable")[len(examples) // 2])
 
 
 def serve() -> Probe:

@@ -112,6 +112,8 @@ def as_precision(work: Work, precision: str) -> Work:
         return replace(work, precision="bf16", low_precision=precision)
     if precision in ("fp16", "bf16"):
         return replace(work, bytes=work.bytes / 2, precision=precision)
+    if precision == "weight-only":  # as few as 4 bits; kernels may round activations to 8
+        return replace(work, bytes=work.bytes / 8, low=work.products, low_precision="int8")
     if precision in ("int8", "fp8"):
         return replace(
             work, bytes=work.bytes / 4, low=work.products, precision="bf16", low_precision=precision

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Tokens of each example that the graph is compared with torch on: its logits hold a vocabulary per token.
 CHECKED_TOKENS = 128
+#: How many logits there may be of all examples together: 16 examples, where a vocabulary has 32,000 tokens.
+CHECKED_LOGITS = 2**26
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,13 @@ def traceable(model: torch.nn.Module, keep: bool = True) -> Traceable:
     return Traceable(Cached(), tuple(examples), shapes, named, present)
 
 
-def checked(samples: EncodedSet) -> EncodedSet:
-    """`samples`, short enough to compare all of their logits, with the positions stated.
+def checked(samples: EncodedSet, vocabulary: int) -> EncodedSet:
+    """`samples`, few and short enough to compare all of their logits, with the positions stated.
 
     Left alone, models count padding among the positions, and the graph does not.
     """
-    short = samples.cut(CHECKED_TOKENS)
+    few = max(2, CHECKED_LOGITS // (CHECKED_TOKENS * vocabulary))
+    short = samples.take(np.arange(min(few, len(samples)))).cut(CHECKED_TOKENS)
     places = [np.arange(n) for n in short.lengths]
     return EncodedSet({**short.arrays, kv_cache.POSITIONS: places}, short.pad)
 

@@ -131,7 +131,7 @@ class _Export:
         self._inputs, outputs = model_inputs(model), model_outputs(model)
         self._outputs, self._per_token = list(outputs), [is_per_token(shape) for shape in outputs.values()]
         samples = context.encoded("validation", CHECKED)
-        self._samples = causal_graph.checked(samples) if self._causal else samples
+        self._samples = causal_graph.checked(samples, model.config.vocab_size) if self._causal else samples
         self._checks = list(self._all_checks())
         self._expected: list[list[np.ndarray]] = []
         self._before = fused_attention.implementations(model)

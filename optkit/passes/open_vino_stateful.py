@@ -72,7 +72,7 @@ class OpenVinoStateful(Pass):
         return self.weights == "int4" and (self.awq or self.scale_estimation or self.gptq or self.ratio < 1)
 
     def precision_of(self, source: Artifact) -> str | None:
-        return self.weights
+        return "fp32" if self.weights == "fp32" else "weight-only"
 
     def runtime_options(self, notes: dict[str, Any]) -> dict[str, Any]:
         """Without rounding, what fp32 promises."""
@@ -100,7 +100,7 @@ class OpenVinoStateful(Pass):
 
         context.progress("loading the checkpoint", 0.0)
         model = load_model(source, context.task.name, context.trust_remote_code)
-        samples = causal_graph.checked(context.encoded("validation", CHECKED))
+        samples = causal_graph.checked(context.encoded("validation", CHECKED), model.config.vocab_size)
         context.progress("answering in torch", 0.05)
         checks, expected = _answers(model, source, samples)
         context.progress("tracing and converting", 0.1)

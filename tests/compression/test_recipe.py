@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from optkit.benchmarking.gate import Gate
 from optkit.compression.recipe import Recipe
 from optkit.compression.recipe_template import template
-from optkit.compression.steps import AnyOf
+from optkit.compression.steps import AnyOf, suited
 from optkit.errors import MissingDependency, RecipeError
 from optkit.passes.base import make
 from optkit.report.interval import Interval
@@ -358,3 +360,16 @@ def test_names_in_place_of_passes_are_refused_and_lists_become_tuples():
 def test_a_file_from_windows_loads(tmp_path):
     (tmp_path / "r.TOML").write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
     assert Recipe.load(tmp_path / "r.TOML").target == "cpu"
+
+
+def test_int8_of_a_model_that_continues_texts_is_of_weights_alone():
+    recipe, task = (
+        Recipe.of(["prune", "int8"], runtime="onnxruntime"),
+        Mock(generates=True, has_encoder=False),
+    )
+    chains = replace(recipe, steps=suited(recipe.steps, task)).chains()
+    assert [[step.name() for step in chain] for chain in chains] == [
+        ["prune", "export-onnx", "quantize-weights"]
+    ]
+    for other in (Mock(generates=False, has_encoder=False), Mock(generates=True, has_encoder=True)):
+        assert suited(recipe.steps, other) == recipe.steps
