@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from unittest.mock import MagicMock
+
+import numpy as np
 import pytest
 
 from optkit.benchmarking.int8_share import kernel_times, measure, summed
+from optkit.benchmarking.probe import Probe
 from optkit.data.dataset import Data
+from optkit.data.examples import EncodedSet
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
@@ -125,3 +130,19 @@ def test_a_product_without_an_int8_kernel_counts_as_float(tmp_path, bits, intege
     artifact = SimpleNamespace(manifest={}, model_files=[tmp_path / graph.MODEL_FILE])
     found = measure(artifact, "onnxruntime", {"x": np.ones((2, 8), np.float32)}, {"threads": 1})
     assert (found.multiplies, found.int8_multiplies) == (1, integer)
+
+
+def test_a_sound_is_profiled_whole(monkeypatch, tmp_path):
+    """128 samples, as many as a text has tokens, are shorter than what the first convolutions see."""
+    clips = EncodedSet({"input_values": [np.zeros(n, np.float32) for n in (3000, 5000, 4000)]}, {})
+    clips.save(tmp_path / "clips.npz")
+    asked = []
+    monkeypatch.setattr("optkit.benchmarking.probe.open_session", lambda *given, **options: MagicMock())
+    monkeypatch.setattr("optkit.benchmarking.probe.batch_invariance.ask", lambda *given: {})
+    monkeypatch.setattr("optkit.benchmarking.probe.Artifact.open", lambda path: None)
+    monkeypatch.setattr(
+        "optkit.benchmarking.probe.int8_share.measure",
+        lambda model, runtime, feeds, options: asked.append(feeds),
+    )
+    Probe().ask("model", "onnxruntime", {}, str(tmp_path / "clips.npz"), str(tmp_path))
+    assert asked[0]["input_values"].shape == (1, 4000)
