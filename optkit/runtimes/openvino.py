@@ -13,6 +13,7 @@ import numpy as np
 from optkit.core import cpu
 from optkit.core.artifact import Artifact
 from optkit.errors import CheckpointError, OptkitError, did_you_mean
+from optkit.runtimes import kv_cache as caches
 from optkit.runtimes import openvino_stateful
 from optkit.runtimes.base import Decoder, Feeds, Session, Setting, TensorSpec
 from optkit.runtimes.settings import COUNTS
@@ -120,7 +121,7 @@ class OpenVinoSession(Session):
         request = self._take()
         if self._stateful:  # a whole text, from its beginning
             decoder = openvino_stateful.StatefulDecoder(request, self._idle)
-            return {self.outputs[0].name: decoder.all_logits(selected)}
+            return {self.outputs[0].name: decoder.logits(selected, feeds.get(caches.KEEP))}
         try:
             # Results are copied out: the request's own buffers are written again by its next call.
             try:

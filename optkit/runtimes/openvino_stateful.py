@@ -69,9 +69,9 @@ class StatefulDecoder(Decoder):
         last = np.array([tokens.shape[1] - 1])
         return run(self._request, feeds(given, last))[:, -1].astype(np.float32, copy=False)
 
-    def all_logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """(batch, tokens, vocabulary) of whole texts."""
-        return run(self._request, feeds(batch))
+    def logits(self, batch: Mapping[str, np.ndarray], keep: np.ndarray | None) -> np.ndarray:
+        """(batch, tokens, vocabulary) of whole texts; of the places `keep` alone where it is given."""
+        return run(self._request, feeds(batch, keep))
 
     def __del__(self) -> None:
         self._idle.put(self._request)
