@@ -8,8 +8,8 @@ benchmarks/results/language_models.json. GENAI is a folder that openvino_genai a
 installed in (pip install --target), where they are to be timed too: on the same artifacts.
 
 Quality: perplexity of held-out documents (the first 256 tokens) against transformers in fp32, its ratio
-with a bootstrap over documents; greedy texts of 32 tokens behind prompts of 32: share that is the same to the last
-token, and the mean place of the first that differs; KL divergence per token from fp32 on the first 8
+with a bootstrap over documents; greedy texts of 32 tokens behind prompts of 32: share that is the same to
+the last token, and the mean place of the first that differs; KL divergence per token from fp32 on the first 8
 documents. Speed: fresh processes in turn, 2 threads, 64 tokens behind a prompt of 32, batch 1; the share of
 the memory's bound is bytes of weights read per token, over the bandwidth measured by plain copies.
 
