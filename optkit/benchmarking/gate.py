@@ -15,6 +15,8 @@ from optkit.report.model import Answers, Row
 
 #: The least agreement asked where no data has labels, at the lower end of its 95% interval.
 MIN_AGREEMENT = 0.9
+#: Precisions in which an answer may depend on its batch.
+PROBED = ("int8", "weight-only")
 
 
 def share(text: str | float, flag: str) -> float:
@@ -127,7 +129,7 @@ class Gate:
             shown = f"at least {least:.2f}" if math.isfinite(least) else "unknown"
             reasons.append(f"its speedup is {shown}, asked are {self.min_speedup:g}")
         neighbours = row.probes.get("neighbours")
-        if self.batch_invariant and row.precision == "int8" and neighbours is None:
+        if self.batch_invariant and row.precision in PROBED and neighbours is None:
             reasons.append("whether its answers depend on their batch is not known: it was not probed")
         if self.batch_invariant and neighbours is not None and neighbours["invariant"] is not True:
             reasons.append(
