@@ -332,7 +332,15 @@ def is_plain(candidate: Candidate) -> bool:
 
 def stored(inputs: Sequence[Input], folder: Path) -> list[Input]:
     """`inputs` as JSON values: texts as they are, images as paths, where need be of files in `folder`."""
-    return [x if _is_text(x) else images.stored(x, folder, i) for i, x in enumerate(inputs)]
+    return [_stored(x, folder, i) for i, x in enumerate(inputs)]
+
+
+def _stored(item: Input, folder: Path, number: int) -> Input:
+    if _is_text(item):
+        return item
+    if isinstance(item, tuple):  # an image and its labels
+        return [_stored(part, folder, number) for part in item]
+    return images.stored(item, folder, number)
 
 
 def _is_text(item: object) -> bool:

@@ -19,6 +19,7 @@ from optkit.core.artifact import Artifact
 from optkit.runtimes import kv_cache
 from optkit.runtimes.seq2seq import DECODER, ENCODER
 from optkit.runtimes.settings import stored_runtime
+from optkit.runtimes.towers import IDS, IMAGE, PIXELS, TEXT
 from optkit.runtimes.vino_core import core
 
 if TYPE_CHECKING:
@@ -123,6 +124,10 @@ def _onnxruntime(
         written, _ = _profiled(files[DECODER], first, options, runs)
         both = (("encoder", kernels), ("decoder", written))
         return [(f"{part}/{node}", kind, spent) for part, seen in both for node, kind, spent in seen]
+    if set(files) == {TEXT, IMAGE}:
+        flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in feeds.items()}
+        read = [files[name] for name, first in ((TEXT, IDS), (IMAGE, PIXELS)) if len(flat[first])]
+        return [kernel for file in read for kernel in _profiled(file, flat, options, runs)[0]]
     (file,) = files.values()
     return _profiled(file, feeds, options, runs)[0]
 

@@ -88,9 +88,9 @@ class EncodedSet:
         return all(rows[0].ndim == 1 for rows in list(self.arrays.values())[:1] if rows)
 
     @property
-    def sizes(self) -> list[tuple[int, ...]]:
-        """The shape of the first input of each example, all its dimensions."""
-        return [row.shape for row in next(iter(self.arrays.values()), [])]
+    def sizes(self) -> list[tuple[tuple[int, ...], ...]]:
+        """The shapes of each example's inputs, all their dimensions."""
+        return [tuple(row.shape for row in rows) for rows in zip(*self.arrays.values())]
 
     @property
     def is_sound(self) -> bool:
@@ -140,14 +140,16 @@ class EncodedSet:
         """Indices of batches of at most `size` examples, longest first, neighbours in length.
 
         `max_tokens` bounds examples × longest example; one example always fits. Images share a batch with
-        others of their size alone, so that none is padded, and with so many that it holds `MOST_NUMBERS`.
+        others whose inputs have their sizes alone, so that none is padded, and with so many that it holds
+        `MOST_NUMBERS`.
         """
         if not self.ragged:
-            groups: dict[tuple[int, ...], list[int]] = {}
-            for i, shape in enumerate(self.sizes):
-                groups.setdefault(shape, []).append(i)
-            for shape, same in groups.items():
-                count = max(1, min(size, MOST_NUMBERS // int(np.prod(shape))))
+            groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+            for i, shapes in enumerate(self.sizes):
+                groups.setdefault(shapes, []).append(i)
+            for shapes, same in groups.items():
+                numbers = sum(int(np.prod(shape)) for shape in shapes)
+                count = max(1, min(size, MOST_NUMBERS // numbers))
                 yield from (np.array(same[i : i + count]) for i in range(0, len(same), count))
             return
         lengths, tokens = self.lengths, self.tokens

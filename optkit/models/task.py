@@ -41,6 +41,8 @@ class ModelTask:
     generates: ClassVar[bool] = False
     #: Whether they have an encoder, which reads a source, and a decoder that writes a text about it.
     has_encoder: ClassVar[bool] = False
+    #: Whether they have two towers, one that reads texts and one that reads images.
+    has_towers: ClassVar[bool] = False
     #: Whether an answer is a vector, so that servers offer it to clients of embeddings.
     embeds: ClassVar[bool] = False
     #: The class of sentence-transformers that opens a folder with a graph for it; "" for none.
@@ -105,5 +107,6 @@ TASKS: Registry[type[ModelTask]] = Registry(
         "text2text": "optkit.tasks.text2text:TASK",
         "token-classification": "optkit.tasks.token_classification:TASK",
         "zero-shot-classification": "optkit.tasks.zero_shot_classification:TASK",
+        "zero-shot-image-classification": "optkit.tasks.zero_shot_image_classification:TASK",
     },
 )

@@ -63,6 +63,7 @@ class Pass(ABC):
     takes_cache: ClassVar[bool] = False
     #: Whether it takes models that write a text from another, which have an encoder and a decoder.
     takes_encoder_decoder: ClassVar[bool] = False
+    takes_towers: ClassVar[bool] = False  # one that reads texts and one that reads images
     #: Whether the result is meant to answer as its source does, whatever the weights.
     keeps_answers: ClassVar[bool] = True
 

@@ -23,6 +23,7 @@ from optkit.passes import (
     graph_times,
     seq2seq_graphs,
     torch_export,
+    tower_graphs,
 )
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.export_check import Check, largest_difference
@@ -52,7 +53,7 @@ class ExportOnnx(Pass):
     With fused attention, query, key and value are one multiply, and where the head reads the first
     token only, the last layer works for that token alone. A causal language model becomes one graph
     with a cache (`optkit.passes.causal_graph`), a model that writes a text from another becomes two
-    (`optkit.passes.seq2seq_graphs`).
+    (`optkit.passes.seq2seq_graphs`), and of two towers each becomes one (`optkit.passes.tower_graphs`).
     The graph is compared with torch on the data and on what `optkit.passes.export_check` makes.
     Notes: `max_difference` to torch, `checked_up_to_tokens`, `operators`, and how many were packed, and cut
     to one token. Raises PassError where the plain graph differs too.
@@ -62,6 +63,7 @@ class ExportOnnx(Pass):
     produces: ClassVar[str] = "onnx"
     precision: ClassVar[str | None] = "fp32"
     takes_encoder_decoder: ClassVar[bool] = True
+    takes_towers: ClassVar[bool] = True
 
     attention: str = param(
         "auto", "one fused node per layer, or plain ai.onnx", choices=("auto", "fused", "plain")
@@ -90,7 +92,17 @@ class ExportOnnx(Pass):
             context.progress("comparing with torch", 0.8)
             notes = seq2seq_graphs.check(model, out, context.encoded("validation", CHECKED), self.tolerance)
             return {"attention": "plain", **notes, "operators": dict(zip(("encoder", "decoder"), operators))}
-        job = _Export(self, model, context, source, out)
+        if context.task.has_towers:
+            notes = {}
+            for name, module, own in tower_graphs.towers(model, context, CHECKED):
+                notes[name.partition("_")[0]] = self._export(_Export(self, module, own, source, out))
+                tower_graphs.renamed(out, name)
+            return notes
+        return self._export(_Export(self, model, context, source, out))
+
+    def _export(self, job: _Export) -> dict[str, Any]:
+        """One graph, and the notes about it."""
+        model, context = job.model, job.context
         context.progress("answering in torch", 0.1)
         job.answer_in_torch()
         reason = job.cannot_fuse() if self.attention != "plain" else ""
@@ -123,7 +135,8 @@ class _Export:
     ) -> None:
         from optkit.models.checkpoint import is_per_token, model_inputs, model_outputs
 
-        self._step, self._model, self._source, self._out = step, model, source, out
+        self.model = self._model = model
+        self.context, self._step, self._source, self._out = context, step, source, out
         self._causal = context.task.generates
         self._task = context.task
         self._any_size = context.task.any_size

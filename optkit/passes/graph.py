@@ -13,6 +13,7 @@ import numpy as np
 
 from optkit.errors import PassError, RecipeError, did_you_mean
 from optkit.runtimes.seq2seq import DECODER, ENCODER
+from optkit.runtimes.towers import IMAGE, TEXT
 
 if TYPE_CHECKING:
     import onnx
@@ -31,8 +32,9 @@ ELEMENTWISE = {
 
 
 def names_in(folder: Path) -> list[str]:
-    """The graphs of an artifact folder: one, or an encoder's and a decoder's."""
-    return [ENCODER, DECODER] if (folder / DECODER).exists() else [MODEL_FILE]
+    """The graphs of an artifact folder: one, or an encoder's and a decoder's, or those of two towers."""
+    several = ([ENCODER, DECODER], [TEXT, IMAGE])
+    return next((names for names in several if (folder / names[1]).exists()), [MODEL_FILE])
 
 
 def load_graph(folder: Path, name: str = MODEL_FILE) -> onnx.ModelProto:

@@ -29,20 +29,20 @@ class QuantizeDynamic(Pass):
     produces: ClassVar[str] = "onnx"
     takes_cache: ClassVar[bool] = True
     precision: ClassVar[str | None] = "int8"
-
     takes_encoder_decoder: ClassVar[bool] = True
+    takes_towers: ClassVar[bool] = True
 
     per_channel: bool = param(True, "one weight scale per output channel")
     embeddings: bool = param(True, "INT8 embedding tables, one scale per row")
     reduce_range: bool = param(False, "7-bit weights, for CPUs without VNNI")
     exclude: tuple[str, ...] = param((), "names of nodes that stay in float")
     half: str = param(
-        "both", "of a model of two graphs: which of them", choices=("both", "encoder", "decoder")
+        "both", "of an encoder and a decoder: which of them", choices=("both", "encoder", "decoder")
     )
 
     def check(self, checkpoint: Artifact, task: Task) -> None:
         if self.half != "both" and not task.has_encoder:
-            raise RecipeError(f"A model for {task.name} has one graph: leave half = {self.half!r} out.")
+            raise RecipeError(f"A model for {task.name} has no decoder: leave half = {self.half!r} out.")
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         copy_model(source, out)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from optkit.core.artifact import Artifact, copy_side_files
+from optkit.data.examples import EncodedSet
 from optkit.errors import PassError
 from optkit.passes import graph
 from optkit.passes.base import Pass, PassContext, param
@@ -17,6 +18,8 @@ from optkit.passes.bias_correction import correct_biases
 from optkit.passes.calibration import METHODS, Range, activation_ranges
 from optkit.passes.int8_embeddings import quantize_embeddings
 from optkit.passes.smooth_quant import smooth
+from optkit.passes.tower_graphs import is_of_another_tower, tower_config
+from optkit.runtimes.towers import rows_of
 
 if TYPE_CHECKING:
     import onnx
@@ -38,6 +41,7 @@ class QuantizeStatic(Pass):
     takes_cache: ClassVar[bool] = True
     precision: ClassVar[str | None] = "int8"
     needs_data: ClassVar[bool] = True
+    takes_towers: ClassVar[bool] = True
 
     calibration: str = param("min-max", "how a range follows from the values seen", choices=METHODS)
     percentile: float = param(
@@ -57,9 +61,22 @@ class QuantizeStatic(Pass):
     exclude: tuple[str, ...] = param((), "names of nodes that stay in float")
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
-        model = graph.load_graph(source.path)
-        chosen = self.chosen(model, source)
         samples = context.encoded("train", self.samples)
+        read, total = rows_of(samples), dict[str, int]()
+        copy_side_files(source.path, out)
+        for name in graph.names_in(source.path):
+            model = graph.load_graph(source.path, name)
+            model, notes = self._quantized(model, source, name, read.get(name, samples), context)
+            graph.save_graph(model, out, name)
+            for key, count in notes.items():
+                total[key] = total.get(key, 0) + count
+        return {**total, "calibration_examples": len(samples)}
+
+    def _quantized(
+        self, model: onnx.ModelProto, source: Artifact, name: str, samples: EncodedSet, context: PassContext
+    ) -> tuple[onnx.ModelProto, dict[str, int]]:
+        """The graph `name`, with ranges from what it reads of the data, `samples`; counts for the report."""
+        chosen = self.chosen(model, source, name)
         nodes = {node.name: node for node in model.graph.node}
         convolutions = [name for name in chosen if nodes[name].op_type == "Conv"]
         multiplies = [name for name in chosen if name not in convolutions]
@@ -79,21 +96,21 @@ class QuantizeStatic(Pass):
             context.progress("correcting biases", 0.95)
             rounded = self._with_qdq(copy.deepcopy(model), chosen, ranges)
             corrected = correct_biases(model, rounded, multiplies, samples)
-        graph.save_graph(self._with_qdq(model, chosen, ranges), out)
-        copy_side_files(source.path, out)
-        return {
+        return self._with_qdq(model, chosen, ranges), {
             "quantized_matmuls": len(multiplies),
             **({"quantized_convolutions": len(convolutions)} if convolutions else {}),
             "quantized_tables": len(tables),
-            "calibration_examples": len(samples),
             "smoothed_inputs": smoothed,
             "corrected_biases": corrected,
         }
 
-    def chosen(self, model: onnx.ModelProto, source: Artifact) -> list[str]:
-        """Names of the multiplies that become INT8. Raises PassError where there are none."""
-        among = graph.feed_forward(model, source.config) if self.scope == "ffn" else None
-        names = graph.quantizable(model, self.exclude, self.operators, among)
+    def chosen(self, model: onnx.ModelProto, source: Artifact, name: str = graph.MODEL_FILE) -> list[str]:
+        """Names of the multiplies of the graph `name` that become INT8. Raises PassError where there are
+        none."""
+        config = tower_config(source.config, name)
+        among = graph.feed_forward(model, config) if self.scope == "ffn" else None
+        exclude = tuple(n for n in self.exclude if not is_of_another_tower(n, name))
+        names = graph.quantizable(model, exclude, self.operators, among)
         if not names:  # an empty list would mean all of them to the quantizer
             where = "in the feed-forward blocks" if self.scope == "ffn" else "of this graph"
             raise PassError(

@@ -41,15 +41,16 @@ def scan(
     threads: int | None = None,
     method: str = "min-max",
     percentile: float = 100.0,
+    file: str = graph.MODEL_FILE,
 ) -> list[tuple[str, float]]:
-    """(name, distance) of the multiplies `names` of an ONNX artifact, the most sensitive first.
+    """(name, distance) of the multiplies `names` of a graph of an ONNX artifact, the most sensitive first.
 
     Weights are rounded per output channel, symmetric; inputs per tensor, asymmetric, to the range that
     calibration by `method` finds in `samples`. Raises DataError where there are none.
     """
     if len(samples) == 0:
         raise DataError("A sensitivity scan needs examples, received none.")
-    model = graph.load_graph(source.path)
+    model = graph.load_graph(source.path, file)
     nodes = {node.name: node for node in model.graph.node}
     tensors = sorted({nodes[name].input[0] for name in names})
     ranges = activation_ranges(model, tensors, samples, method, percentile, lambda text, fraction: None)

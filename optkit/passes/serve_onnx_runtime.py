@@ -22,6 +22,7 @@ class ServeOnnxRuntime(Pass):
     runtime: ClassVar[str | None] = "onnxruntime"
     takes_cache: ClassVar[bool] = True
     takes_encoder_decoder: ClassVar[bool] = True
+    takes_towers: ClassVar[bool] = True
 
     provider: str = param("cpu", "ONNX Runtime's execution provider", choices=("cpu", "cuda"))
 

@@ -1,4 +1,4 @@
-"""Which models a pass takes: not every one those with a cache, or with an encoder and a decoder."""
+"""Which models a pass takes: not every one those with a cache, or of two parts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,15 @@ def refuse_cache(step: Pass, source: Artifact, task: Task) -> None:
 
 
 def refuse_encoder_decoder(step: Pass, task: Task) -> None:
-    """Raise PassError where models for `task` have an encoder and a decoder, and `step` takes none such."""
+    """Raise PassError where models for `task` have an encoder and a decoder, or a tower for texts and one for
+    images, and `step` takes none such."""
     if task.has_encoder and not step.takes_encoder_decoder:
-        able = ", ".join(sorted(n for n, cls in PASSES.items() if cls.takes_encoder_decoder))
-        raise PassError(
-            f"{step.name()} does not take a model for {task.name}, which has an encoder and a decoder.",
-            hint=f"These do: {able}.",
-        )
+        parts, able = "an encoder and a decoder", [n for n, x in PASSES.items() if x.takes_encoder_decoder]
+    elif task.has_towers and not step.takes_towers:
+        parts, able = "two towers", [n for n, x in PASSES.items() if x.takes_towers]
+    else:
+        return
+    raise PassError(
+        f"{step.name()} does not take a model for {task.name}, which has {parts}.",
+        hint=f"These do: {', '.join(sorted(able))}.",
+    )

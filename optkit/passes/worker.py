@@ -16,6 +16,7 @@ from optkit.passes import graph, sensitivity
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.passes.quantize_static import QuantizeStatic
+from optkit.runtimes.towers import rows_of
 from optkit.tasks.base import Columns, open_task
 from optkit.training.trainer.distributed import World
 
@@ -82,18 +83,23 @@ class PassWorker:
         context = make_context(open_task(artifact, task), Data(data), Columns(**columns))
         step = make("quantize-static", parameters)
         assert isinstance(step, QuantizeStatic)
-        names = step.chosen(graph.load_graph(artifact.path), artifact)
         samples = context.encoded("train", sensitivity.EXAMPLES)
-        distances = sensitivity.scan(
-            artifact,
-            samples,
-            names,
-            lambda text, fraction: self.emit(Progress(text, fraction)),
-            threads,
-            step.calibration,
-            step.percentile,
-        )
-        return [[name, distance] for name, distance in distances]
+        read = rows_of(samples)
+        distances = [
+            one
+            for name in graph.names_in(artifact.path)
+            for one in sensitivity.scan(
+                artifact,
+                read.get(name, samples),
+                step.chosen(graph.load_graph(artifact.path, name), artifact, name),
+                lambda text, fraction: self.emit(Progress(text, fraction)),
+                threads,
+                step.calibration,
+                step.percentile,
+                name,
+            )
+        ]
+        return [[name, distance] for name, distance in sorted(distances, key=lambda pair: -pair[1])]
 
 
 def serve() -> PassWorker:

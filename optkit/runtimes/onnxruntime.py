@@ -14,6 +14,7 @@ from optkit.runtimes import kv_cache
 from optkit.runtimes.base import Decoder, Feeds, Session, Setting, TensorSpec
 from optkit.runtimes.seq2seq import DECODER
 from optkit.runtimes.settings import COUNTS
+from optkit.runtimes.towers import IMAGE
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -161,6 +162,10 @@ def open_session(artifact: Artifact, **options: Setting) -> OnnxRuntimeSession:
         from optkit.runtimes.onnxruntime_seq2seq import OnnxRuntimeSeq2Seq
 
         return OnnxRuntimeSeq2Seq(artifact, **options)
+    if (artifact.path / IMAGE).exists():
+        from optkit.runtimes.onnxruntime_towers import OnnxRuntimeTowers
+
+        return OnnxRuntimeTowers(artifact, **options)
     return OnnxRuntimeSession(artifact, **options)
 
 

@@ -183,10 +183,15 @@ class TorchDecoder(Decoder):
 
 
 def open_session(artifact: Artifact, **options: Setting) -> TorchSession:
-    if TASKS[options.get("task") or infer_task(artifact)].has_encoder:
+    task = TASKS[options.get("task") or infer_task(artifact)]
+    if task.has_encoder:
         from optkit.runtimes.torch_seq2seq import TorchSeq2Seq
 
         return TorchSeq2Seq(artifact, **options)
+    if task.has_towers:
+        from optkit.runtimes.torch_towers import TorchTowers
+
+        return TorchTowers(artifact, **options)
     return TorchSession(artifact, **options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Formatter
@@ -21,30 +22,32 @@ _HINT = 'Write ("text", ["label", ...]) or {"text": ..., "candidate_labels": [..
 
 @dataclass(frozen=True)
 class Asked:
-    """A text and the labels to choose from; `template` holds {} where a label goes."""
+    """A text, or an image, and the labels to choose from; `template` holds {} where a label goes."""
 
-    text: str
+    item: Any
     labels: tuple[str, ...]
     template: str = TEMPLATE
     multi_label: bool = False
 
     @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """The text with the hypothesis of each label."""
-        return [(self.text, self.template.format(label)) for label in self.labels]
+    def hypotheses(self) -> list[str]:
+        return [self.template.format(label) for label in self.labels]
 
 
-def checked(item: Input, position: int) -> Asked:
-    """What is asked at `position`. Raises DataError."""
+def checked(
+    item: Input, position: int, part: str = "text", template: str = TEMPLATE, alone: bool = False
+) -> Asked:
+    """What is asked of a `part` at `position`; one label `alone` may be asked of. Raises DataError."""
     if isinstance(item, Asked):
         return item
     if isinstance(item, Mapping):
-        item = tuple(item.get(n) for n in ("text", "candidate_labels", TEMPLATE_COLUMN, MULTI_COLUMN))
-    if not isinstance(item, (tuple, list)) or not 2 <= len(item) <= 4 or not isinstance(item[0], str):
+        item = tuple(item.get(n) for n in (part, "candidate_labels", TEMPLATE_COLUMN, MULTI_COLUMN))
+    pair = isinstance(item, (tuple, list)) and 2 <= len(item) <= 4 and item[0] is not None
+    if not pair or (part == "text" and not isinstance(item[0], str)):
         raise DataError(
-            f"Expected a text with its candidate labels at position {position}, received "
-            f"{type(item).__name__}.",
-            hint=_HINT,
+            f"Expected {'an' if part == 'image' else 'a'} {part} with its candidate labels at position "
+            f"{position}, received {type(item).__name__}.",
+            hint=_HINT.replace("text", part),
         )
     more = [x for x in item[2:] if x is not None]  # a row may have the last without the one before
     if [type(x) for x in more] not in ([], [str], [bool], [str, bool]):
@@ -53,15 +56,15 @@ def checked(item: Input, position: int) -> Asked:
             f"received {' and '.join(type(x).__name__ for x in more)}.",
             hint=_HINT,
         )
-    template = next((x for x in more if isinstance(x, str)), TEMPLATE)
+    template = next((x for x in more if isinstance(x, str)), template)
     multi_label = True in more
     labels = labels_in(item[1], position)
     _check_template(template, position)
-    if len(labels) == 1 and not multi_label:
+    if len(labels) == 1 and not (multi_label or alone):
         raise DataError(
             f"Expected at least two candidate labels at position {position}, received one: there is "
             "nothing to choose.",
-            hint="With multi_label its score says how far it fits by itself.",
+            hint="With multi_label its score says how far it fits by itself." if part == "text" else None,
         )
     return Asked(item[0], tuple(labels), template, multi_label)
 
@@ -88,6 +91,14 @@ def labels_in(value: Any, position: int) -> list[str]:
             hint="Leave one out: they would share one score.",
         )
     return list(labels)
+
+
+def listed_labels(value: Any) -> Any:
+    """Labels as a list where `value` is the text of one in JSON, else `value`. Raises DataError."""
+    try:
+        return json.loads(value) if str(value).lstrip().startswith("[") else value
+    except (TypeError, ValueError):
+        raise DataError("Expected in candidate_labels a JSON list of texts, or labels with commas.") from None
 
 
 def _check_template(template: str, position: int) -> None:

@@ -34,8 +34,7 @@ BY_NAME = {family.name: family for family in FAMILIES}
 @pytest.mark.parametrize(
     ("architecture", "config", "words"),
     [
-        ("CLIPModel", {"text_config": {}, "vision_config": {}}, "several parts.*text_config, vision_config"),
-        ("SiglipModel", {"text_config": {}, "vision_config": {}}, "several parts"),
+        ("FlavaModel", {"text_config": {}, "image_config": {}}, "several parts.*text_config, image_config"),
         ("ClapModel", {"text_config": {}, "audio_config": {}}, "several parts"),
         ("Gemma3Model", {"text_config": {"vocab_size": 9}, "vision_config": {}}, "several parts"),
         ("MarianModel", {"is_encoder_decoder": True, "vocab_size": 9}, "encoder with a decoder"),
@@ -78,6 +77,8 @@ def test_every_architecture_of_an_auto_class_is_of_its_task(name):
         ("T5EncoderModel", {"model_type": "t5", "is_encoder_decoder": True}, "embeddings"),
         ("MT5Model", {"model_type": "mt5", "is_encoder_decoder": True}, "embeddings"),
         ("CLIPTextModel", {"model_type": "clip_text_model"}, "embeddings"),
+        ("CLIPModel", {"model_type": "clip", "text_config": {}}, "zero-shot-image-classification"),
+        ("SiglipModel", {"model_type": "siglip"}, "zero-shot-image-classification"),
         ("GPT2LMHeadModel", {}, "causal-lm"),
         ("BartForSequenceClassification", {"is_encoder_decoder": True}, "text-classification"),
         ("SiglipForImageClassification", {"vision_config": {}, "text_config": {}}, "image-classification"),

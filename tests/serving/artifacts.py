@@ -35,6 +35,7 @@ ELSEWHERE = {
     "object-detection",
     "semantic-segmentation",
     "text2text",
+    "zero-shot-image-classification",
 }
 TASKS = tuple(sorted(set(tasks.TASKS) - ELSEWHERE))
 LABELS = {

@@ -119,7 +119,10 @@ ROWS = {
 
 
 #: Not fine-tuned here; the rest of the way is in the task's own test.
-UNTRAINED = {"multi-vector-embeddings", "sparse-embeddings", "zero-shot-classification"}
+UNTRAINED = {
+    *("multi-vector-embeddings", "sparse-embeddings"),
+    *("zero-shot-classification", "zero-shot-image-classification"),
+}
 
 
 def source_of(task, folder, checkpoint):

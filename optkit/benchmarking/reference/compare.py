@@ -169,7 +169,7 @@ def _provoked_files(theirs: FileReference, task: Task, folder: Path) -> None:
 
 def _same_features(features: np.ndarray, ours: np.ndarray, what: str, theirs: FileReference) -> None:
     same_shape = features.shape == ours.shape
-    if not same_shape or float(np.abs(features - ours).max()) > theirs.allowed:
+    if not same_shape or float(np.abs(features - ours).max(initial=0.0)) > theirs.allowed:
         distance = f", up to {np.abs(features - ours).max():.3g} apart" if same_shape else ""
         raise CheckpointError(
             f"optkit makes other {theirs.feature} of {what} than transformers' "

@@ -33,6 +33,7 @@ REFERENCES: Registry[type[Reference]] = Registry(
         "text2text": "optkit.benchmarking.reference.text2text:REFERENCE",
         "token-classification": "optkit.benchmarking.reference.token_classification:REFERENCE",
         "zero-shot-classification": "optkit.benchmarking.reference.zero_shot_classification:REFERENCE",
+        "zero-shot-image-classification": "optkit.benchmarking.reference.two_towers:REFERENCE",
     },
 )
 
