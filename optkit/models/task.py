@@ -49,8 +49,8 @@ class ModelTask:
     sentence_transformers: ClassVar[str] = ""
     #: Whether an answer is an order of candidates, so that servers offer it to clients of rerankers.
     ranks: ClassVar[bool] = False
-    #: Whether the labels come with each text, so that servers offer it to clients of zero-shot classifiers.
-    asks_labels: ClassVar[bool] = False
+    #: Where labels come with each input, what the hub calls the task: servers offer it to its clients.
+    asks_labels: ClassVar[str] = ""
     #: Whether an answer is what was said in a sound, so that servers offer it to clients of transcriptions.
     transcribes: ClassVar[bool] = False
 

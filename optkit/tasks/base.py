@@ -238,6 +238,18 @@ class Task(Trainable, ABC):
         """An input for `encode` as a value that `from_json` takes back."""
         return list(item) if isinstance(item, tuple) else item
 
+    def to_embed(self, value: Json) -> Input:
+        """An input for `encode` that is answered by its vector, from the JSON value of a request for one: a
+        text, {"text": ...}, {"image": ...} in base64. Raises DataError for a kind that has none here."""
+        value = value["text"] if isinstance(value, dict) and value.keys() == {"text"} else value
+        if not isinstance(value, str):
+            raise DataError(f"Expected a text, received {type(value).__name__}: {self.name} reads no images.")
+        return value
+
+    def token_count(self, inputs: Sequence[Input]) -> int:
+        """The tokens of texts, as a server counts them."""
+        return int(self.encode(inputs).lengths.sum())
+
     def from_fields(self, values: Sequence[Any]) -> Input:
         """An input for `encode` from its parts, in the order of `takes`; the last ones may lack."""
         return values[0] if len(values) == 1 else tuple(values)

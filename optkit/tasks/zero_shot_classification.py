@@ -42,7 +42,7 @@ class ZeroShotClassification(CandidateLabels):
 
     name: ClassVar[str] = "zero-shot-classification"
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
-    asks_labels: ClassVar[bool] = True
+    asks_labels: ClassVar[str] = name
     trained_by: ClassVar[str] = "--task text-classification"
     columns: ClassVar = {
         "text": text_classification.COLUMNS["text"],

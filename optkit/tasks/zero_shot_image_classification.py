@@ -10,6 +10,7 @@ Sources: Radford et al. 2021; Zhai et al. 2023.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -21,16 +22,17 @@ from optkit.core.artifact import Artifact
 from optkit.core.reading import Json
 from optkit.data.examples import EncodedSet, Windows
 from optkit.data.provoking import TEXTS
-from optkit.errors import CheckpointError, DataError
+from optkit.errors import CheckpointError, DataError, RecipeError
 from optkit.models.pixels import PixelEncoder
 from optkit.models.text import TextEncoder
 from optkit.runtimes.towers import IDS, LOGITS, MASK, PIXELS, VECTORS, unit
-from optkit.tasks import image_classification
-from optkit.tasks.base import Columns, Field, Outputs
+from optkit.tasks import captions, image_classification
+from optkit.tasks.base import Columns, Field, Labelled, Outputs
 from optkit.tasks.candidate_labels import CandidateLabels, Fitting
 from optkit.tasks.hypotheses import MOST, TEMPLATE_COLUMN, Asked, checked, listed_labels
 from optkit.tasks.images import ImageInputs
 from optkit.tasks.labelled import Answer, Input, JsonType
+from optkit.tasks.vectors import VectorOptions
 
 if TYPE_CHECKING:
     import datasets
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 _SOFTMAX, _SIGMOID = ("clip", "metaclip_2"), ("siglip",)
 #: The tokens of every text of SigLIP, padding counted, which no mask hides.
 _SIGLIP_TOKENS = 64
+#: An image in a text, as browsers write it.
+_DATA_URI = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,(.*)", re.DOTALL)
 #: Asked of built-in pictures.
 _LABELS = ("gradient", "stripes", "noise")
 #: The least cosine of two vectors that count as the same.
@@ -60,8 +64,11 @@ class ZeroShotImageClassification(ImageInputs, CandidateLabels):
     )
     auto_class: ClassVar[str] = "AutoModelForZeroShotImageClassification"
     has_towers: ClassVar[bool] = True
+    embeds: ClassVar[bool] = True
+    asks_labels: ClassVar[str] = name
     distills: ClassVar[bool] = False
     trained_by: ClassVar[str] = "OpenCLIP or transformers, contrastively"
+    metrics: ClassVar = (*CandidateLabels.metrics, *captions.METRICS)
     template: ClassVar[str] = "This is a photo of {}."
     columns: ClassVar = {
         "text": image_classification.COLUMNS["text"],
@@ -180,6 +187,55 @@ class ZeroShotImageClassification(ImageInputs, CandidateLabels):
             ids[row, there], mask[row, there] = real, 1
         return ids, mask
 
+    def read(self, rows: datasets.Dataset, columns: Columns) -> Labelled:
+        """Images with labels, or for recall with their captions: then `inputs` are the different images, and
+        behind them the different captions."""
+        names = rows.column_names
+        known = next((n for n in captions.COLUMNS if n in names), None)
+        if self.metric not in captions.METRICS:
+            if known and columns.label is None and not set(self.columns["label"]) & set(names):
+                raise DataError(
+                    f"Expected a label of each image, received captions (column {known!r}).",
+                    hint=f"For recall by captions give --metric {captions.METRICS[0]}, or another of it.",
+                )
+            return super().read(rows, columns)
+        image = self.column(names, "text", columns)
+        caption = columns.label or known or self.column(names, "label", columns)
+        inputs, references = captions.members(zip(rows[image], rows[caption]), caption)
+        sources = [x["text"] if _is_text(x) else self.named([x])[0] for x in inputs]
+        read = Columns(image, None, caption)
+        return Labelled(self.encode(inputs), references, sources, inputs, columns=read)
+
+    def answers(self, outputs: Outputs) -> np.ndarray:
+        """The labels of each image; for recall vectors, (images and captions, width)."""
+        if self.metric not in captions.METRICS:
+            return super().answers(outputs)
+        return np.stack(self.decode(outputs))
+
+    def score(self, answers: np.ndarray, references: Sequence[Answer]) -> float:
+        if self.metric not in captions.METRICS:
+            return super().score(answers, references)
+        return float(captions.hits(self.metric, answers, references).mean())
+
+    def outcomes(self, answers: np.ndarray, references: Sequence[Answer]) -> np.ndarray | None:
+        """For recall one per query."""
+        if self.metric not in captions.METRICS:
+            return super().outcomes(answers, references)
+        return captions.hits(self.metric, answers, references)
+
+    @property
+    def has_table(self) -> bool:
+        return self.metric in captions.METRICS
+
+    def table(self, answers: np.ndarray, references: Sequence[Answer]) -> list[Any]:
+        return captions.table(answers, references) if self.has_table else []
+
+    def agreement(self, answers: np.ndarray, others: np.ndarray) -> float:
+        """For recall the mean cosine of two vectors of one input."""
+        if self.metric not in captions.METRICS:
+            return super().agreement(answers, others)
+        return float((unit(answers) * unit(others)).sum(axis=1).mean()) if len(answers) else 1.0
+
     def items_of(self, rows: datasets.Dataset, name: str) -> list[Input]:
         return list(rows[name])
 
@@ -239,6 +295,30 @@ class ZeroShotImageClassification(ImageInputs, CandidateLabels):
         if not isinstance(value, dict):
             raise DataError(f"Expected an image with its candidate_labels, received {type(value).__name__}.")
         return {**value, "image": super().from_json(value.get("image"))}
+
+    def to_embed(self, value: Json) -> Input:
+        """A text is one, unless it is an image as a data URI; an image may be that, or its base64 alone."""
+        if isinstance(value, str):
+            return super().from_json({"b64": uri[1]}) if (uri := _DATA_URI.match(value)) else {"text": value}
+        if isinstance(value, dict) and value.keys() == {"image"} and isinstance(value["image"], str):
+            uri = _DATA_URI.match(value["image"])
+            return super().from_json({"b64": uri[1] if uri else value["image"]})
+        return {"text": super().to_embed(value)}
+
+    def token_count(self, inputs: Sequence[Input]) -> int:
+        """Those of what is a text alone."""
+        texts = [text for i, item in enumerate(inputs) for text in _texts(item, i)]
+        return int(self.texts.encode(texts).lengths.sum())
+
+    def prepared(self, inputs: Sequence[Input], options: Mapping[str, Any]) -> Sequence[Input]:
+        """`options` are those of vectors. Raises RecipeError for a prompt, which none of these models has."""
+        asked = VectorOptions(**options) if options else VectorOptions()
+        if asked.prompt is not None or asked.prompt_name is not None:
+            raise RecipeError(f"{self.name} has no prompts: leave prompt_name and prompt out.")
+        return inputs
+
+    def finished(self, answers: list[Answer], options: Mapping[str, Any]) -> list[Answer]:
+        return VectorOptions(**options).vectors(answers) if options else answers
 
     def to_json(self, item: Input) -> Json:
         asked = self._asked(item, 0)

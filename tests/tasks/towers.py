@@ -7,6 +7,11 @@ from pathlib import Path
 
 from tests.conftest import write_tokenizer
 
+#: A picture of 2 x 2 pixels, one of them white, as a PNG in base64.
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR4nGM4ISf3//9/xhNycgwMDAAtkgUH6hF6Sw"
+    "AAAABJRU5ErkJggg=="
+)
 #: Layers and widths of each tower.
 _SIZES = {
     "hidden_size": 32,

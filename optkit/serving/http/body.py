@@ -89,6 +89,7 @@ def one_input(task: Task, settings: ServeSettings) -> JsonType:
         return Annotated[kind, AfterValidator(check)]
     title = "".join(part.title() for part in task.name.split("-"))
     may_lack = {field.name for field in task.takes if not field.required}
+    kind = {n: record(f"{title}File", **p) if isinstance(p, Mapping) else p for n, p in kind.items()}
     parts: dict[str, Any] = {n: (p | None, None) if n in may_lack else (p, ...) for n, p in kind.items()}
     return record(f"{title}Input", **parts)
 

@@ -2,9 +2,10 @@
 
 `dimensions` cuts a vector, and one of length 1 has length 1 again, as both services have it. Beside what
 OpenAI takes: `prompt_name` and `prompt`, and `output_dtype` as Voyage calls it (int8 and uint8 by the ranges
-that the server was started with). Token ids as input are not taken. Sources:
+that the server was started with). Token ids as input are not taken. A model that reads images, too, takes
+them as Jina's clients send them, {"image": ...} in base64 or as a data URI, and as a data URI alone. Sources:
 platform.openai.com/docs/api-reference/embeddings, docs/openapi.json of huggingface/text-embeddings-inference,
-docs.voyageai.com/reference/embeddings-api.
+docs.voyageai.com/reference/embeddings-api, api.jina.ai/openapi.json.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from optkit.errors import DataError, RecipeError
+from optkit.errors import DataError
 from optkit.serving.http.body import FLAG, NUMBER, Body, record, timeout_of
 from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
@@ -59,7 +60,13 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
         return routes
     ranges = None if settings.ranges is None else read_ranges(settings.ranges)
     text: JsonType = Annotated[str, StringConstraints(max_length=settings.max_text)]
-    inputs: JsonType = text | Annotated[list[text], Field(min_length=1, max_length=settings.max_inputs)]
+    towers, item = [served.task.has_towers for served in known.values()], text
+    if any(towers):
+        item |= record("TextInput", text=(text, ...), __config__=ConfigDict(extra="forbid"))
+        item |= record("ImageInput", image=(str, ...), __config__=ConfigDict(extra="forbid"))
+    if all(towers):  # a file, which the limit of the body bounds alone
+        item |= Annotated[str, StringConstraints(pattern="^data:image/")]
+    inputs: JsonType = item | Annotated[list[item], Field(min_length=1, max_length=settings.max_inputs)]
     shared: dict[str, Any] = {
         "dimensions": (Annotated[int, Field(ge=1), NUMBER] | None, None),
         "prompt_name": (text | None, None),
@@ -95,14 +102,13 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
         if kind.endswith("int8") and ranges is None:
             raise HTTPException(422, f"{kind} needs ranges: start the server with --ranges FILE.")
         chosen = VectorOptions(precision=kind, ranges=ranges if kind.endswith("int8") else None)
-        texts = _prompted(served, _listed(given.input), given)
+        texts = _prompted(served, given.input, given)
         vectors, _ = await served.answer(texts, timeout_s)
         try:
             answers = chosen.vectors(_cut(served.name, vectors, given.dimensions))
         except DataError as error:
             raise HTTPException(422, str(error)) from None
-        used = await asyncio.to_thread(served.current.predictor.encode, texts)
-        tokens = int(used.lengths.sum())
+        tokens = await asyncio.to_thread(served.current.predictor.task.token_count, texts)
         form: Callable[[np.ndarray], str | list[float]] = (
             b64 if given.encoding_format == "base64" else lambda vector: vector.tolist()
         )
@@ -115,7 +121,7 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
         timeout_s = timeout_of(request, settings.timeout_s)
         given = await as_tei.read(request)
         served = known[given.model]
-        texts = _prompted(served, _listed(given.inputs), given)
+        texts = _prompted(served, given.inputs, given)
         if given.truncate is False:
             encoded = await asyncio.to_thread(served.current.predictor.encode, texts)
             if encoded.truncated:
@@ -129,17 +135,16 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
     return routes
 
 
-def _listed(given: str | list[str]) -> list[str]:
-    return [given] if isinstance(given, str) else given
+def _listed(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else [given]
 
 
-def _prompted(served: Served, texts: list[str], given: Any) -> Sequence[Any]:
-    """The texts with the prompt that the request names. Raises HTTPException for one that is none."""
+def _prompted(served: Served, inputs: Any, given: Any) -> Sequence[Any]:
+    """One input or several with the prompt that the request names. Raises RecipeError for one that is none,
+    DataError for an image where the model reads texts alone."""
     asked = {name: value for name in ("prompt_name", "prompt") if (value := getattr(given, name)) is not None}
-    try:
-        return served.task.prepared(texts, asked)
-    except RecipeError as error:
-        raise HTTPException(422, str(error)) from None
+    values = [x.model_dump() if isinstance(x, BaseModel) else x for x in _listed(inputs)]
+    return served.task.prepared([served.task.to_embed(value) for value in values], asked)
 
 
 def _cut(name: str, vectors: Sequence[np.ndarray], dimensions: int | None) -> list[np.ndarray]:

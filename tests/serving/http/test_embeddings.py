@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from optkit import load
+from tests.tasks.towers import PICTURE, served_towers
 
 
 def test_vectors_in_both_forms_and_tokens_counted(client, folders):
@@ -83,3 +84,45 @@ def test_int8_by_the_ranges_that_the_server_was_started_with(folders, serving, t
         found = client.post("/v1/embeddings", json=body).json()["data"][0]["embedding"]
         assert np.abs(np.array(found) - expected.astype(int)).max() <= 1
         assert client.post("/v1/embeddings", json=body | {"dimensions": 8}).status_code == 422
+
+
+@pytest.fixture(scope="module")
+def towers(folders, serving, tmp_path_factory):
+    """A client of a model that reads images, too, beside one of texts, and a predictor of the first."""
+    folder = served_towers(tmp_path_factory.mktemp("towers") / "clip")
+    with serving({"clip": folder, "embeddings": folders["embeddings"]}) as client, load(folder) as predictor:
+        yield client, predictor
+
+
+def test_texts_and_images_as_jinas_clients_send_them(towers):
+    client, predictor = towers
+    image = base64.b64decode(PICTURE)
+    body = {"model": "clip", "input": ["a fine film", {"text": "a fine film"}, {"image": PICTURE}]}
+    answer = client.post("/v1/embeddings", json=body)
+    assert answer.status_code == 200, answer.text
+    text, picture = predictor.predict([{"text": "a fine film"}, image])
+    for one, right in zip(answer.json()["data"], (text, text, picture)):
+        assert one["embedding"] == pytest.approx(right.tolist(), abs=1e-4)
+    assert answer.json()["usage"]["prompt_tokens"] == 10  # of texts
+    uri = {"model": "clip", "input": f"data:image/png;base64,{PICTURE}", "dimensions": 3}
+    [one] = client.post("/v1/embeddings", json=uri).json()["data"]
+    assert one["embedding"] == pytest.approx(picture[:3].tolist(), abs=1e-4)
+    [unit] = client.post("/embed", json={"model": "clip", "inputs": {"image": PICTURE}}).json()
+    assert np.linalg.norm(unit) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"input": {"image": "AAAA"}}, "Cannot read an image"),
+        ({"input": {"image": "no base64"}}, "an image in base64"),
+        ({"input": {"image": "https://example.org/a.png"}}, "an image in base64"),
+        ({"input": {"image": PICTURE, "text": "a"}}, "input"),
+        ({"input": [{"image": 3}]}, "input"),
+        ({"prompt": "a "}, "has no prompts"),
+        ({"model": "embeddings", "input": {"image": PICTURE}}, "embeddings reads no images"),
+    ],
+)
+def test_what_is_no_image_is_refused(towers, change, said):
+    answer = towers[0].post("/v1/embeddings", json={"model": "clip", "input": "a", **change})
+    assert (answer.status_code, said in answer.text) == (422, True), answer.text

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from optkit import load
+from tests.tasks.towers import PICTURE, served_towers
 
 TASK, TEXT, LABELS = "zero-shot-classification", "a fine film", ["film", "cast", "plot"]
 PATHS = ("/zero-shot-classification", f"/models/{TASK}")
@@ -80,3 +83,34 @@ def test_labels_of_all_texts_count(client):
 def test_without_such_a_model_there_is_no_route(folders, serving):
     with serving({"m": folders["text-classification"]}) as client:
         assert asked(client).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/zero-shot-image-classification", "/models/clip"])
+def test_images_in_the_shape_of_the_hubs_clients(path, serving, tmp_path):
+    hub, folder = pytest.importorskip("huggingface_hub"), served_towers(tmp_path / "clip")
+    with serving({"clip": folder}) as client, load(folder) as predictor:
+        answer = asked(client, path, PICTURE, hypothesis_template="a {}")
+        assert answer.status_code == 200, answer.text
+        found = hub.ZeroShotImageClassificationOutputElement.parse_obj_as_list(answer.json())
+        expected = predictor.predict_one((base64.b64decode(PICTURE), LABELS, "a {}"))
+        assert [x.label for x in found] == expected.labels
+        assert [x.score for x in found] == pytest.approx(expected.scores, abs=1e-5)
+        assert [len(x) for x in asked(client, path, [PICTURE] * 2).json()] == [3, 3]
+        instance = {"image": {"b64": PICTURE}, "candidate_labels": LABELS, "hypothesis_template": "a {}"}
+        [same] = client.post("/v1/models/clip:predict", json={"instances": [instance]}).json()["predictions"]
+        assert (same["labels"], same["scores"]) == (expected.labels, pytest.approx(expected.scores, abs=1e-5))
+        tensors = [
+            {"name": n, "shape": [1], "datatype": "BYTES", "data": [text]}
+            for n, text in (("image", PICTURE), ("candidate_labels", ",".join(LABELS)))
+        ]
+        told = client.post("/v2/models/clip/infer", json={"inputs": tensors}).json()["outputs"]
+        assert {x["name"]: x["data"] for x in told}["label"][0] in LABELS
+        for change, said in (
+            ({"candidate_labels": []}, "candidate_labels"),
+            ({"candidate_labels": ["a"]}, "at least two candidate labels"),
+            ({"multi_label": True}, "no multi_label"),
+        ):
+            wrong = asked(client, path, PICTURE, **change)
+            assert (wrong.status_code, said in wrong.text) == (422, True), wrong.text
+        broken = asked(client, path, "AAAA")
+        assert (broken.status_code, "Cannot read an image" in broken.text) == (422, True), broken.text
