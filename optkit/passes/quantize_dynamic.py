@@ -36,9 +36,7 @@ class QuantizeDynamic(Pass):
     embeddings: bool = param(True, "INT8 embedding tables, one scale per row")
     reduce_range: bool = param(False, "7-bit weights, for CPUs without VNNI")
     exclude: tuple[str, ...] = param((), "names of nodes that stay in float")
-    half: str = param(
-        "both", "of an encoder and a decoder: which of them", choices=("both", "encoder", "decoder")
-    )
+    half: str = param("both", "which, of an encoder and a decoder", choices=("both", "encoder", "decoder"))
 
     def check(self, checkpoint: Artifact, task: Task) -> None:
         if self.half != "both" and not task.has_encoder:

@@ -1,4 +1,4 @@
-"""Recall by captions: equal to a plain computation over transformers' features, whatever the rows look like."""
+"""Recall by captions: equal to a plain computation over transformers' features."""
 
 from __future__ import annotations
 
