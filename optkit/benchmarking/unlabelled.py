@@ -131,6 +131,6 @@ def _plain(item: Input) -> Json:
 def _shown(item: Input, position: int) -> str:
     if isinstance(item, str):
         return item
-    if isinstance(item, (tuple, list)):
+    if isinstance(item, (tuple, list)) and not any(isinstance(x, np.ndarray) for x in item):
         return (BETWEEN if isinstance(item, tuple) else " ").join(map(str, item))
     return f"input {position}"

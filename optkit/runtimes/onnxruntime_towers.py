@@ -22,8 +22,17 @@ class OnnxRuntimeTowers(TowersSession, OnnxRuntimeSession):
     def _open(self, artifact: Artifact) -> None:
         self._text = self._loaded(artifact.path / TEXT)
         self._image = self._loaded(artifact.path / IMAGE)
+        for name, session, outputs in (
+            (TEXT, self._text, TEXT_OUTPUTS),
+            (IMAGE, self._image, IMAGE_OUTPUTS),
+        ):
+            if [x.name for x in session.get_outputs()] != list(outputs) or not session.get_inputs():
+                raise CheckpointError(
+                    f"Expected {name} in {str(artifact.path)!r} to give {', '.join(outputs)}.",
+                    hint="Make the artifact again: optkit compress writes both graphs.",
+                )
         _, *image = self._image.get_inputs()[0].shape
-        width = int(self._image.get_outputs()[0].shape[-1])
+        width = self._image.get_outputs()[0].shape[-1]
         self._specify(tuple(image), tuple(x.name for x in self._text.get_inputs()), width)
 
     def text_tower(self, feeds: Feeds) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

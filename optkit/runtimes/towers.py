@@ -94,7 +94,7 @@ class TowersSession(Session):
         ]
         return [np.concatenate(outputs) for outputs in zip(*parts)]
 
-    def _specify(self, image: tuple[int | str, ...], text_inputs: tuple[str, ...], width: int) -> None:
+    def _specify(self, image: tuple[int | str, ...], text_inputs: tuple[str, ...], width: int | str) -> None:
         """Say what goes in and comes out: `image` is the shape of one, the towers give `width` numbers."""
         texts = (TensorSpec(name, "int64", ("batch", "texts", "sequence")) for name in text_inputs)
         self.inputs = (TensorSpec(PIXELS, "float32", ("batch", "images", *image)), *texts)

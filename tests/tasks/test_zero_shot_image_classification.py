@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
-from optkit import Gate, Recipe, compress, load
+from optkit import Gate, Recipe, compress, load, package
 from optkit.benchmarking.reference import compare
 from optkit.benchmarking.reference.tasks import REFERENCES
 from optkit.core.artifact import Artifact
@@ -241,6 +242,16 @@ def test_a_process_that_serves_loads_no_torch(tmp_path, files):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in ("film", "plot")
+
+
+def test_a_damaged_artifact_and_what_triton_does_not_take_are_refused(tmp_path):
+    folder = served_towers(tmp_path / "m")
+    with pytest.raises(RecipeError, match="which has two towers"):
+        package(folder, "triton", tmp_path / "triton")
+    assert package(folder, "zip", tmp_path / "m.zip")
+    shutil.copy(folder / "vision_model.onnx", folder / "text_model.onnx")
+    with pytest.raises(CheckpointError, match="text_model.onnx in .* to give text_embeds"):
+        open_session(Artifact(folder, {"format": "onnx"}))
 
 
 def test_one_label_alone_is_scored_by_a_sigmoid(models, files):

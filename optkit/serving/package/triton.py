@@ -48,6 +48,11 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
             f"Expected a model that answers in one call, received {task.name}: a cache lives between calls.",
             hint="Serve it with optkit serve, or package it for docker.",
         )
+    if task.has_towers:
+        raise RecipeError(
+            f"Expected a model of one graph, received {task.name}, which has two towers.",
+            hint="Serve it with optkit serve, or package it for docker.",
+        )
     with open_session(artifact) as session:
         inputs, outputs = session.inputs, session.outputs
     inner, outer = folder / f"{name}-tensors", folder / name
