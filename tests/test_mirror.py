@@ -23,7 +23,7 @@ ELSEWHERE = {
     "benchmarking/reference/test_tasks.py": "benchmarking/reference/causal_lm benchmarking/reference/cross_encoder benchmarking/reference/declared benchmarking/reference/embeddings benchmarking/reference/image_classification benchmarking/reference/question_answering benchmarking/reference/rerank benchmarking/reference/sentence_model benchmarking/reference/text_classification benchmarking/reference/token_classification benchmarking/reference/windowed",
     "tasks/test_multiple_choice.py": "benchmarking/reference/multiple_choice tasks/choices",
     "tasks/test_zero_shot_classification.py": "benchmarking/reference/zero_shot_classification tasks/candidate_labels tasks/hypotheses",
-    "tasks/test_zero_shot_image_classification.py": "benchmarking/reference/two_towers passes/tower_graphs runtimes/onnxruntime_towers runtimes/torch_towers runtimes/towers",
+    "tasks/test_zero_shot_image_classification.py": "benchmarking/reference/two_towers passes/tower_graphs runtimes/onnxruntime_towers runtimes/openvino_towers runtimes/torch_towers runtimes/towers",
     "tasks/test_question_answering.py": "tasks/squad_metrics",
     "report/test_labels.py": "report/scores",
     "tasks/test_object_detection.py": "benchmarking/reference/object_detection tasks/boxes",

@@ -124,12 +124,17 @@ def _onnxruntime(
         written, _ = _profiled(files[DECODER], first, options, runs)
         both = (("encoder", kernels), ("decoder", written))
         return [(f"{part}/{node}", kind, spent) for part, seen in both for node, kind, spent in seen]
-    if set(files) == {TEXT, IMAGE}:
-        flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in feeds.items()}
-        read = [files[name] for name, first in ((TEXT, IDS), (IMAGE, PIXELS)) if len(flat[first])]
-        return [kernel for file in read for kernel in _profiled(file, flat, options, runs)[0]]
-    (file,) = files.values()
-    return _profiled(file, feeds, options, runs)[0]
+    parts = _parts(list(files.values()), feeds)
+    return [kernel for file, read in parts for kernel in _profiled(file, read, options, runs)[0]]
+
+
+def _parts(files: list[Path], feeds: dict[str, np.ndarray]) -> list[tuple[Path, dict[str, np.ndarray]]]:
+    """Each graph of a model with what it reads of `feeds`: all of it, or of two towers texts or images."""
+    if len(files) == 1:
+        return [(files[0], feeds)]
+    flat, named = {n: x.reshape(-1, *x.shape[2:]) for n, x in feeds.items()}, {f.stem: f for f in files}
+    first = {TEXT: IDS, IMAGE: PIXELS}
+    return [(named[Path(graph).stem], flat) for graph, name in first.items() if len(flat[name])]
 
 
 def _profiled(
@@ -162,10 +167,17 @@ def _profiled(
 def _openvino(
     artifact: Artifact, feeds: dict[str, np.ndarray], options: dict[str, Any]
 ) -> list[tuple[str, str, float]]:
+    suffix = ".xml" if artifact.format == "openvino" else ".onnx"
+    files = [f for f in artifact.model_files if f.suffix == suffix]
+    return [kernel for file, read in _parts(files, feeds) for kernel in _compiled(file, read, options)]
+
+
+def _compiled(
+    file: Path, feeds: dict[str, np.ndarray], options: dict[str, Any]
+) -> list[tuple[str, str, float]]:
+    """The kernels of the model in `file`."""
     import openvino
 
-    suffix = ".xml" if artifact.format == "openvino" else ".onnx"
-    (file,) = (f for f in artifact.model_files if f.suffix == suffix)
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": options.get("precision", "f32"),
         "PERFORMANCE_HINT": "LATENCY",

@@ -7,6 +7,7 @@ OpenVINO 2026.4 has an open report of wrong ones on CPUs with AVX512-BF16 and no
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +54,23 @@ def choose(
     if rest == "auto" and whole > OF_MODEL:
         return {"rest": "f32", **notes}
     return {"rest": "bf16", **notes, "bf16_proven_on": cpu.model()}
+
+
+def of_all(notes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Notes of a whole model, of what `choose` gave for each of its parts: f32 where one of them takes it.
+
+    >>> of_all([{"rest": "bf16", "bf16_difference": 0.1}, {"rest": "f32", "bf16_difference": 0.2}])
+    {'rest': 'f32', 'bf16_difference': 0.2}
+    """
+    whole = dict(notes[0])
+    for part in notes[1:]:
+        for name, value in part.items():
+            before = whole.get(name, value)
+            whole[name] = max(before, value) if isinstance(value, float) else before
+        whole["rest"] = whole["rest"] if whole["rest"] == part["rest"] else "f32"
+    if whole["rest"] != "bf16":
+        whole.pop("bf16_proven_on", None)
+    return whole
 
 
 def compare(model: openvino.Model, feeds: list[dict[str, np.ndarray]]) -> float:

@@ -19,6 +19,8 @@ from optkit.passes import export_check, graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.export_check import Check, largest_difference
 from optkit.passes.plain_attention import unfuse
+from optkit.passes.tower_graphs import tower_config
+from optkit.runtimes.towers import rows_of
 from optkit.runtimes.vino_core import core
 from optkit.tasks.base import Task, aligned
 
@@ -43,29 +45,38 @@ class OpenVino(Pass):
     produces: ClassVar[str] = "openvino"
     runtime: ClassVar[str | None] = "openvino"
     precision: ClassVar[str | None] = "fp32"
+    takes_towers: ClassVar[bool] = True
 
     tolerance: float = param(1e-3, "largest allowed difference, absolute plus relative", minimum=0.0)
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
-        context.progress("converting", 0.1)
-        model, unfused = convert(source)
-        save(model, out)
         copy_side_files(source.path, out)
-        context.progress("comparing with the source", 0.8)
         samples = context.encoded("validation", CHECKED)
-        checks = _checks(source, samples, [port.get_any_name() for port in model.inputs])
+        read, nodes, differences, tokens = rows_of(samples), 0, list[float](), list[int]()
+        for name in graph.names_in(source.path):
+            context.progress("converting", 0.1)
+            model, unfused = convert(source, name)
+            save(model, out, name)
+            context.progress("comparing with the source", 0.8)
+            checks = _checks(
+                tower_config(source.config, name),
+                read.get(name, samples),
+                [port.get_any_name() for port in model.inputs],
+            )
+            nodes += unfused
+            file = str(source.path / name)
+            differences.append(_difference(file, model, checks, self.tolerance, context.task))
+            tokens += [c.real.shape[1] for c in checks if c.real is not None]
         return {
-            "attention_nodes": unfused,
-            "max_difference": _difference(source, model, checks, self.tolerance, context.task),
+            "attention_nodes": nodes,
+            "max_difference": max(differences),
             "checked_examples": len(samples),
-            "checked_up_to_tokens": max(
-                (c.real.shape[1] for c in checks if c.real is not None), default=None
-            ),
+            "checked_up_to_tokens": max(tokens, default=None),
         }
 
 
-def convert(source: Artifact) -> tuple[openvino.Model, int]:
-    """`source` as an OpenVINO model in memory, and how many attention nodes were unfused.
+def convert(source: Artifact, name: str = graph.MODEL_FILE) -> tuple[openvino.Model, int]:
+    """The graph `name` of `source` as an OpenVINO model in memory, and how many attention nodes were unfused.
 
     Raises RecipeError for a graph that is not fp32, MissingDependency, and PassError where OpenVINO
     cannot read it.
@@ -81,7 +92,7 @@ def convert(source: Artifact) -> tuple[openvino.Model, int]:
         raise MissingDependency.of("openvino", "openvino") from None
     import io
 
-    plain = graph.load_graph(source.path)
+    plain = graph.load_graph(source.path, name)
     unfused = unfuse(plain)
     try:
         model = openvino.Core().read_model(io.BytesIO(plain.SerializeToString()))
@@ -93,12 +104,14 @@ def convert(source: Artifact) -> tuple[openvino.Model, int]:
     return model, unfused
 
 
-def save(model: openvino.Model, folder: Path) -> None:
-    """Write .xml and .bin, weights as they are (OpenVINO halves them unless told not to)."""
+def save(model: openvino.Model, folder: Path, name: str = graph.MODEL_FILE) -> None:
+    """Write .xml and .bin, weights as they are (OpenVINO halves them unless told not to); `name` is that of
+    the graph."""
     import openvino
 
     _name_by_place(model)
-    openvino.save_model(model, str(folder / MODEL_FILE), compress_to_fp16=False)
+    file = MODEL_FILE if name == graph.MODEL_FILE else Path(name).with_suffix(".xml").name
+    openvino.save_model(model, str(folder / file), compress_to_fp16=False)
 
 
 def _name_by_place(model: openvino.Model) -> None:
@@ -120,22 +133,19 @@ def compile_cpu(model: openvino.Model, threads: int | None = None) -> openvino.C
     return core().compile_model(model, "CPU", settings)
 
 
-def _checks(source: Artifact, samples: EncodedSet, names: list[str]) -> list[Check]:
+def _checks(config: dict[str, Any], samples: EncodedSet, names: list[str]) -> list[Check]:
     """What export-onnx compares with torch, for a graph with the inputs `names`: texts of the data, and those
     about windows, padded on both sides."""
     checks = export_check.of_data(samples, names)
     if "input_ids" in names:
-        checks += export_check.checks(source.config, names, pad_token(source.config), False, samples)
+        checks += export_check.checks(config, names, pad_token(config), False, samples)
     return checks
 
 
-def _difference(
-    source: Artifact, model: openvino.Model, checks: list[Check], tolerance: float, task: Task
-) -> float:
-    """The largest difference of the OpenVINO `model` to the graph that it was made from."""
+def _difference(file: str, model: openvino.Model, checks: list[Check], tolerance: float, task: Task) -> float:
+    """The largest difference of the OpenVINO `model` to the graph in `file`, that it was made from."""
     import onnxruntime
 
-    file = str(source.path / graph.MODEL_FILE)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     outputs, compiled = session.get_outputs(), compile_cpu(model)
 

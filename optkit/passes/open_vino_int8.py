@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,9 +14,10 @@ import numpy as np
 from optkit.core.artifact import Artifact, copy_side_files
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError, MissingDependency, PassError, RecipeError, did_you_mean
-from optkit.passes import bf16_probe
+from optkit.passes import bf16_probe, graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.open_vino import convert, save
+from optkit.runtimes.towers import rows_of
 
 if TYPE_CHECKING:
     import openvino
@@ -38,6 +40,7 @@ class OpenVinoInt8(Pass):
     runtime: ClassVar[str | None] = "openvino"
     precision: ClassVar[str | None] = "int8"
     needs_data: ClassVar[bool] = True
+    takes_towers: ClassVar[bool] = True
 
     preset: str = param(
         "mixed", "weights symmetric; activations asymmetric in mixed", choices=("mixed", "performance")
@@ -63,8 +66,8 @@ class OpenVinoInt8(Pass):
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         context.progress("converting", 0.05)
-        model, _ = convert(source)
-        known = {op.get_friendly_name() for op in model.get_ordered_ops()}
+        models = {name: convert(source, name)[0] for name in graph.names_in(source.path)}
+        known = {op.get_friendly_name() for model in models.values() for op in model.get_ordered_ops()}
         for name in self.exclude:
             if name not in known:
                 raise RecipeError(
@@ -73,15 +76,19 @@ class OpenVinoInt8(Pass):
         samples = context.encoded("train", self.samples)
         if len(samples) == 0:
             raise DataError("Quantization for OpenVINO needs examples to calibrate on, received none.")
-        context.progress("calibrating", 0.2)
-        quantized = self._quantize(model, samples)
-        save(quantized, out)
         copy_side_files(source.path, out)
-        context.progress("comparing bf16 with f32", 0.9)
+        rest, counts, read = list[dict[str, Any]](), Counter[str](), rows_of(samples)
+        for name, model in models.items():
+            context.progress("calibrating", 0.2)
+            quantized = self._quantize(model, read.get(name, samples))
+            save(quantized, out, name)
+            context.progress("comparing bf16 with f32", 0.9)
+            rest.append(bf16_probe.choose(self.rest, model, quantized, read.get(name, samples)))
+            counts.update(quantized_operators(quantized))
         return {
-            **bf16_probe.choose(self.rest, model, quantized, samples),
-            "quantized_operators": quantized_operators(quantized),
-            "wide_convolutions_in_float": len(wide_convolutions(model)),
+            **bf16_probe.of_all(rest),
+            "quantized_operators": dict(counts),
+            "wide_convolutions_in_float": sum(len(wide_convolutions(model)) for model in models.values()),
             "calibration_examples": len(samples),
         }
 
@@ -104,7 +111,8 @@ class OpenVinoInt8(Pass):
             return {name: batch[name] for name in names}
 
         nncf.set_log_level(logging.ERROR)
-        left = [*self.exclude, *wide_convolutions(model)]
+        there = {op.get_friendly_name() for op in model.get_ordered_ops()}
+        left = [*(name for name in self.exclude if name in there), *wide_convolutions(model)]
         left += [] if self.attention else products_of_activations(model)
         ignored = nncf.IgnoredScope(names=sorted(set(left))) if left else None
         strength = self.smooth_quant if self.smooth_quant >= 0 else -1

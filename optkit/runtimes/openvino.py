@@ -17,6 +17,7 @@ from optkit.runtimes import kv_cache as caches
 from optkit.runtimes import openvino_stateful
 from optkit.runtimes.base import Decoder, Feeds, Session, Setting, TensorSpec
 from optkit.runtimes.settings import COUNTS
+from optkit.runtimes.towers import IMAGE
 from optkit.runtimes.vino_core import core, why_not_bf16
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class OpenVinoSession(Session):
             settings["KV_CACHE_PRECISION"] = kv_cache
         if activations:
             settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 32 if activations == "int8" else 0
-        file = _model_file(artifact)
+        file = self._file(artifact)
         try:
             model = core().read_model(str(file))
             # Compiling gives an output the names of the operators that it is folded into, too.
@@ -108,6 +109,9 @@ class OpenVinoSession(Session):
         )
         self.outputs = tuple(map(_spec, self._model.outputs, names[1]))
         self._idle: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
+
+    def _file(self, artifact: Artifact) -> Path:
+        return model_file(artifact)
 
     @property
     def compiled(self) -> openvino.CompiledModel:
@@ -153,6 +157,10 @@ class OpenVinoSession(Session):
 
 
 def open_session(artifact: Artifact, **options: Setting) -> OpenVinoSession:
+    if model_files(artifact, IMAGE):
+        from optkit.runtimes.openvino_towers import OpenVinoTowers
+
+        return OpenVinoTowers(artifact, **options)
     return OpenVinoSession(artifact, **options)
 
 
@@ -181,9 +189,17 @@ def _settings(
     return settings
 
 
-def _model_file(artifact: Artifact) -> Path:
+def model_files(artifact: Artifact, graph: str | None = None) -> list[Path]:
+    """The models in `artifact` that OpenVINO reads; of several that made of the `graph` of this name."""
     suffix = ".xml" if artifact.format == "openvino" else ".onnx"
-    files = [f for f in artifact.model_files if f.suffix == suffix]
+    files = [file for file in artifact.model_files if file.suffix == suffix]
+    return [file for file in files if graph is None or file.stem == Path(graph).stem]
+
+
+def model_file(artifact: Artifact, graph: str | None = None) -> Path:
+    """The only one of `model_files`. Raises CheckpointError where there are others or none."""
+    suffix = ".xml" if artifact.format == "openvino" else ".onnx"
+    files = model_files(artifact, graph)
     if len(files) != 1:
         raise CheckpointError(f"Expected one {suffix} file in {str(artifact.path)!r}, found {len(files)}.")
     return files[0]

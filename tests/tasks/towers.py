@@ -16,13 +16,13 @@ PICTURE = (
 _SIZES = {
     "hidden_size": 32,
     "intermediate_size": 64,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 1,
     "num_attention_heads": 2,
 }
 
 
 def two_towers(folder: Path, kind: str = "clip", side: int = 16, **processor) -> Path:
-    """Two layers a tower on images of `side` x `side`: `clip`, `metaclip_2` or `siglip`.
+    """A layer a tower on images of `side` x `side`: `clip`, `metaclip_2` or `siglip`.
 
     `processor` changes its preprocessor_config.json.
     """

@@ -18,6 +18,8 @@ Texts = Annotated[list[Text], Field(max_length=512)]
 
 #: Of each word of a page: see `optkit.tasks.layout_token_classification`.
 Boxes = Annotated[list[Annotated[list[int], Field(min_length=4, max_length=4)]], Field(max_length=512)]
+#: Of an image that has labels beside it: {"b64": "..."}.
+File = dict[Literal["b64"], Text]
 
 
 class Output(Checked):
@@ -30,7 +32,7 @@ class Output(Checked):
 class Example(Checked):
     """`input` as a request to `optkit serve` holds it."""
 
-    input: Text | Texts | dict[Word, Text | Texts | Boxes | bool]
+    input: Text | Texts | dict[Word, Text | Texts | Boxes | bool | File]
     outputs: dict[Line, Output] = Field(min_length=1, max_length=16)
 
 
