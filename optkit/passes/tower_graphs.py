@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optkit.data.examples import EncodedSet
 from optkit.models.task import Shape
 from optkit.passes import fused_attention, graph
 from optkit.passes.base import PassContext
@@ -25,8 +27,12 @@ def towers(
     rows, attention = rows_of(context.encoded("validation", count)), fused_attention.implementations(model)
     for name, module in ((TEXT, _text(model, list(rows[TEXT].arrays))), (IMAGE, _image(model))):
         samples = rows[name].take(range(min(count, len(rows[name]))))
-        yield name, module.eval(), replace(context, encoded=lambda split, limit, samples=samples: samples)
+        yield name, module.eval(), replace(context, encoded=partial(_always, samples))
         fused_attention.restore(attention)
+
+
+def _always(samples: EncodedSet, split: str, limit: int | None) -> EncodedSet:
+    return samples
 
 
 def renamed(out: Path, name: str) -> None:

@@ -66,7 +66,7 @@ class Fitting:
 class CandidateLabels(Task):
     """A task whose answer is a `Fitting`; what is asked is `optkit.tasks.hypotheses.Asked`."""
 
-    metrics: ClassVar = ("accuracy", "f1")
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1")
     parts: ClassVar[Mapping[str, str]] = {"text": "text", "pair": "candidate labels", "label": "label"}
     sameness: ClassVar[str] = "the same label or labels"
     #: The hypothesis unless another is given.

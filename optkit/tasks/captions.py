@@ -49,7 +49,7 @@ def members(rows: Iterable[tuple[Input, object]], name: str) -> tuple[list[Input
     """The different images of `rows`, then their different captions, from column `name`, as inputs, and what
     belongs together. Raises DataError for what is no text."""
     images: dict[object, tuple[int, Input]] = {}
-    captions: dict[str, int] = {}
+    captions: dict[object, int] = {}
     pairs: set[tuple[int, int]] = set()
     for row, (image, told) in enumerate(rows):
         texts = told if isinstance(told, list) else [told]
@@ -58,7 +58,7 @@ def members(rows: Iterable[tuple[Input, object]], name: str) -> tuple[list[Input
                 f"Expected a caption or several in column {name!r}, row {row}, received {told!r:.100}.",
                 hint="Name the right column with --label-column.",
             )
-        key = image if isinstance(image, str | bytes) else (row, "of no name")
+        key: object = image if isinstance(image, str | bytes) else (row, "of no name")
         if isinstance(image, dict):
             key = image.get("bytes") or image.get("path")
         number, _ = images.setdefault(key, (len(images), image))
@@ -98,5 +98,6 @@ def table(vectors: np.ndarray, references: Sequence[Member]) -> list[Line]:
     lines = []
     for way in _WAYS:
         shares = [hits(f"{way}_recall@{most}", vectors, references) for most in _MOST]
-        lines.append(Line(way.replace("_", " "), *(float(x.mean()) for x in shares), support=len(shares[0])))
+        first, fifth, tenth = (float(share.mean()) for share in shares)
+        lines.append(Line(way.replace("_", " "), first, fifth, tenth, len(shares[0])))
     return lines

@@ -29,7 +29,10 @@ class FileInputs:
         """A file in base64."""
         return {"b64": str}
 
-    def from_json(self, value: Json) -> bytes:
+    def from_json(self, value: Json) -> Input:
+        return self.file_of(value)
+
+    def file_of(self, value: Json) -> bytes:
         """The bytes of a file, in base64: {"b64": "..."}. A string would be a path, and is refused."""
         text = value.get("b64") if isinstance(value, dict) else None
         if not isinstance(text, str):
@@ -41,9 +44,9 @@ class FileInputs:
         except ValueError as reason:
             raise DataError(f"Expected {self.expected} in base64: {reason}.") from None
 
-    def from_fields(self, values: Sequence[Any]) -> bytes:
+    def from_fields(self, values: Sequence[Any]) -> Input:
         """The bytes of a file as they are, or a text of them in base64."""
-        return values[0] if isinstance(values[0], bytes) else self.from_json({"b64": values[0]})
+        return values[0] if isinstance(values[0], bytes) else self.file_of({"b64": values[0]})
 
     @classmethod
     def from_line(cls, line: str) -> Input:

@@ -60,7 +60,14 @@ class ZeroShotImageClassification(ImageInputs, CandidateLabels):
     architectures: ClassVar[tuple[str, ...]] = (
         *("CLIPModel", "MetaClip2Model", "SiglipModel"),
         # Which are refused in words:
-        *("AlignModel", "Blip2ForImageTextRetrieval", "BlipModel", "CLIPSegModel", "Siglip2Model"),
+        *(
+            "AlignModel",
+            "Blip2ForImageTextRetrieval",
+            "BlipModel",
+            "CLIPSegModel",
+            "Siglip2Model",
+            "Tipsv2Model",
+        ),
     )
     auto_class: ClassVar[str] = "AutoModelForZeroShotImageClassification"
     has_towers: ClassVar[bool] = True
@@ -294,15 +301,15 @@ class ZeroShotImageClassification(ImageInputs, CandidateLabels):
     def from_json(self, value: Json) -> Input:
         if not isinstance(value, dict):
             raise DataError(f"Expected an image with its candidate_labels, received {type(value).__name__}.")
-        return {**value, "image": super().from_json(value.get("image"))}
+        return {**value, "image": self.file_of(value.get("image"))}
 
     def to_embed(self, value: Json) -> Input:
         """A text is one, unless it is an image as a data URI; an image may be that, or its base64 alone."""
         if isinstance(value, str):
-            return super().from_json({"b64": uri[1]}) if (uri := _DATA_URI.match(value)) else {"text": value}
+            return self.file_of({"b64": uri[1]}) if (uri := _DATA_URI.match(value)) else {"text": value}
         if isinstance(value, dict) and value.keys() == {"image"} and isinstance(value["image"], str):
             uri = _DATA_URI.match(value["image"])
-            return super().from_json({"b64": uri[1] if uri else value["image"]})
+            return self.file_of({"b64": uri[1] if uri else value["image"]})
         return {"text": super().to_embed(value)}
 
     def token_count(self, inputs: Sequence[Input]) -> int:

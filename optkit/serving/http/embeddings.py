@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 import numpy as np
 from fastapi import APIRouter
@@ -60,13 +60,16 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
         return routes
     ranges = None if settings.ranges is None else read_ranges(settings.ranges)
     text: JsonType = Annotated[str, StringConstraints(max_length=settings.max_text)]
-    towers, item = [served.task.has_towers for served in known.values()], text
+    towers = [served.task.has_towers for served in known.values()]
+    kinds: list[JsonType] = [text]
     if any(towers):
-        item |= record("TextInput", text=(text, ...), __config__=ConfigDict(extra="forbid"))
-        item |= record("ImageInput", image=(str, ...), __config__=ConfigDict(extra="forbid"))
+        kinds.append(record("TextInput", text=(text, ...), __config__=ConfigDict(extra="forbid")))
+        kinds.append(record("ImageInput", image=(str, ...), __config__=ConfigDict(extra="forbid")))
     if all(towers):  # a file, which the limit of the body bounds alone
-        item |= Annotated[str, StringConstraints(pattern="^data:image/")]
-    inputs: JsonType = item | Annotated[list[item], Field(min_length=1, max_length=settings.max_inputs)]
+        kinds.append(Annotated[str, StringConstraints(pattern="^data:image/")])
+    item: JsonType = Union[*kinds]
+    several: JsonType = list[item]
+    inputs: JsonType = item | Annotated[several, Field(min_length=1, max_length=settings.max_inputs)]
     shared: dict[str, Any] = {
         "dimensions": (Annotated[int, Field(ge=1), NUMBER] | None, None),
         "prompt_name": (text | None, None),
