@@ -67,6 +67,7 @@ class ZeroShotImageClassification(ImageInputs, CandidateLabels):
             "CLIPSegModel",
             "Siglip2Model",
             "Tipsv2Model",
+            "VideoPrismClipModel",
         ),
     )
     auto_class: ClassVar[str] = "AutoModelForZeroShotImageClassification"
