@@ -27,7 +27,7 @@ class OpenVinoTowers(TowersSession, OpenVinoSession):
 
     def __init__(self, artifact: Artifact, **options: Setting) -> None:
         self._text, self._image = _Text(artifact, **options), _Image(artifact, **options)
-        self.precision = self._text.precision
+        self.precision, self._stateful = self._text.precision, False
         _, *image = self._image.inputs[0].shape
         width = self._image.outputs[0].shape[-1]
         self._specify(tuple(image), tuple(x.name for x in self._text.inputs), width)
