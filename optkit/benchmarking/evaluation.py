@@ -311,13 +311,13 @@ class Evaluator:
                 "reference": self.task.name_of(self.labelled.references[i]),
                 "baseline": x.label,
                 "candidate": y.label,
-                "baseline_confidence": x.score,
-                "candidate_confidence": y.score,
+                "baseline_confidence": getattr(x, "score", None),
+                "candidate_confidence": getattr(y, "score", None),
             }
             for i, x, y in zip(changed, old, new)
             if x.label != y.label
         ]
-        return sorted(flips, key=lambda flip: -flip["candidate_confidence"])[:MAX_FLIPS]
+        return sorted(flips, key=lambda flip: -(flip["candidate_confidence"] or 0.0))[:MAX_FLIPS]
 
 
 def is_plain(candidate: Candidate) -> bool:

@@ -41,6 +41,9 @@ def predict(
     normalize: Annotated[bool, typer.Option("--normalize", help="embeddings: divide each vector by its length, after it was cut.")] = False,
     precision: Annotated[str | None, typer.Option(help="embeddings: int8, uint8, binary or ubinary. [default: float32]", show_default=False)] = None,
     ranges: Annotated[Path | None, typer.Option(help="embeddings: with int8 and uint8: a .npy file, (2, dimensions), of least and greatest values. [default: of these vectors]", show_default=False)] = None,
+    language: Annotated[str | None, typer.Option(help="speech: the language that is spoken: german, de, ... [default: as generation_config.json says, or as the model hears it]", show_default=False)] = None,
+    translate: Annotated[bool, typer.Option("--translate", help="speech: write it in English.")] = False,
+    timestamps: Annotated[bool, typer.Option("--timestamps", help="speech: with the times of segments, in --json and in files.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="causal-lm, text2text: print each prompt and its text as it is written.")] = False,
 ) -> None:  # fmt: skip
     """Print a prediction per text, or write those of a whole file; a language model writes on after each text."""

@@ -40,7 +40,7 @@ _OTHER_INPUTS = {
     "time series": ("prediction_length", "context_length"),
 }
 #: Families that write speech down with a decoder.
-_SPEECH_DECODERS = ("whisper", "moonshine", "moonshine_streaming", "speech_to_text", "speech-encoder-decoder")
+_SPEECH_DECODERS = ("moonshine", "moonshine_streaming", "speech_to_text", "speech-encoder-decoder")
 #: Keys of config.json that hold the configuration of a part: a tower, a backbone.
 _PARTS = tuple(
     f"{part}_config"
@@ -109,7 +109,7 @@ def task_of(config: dict[str, Any], names_a_pooling: bool = False) -> str | None
         raise CheckpointError(
             f"{(*architectures, config['model_type'])[0]} writes what it hears with a decoder, which optkit "
             "does not serve.",
-            hint="Take a CTC model (wav2vec 2.0, HuBERT, WavLM) for speech, or a classifier of sounds.",
+            hint="Take Whisper or a CTC model (wav2vec 2.0, HuBERT, WavLM) for speech.",
         )
     if names_a_pooling:
         architecture = architectures[0] if architectures else str(config.get("model_type"))

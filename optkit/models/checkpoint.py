@@ -85,7 +85,7 @@ def load_model(
     if artifact.format != "hf":
         raise CheckpointError(f"Expected a checkpoint (format hf), received format {artifact.format!r}.")
     _refuse_code(artifact, trust_remote_code)
-    goal = TASKS[task or infer_task(artifact)]
+    goal = TASKS[task or infer_task(artifact)].of(artifact.config)
     goal.check_architecture(artifact.config, *(artifact.config.get("architectures") or ["This model"])[:1])
     auto = getattr(transformers, goal.auto_class_of(artifact.config))
     transformers.logging.set_verbosity_error()
@@ -165,7 +165,7 @@ def model_inputs(model: transformers.PreTrainedModel) -> list[str]:
 
 def model_outputs(model: transformers.PreTrainedModel) -> dict[str, Shape]:
     """The outputs that optkit reads from this model, with their shapes."""
-    return TASKS[task_of_model(model)].model_outputs(model)
+    return TASKS[task_of_model(model)].of(model.config.to_dict()).model_outputs(model)
 
 
 def task_of_model(model: transformers.PreTrainedModel) -> str:

@@ -34,6 +34,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 _BY_MODEL = {"audio-spectrogram-transformer": "AST", "whisper": "Whisper"}
 #: Kaldi's frames: 25 ms every 10 ms at 16,000 samples a second, and the floor of a band's energy.
 _FRAME, _HOP, _FFT, _FLOOR = 400, 160, 512, 1.192092955078125e-07
+#: Frames of Whisper's that are made at once.
+_BLOCK = 3000
 
 
 class SoundEncoder:
@@ -92,10 +94,11 @@ class SoundEncoder:
             return int(s["feature_size"]), s["chunk_length"] * self.rate // s["hop_length"]
         return (int(s["max_length"]), int(s["num_mel_bins"])) if self.kind == "AST" else ("sequence",)
 
-    def features(self, values: np.ndarray) -> np.ndarray:
-        """What the model is fed for (samples,) at its rate; of shape `shape`."""
+    def features(self, values: np.ndarray, whole: bool = False) -> np.ndarray:
+        """What the model is fed for (samples,) at its rate; of shape `shape`. Where that has frames, what is
+        longer is cut off, unless `whole`, which Whisper's can be."""
         if self.kind == "Whisper":
-            return self._log_mel(values)
+            return self._log_mel(values, whole)
         if self.kind == "AST":
             return self._filter_bank(values)
         if not self._settings["do_normalize"]:
@@ -126,19 +129,22 @@ class SoundEncoder:
         mels = 1127.0 * np.log(1.0 + np.arange(_FFT // 2 + 1) * (self.rate / _FFT) / 700.0)
         return _triangles(mels, np.linspace(low, high, bins + 2))
 
-    def _log_mel(self, values: np.ndarray) -> np.ndarray:
+    def _log_mel(self, values: np.ndarray, whole: bool) -> np.ndarray:
         s = self._settings
         size, hop, bins = int(s["n_fft"]), int(s["hop_length"]), int(s["feature_size"])
-        whole = np.zeros(int(s["chunk_length"]) * self.rate, dtype=np.float64)
-        whole[: len(values)] = values[: len(whole)]
-        frames = _frames(np.pad(whole, size // 2, mode="reflect"), size, hop)[:-1]
-        power = np.abs(np.fft.rfft(frames * np.hanning(size + 1)[:-1])) ** 2
+        count = int(s["chunk_length"]) * self.rate
+        padded = np.zeros(max(count, len(values)) if whole else count, dtype=np.float32)
+        padded[: len(values)] = values[: len(padded)]
+        frames = _frames(np.pad(padded, size // 2, mode="reflect"), size, hop)[:-1]
+        window = np.hanning(size + 1)[:-1]
         edges = _slaney_hertz(np.linspace(0.0, _slaney_mel(8000.0), bins + 2))
         filters = _triangles(np.linspace(0, self.rate // 2, size // 2 + 1), edges)
         filters *= (2.0 / (edges[2:] - edges[:-2]))[None]
-        bands = np.log10(np.maximum(power @ filters, 1e-10)).T
-        bands = np.maximum(bands, bands.max() - 8.0)
-        return ((bands + 4.0) / 4.0).astype(np.float32)
+        bands = np.empty((bins, len(frames)), dtype=np.float32)
+        for start in range(0, len(frames), _BLOCK):  # or an hour would take gigabytes
+            power = np.abs(np.fft.rfft(frames[start : start + _BLOCK] * window)) ** 2
+            bands[:, start : start + _BLOCK] = np.log10(np.maximum(power @ filters, 1e-10)).T
+        return (np.maximum(bands, bands.max() - np.float32(8.0)) + np.float32(4.0)) / np.float32(4.0)
 
 
 def frame_count(config: Mapping[str, Any], samples: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from optkit.core.artifact import Artifact
 from optkit.core.registry import Registry
@@ -53,6 +53,13 @@ class ModelTask:
     asks_labels: ClassVar[str] = ""
     #: Whether an answer is what was said in a sound, so that servers offer it to clients of transcriptions.
     transcribes: ClassVar[bool] = False
+    #: What such answers may give the times of: "word" or "segment".
+    timed_by: ClassVar[str] = ""
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> type[Self]:
+        """The class for a model with this config.json, where a task has several."""
+        return cls
 
     @classmethod
     def declared_by(cls, folder: Path, config: Mapping[str, Any]) -> bool:

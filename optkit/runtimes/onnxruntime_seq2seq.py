@@ -14,7 +14,8 @@ from optkit.runtimes.base import Feeds
 from optkit.runtimes.onnxruntime import OnnxRuntimeSession
 from optkit.runtimes.search import Writer, search
 from optkit.runtimes.search_settings import SearchSettings
-from optkit.runtimes.seq2seq import DECODER, ENCODER, Seq2SeqSession, settings_of, tensor_names
+from optkit.runtimes.seq2seq import DECODER, ENCODER, Seq2SeqSession, generation_of, tensor_names
+from optkit.runtimes.speech import transcribe
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -24,21 +25,28 @@ class OnnxRuntimeSeq2Seq(Seq2SeqSession, OnnxRuntimeSession):
     """Both graphs of one artifact, with the same settings."""
 
     def _open(self, artifact: Artifact) -> None:
-        self.settings = settings_of(artifact)
+        self._configure(generation_of(artifact), artifact.config)
         self._encoder = self._loaded(artifact.path / ENCODER)
         self._decoder = self._loaded(artifact.path / DECODER)
-        self._specify()
 
     def writer(self, feeds: Mapping[str, np.ndarray], copies: int = 1) -> Writer:
         source = self.select(feeds)
         names = [x.name for x in self._encoder.get_outputs()]
         cross = dict(zip(names, _run(self._encoder, source)))
         repeated = {n: np.repeat(a, copies, axis=0) if copies > 1 else a for n, a in cross.items()}
-        mask = np.repeat(source["attention_mask"], copies, axis=0)
-        return OnnxRuntimeWriter(self._decoder, repeated, mask, self.device)
+        beside = {n: np.repeat(a, copies, axis=0) for n, a in source.items() if n == "attention_mask"}
+        rows = copies * len(next(iter(source.values())))
+        return OnnxRuntimeWriter(self._decoder, repeated, beside, rows, self.device)
 
     def write(self, feeds: Mapping[str, np.ndarray], settings: SearchSettings) -> np.ndarray:
         return search(self.writer(feeds, settings.num_beams), len(feeds["input_ids"]), settings)
+
+    def transcribe(self, features: np.ndarray, asked: np.ndarray, exactly: int | None) -> Feeds:
+        assert self.speech is not None
+        (name,), beams = (spec.name for spec in self.inputs), self.settings.num_beams
+        return transcribe(
+            features, asked, self.speech, lambda windows: self.writer({name: windows}, beams), exactly
+        )
 
     def close(self) -> None:
         self._encoder = self._decoder = None
@@ -49,22 +57,23 @@ class OnnxRuntimeWriter(Writer):
     change their order are copied."""
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, cross: Feeds, mask: np.ndarray, device: str
+        self, session: onnxruntime.InferenceSession, cross: Feeds, beside: Feeds, rows: int, device: str
     ) -> None:
         from onnxruntime import OrtValue
 
         self._value, self._session, self._device = OrtValue.ortvalue_from_numpy, session, device
-        self._mask = mask
+        self._beside = beside
         self._cross = {name: self._value(np.ascontiguousarray(a), device) for name, a in cross.items()}
         _, self._past, present = tensor_names(len(cross) // 2)
         self._outputs = ["logits", *present]
         specs = {x.name: x for x in session.get_inputs()}
-        self._cache = [self._value(kv_cache.empty(specs[n], len(mask)), device) for n in self._past]
+        self._cache = [self._value(kv_cache.empty(specs[n], rows), device) for n in self._past]
 
     def step(self, tokens: np.ndarray) -> np.ndarray:
         binding = self._session.io_binding()
         binding.bind_cpu_input("input_ids", np.ascontiguousarray(tokens))
-        binding.bind_cpu_input("attention_mask", self._mask)
+        for name, array in self._beside.items():
+            binding.bind_cpu_input(name, array)
         for name, value in (*self._cross.items(), *zip(self._past, self._cache)):
             binding.bind_ortvalue_input(name, value)
         for name in self._outputs:

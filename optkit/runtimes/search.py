@@ -29,47 +29,62 @@ class Writer(ABC):
         """From now on row i goes on where row `rows[i]` is."""
 
 
-def greedy(writer: Writer, rows: int, settings: SearchSettings) -> Iterator[np.ndarray]:
-    """The next token of each of `rows` texts, step by step, (rows,); `settings.pad` behind a text's end."""
-    written = np.full((rows, 1), settings.start, dtype=np.int64)
+def greedy(
+    writer: Writer, rows: int, settings: SearchSettings, prompts: np.ndarray | None = None, read: int = 0
+) -> Iterator[np.ndarray]:
+    """The next token of each of `rows` texts, step by step, (rows,); `settings.pad` behind a text's end.
+
+    A text begins with its row of `prompts` (rows, settings.begin), of which `writer` has read the first
+    `read`; None: with `settings.start`.
+    """
+    written = _begun(rows, settings) if prompts is None else prompts
     open_rows = np.ones(rows, dtype=bool)
     while written.shape[1] < settings.max_length and open_rows.any():
-        scores = processed(written, writer.step(written[:, -1:]).astype(np.float32), settings)
+        scores = processed(written, writer.step(written[:, read:]).astype(np.float32), settings)
+        read = written.shape[1]
         new = np.where(open_rows, scores.argmax(axis=1), settings.pad)
         written = np.concatenate([written, new[:, None]], axis=1)
         open_rows &= ~np.isin(new, settings.ends)
         yield new
 
 
-def search(writer: Writer, rows: int, settings: SearchSettings) -> np.ndarray:
-    """The best text behind each of `rows` sources, (rows, tokens), the start left out; pad behind its end.
+def search(
+    writer: Writer, rows: int, settings: SearchSettings, prompts: np.ndarray | None = None, read: int = 0
+) -> np.ndarray:
+    """The best text behind each of `rows` sources, (rows, tokens), without its beginning; pad behind its end.
 
-    For beams `writer` has `rows * settings.num_beams` rows, those of one source together.
+    `prompts` and `read` as for `greedy`. For beams `writer` has `rows * settings.num_beams` rows, those of
+    one source together.
     """
     if settings.num_beams == 1:
-        steps = list(greedy(writer, rows, settings))
+        steps = list(greedy(writer, rows, settings, prompts, read))
         return np.stack(steps, axis=1) if steps else np.zeros((rows, 0), dtype=np.int64)
-    return _beams(writer, rows, settings)
+    return _beams(writer, rows, settings, _begun(rows, settings) if prompts is None else prompts, read)
 
 
-def _beams(writer: Writer, rows: int, settings: SearchSettings) -> np.ndarray:
-    beams, longest = settings.num_beams, settings.max_length
+def _begun(rows: int, settings: SearchSettings) -> np.ndarray:
+    return np.full((rows, 1), settings.start, dtype=np.int64)
+
+
+def _beams(writer: Writer, rows: int, settings: SearchSettings, prompts: np.ndarray, read: int) -> np.ndarray:
+    beams, longest, begin = settings.num_beams, settings.max_length, settings.begin
     keep = max(2, 1 + len(settings.ends)) * beams
-    running = np.full((rows, beams, longest), settings.pad, dtype=np.int64)
-    running[:, :, 0] = settings.start
+    running = np.full((rows, beams, max(longest, begin)), settings.pad, dtype=np.int64)
+    running[:, :, :begin] = prompts[:, None]
     finished = running.copy()
     running_scores = np.zeros((rows, beams), dtype=np.float32)
     running_scores[:, 1:] = _NEVER
     finished_scores = np.full((rows, beams), _NEVER)
-    lengths = np.zeros((rows, beams), dtype=np.int64)  # of the finished texts, the start left out
+    lengths = np.zeros((rows, beams), dtype=np.int64)  # of the finished texts, the beginning left out
     is_finished = np.zeros((rows, beams), dtype=bool)
     may_improve = np.ones((rows, 1), dtype=bool)
-    length, among_best = 1, np.arange(keep) < beams
+    length, among_best = begin, np.arange(keep) < beams
     if length >= longest:
         return np.zeros((rows, 0), dtype=np.int64)
     while True:
         flat = running[:, :, :length].reshape(rows * beams, length)
-        scores = processed(flat, log_softmax(writer.step(flat[:, -1:]).astype(np.float32)), settings)
+        scores = processed(flat, log_softmax(writer.step(flat[:, read:]).astype(np.float32)), settings)
+        read = length
         vocabulary = scores.shape[1]
         scores = scores.reshape(rows, beams, -1) + running_scores[:, :, None]
         top_scores, top = _largest(scores.reshape(rows, -1), keep)
@@ -85,14 +100,15 @@ def _beams(writer: Writer, rows: int, settings: SearchSettings) -> np.ndarray:
 
         ended = stops & among_best
         full = is_finished.all(axis=1, keepdims=True) & (settings.early_stopping is True)
-        ended_scores = top_scores / np.float32(length**settings.length_penalty)
+        new = length + 1 - begin
+        ended_scores = top_scores / np.float32(new**settings.length_penalty)
         for never in (full, ~may_improve, ~ended):
             ended_scores = ended_scores + never.astype(np.float32) * _NEVER
         merged = np.concatenate([finished_scores, ended_scores], axis=1)
         finished_scores, best = _largest(merged, beams)
         finished = np.take_along_axis(np.concatenate([finished, candidates], 1), best[:, :, None], axis=1)
         lengths = np.take_along_axis(
-            np.concatenate([lengths, np.full((rows, keep), length)], axis=1), best, axis=1
+            np.concatenate([lengths, np.full((rows, keep), new)], axis=1), best, axis=1
         )
         is_finished = np.take_along_axis(np.concatenate([is_finished, ended], axis=1), best, axis=1)
 
@@ -102,7 +118,7 @@ def _beams(writer: Writer, rows: int, settings: SearchSettings) -> np.ndarray:
         if not may_improve.any() or done or stops.all():
             break
         writer.reorder((beam_of + np.arange(rows)[:, None] * beams).reshape(-1))
-    return finished[:, 0, 1 : 1 + lengths[:, 0].max()]
+    return finished[:, 0, begin : begin + lengths[:, 0].max()]
 
 
 def _may_improve(
@@ -110,7 +126,7 @@ def _may_improve(
 ) -> np.ndarray:
     """Whether the best open text might still beat the worst finished one, as transformers guesses it."""
     never = settings.early_stopping == "never" and settings.length_penalty > 0
-    final = (settings.max_length if never else length) - 1
+    final = (settings.max_length if never else length) - settings.begin
     possible = running[:, :1] / np.float32(final**settings.length_penalty)
     worst = np.where(is_finished, finished.min(axis=1, keepdims=True), _NEVER)
     return np.asarray(np.greater(possible, worst).any(axis=1, keepdims=True))
@@ -160,8 +176,10 @@ def processed(written: np.ndarray, scores: np.ndarray, settings: SearchSettings)
     if settings.forced_eos and length == settings.max_length - 1:
         scores = _only(scores, settings.forced_eos)
     scores[:, list(settings.suppress)] = forbidden
-    if length == (1 if settings.forced_bos is None else 2):
+    if length == settings.begin + (settings.forced_bos is not None and settings.begin == 1):
         scores[:, list(settings.begin_suppress)] = forbidden
+    if settings.timestamps is not None:
+        settings.timestamps.apply(written, scores, settings)
     return log_softmax(scores) if settings.renormalize else scores
 
 

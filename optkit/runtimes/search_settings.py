@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from optkit.errors import CheckpointError, RecipeError
 from optkit.models.limits import token_limit
 
@@ -49,11 +51,48 @@ _LONGEST = 2**20
 
 
 @dataclass(frozen=True)
+class TimestampRules:
+    """Whisper's rules for its tokens of time, which begin at `first`, one for each 20 ms.
+
+    `latest` bounds the first of a text, `by_likelihood` wants one where all of them together are likelier
+    than any other token. Source: transformers 5.23, `WhisperTimeStampLogitsProcessor`.
+    """
+
+    first: int
+    latest: int | None = None
+    by_likelihood: bool = True
+
+    def apply(self, written: np.ndarray, scores: np.ndarray, settings: SearchSettings) -> None:
+        """Set what is forbidden in `scores` (rows, vocabulary) behind `written` (rows, length) to -inf."""
+        forbidden, end = np.float32(-np.inf), settings.ends[0]
+        scores[:, self.first - 1] = forbidden  # <|notimestamps|>
+        for row, tokens in zip(scores, written[:, settings.begin :].tolist()):
+            last = len(tokens) >= 1 and tokens[-1] >= self.first
+            one_before = len(tokens) < 2 or tokens[-2] >= self.first
+            if last and one_before:  # they come in pairs
+                row[self.first :] = forbidden
+            elif last:  # the second of a pair, or the end
+                row[:end] = forbidden
+            if times := [token for token in tokens if token >= self.first]:  # which never run back
+                row[self.first : times[-1] + (not last or one_before)] = forbidden
+        if written.shape[1] == settings.begin:
+            scores[:, : self.first] = forbidden
+            if self.latest is not None:
+                scores[:, self.first + self.latest + 1 :] = forbidden
+        if self.by_likelihood:
+            text, times = scores[:, : self.first].max(axis=1), scores[:, self.first :]
+            most = np.maximum(times.max(axis=1), np.float32(-1e30))
+            likelihood = most + np.log(np.maximum(np.exp(times - most[:, None]).sum(axis=1), 1e-30))
+            scores[likelihood > text, : self.first] = forbidden
+
+
+@dataclass(frozen=True)
 class SearchSettings:
     """How one text is written; lengths count the token that it starts with, as transformers counts them.
 
-    `num_beams` 1 is greedy, `positions` bounds the tokens that the decoder reads. The rest has transformers'
-    names and meaning (`GenerationConfig`).
+    `num_beams` 1 is greedy, `positions` bounds the tokens that the decoder reads, `begin` counts those that
+    a text begins with, `timestamps` are Whisper's rules for tokens of time. The rest has transformers' names
+    and meaning (`GenerationConfig`).
     """
 
     start: int
@@ -73,6 +112,8 @@ class SearchSettings:
     begin_suppress: tuple[int, ...] = ()
     renormalize: bool = False
     positions: int | None = None
+    begin: int = 1
+    timestamps: TimestampRules | None = None
 
     @classmethod
     def of(cls, generation: Mapping[str, Any], config: Mapping[str, Any]) -> SearchSettings:

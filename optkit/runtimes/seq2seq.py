@@ -1,15 +1,17 @@
-"""Models that read a text and write another: an encoder, and a decoder with a cache, as one `Session`.
+"""Models that read a text, or a sound, and write a text: an encoder, and a decoder with a cache, as one
+`Session`.
 
 `infer` takes a batch of sources and gives the texts that the model writes, as its generation_config.json
-says. An ONNX artifact of such a model holds two graphs. `ENCODER` reads sources, and gives every layer's keys
-and values of them, which are computed once; `DECODER` takes these and its own cache, and writes on.
+says; `optkit.runtimes.speech` says how those of sounds are. An ONNX artifact of such a model holds two
+graphs. `ENCODER` reads sources, and gives every layer's keys and values of them, which are computed once;
+`DECODER` takes these and its own cache, and writes on.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,12 +22,16 @@ from optkit.runtimes.base import Feeds, Session, TensorSpec
 from optkit.runtimes.kv_cache import PAST, PRESENT
 from optkit.runtimes.search import Writer
 from optkit.runtimes.search_settings import SearchSettings
+from optkit.runtimes.speech import AS_STATED, ASKED, SEGMENTS, SpeechSettings
+from optkit.runtimes.speech import SEQUENCES as SEQUENCES
 
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
 #: Keys and values of the source, in both graphs: cross.0.key (batch × heads × source tokens × head size).
 CROSS = "cross."
-#: The output of `infer`: token ids of each text, the end token included, `NONE` behind it.
-SEQUENCES, NONE = "sequences", -1
+#: What `infer` gives where the source is a text: token ids of each, the end token included, `NONE` behind it.
+NONE = -1
+#: Kinds of models whose source is a sound.
+HEARS = ("whisper",)
 #: A feed beside the source: write exactly so many tokens, so that models are timed at equal work.
 EXACTLY = "new_tokens"
 
@@ -41,10 +47,11 @@ def tensor_names(layers: int) -> tuple[list[str], list[str], list[str]]:
 
 
 class Seq2SeqSession(Session):
-    """`settings` say how its texts are written."""
+    """`settings` say how its texts are written, `speech` how those of sounds are, where it hears them."""
 
     takes_bucket: ClassVar[bool] = False
     settings: SearchSettings
+    speech: SpeechSettings | None = None
 
     @abstractmethod
     def writer(self, feeds: Mapping[str, np.ndarray], copies: int = 1) -> Writer:
@@ -56,28 +63,48 @@ class Seq2SeqSession(Session):
         """The tokens of a text for each source, (sources, tokens), the start left out; behind its end
         anything."""
 
-    def infer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
-        settings = self.settings
-        if EXACTLY in feeds:
-            settings = settings.exactly(int(feeds[EXACTLY].flat[0]))
-        return {SEQUENCES: ended(self.write(self.select(feeds), settings), settings)}
+    @abstractmethod
+    def transcribe(self, features: np.ndarray, asked: np.ndarray, exactly: int | None) -> Feeds:
+        """What is said in sounds that are all asked for alike, as `optkit.runtimes.speech.transcribe`."""
 
-    def _specify(self) -> None:
-        """Say what goes in and comes out, once `settings` are known."""
+    def infer(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        settings, exactly = self.settings, int(feeds[EXACTLY].flat[0]) if EXACTLY in feeds else None
+        if self.speech is None:
+            settings = settings if exactly is None else settings.exactly(exactly)
+            return {SEQUENCES: ended(self.write(self.select(feeds), settings), settings)}
+        (features,) = self.select(feeds).values()
+        asked = feeds.get(ASKED, np.full((len(features), 3), AS_STATED))
+        out = {name: np.empty(len(features), dtype=object) for name in (SEQUENCES, SEGMENTS)}
+        for one in np.unique(asked, axis=0):
+            rows = np.flatnonzero((asked == one).all(axis=1))
+            for name, values in self.transcribe(features[rows], one, exactly).items():
+                out[name][rows] = values
+        return out
+
+    def _configure(self, generation: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+        """Say how texts are written, what goes in and what comes out."""
+        if config.get("model_type") in HEARS:
+            self.speech = SpeechSettings.of(generation, config)
+            self.settings = self.speech.search
+            shape = ("batch", int(config["num_mel_bins"]), "frames")
+            self.inputs = (TensorSpec("input_features", "float32", shape),)
+            self.outputs = tuple(TensorSpec(n, "int64", ("batch", "tokens")) for n in (SEQUENCES, SEGMENTS))
+            return
+        self.settings = SearchSettings.of(generation, config)
         source = ("batch", "sequence")
         self.inputs = tuple(TensorSpec(name, "int64", source) for name in ("input_ids", "attention_mask"))
         self.outputs = (TensorSpec(SEQUENCES, "int64", ("batch", self.settings.max_length - 1)),)
 
 
-def settings_of(artifact: Artifact) -> SearchSettings:
-    """How the texts of `artifact` are written. Raises CheckpointError where it does not say so."""
+def generation_of(artifact: Artifact) -> dict[str, Any]:
+    """generation_config.json of `artifact`. Raises CheckpointError where there is none."""
     file = artifact.path / "generation_config.json"
     if not file.exists():
         raise CheckpointError(
             f"Expected generation_config.json in {str(artifact.path)!r}, which says how texts are written.",
             hint="model.generation_config.save_pretrained(folder) writes it.",
         )
-    return SearchSettings.of(read_json(file, CheckpointError), artifact.config)
+    return read_json(file, CheckpointError)
 
 
 def ended(tokens: np.ndarray, settings: SearchSettings) -> np.ndarray:

@@ -183,7 +183,7 @@ class TorchDecoder(Decoder):
 
 
 def open_session(artifact: Artifact, **options: Setting) -> TorchSession:
-    task = TASKS[options.get("task") or infer_task(artifact)]
+    task = TASKS[options.get("task") or infer_task(artifact)].of(artifact.config)
     if task.has_encoder:
         from optkit.runtimes.torch_seq2seq import TorchSeq2Seq
 

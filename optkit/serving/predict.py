@@ -63,6 +63,9 @@ def predict(
     normalize: bool = False,
     precision: str | None = None,
     ranges: str | Path | None = None,
+    language: str | None = None,
+    translate: bool = False,
+    timestamps: bool = False,
     events: Events = silent,
 ) -> Predictions:
     """Answer texts, or a whole file of them; a language model writes on after each text.
@@ -96,6 +99,10 @@ def predict(
         precision: for vectors: int8, uint8, binary or ubinary. None: float32.
         ranges: for vectors: a file of `numpy.save` with the least and the greatest of each dimension, for
             int8 and uint8. None: those of these vectors.
+        language: for speech: the name or the code of the language that is spoken. None: as
+            generation_config.json says, or the one that the model hears.
+        translate: for speech: write it in English.
+        timestamps: for speech: with the times of segments.
         events: hears of progress (`optkit.events`).
 
     Raises RecipeError for parameters that do not fit each other, DataError for a text or row that cannot be
@@ -122,6 +129,9 @@ def predict(
         "normalize": normalize or None,
         "precision": precision,
         "ranges": None if ranges is None else str(ranges),
+        "language": language,
+        "translate": translate or None,
+        "timestamps": timestamps or None,
     }
     of_vectors = {name: value for name, value in of_vectors.items() if value is not None}
     if output is not None:

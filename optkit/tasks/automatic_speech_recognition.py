@@ -1,14 +1,14 @@
-"""Automatic speech recognition: speech → text, by a model that writes a character or none each 20 ms (CTC).
+"""Automatic speech recognition by a model that writes a character or none each 20 ms (CTC): speech → text.
 
-The name is that of transformers' pipeline, as those of the other tasks are. Long audio is read in windows
-of 30 seconds that share 5 at each end, as the pipeline does it with chunk_length_s=30.
+The name is that of transformers' pipeline, as those of the other tasks are; models with a decoder, which go
+by it too, are in `optkit.tasks.written_speech`. Long audio is read in windows of 30 seconds that share 5 at
+each end, as the pipeline does it with chunk_length_s=30.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from optkit.core.artifact import Artifact
-from optkit.data import audio
 from optkit.data.columns import texts_of
 from optkit.data.examples import EncodedSet, Windows
-from optkit.errors import CheckpointError, DataError, MissingDependency
+from optkit.errors import CheckpointError, DataError
 from optkit.models.ctc import VOCABULARY, Characters
 from optkit.models.sound import SoundEncoder, frame_count
 from optkit.models.task import Shape
+from optkit.runtimes.seq2seq import HEARS
 from optkit.tasks.base import Columns, Field, Labelled, Outputs
 from optkit.tasks.labelled import Input
-from optkit.tasks.sound import SoundInput
+from optkit.tasks.speech import Speech
 
 if TYPE_CHECKING:
     import datasets
@@ -34,11 +34,6 @@ if TYPE_CHECKING:
 
 #: Seconds of a window, and of what it shares with each neighbour.
 WINDOW_S, SHARED_S = 30, 5
-#: Column names looked for, in this order.
-COLUMNS = {
-    "text": audio.COLUMNS,
-    "label": ("transcription", "sentence", "transcript", "text", "normalized_text"),
-}
 
 
 @dataclass(frozen=True)
@@ -66,21 +61,23 @@ class Transcription:
 
 
 @dataclass
-class SpeechRecognition(SoundInput):
-    """`characters` are what the model writes; `metric` is the rate of word errors or of character errors,
-    negated: errors of all utterances over the words (characters) of all references."""
+class SpeechRecognition(Speech):
+    """`characters` are what the model writes."""
 
-    name: ClassVar[str] = "automatic-speech-recognition"
-    architectures: ClassVar[tuple[str, ...]] = ("ForCTC",)
     auto_class: ClassVar[str] = "AutoModelForCTC"
-    transcribes: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = ("neg_wer", "neg_cer")
-    columns: ClassVar = COLUMNS
-    parts: ClassVar = {**SoundInput.parts, "label": "transcription"}
-    sameness: ClassVar[str] = "the same text"
+    timed_by: ClassVar[str] = "word"
     characters: Characters
     metric: str
     encoder: SoundEncoder
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> type[Any]:
+        if config.get("model_type") not in HEARS:
+            return cls
+
+        from optkit.tasks.written_speech import WrittenSpeech
+
+        return WrittenSpeech
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> Self:
@@ -129,12 +126,9 @@ class SpeechRecognition(SoundInput):
         return np.arange(first, min(count - after, frame_count(self.encoder.config, samples)))
 
     def read(self, rows: datasets.Dataset, columns: Columns) -> Labelled:
-        name, label = (self.column(rows.column_names, part, columns) for part in ("text", "label"))
-        references = texts_of(rows, label, "Name the right column with --label-column.")
-        inputs = audio.playable(rows, name)
-        sources = self.named(inputs)
-        references = [" ".join(self.characters.spelled(text).split()) for text in references]
-        return Labelled(self.encode(inputs), references, sources, inputs, columns=Columns(name, None, label))
+        labelled = super().read(rows, columns)
+        spelled = [" ".join(self.characters.spelled(text).split()) for text in labelled.references]
+        return replace(labelled, references=spelled)
 
     def decode(self, outputs: Outputs) -> list[Transcription]:
         seconds = [int(n[0]) / self.encoder.rate for n in outputs.get("samples", ())]
@@ -157,27 +151,11 @@ class SpeechRecognition(SoundInput):
         texts = [self.characters.text(self.characters.pieces(x.argmax(axis=1))) for x in outputs["logits"]]
         return np.array(texts, dtype=object)
 
-    def score(self, answers: np.ndarray, references: Sequence[Any]) -> float:
-        counts = [errors(str(a), str(r), self.metric == "neg_cer") for a, r in zip(answers, references)]
-        wrong, length = (sum(part) for part in zip(*counts))
-        return -wrong / length if length else float("nan")
-
     def gives(self) -> tuple[Field, ...]:
         return Field("text"), Field("score", "FP32")
 
     def fields(self, answer: Transcription) -> tuple[Any, ...]:
         return answer.text, answer.score
-
-    def describe(self, answer: Transcription) -> dict[str, Any]:
-        return asdict(answer)
-
-    def line(self, answer: Transcription) -> str:
-        return answer.text
-
-    @classmethod
-    def fits(cls, rows: datasets.Dataset, columns: Columns) -> bool:
-        named = columns.label is not None or any(n in rows.column_names for n in cls.columns["label"])
-        return named and cls.holds_audio(rows, columns)
 
     @classmethod
     def training_config(cls, rows: datasets.Dataset, columns: Columns) -> dict[str, Any]:
@@ -227,21 +205,6 @@ class SpeechRecognition(SoundInput):
     def save(self, network: torch.nn.Module, folder: Path) -> None:
         super().save(network, folder)
         self.characters.save(folder)
-
-
-@lru_cache(maxsize=2**16)
-def errors(answer: str, reference: str, by_character: bool) -> tuple[int, int]:
-    """(words, or characters, that are wrong, missing or too many; those of the reference), by jiwer."""
-    try:
-        import jiwer
-    except ImportError as reason:
-        raise MissingDependency.of("jiwer", "audio") from reason
-    if not reference.strip():
-        return len(answer if by_character else answer.split()), 0
-    measure: Any = jiwer.process_characters if by_character else jiwer.process_words
-    counts = measure(reference, answer)
-    wrong = counts.substitutions + counts.deletions
-    return wrong + counts.insertions, wrong + counts.hits
 
 
 TASK = SpeechRecognition

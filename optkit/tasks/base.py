@@ -367,7 +367,7 @@ def _generates_nothing(name: str, options: Mapping[str, Any]) -> RecipeError:
 
 def open_task(artifact: Artifact, name: str | None = None, metric: str | None = None) -> Task:
     """The task called `name` (default: inferred), set up from the artifact's folder."""
-    return task_type(name or infer_task(artifact)).from_artifact(artifact, metric)
+    return task_type(name or infer_task(artifact)).of(artifact.config).from_artifact(artifact, metric)
 
 
 def task_type(name: str) -> type[Task]:

@@ -19,18 +19,17 @@ from optkit.core.reading import read_json
 from optkit.data.columns import texts_of
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
-from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
 from optkit.runtimes.base import Session, infer_all
 from optkit.runtimes.search import greedy
 from optkit.runtimes.seq2seq import NONE, SEQUENCES, Seq2SeqSession, ended
 from optkit.tasks import text_metrics
-from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
+from optkit.tasks.base import Columns, Field, Labelled, Outputs
 from optkit.tasks.labelled import Answer, Input
+from optkit.tasks.teacher_forcing import TeacherForced
 
 if TYPE_CHECKING:
     import datasets
-    import torch
 
 
 #: Kinds of models that were tried: written texts are those of `generate` (tests/runtimes/test_search.py).
@@ -54,14 +53,13 @@ class Written:
 
 
 @dataclass
-class Text2Text(Task):
+class Text2Text(TeacherForced):
     """`prefix` (config.json) stands before every source, as T5 was trained with one for each task."""
 
     name: ClassVar[str] = "text2text"
     architectures: ClassVar[tuple[str, ...]] = ("ForConditionalGeneration", "MarianMTModel")
     auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
     generates: ClassVar[bool] = True
-    has_encoder: ClassVar[bool] = True
     predicts_tokens: ClassVar[bool] = True
     columns: ClassVar = {
         "text": ("source", "document", "article", "dialogue", "text", "input", "context"),
@@ -142,8 +140,8 @@ class Text2Text(Task):
 
     def answers(self, outputs: Outputs) -> np.ndarray:
         """The texts, (examples,); of training the log-probabilities and their number, (examples, 2)."""
-        if text_metrics.TRAINED_BY in outputs:
-            return np.stack(list(outputs[text_metrics.TRAINED_BY])).astype(np.float64)
+        if (likelihoods := self.likelihoods(outputs)) is not None:
+            return likelihoods
         texts = np.empty(len(outputs[SEQUENCES]), dtype=object)
         texts[:] = [self._text(row) for row in outputs[SEQUENCES]]
         return texts
@@ -221,10 +219,6 @@ class Text2Text(Task):
         return answer.text.replace("\n", "\\n")
 
     @classmethod
-    def model_outputs(cls, model: torch.nn.Module) -> dict[str, Shape]:
-        return {"logits": ("batch", "target", model.config.vocab_size)}
-
-    @classmethod
     def fits(cls, rows: datasets.Dataset, columns: Columns) -> bool:
         """A source and a column whose name says that it is a text to write."""
         names, sure = rows.column_names, ("target", "summary", "highlights")
@@ -258,26 +252,6 @@ class Text2Text(Task):
             max_length=self.encoder.max_length,
         )
         return {"labels": [np.array(row, dtype=np.int64) for row in encoded["input_ids"]]}
-
-    def collate(
-        self, encoded: EncodedSet, targets: dict[str, list[np.ndarray]], indices: Sequence[int]
-    ) -> dict[str, np.ndarray]:
-        """Targets have lengths of their own."""
-        labels = EncodedSet(targets, dict.fromkeys(targets, -100)).batch(indices)
-        return {**encoded.batch(indices), **labels}
-
-    def reduced(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, vocabulary) → log-probability of each target in all, and its tokens: (batch, 2)."""
-        import torch
-
-        logits = logits[0] if isinstance(logits, tuple) else logits
-        flat = torch.nn.functional.cross_entropy(
-            logits.float().transpose(1, 2), labels, ignore_index=-100, reduction="none"
-        )
-        return torch.stack([-flat.sum(dim=1), (labels >= 0).sum(dim=1).float()], dim=1)
-
-    def reduced_outputs(self, network: torch.nn.Module) -> dict[str, Shape]:
-        return {text_metrics.TRAINED_BY: ("batch", 2)}
 
     def _written(self, row: np.ndarray, read: int) -> Written:
         tokens = row[row != NONE]

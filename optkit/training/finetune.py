@@ -104,7 +104,7 @@ def _trained(
     if source.format != "hf":
         raise CheckpointError(f"Expected a checkpoint (format hf), received format {source.format!r}.")
     rows = examples.split("train")
-    chosen = task_to_train(task, rows, columns)
+    chosen = task_to_train(task, rows, columns).of(source.config)
     name, config = chosen.name, chosen.training_config(rows, columns)
     goal = chosen.for_training(source, config, settings.max_length)
     train, validation = _read(goal, examples, rows, columns, events)

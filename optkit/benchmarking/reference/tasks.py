@@ -32,6 +32,7 @@ REFERENCES: Registry[type[Reference]] = Registry(
         "text-classification": "optkit.benchmarking.reference.text_classification:REFERENCE",
         "text2text": "optkit.benchmarking.reference.text2text:REFERENCE",
         "token-classification": "optkit.benchmarking.reference.token_classification:REFERENCE",
+        "written-speech": "optkit.benchmarking.reference.written_speech:REFERENCE",
         "zero-shot-classification": "optkit.benchmarking.reference.zero_shot_classification:REFERENCE",
         "zero-shot-image-classification": "optkit.benchmarking.reference.two_towers:REFERENCE",
     },

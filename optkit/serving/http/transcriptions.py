@@ -1,11 +1,13 @@
 """`POST /v1/audio/transcriptions` as OpenAI's clients call it, for models that write what was said.
 
-Source: https://platform.openai.com/docs/api-reference/audio/createTranscription. One sound for each request;
-of the form's other fields prompt, temperature and language change nothing here, the rest are refused.
+Source: https://platform.openai.com/docs/api-reference/audio/createTranscription. One sound for each request.
+CTC models write the same whatever the fields language, prompt and temperature say; models with a decoder take
+a language, and refuse a prompt and a temperature above 0. Other fields are refused.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -16,11 +18,12 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from optkit.errors import RecipeError
 from optkit.serving.http.body import Body, first_complaint, record, timeout_of
 from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
 from optkit.serving.http.settings import ServeSettings
-from optkit.tasks.labelled import JsonType
+from optkit.tasks.labelled import Input, JsonType
 
 #: Fields of a form, its file apart, and the bytes of one.
 MOST_FIELDS, MOST_BYTES = 20, 16_384
@@ -34,13 +37,24 @@ class TimedWord(BaseModel):
     end: float
 
 
+class TimedSegment(BaseModel):
+    """`start` and `end` in seconds."""
+
+    id: int
+    text: str
+    start: float
+    end: float
+
+
 class Transcript(BaseModel):
-    """`duration` and `words` in the format verbose_json only; `duration` in seconds."""
+    """All but `text` in the format verbose_json only: of CTC models `duration`, in seconds, and `words`, of
+    others `segments`."""
 
     text: str
     task: Literal["transcribe"] | None = None
     duration: float | None = None
     words: list[TimedWord] | None = None
+    segments: list[TimedSegment] | None = None
 
 
 class Form(Body):
@@ -101,17 +115,37 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
     async def transcriptions(request: Request) -> Response:
         timeout_s = timeout_of(request, settings.timeout_s)
         given, content = await body.read(request)
-        if "segment" in given.granularities:
+        served = known[given.model]
+        timed_by, verbose = served.task.timed_by, given.response_format == "verbose_json"
+        if other := next((name for name in given.granularities if name != timed_by), None):
             raise HTTPException(
-                422, "timestamp_granularities[]: Expected word; this model knows no segments."
+                422, f"timestamp_granularities[]: Expected {timed_by}; this model knows no {other}s."
             )
-        (answer,), _ = await known[given.model].answer([content], timeout_s)
+        asked = content if timed_by == "word" else _asked(served, content, given, verbose)
+        (answer,), _ = await served.answer([asked], timeout_s)
         if given.response_format == "text":
             return PlainTextResponse(answer.text + "\n")
         if given.response_format == "json":
             return JSONResponse({"text": answer.text})
+        if timed_by == "segment":
+            segments = [{"id": i, **asdict(segment)} for i, segment in enumerate(answer.segments)]
+            return JSONResponse({"text": answer.text, "task": "transcribe", "segments": segments})
         words = [{"word": word.text, "start": word.start, "end": word.end} for word in answer.words]
         more = {"task": "transcribe", "duration": answer.seconds, "words": words}
         return JSONResponse({"text": answer.text, **more})
 
     return routes
+
+
+def _asked(served: Served, content: bytes, given: Any, timestamps: bool) -> Input:
+    """The sound with what the form asks for. Raises HTTPException for what the model does not do."""
+    if given.prompt or given.temperature:
+        name = "prompt" if given.prompt else "temperature"
+        raise HTTPException(422, f"{name}: Expected none; this model writes what is likeliest for the sound.")
+    options: dict[str, Any] = {"language": given.language} if given.language else {}
+    if timestamps:
+        options["timestamps"] = True
+    try:
+        return served.task.prepared([content], options)[0]
+    except RecipeError as error:
+        raise HTTPException(422, str(error)) from None

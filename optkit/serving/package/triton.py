@@ -43,7 +43,7 @@ def write(artifact: Artifact, folder: Path, name: str, version: str) -> str:
     if number == "0":
         raise CheckpointError("Triton numbers versions from 1, received 0.", hint="Give --version 1.")
     task = open_task(artifact)
-    if task.generates:
+    if task.generates or task.has_encoder:
         raise RecipeError(
             f"Expected a model that answers in one call, received {task.name}: a cache lives between calls.",
             hint="Serve it with optkit serve, or package it for docker.",
