@@ -73,8 +73,8 @@ class TimestampRules:
                 row[self.first :] = forbidden
             elif last:  # the second of a pair, or the end
                 row[:end] = forbidden
-            if times := [token for token in tokens if token >= self.first]:  # which never run back
-                row[self.first : times[-1] + (not last or one_before)] = forbidden
+            if heard := [token for token in tokens if token >= self.first]:  # they never run back
+                row[self.first : heard[-1] + (not last or one_before)] = forbidden
         if written.shape[1] == settings.begin:
             scores[:, : self.first] = forbidden
             if self.latest is not None:

@@ -129,9 +129,10 @@ class SpeechSettings:
         ids = (self.languages[token] if token else AS_STATED, self.tasks[task] if task else AS_STATED)
         return np.array([*ids, AS_STATED if timestamps is None else int(timestamps)], dtype=np.int64)
 
-    def prompt(self, asked: Sequence[int], timestamps: bool) -> list[int | None]:
-        """The tokens that a text begins with; None stands for a language that has to be heard first."""
-        language, task, _ = asked
+    def prompt(self, asked: np.ndarray, timestamps: bool) -> list[int | None]:
+        """The tokens that a text begins with, for a row of `ASKED`; None stands for a language that has to be
+        heard first."""
+        language, task, _ = asked.tolist()
         if language < 0 and self.language is not None:
             language = self.languages[token_of(self.language)]
         if task < 0 and self.task is not None:
