@@ -19,9 +19,6 @@ import numpy as np
 from optkit.core.files import read_json, sha256
 from optkit.core.quantities import COUNT
 from optkit.data import audio, class_folders, detection, images, masks
-from optkit.data.columns import class_names as class_names
-from optkit.data.columns import column as column
-from optkit.data.columns import texts_of as texts_of
 from optkit.data.tables.read import ENDINGS
 from optkit.data.tables.read import read as read_tables
 from optkit.data.tables.splits import regular, split_files, split_named
