@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from optkit.runtimes.towers import IMAGE, IMAGE_OUTPUTS, PIXELS, TEXT, TEXT_OUTP
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PretrainedConfig
 
 
 def towers(
@@ -64,7 +65,7 @@ def is_of_another_tower(node: str, name: str) -> bool:
     return node.startswith(f"{other.partition('_')[0]}/")
 
 
-def _text(model: torch.nn.Module, inputs: list[str]) -> Any:
+def _text(model: torch.nn.Module, inputs: list[str]) -> torch.nn.Module:
     def read(**feeds: torch.Tensor) -> tuple[torch.Tensor, ...]:
         vectors = model.get_text_features(**feeds).pooler_output
         return vectors, *scale_and_bias(model, vectors.shape[0])
@@ -73,7 +74,7 @@ def _text(model: torch.nn.Module, inputs: list[str]) -> Any:
     return _tower(model, model.config.text_config, inputs, dict(zip(TEXT_OUTPUTS, shapes)), read)
 
 
-def _image(model: torch.nn.Module) -> Any:
+def _image(model: torch.nn.Module) -> torch.nn.Module:
     def read(**feeds: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return (model.get_image_features(**feeds).pooler_output,)
 
@@ -81,7 +82,13 @@ def _image(model: torch.nn.Module) -> Any:
     return _tower(model, model.config.vision_config, [PIXELS], outputs, read)
 
 
-def _tower(whole: Any, config: Any, inputs: list[str], outputs: dict[str, Shape], read: Any) -> Any:
+def _tower(
+    whole: torch.nn.Module,
+    config: PretrainedConfig,
+    inputs: list[str],
+    outputs: dict[str, Shape],
+    read: Callable[..., tuple[torch.Tensor, ...]],
+) -> torch.nn.Module:
     import torch
 
     class Tower(torch.nn.Module):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
+from optkit.core.reading import Json
 from optkit.errors import DataError
 from optkit.tasks.labelled import Input
 
@@ -24,7 +25,7 @@ _HINT = 'Write ("text", ["label", ...]) or {"text": ..., "candidate_labels": [..
 class Asked:
     """A text, or an image, and the labels to choose from; `template` holds {} where a label goes."""
 
-    item: Any
+    item: Input
     labels: tuple[str, ...]
     template: str = TEMPLATE
     multi_label: bool = False
@@ -93,10 +94,10 @@ def labels_in(value: Any, position: int) -> list[str]:
     return list(labels)
 
 
-def listed_labels(value: Any) -> Any:
+def listed_labels(value: Json) -> Json:
     """Labels as a list where `value` is the text of one in JSON, else `value`. Raises DataError."""
     try:
-        return json.loads(value) if str(value).lstrip().startswith("[") else value
+        return json.loads(str(value)) if str(value).lstrip().startswith("[") else value
     except (TypeError, ValueError):
         raise DataError("Expected in candidate_labels a JSON list of texts, or labels with commas.") from None
 
