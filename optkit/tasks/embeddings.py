@@ -311,7 +311,11 @@ class Embeddings(Task):
         there = columns.label or next((n for n in COLUMNS["label"] if n in rows.column_names), None)
         if there is None and self.metric in retrieval.METRICS:
             return None, [1.0] * len(rows)
-        name = self.column(rows.column_names, "label", columns)
+        try:
+            name = self.column(rows.column_names, "label", columns)
+        except DataError as error:
+            hint = f"{error.hint} Pairs that match and have none: --metric {retrieval.METRICS[0]}."
+            raise DataError(str(error), hint=hint) from None
         values = [number(value) for value in rows[name]]
         for i, value in enumerate(values):
             if value is None:

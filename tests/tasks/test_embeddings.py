@@ -231,8 +231,9 @@ def test_recall_needs_no_scores_and_spearman_does(plain):
     rows = table(query=["a film"], passage=["the plot"])
     read = open_task(fetch(plain), metric="recall@1").read(rows, Columns())
     assert read.references == relevances(["a film"], ["the plot"], [1.0])
-    with pytest.raises(DataError, match="which column holds the similarity"):
+    with pytest.raises(DataError, match="which column holds the similarity") as refused:
         open_task(fetch(plain)).read(rows, Columns())
+    assert "--metric ndcg@10" in refused.value.hint
 
 
 @pytest.mark.parametrize("score", [None, "high", float("nan")])
