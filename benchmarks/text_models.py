@@ -47,7 +47,7 @@ def zero_shot(home: Path, data: Path, share: float) -> tuple[Path, Row]:
         [row for row in texts[split] if row["label"] in some]
         for split, some in (("train", seen), ("test", unseen))
     )
-    drawn, held = _drawn(known, 1400, share), int(100 * share)
+    drawn, held = _drawn(known, 1000, share), int(100 * share)
     _write(home / "pairs", train=pairs(drawn[held:]), validation=pairs(drawn[:held]))
     _write(data, train=asked(_drawn(known, 40, share)), validation=asked(_drawn(new, 200, share)))
     return _tuned(home, home / "pairs", "text-classification")
@@ -73,7 +73,7 @@ def multiple_choice(home: Path, data: Path, share: float) -> tuple[Path, Row]:
 
 
 #: Questions of SQuAD that are drawn; some have a paragraph of fewer than four sentences and are left out.
-_QUESTIONS = (("train", 900), ("validation", 350))
+_QUESTIONS = (("train", 700), ("validation", 350))
 
 
 def multi_vector(home: Path, data: Path, share: float) -> tuple[Path, Row]:
@@ -147,7 +147,7 @@ def layout(home: Path, data: Path, share: float) -> tuple[Path, Row]:
     names = [words for words in answers if len(words) <= 3 and all(word.isalpha() for word in words)]
     pages = {"train": 400, "validation": 150}
     _write(data, **{x: [_page(draw, names) for _ in range(int(n * share))] for x, n in pages.items()})
-    return _tuned(home, data, "layout-token-classification", start, epochs=6.0)
+    return _tuned(home, data, "layout-token-classification", start, epochs=5.0, learning_rate=4e-4)
 
 
 #: What LayoutLM's configuration shares with BERT's.
@@ -217,14 +217,13 @@ def _encoder(home: Path) -> str:
     return str(folder)
 
 
-def _tuned(home: Path, data: Path, task: str, start: Path | None = None, epochs: float = 1.0) -> Any:
-    """A checkpoint trained on `data`, and what the result says of it."""
+def _tuned(home: Path, data: Path, task: str, start: Path | None = None, **settings: float) -> Any:
+    """A checkpoint trained on `data`, for one epoch unless told, and what the result says of it."""
     import optkit
 
     begun, out = time.monotonic(), home / "tuned"
-    trained = optkit.finetune(
-        *(start or _encoder(home), data, out), task=task, epochs=epochs, batch=16, precision="bf16"
-    )
+    settings = {"epochs": 1.0, "batch": 16, **settings}
+    trained = optkit.finetune(*(start or _encoder(home), data, out), task=task, precision="bf16", **settings)
     return out, {"training": {"score": trained.score, "seconds": round(time.monotonic() - begun)}}
 
 
