@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from tests.models.families import (
+    CHOICE,
     DETECT,
     IMAGE,
+    LAYOUT,
+    MULTI,
     POSITIONS,
+    RERANK,
     SEGMENT,
     SOUND,
+    SPARSE,
     SPEECH,
     VECTOR,
     VOCABULARY,
+    ZERO,
     Family,
 )
 from tests.tasks import pictures
@@ -31,9 +37,16 @@ AUTO = {
     "audio-classification": "AutoModelForAudioClassification",
     "automatic-speech-recognition": "AutoModelForCTC",
     "embeddings": "AutoModel",
+    RERANK: "AutoModelForSequenceClassification",
+    ZERO: "AutoModelForSequenceClassification",
+    CHOICE: "AutoModelForMultipleChoice",
+    LAYOUT: "AutoModelForTokenClassification",
+    SPARSE: "AutoModelForMaskedLM",
+    MULTI: "AutoModel",
 }
 #: What configurations say of special tokens, unless the family has others.
 _IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+_LABELS = {RERANK: ("relevance",), ZERO: ("contradiction", "neutral", "entailment")}
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 #: Special tokens by id: those of BERT's kind, and those of RoBERTa's, whose padding is token 1.
 _BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -59,8 +72,8 @@ def build(family: Family, task: str, folder: Path, **changes: Any) -> Path:
         {} if task in (IMAGE, SOUND) else {"pad_token_id": 0, "vocab_size": 31} if task == SPEECH else _IDS
     )
     config = transformers.AutoConfig.for_model(family.kind, **{**special, **family.config, **changes})
-    if task not in (VECTOR, SPEECH, "causal-lm", "question-answering"):
-        config.id2label = {0: "negative", 1: "neutral", 2: "positive"}
+    if task not in (VECTOR, SPEECH, SPARSE, MULTI, CHOICE, "causal-lm", "question-answering"):
+        config.id2label = dict(enumerate(_LABELS.get(task, ("negative", "neutral", "positive"))))
         config.label2id = {label: i for i, label in config.id2label.items()}
     if task == IMAGE:
         size = _image_size(config)
@@ -80,11 +93,43 @@ def build(family: Family, task: str, folder: Path, **changes: Any) -> Path:
     else:
         types = (getattr(config, "type_vocab_size", None) or 0) > 1
         write_tokenizer(folder, family, _ROBERTA if config.pad_token_id == 1 else _BERT, types)
+    if task == RERANK:  # what sentence-transformers writes into the folder of a cross-encoder
+        config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
     config.architectures = []  # some classes are chosen by it where the mapping holds several
     model = getattr(transformers, AUTO[task]).from_config(config).eval()
     shake(model)
     model.save_pretrained(str(folder))
+    if task in (SPARSE, MULTI):
+        write_modules(folder, task)
     return folder
+
+
+def write_modules(folder: Path, task: str) -> None:
+    """The settings by which sentence-transformers takes the model in `folder` for one of the task."""
+    kind = "SparseEncoder" if task == SPARSE else "MultiVectorEncoder"
+    behind = {
+        SPARSE: {"sparse_encoder.modules.SpladePooling": {"pooling_strategy": "max"}},
+        MULTI: {
+            "multi_vector_encoder.modules.MultiVectorMask": {},
+            "base.modules.Normalize": {"module_input_name": "token_embeddings"},
+        },
+    }[task]
+    names = ["base.modules.Transformer", *behind]
+    paths = ["", *(f"{i}_{name.rpartition('.')[2]}" for i, name in enumerate(behind, start=1))]
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.{name}"}
+        for i, (path, name) in enumerate(zip(paths, names))
+    ]
+    of = {"transformer_task": "fill-mask"} if task == SPARSE else {}
+    files = {
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": POSITIONS, **of},
+        "config_sentence_transformers.json": {"model_type": kind},
+        **{f"{path}/config.json": settings for path, settings in zip(paths[1:], behind.values())},
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
 
 
 def write_extractor(folder: Path, family: Family, task: str) -> None:

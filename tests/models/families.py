@@ -18,10 +18,16 @@ TEXT, TOKENS, QA, VECTOR, IMAGE, LM, DETECT, SEGMENT = (
 )
 #: What a model hears, and what it writes down of it.
 SOUND, SPEECH = "audio-classification", "automatic-speech-recognition"
+RERANK, ZERO, CHOICE = "rerank", "zero-shot-classification", "multiple-choice"
+SPARSE, MULTI = "sparse-embeddings", "multi-vector-embeddings"
+LAYOUT, TO_TEXT = "layout-token-classification", "text2text"
 ENCODER = (TEXT, TOKENS, QA, VECTOR)
+#: An encoder in all tasks of texts.
+WIDE = (*ENCODER, RERANK, ZERO, CHOICE, SPARSE, MULTI)
 #: A decoder with a head for texts, its hidden states as vectors, and its own language head.
 DECODER = (TEXT, VECTOR, LM)
 #: One with heads for tokens, and for questions, as well.
+RANKING = (RERANK, ZERO, MULTI)
 TAGGING, ANSWERING = (TEXT, TOKENS, VECTOR, LM), (TEXT, TOKENS, QA, VECTOR, LM)
 #: Tokens of the vocabulary, and the most that a text may have.
 VOCABULARY, POSITIONS = 96, 64
@@ -138,11 +144,11 @@ def _slid(**changes: Any) -> dict[str, Any]:
 
 
 FAMILIES = (
-    Family("BERT", "bert", ENCODER, _SIZES, quick=True),
+    Family("BERT", "bert", WIDE, _SIZES, quick=True),
     Family(
         "DistilBERT",
         "distilbert",
-        ENCODER,
+        WIDE,
         {
             "vocab_size": VOCABULARY,
             "dim": 32,
@@ -153,13 +159,13 @@ FAMILIES = (
         },
         quick=True,
     ),
-    Family("RoBERTa", "roberta", ENCODER, _OFFSET, "bpe", quick=True),
-    Family("XLM-R", "xlm-roberta", ENCODER, _OFFSET, "unigram", quick=True),
+    Family("RoBERTa", "roberta", WIDE, _OFFSET, "bpe", quick=True),
+    Family("XLM-R", "xlm-roberta", WIDE, _OFFSET, "unigram", quick=True),
     Family("XLM-RoBERTa-XL", "xlm-roberta-xl", ENCODER, _OFFSET, "unigram"),
     Family("CamemBERT", "camembert", ENCODER, _OFFSET, "unigram"),
-    Family("ALBERT", "albert", ENCODER, _sizes(embedding_size=16), "unigram", quick=True),
-    Family("ELECTRA", "electra", ENCODER, _sizes(embedding_size=16), quick=True),
-    Family("MPNet", "mpnet", ENCODER, _OFFSET, quick=True),
+    Family("ALBERT", "albert", WIDE, _sizes(embedding_size=16), "unigram", quick=True),
+    Family("ELECTRA", "electra", WIDE, _sizes(embedding_size=16), quick=True),
+    Family("MPNet", "mpnet", WIDE, _OFFSET, quick=True),
     Family(
         "MobileBERT",
         "mobilebert",
@@ -186,7 +192,7 @@ FAMILIES = (
     Family(
         "DeBERTa-v2/v3",
         "deberta-v2",
-        ENCODER,
+        WIDE,
         _sizes(
             relative_attention=True,
             pos_att_type=["p2c", "c2p"],
@@ -202,7 +208,7 @@ FAMILIES = (
     Family(
         "ModernBERT",
         "modernbert",
-        ENCODER,
+        WIDE,
         _sizes(local_attention=WINDOW, global_attn_every_n_layers=2, num_hidden_layers=3),
         "bpe",
         quick=True,
@@ -214,9 +220,9 @@ FAMILIES = (
         _sizes(local_attention=WINDOW, global_attn_every_n_layers=2, num_hidden_layers=3),
         "bpe",
     ),
-    Family("EuroBERT", "eurobert", (TEXT, TOKENS, VECTOR), _GROUPED, "bpe"),
-    Family("NomicBERT", "nomic_bert", (TEXT, TOKENS, VECTOR), {**_SIZES, "head_dim": 16}),
-    Family("GTE", "gte", (TEXT, TOKENS, VECTOR), _sizes(type_vocab_size=1), "unigram"),
+    Family("EuroBERT", "eurobert", (TEXT, TOKENS, VECTOR, RERANK, MULTI), _GROUPED, "bpe"),
+    Family("NomicBERT", "nomic_bert", (TEXT, TOKENS, VECTOR, RERANK, MULTI), {**_SIZES, "head_dim": 16}),
+    Family("GTE", "gte", (TEXT, TOKENS, VECTOR, RERANK, MULTI), _sizes(type_vocab_size=1), "unigram"),
     Family("Jina embeddings v3", "jina_embeddings_v3", ENCODER, _sizes(type_vocab_size=1), "unigram"),
     Family("UltraBERT", "ultrabert", ENCODER, _sizes(sliding_window=WINDOW, prediction_head_size=32), "bpe"),
     Family("RoBERTa PreLayerNorm", "roberta-prelayernorm", ENCODER, _OFFSET, "bpe"),
@@ -231,7 +237,7 @@ FAMILIES = (
     Family(
         "Funnel",
         "funnel",
-        ENCODER,
+        (*ENCODER, CHOICE),
         {
             "vocab_size": VOCABULARY,
             "block_sizes": [1, 1],
@@ -242,7 +248,13 @@ FAMILIES = (
             "d_inner": 64,
         },
     ),
-    Family("Longformer", "longformer", ENCODER, {**_OFFSET, "attention_window": [WINDOW, WINDOW]}, "bpe"),
+    Family(
+        "Longformer",
+        "longformer",
+        (*ENCODER, CHOICE),
+        {**_OFFSET, "attention_window": [WINDOW, WINDOW]},
+        "bpe",
+    ),
     Family(
         "BigBird",
         "big_bird",
@@ -253,7 +265,7 @@ FAMILIES = (
     Family(
         "XLNet",
         "xlnet",
-        ENCODER,
+        (*ENCODER, CHOICE),
         {"vocab_size": VOCABULARY, "d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64},
         "unigram",
         left=True,
@@ -269,7 +281,9 @@ FAMILIES = (
     Family("MegatronBERT", "megatron-bert", ENCODER, _SIZES),
     Family("I-BERT", "ibert", ENCODER, _OFFSET, "bpe"),
     Family("ERNIE", "ernie", ENCODER, _SIZES),
-    Family("LayoutLM", "layoutlm", (TEXT, VECTOR), _SIZES),
+    Family("LayoutLM", "layoutlm", (TEXT, VECTOR, LAYOUT), _SIZES),
+    Family("LiLT", "lilt", (LAYOUT,), {**_OFFSET, "hidden_size": 48, "channel_shrink_ratio": 2}),
+    Family("BROS", "bros", (LAYOUT,), _sizes(hidden_size=64)),
     Family("Data2Vec text", "data2vec-text", ENCODER, _OFFSET, "bpe"),
     Family(
         "CANINE",
@@ -293,10 +307,14 @@ FAMILIES = (
     ),
     Family("XLM", "xlm", ENCODER, _XLM, "bpe"),
     Family("FlauBERT", "flaubert", ENCODER, _XLM, "bpe"),
-    Family("BART", "bart", (TEXT, QA), _BART, "bpe"),
-    Family("mBART", "mbart", (TEXT, QA), _BART, "unigram"),
-    Family("T5", "t5", (TEXT, TOKENS, QA, VECTOR), _T5, "unigram"),
-    Family("mT5", "mt5", (TEXT, TOKENS, QA, VECTOR), _T5, "unigram"),
+    Family("BART", "bart", (TEXT, QA, RERANK, ZERO, TO_TEXT), _BART, "bpe"),
+    Family("mBART", "mbart", (TEXT, QA, TO_TEXT), _BART, "unigram"),
+    # tests/seq2seq.py builds those that write texts, each with a generation config of its kind.
+    Family("Pegasus", "pegasus", (TO_TEXT,)),
+    Family("Marian", "marian", (TO_TEXT,)),
+    Family("M2M100", "m2m_100", (TO_TEXT,)),
+    Family("T5", "t5", (TEXT, TOKENS, QA, VECTOR, TO_TEXT), _T5, "unigram"),
+    Family("mT5", "mt5", (TEXT, TOKENS, QA, VECTOR, TO_TEXT), _T5, "unigram"),
     Family("UMT5", "umt5", (TEXT, TOKENS, QA, VECTOR), _T5, "unigram"),
     Family("GPT-2", "gpt2", ANSWERING, _GPT, "bpe", quick=True),
     Family(
@@ -353,9 +371,9 @@ FAMILIES = (
         },
         "bpe",
     ),
-    Family("Llama", "llama", ANSWERING, _GROUPED, "bpe", quick=True),
-    Family("Mistral", "mistral", ANSWERING, _slid(), "bpe"),
-    Family("Qwen2", "qwen2", ANSWERING, _GROUPED, "bpe", quick=True),
+    Family("Llama", "llama", (*ANSWERING, *RANKING), _GROUPED, "bpe", quick=True),
+    Family("Mistral", "mistral", (*ANSWERING, *RANKING), _slid(), "bpe"),
+    Family("Qwen2", "qwen2", (*ANSWERING, *RANKING), _GROUPED, "bpe", quick=True),
     Family(
         "Qwen2 with a window",
         "qwen2",
@@ -363,13 +381,13 @@ FAMILIES = (
         {**_GROUPED, "use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
         "bpe",
     ),
-    Family("Qwen3", "qwen3", ANSWERING, {**_GROUPED, "head_dim": 8}, "bpe", quick=True),
+    Family("Qwen3", "qwen3", (*ANSWERING, *RANKING), {**_GROUPED, "head_dim": 8}, "bpe", quick=True),
     Family("Gemma", "gemma", TAGGING, {**_GROUPED, "head_dim": 8}, "bpe"),
     Family("Gemma 2", "gemma2", TAGGING, _slid(query_pre_attn_scalar=8), "bpe"),
     Family(
         "Gemma 3",
         "gemma3_text",
-        DECODER,
+        (*DECODER, *RANKING),
         _slid(query_pre_attn_scalar=8, layer_types=["sliding_attention", "full_attention"]),
         "bpe",
     ),

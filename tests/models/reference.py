@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.models import several
 from tests.models.build import AUTO
 from tests.models.families import (
     DETECT,
@@ -57,6 +58,8 @@ class Reference:
         segmentation, and sounds, come one by one, as transformers' pipelines have it."""
         if self.task in (DETECT, SEGMENT, SOUND, SPEECH) and len(inputs) > 1:
             return self.alone(inputs)
+        if self.task in several.OUTPUTS:
+            return several.together(self, inputs)
         feeds = self._feeds(inputs)
         with self.torch.no_grad():
             answer = self.model(**feeds)
@@ -98,7 +101,7 @@ class Reference:
         return self.tokenizer(*parts, padding=len(inputs) > 1, return_tensors="pt")
 
     def special_tokens(self) -> int:
-        return self.tokenizer.num_special_tokens_to_add(pair=self.task == QA)
+        return self.tokenizer.num_special_tokens_to_add(pair=self.task in (QA, *several.PAIRS))
 
 
 _T5 = ("t5", "mt5", "umt5")
@@ -111,8 +114,17 @@ def inputs_for(family: Family, task: str, special: int) -> list[Any]:
     if task in (SOUND, SPEECH):
         return _sounds()
     window = family.window
-    lengths = [5 if task == QA else 3, window - 1, window, window + 1, 2 * window + 3, POSITIONS]
+    lengths = [
+        5 if task in (QA, *several.PAIRS) else 3,
+        window - 1,
+        window,
+        window + 1,
+        2 * window + 3,
+        POSITIONS,
+    ]
     texts = [_words(max(1, n - special), seed) for seed, n in enumerate(lengths)]
+    if task in several.OUTPUTS:
+        return several.inputs_of(task, texts)
     if task == QA:
         return [(text.split(" ")[0], " ".join(text.split(" ")[1:])) for text in texts]
     return texts

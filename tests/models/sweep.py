@@ -26,9 +26,24 @@ from optkit.passes.base import Pass, PassContext, apply
 from optkit.passes.context import make_context
 from optkit.runtimes.base import Session, infer_all, open_session
 from optkit.tasks.base import Labelled, Task, open_task
+from tests import seq2seq
 from tests.models.build import build
-from tests.models.families import DETECT, LM, QA, SEGMENT, SOUND, SPEECH, VECTOR, Family
+from tests.models.families import (
+    DETECT,
+    LM,
+    MULTI,
+    QA,
+    SEGMENT,
+    SOUND,
+    SPARSE,
+    SPEECH,
+    TO_TEXT,
+    VECTOR,
+    ZERO,
+    Family,
+)
 from tests.models.reference import IMAGES, NEW_TOKENS, Reference, inputs_for
+from tests.models.several import OUTPUTS
 
 #: The largest difference of two fp32 engines, as a share of the answers' range.
 TOLERANCE = 1e-4
@@ -68,7 +83,10 @@ def sweep(
         with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise):
             row: dict[str, Any] = {"family": family.name, "model_type": family.kind, "task": task}
             with _wrong(row):
-                _sweep(row, family, task, folder, int8, passes)
+                if task == TO_TEXT:
+                    _sweep_texts(row, family, folder)
+                else:
+                    _sweep(row, family, task, folder, int8, passes)
             return row
     finally:
         logging.disable(logging.NOTSET)
@@ -127,6 +145,34 @@ def _sweep(
             _int8(row, _INT8[task] if name == "quantize" else name, exported, folder, context, compare, kind)
 
 
+def _sweep_texts(row: dict[str, Any], family: Family, folder: Path) -> None:
+    """The texts that a model writes, greedily and with four beams, are those of `generate`."""
+    opened = _refusal(
+        row, "torch", lambda: _open(seq2seq.checkpoint(family.name, folder / "source"), TO_TEXT)
+    )
+    if opened is None:
+        return
+    artifact, kind = opened
+    _writes(artifact, artifact.path, "torch")
+    row["torch"] = "right"
+    exported = _pass(row, "export-onnx", artifact, folder / "onnx", make_context(kind))
+    if exported is not None:
+        _writes(exported, artifact.path, "onnx")
+        row["export-onnx"] = f"right, {exported.lineage[-1]['notes']['attention']}"
+
+
+def _writes(artifact: Artifact, source: Path, name: str) -> None:
+    lengths = set[int]()
+    with open_session(artifact, "torch" if name == "torch" else None, task=TO_TEXT) as session:
+        for beams in (1, 4):
+            try:
+                lengths |= seq2seq.lengths_of_same_texts(session, source, beams)
+            except AssertionError as reason:
+                raise Wrong(f"{name}, {beams} beams: other texts than generate's: {reason}") from reason
+    if len(lengths) < 2:
+        raise Wrong(f"{name}: all texts have {lengths} tokens, which shows little")
+
+
 def _change(
     row: dict[str, Any], name: str, source: Artifact, out: Path, context: PassContext, compare: Comparison
 ) -> None:
@@ -149,11 +195,13 @@ def _change(
 def _context(kind: Task, inputs: list[Any], source: Path) -> PassContext:
     """Data of short inputs alone to validate on, as a user's may be, and all to calibrate on; no labels."""
     splits = {"validation": inputs[:1] * 2, "train": inputs * 16}
-    scored = {**splits, "validation": inputs[:4]} if kind.name == VECTOR else splits
+    in_pairs = kind.name in (VECTOR, SPARSE, MULTI)  # how near the vectors of two texts are is scored
+    scored = {**splits, "validation": inputs[:4]} if in_pairs else splits
 
     def labelled(split: str) -> Labelled:
-        count = len(scored[split]) // (2 if kind.name == VECTOR else 1)  # vectors are compared in pairs
-        return Labelled(kind.encode(scored[split]), [i % 3 for i in range(count)])
+        some = scored[split][:: 2 if in_pairs else 1]
+        tags = [[i % 3] * len(x["words"]) if isinstance(x, dict) else i % 3 for i, x in enumerate(some)]
+        return Labelled(kind.encode(scored[split]), tags)
 
     none = make_context(kind)
     return PassContext(
@@ -182,9 +230,9 @@ def _int8(
 
 def _open(source: Path, task: str) -> tuple[Artifact, Task]:
     artifact = fetch(source)
-    if infer_task(artifact) != task:
+    if task != ZERO and infer_task(artifact) != task:  # what a model of inference is for, the caller says
         raise Wrong(f"expected the task {task}, optkit takes it for {infer_task(artifact)}")
-    return artifact, open_task(artifact)
+    return artifact, open_task(artifact, task)
 
 
 def _pass(
@@ -298,6 +346,8 @@ class Comparison:
             return [np.concatenate(rows, axis=-1) for rows in zip(*(outputs[name] for name in names))]
         if self.task in (SOUND, SPEECH):
             return infer_all(session, encoded, len(inputs), 10**6)["logits"]
+        if self.task in OUTPUTS:
+            return infer_all(session, encoded, len(encoded), 10**6)[OUTPUTS[self.task]]
         if len(encoded) != len(inputs):
             raise Wrong(f"{len(inputs)} inputs were cut into {len(encoded)} windows")
         outputs = session.infer(encoded.batch(np.arange(len(inputs))))
