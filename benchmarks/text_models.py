@@ -110,7 +110,7 @@ def sparse(home: Path, data: Path, share: float) -> tuple[Path, Row]:
     model.save_pretrained(str(masked))
     tokenizer.save_pretrained(str(masked))
     modules = [
-        Transformer(str(masked), transformer_task="fill-mask", max_seq_length=TOKENS),
+        Transformer(str(masked), transformer_task="fill-mask", max_seq_length=TOKENS // 2),
         SpladePooling("max"),
     ]
     SparseEncoder(modules=modules, device="cpu").save_pretrained(str(home / "model"))
