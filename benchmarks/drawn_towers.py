@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-SIDE, STEPS, SEED = 64, 500, 0
+SIDE, STEPS, SEED = 64, 400, 0
 COLOURS = {
     "red": (230, 40, 40),
     "green": (40, 190, 60),
@@ -54,12 +54,12 @@ def data(folder: Path) -> Path:
 
     for split, count in COUNTS.items():
         random, lines = np.random.default_rng(len(split)), []
-        (folder / split).mkdir(parents=True)
+        (folder / "images").mkdir(parents=True, exist_ok=True)
         for label in LABELS:
             for i in range(count):
-                file = folder / split / f"{label.replace(' ', '-')}-{i}.png"
+                file = folder / "images" / f"{split}-{label.replace(' ', '-')}-{i}.png"
                 Image.fromarray(draw(label, random)).save(file)
-                row = {"image": f"{split}/{file.name}", "label": label, "caption": TEMPLATE.format(label)}
+                row = {"image": f"images/{file.name}", "label": label, "caption": TEMPLATE.format(label)}
                 lines.append(json.dumps({**row, "hypothesis_template": TEMPLATE}) + "\n")
         (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
     return folder
@@ -89,7 +89,7 @@ def train(folder: Path) -> dict[str, Any]:
     processor = transformers.AutoImageProcessor.from_pretrained(str(folder))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=STEPS)
-    loss = torch.zeros(())
+    loss = torch.zeros(1)
     for images, texts in _batches():
         feeds = processor(images, return_tensors="pt") | tokenizer(texts, padding=True, return_tensors="pt")
         loss = model(**feeds, return_loss=True).loss
@@ -99,7 +99,7 @@ def train(folder: Path) -> dict[str, Any]:
         schedule.step()
     model.eval().save_pretrained(str(folder))
     weights = sum(p.numel() for p in model.parameters())
-    return {"steps": STEPS, "last_loss": float(loss), "weights": weights, "unseen": UNSEEN}
+    return {"steps": STEPS, "last_loss": loss.item(), "weights": weights, "unseen": UNSEEN}
 
 
 def _batches() -> Iterator[tuple[list[np.ndarray], list[str]]]:

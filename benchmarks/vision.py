@@ -88,7 +88,7 @@ def _towers(home: Path) -> dict[str, Any]:
     begun, data = time.monotonic(), drawn_towers.data(home / "data")
     trained, models = drawn_towers.train(home / "tuned"), (home / "tuned", home / "int8")
     report = optkit.compress(models[0], data=data, out=models[1], int8=True)
-    files = sorted((data / "validation").glob("*.png"))[:: 360 // FILES][:FILES]
+    files = sorted((data / "images").glob("validation-*.png"))[:: 360 // FILES][:FILES]
     asked = [[str(file), list(drawn_towers.LABELS), drawn_towers.TEMPLATE] for file in files]
     return {
         **trained,
