@@ -33,6 +33,8 @@ from benchmarks.speech import RATE, SIZES, WORDS, compressed, speak, spoken  # n
 FILE = ROOT / "benchmarks" / "results" / "whisper.json"
 #: Seconds of a window, visits of each in the comparison with the pipeline, and the files answered in each.
 WINDOW_S, ROUNDS, FILES = 3, 12, 12
+#: Recordings to learn from.
+TRAIN = 960
 #: Words of the long recording.
 LONG = 240
 SPECIAL = [
@@ -45,7 +47,7 @@ def main(epochs: int = 30) -> None:
     from optkit.benchmarking.environment import describe
     from optkit.training.finetune import FinetuneSettings, finetune
 
-    SIZES["train"] = 960
+    SIZES["train"] = max(SIZES["train"], TRAIN)
     with tempfile.TemporaryDirectory(prefix="optkit-whisper-") as name:
         folder, begun = Path(name), time.monotonic()
         data = folder / "phrases"
