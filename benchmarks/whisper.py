@@ -1,7 +1,7 @@
 """A small Whisper that writes down spoken digits of espeak-ng: before and after INT8, beside transformers.
 
 Run: python benchmarks/whisper.py [EPOCHS]
-Writes benchmarks/results/whisper.json; about 7 minutes on one core. Needs espeak-ng (a Debian package), which
+Writes benchmarks/results/whisper.json; some minutes on one core. Needs espeak-ng (a Debian package), which
 speaks with several voices, speeds and pitches; noise is added. Nothing that is spoken is kept.
 
 The model has the parts of OpenAI's, of a smaller size: windows of 3 seconds, 3 layers of 96 that read and 2
@@ -43,7 +43,7 @@ SPECIAL = [
 ]
 
 
-def main(epochs: int = 30) -> None:
+def main(epochs: int = 20) -> None:
     from optkit.benchmarking.environment import describe
     from optkit.training.finetune import FinetuneSettings, finetune
 
@@ -162,8 +162,7 @@ class Answerer:
         import transformers
 
         torch.set_num_threads(1)
-        pipeline: Any = transformers.pipeline("automatic-speech-recognition", folder)
-        pipeline.generation_config.num_beams = pipeline.model.generation_config.num_beams = 1
+        pipeline: Any = transformers.pipeline("automatic-speech-recognition", folder, num_beams=1)
 
         def one(file: str) -> str:  # the pipeline itself reads files with ffmpeg, a program
             values, rate = soundfile.read(file, dtype="float32")
