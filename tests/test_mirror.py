@@ -29,7 +29,7 @@ ELSEWHERE = {
     "tasks/test_object_detection.py": "benchmarking/reference/object_detection tasks/boxes",
     "tasks/test_image_classification.py": "tasks/files tasks/images",
     "tasks/test_semantic_segmentation.py": "benchmarking/reference/semantic_segmentation data/masks",
-    "cli/test_cli.py": "cli/compress cli/demo cli/distill cli/info cli/parameters cli/passes cli/predict cli/recipe",
+    "cli/test_cli.py": "cli/answer_printer cli/compress cli/demo cli/distill cli/info cli/parameters cli/passes cli/predict cli/recipe",
     "compression/search/test_search.py": "cli/search compression/search/run",
     "compression/test_compress.py": "compression/accuracy_aware compression/conclusion compression/refusals passes/worker",
     "compression/test_demo.py": "compression/demo_data",

@@ -9,7 +9,6 @@ import typer
 
 from optkit.cli.parameters import call, number
 from optkit.core.quantities import COUNT, EPOCHS, FACTOR, LENGTH, RANK, RATE, RATE_OR_NONE, SEED, SHARE
-from optkit.report.scores import columns_of
 
 #: A longer table stands in the page alone.
 MOST_LINES = 60
@@ -67,6 +66,7 @@ def finetune(
     flags = dict(locals())
     import optkit
     from optkit.cli.terminal import Terminal
+    from optkit.report.scores import columns_of
     from optkit.training.page import PAGE
     from optkit.training.trainer.distributed import World
 

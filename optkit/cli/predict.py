@@ -12,7 +12,6 @@ import typer
 from optkit.cli.parameters import call, number
 from optkit.core.quantities import COUNT, FEW, PROBABILITY, SEED, TEMPERATURE, TOKENS
 from optkit.errors import DataError, RecipeError
-from optkit.events import Answered, Event, Note, Piece
 
 
 def predict(
@@ -49,12 +48,13 @@ def predict(
     """Print a prediction per text, or write those of a whole file; a language model writes on after each text."""
     flags = dict(locals())
     import optkit
+    from optkit.cli.answer_printer import AnswerPrinter
 
     if stream and json:
         raise RecipeError("Expected either --stream or --json, received both.")
     if not texts and input is None and output is None:
         flags["texts"] = _standard_input()
-    predicted = call(optkit.predict, flags, events=_Told())
+    predicted = call(optkit.predict, flags, events=AnswerPrinter())
     if output is not None:
         typer.echo(f"{output}: {predicted.rows:,} rows in {predicted.seconds:.1f} s")
     for text, line, record in zip(predicted.texts, predicted.lines, predicted.records):
@@ -71,29 +71,6 @@ def _standard_input() -> list[str]:
         return texts_of(sys.stdin.buffer.read())
     except (OSError, UnicodeDecodeError) as reason:
         raise DataError(f"Cannot read texts from 'standard input': {reason}.") from reason
-
-
-class _Told:
-    """Prints what a language model writes, and on stderr how many rows are answered, at most once a second."""
-
-    def __init__(self) -> None:
-        self._first: int | None = None
-        self._told = 0.0
-
-    def __call__(self, event: Event) -> None:
-        match event:
-            case Piece(text):
-                typer.echo(text, nl=False)
-            case Note(text):
-                typer.echo(text, err=True)
-            case Answered(rows, total, _) if self._first is None:
-                self._first = rows
-                if rows:
-                    typer.echo(f"going on after {rows:,} of {total:,} rows", err=True)
-            case Answered(rows, total, seconds) if seconds - self._told >= 1 or rows == total:
-                self._told = seconds
-                rate = (rows - (self._first or 0)) / max(seconds, 1e-9)
-                typer.echo(f"{rows:,} of {total:,} rows, {rate:,.0f} a second", err=True)
 
 
 def register(app: typer.Typer) -> None:

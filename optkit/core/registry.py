@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Generic, TypeVar, cast
 
 from optkit.errors import RecipeError, did_you_mean
@@ -48,4 +47,6 @@ class Registry(Mapping[str, T], Generic[T]):
     @cached_property
     def _installed(self) -> dict[str, str]:
         """Read once, and only where a name is not built in: it takes .1 s where much is installed."""
+        from importlib.metadata import entry_points
+
         return {point.name: point.value for point in entry_points(group=self.group)}

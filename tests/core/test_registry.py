@@ -60,7 +60,7 @@ def test_another_package_adds_its_own_and_replaces_none(monkeypatch):
         EntryPoint("own", "collections:Counter", "a.group"),
     ]
     monkeypatch.setattr(
-        "optkit.core.registry.entry_points", lambda group: [p for p in points if p.group == group]
+        "importlib.metadata.entry_points", lambda group: [p for p in points if p.group == group]
     )
     registry = Registry("thing", "a.group", {"own": "collections:OrderedDict"})
     assert list(registry) == ["counter", "own"]
@@ -71,7 +71,7 @@ def test_another_package_adds_its_own_and_replaces_none(monkeypatch):
 
 def test_what_is_built_in_is_found_without_a_look_at_all_that_is_installed(monkeypatch):
     asked = []
-    monkeypatch.setattr("optkit.core.registry.entry_points", lambda group: asked.append(group) or [])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: asked.append(group) or [])
     registry = Registry("thing", "a.group", {"own": "collections:OrderedDict"})
     assert "own" in registry
     assert registry["own"].__name__ == "OrderedDict"
