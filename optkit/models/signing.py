@@ -110,9 +110,11 @@ def signed_files(folder: Path) -> list[str]:
     """
     from pydantic import TypeAdapter
 
-    from optkit.core.schema.base import FileName
+    from optkit.core.schema.base import FileName, without_plugins
 
-    names, plain = [], TypeAdapter(FileName)
+    names = []
+    with without_plugins():
+        plain = TypeAdapter(FileName)
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder).as_posix()
         if name.split("/")[0] in _GIT:

@@ -1,9 +1,8 @@
 """A causal language model as an OpenVINO model that keeps its cache itself, as a state.
 
-What goes in and out is what openvino-genai expects: input_ids, attention_mask,
-position_ids, beam_idx → logits.
-`beam_idx` says which row of the state each row goes on from. Attention stays OpenVINO's own operator, which
-its CPU plugin fuses with the state, so that no step copies the cache.
+What goes in and out is what openvino-genai expects: input_ids, attention_mask, position_ids, beam_idx →
+logits. `beam_idx` says which row of the state each row goes on from. Attention stays OpenVINO's own operator,
+which its CPU plugin fuses with the state, so that no step copies the cache.
 Source: OpenVINO's documentation of stateful models, and optimum-intel's `patch_stateful`.
 """
 

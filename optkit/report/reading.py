@@ -48,10 +48,11 @@ def from_json(cls: type[T], value: object, name: str) -> T:
     """
     from pydantic import TypeAdapter
 
-    from optkit.core.schema.base import check_json
+    from optkit.core.schema.base import check_json, without_plugins
     from optkit.core.schema.report import LARGEST
 
-    adapter = TypeAdapter(cls)
+    with without_plugins():
+        adapter = TypeAdapter(cls)
     check_json(adapter, encodable(value), name, DataError, HINT)  # strictly: no number is read from a text
     largest = max((abs(x) for x in _all_numbers(value) if math.isfinite(x)), default=0)
     if largest > LARGEST:

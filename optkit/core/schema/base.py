@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -58,18 +60,28 @@ def numbers(quantity: Quantity) -> Any:
 _STRICT = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
-class Checked(BaseModel):
+class _Schema(BaseModel):
+    """Built without pydantic's plugins, wherever it is first used."""
+
+    @classmethod
+    def model_rebuild(cls, *, _parent_namespace_depth: int = 2, **options: Any) -> bool | None:
+        with without_plugins():
+            return super().model_rebuild(_parent_namespace_depth=_parent_namespace_depth + 1, **options)
+
+
+class Checked(_Schema):
     """A file or a part of one, of which every key is known."""
 
     model_config = ConfigDict(**_STRICT, extra="forbid")
 
 
-class Known(BaseModel):
+class Known(_Schema):
     """A file of another library's, of which optkit reads these keys."""
 
     model_config = ConfigDict(**_STRICT, extra="allow")
 
 
+_BUILDING = threading.RLock()
 _NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -77,45 +89,50 @@ T = TypeVar("T")
 
 def check(model: type[M], value: object, file: object, error: type[Exception], hint: str | None = None) -> M:
     """`value`, read from `file`, as a `model`. Raises `error`: what was expected where, and received."""
-    if not model.__pydantic_complete__:
-        _build(model)
-    try:
+    with _told(file, error, hint):
         return model.model_validate(value)
-    except ValidationError as reason:
-        raise translated(reason, file, error, hint) from reason
 
 
 def check_value(adapter: TypeAdapter[T], value: object, file: object, error: type[Exception]) -> T:
     """The same for a value that is no object with known keys."""
     if not adapter.pydantic_complete:
-        _build(adapter)
-    try:
+        with without_plugins():
+            adapter.rebuild()
+    with _told(file, error):
         return adapter.validate_python(value)
-    except ValidationError as reason:
-        raise translated(reason, file, error, None) from reason
-
-
-def _build(schema: type[BaseModel] | TypeAdapter[T]) -> None:
-    """Build the validator of a deferred `schema`, without pydantic's plugins.
-
-    To look for plugins, pydantic reads the metadata of every package that is installed (.05 s), and one may
-    send what it sees to its maker. They are for the caller's own models.
-    """
-    before = os.environ.get(_NO_PLUGINS)
-    os.environ[_NO_PLUGINS] = "__all__"
-    try:
-        schema.rebuild() if isinstance(schema, TypeAdapter) else schema.model_rebuild()
-    finally:
-        if before is None:
-            del os.environ[_NO_PLUGINS]
-        else:
-            os.environ[_NO_PLUGINS] = before
 
 
 def check_json(adapter: TypeAdapter[T], text: str, file: object, error: type[Exception], hint: str) -> T:
     """The same for JSON text, which dataclasses are read from."""
-    try:
+    with _told(file, error, hint):
         return adapter.validate_json(text, strict=True)
+
+
+@contextmanager
+def without_plugins() -> Iterator[None]:
+    """Validators that are built in here call no plugins of pydantic's.
+
+    To look for plugins, pydantic reads the metadata of every package that is installed (.05 s), and one may
+    send what it sees to its maker. They are for the caller's own models. One thread at a time: the variable
+    that says so is the process's.
+    """
+    with _BUILDING:
+        before = os.environ.get(_NO_PLUGINS)
+        os.environ[_NO_PLUGINS] = "__all__"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[_NO_PLUGINS]
+            else:
+                os.environ[_NO_PLUGINS] = before
+
+
+@contextmanager
+def _told(file: object, error: type[Exception], hint: str | None = None) -> Iterator[None]:
+    """pydantic's error as `error`."""
+    try:
+        yield
     except ValidationError as reason:
         raise translated(reason, file, error, hint) from reason
 

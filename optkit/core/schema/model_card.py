@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from optkit.core.reading import read_text
+from optkit.core.schema.base import without_plugins
 from optkit.core.schema.manifest import License
 
 _MOST_BYTES = 2**20
@@ -26,6 +27,8 @@ def stated_license(folder: Path) -> str | None:
         stated = facts.get("license")
         if stated == "other":
             stated = facts.get("license_name", stated)
-        return TypeAdapter(License).validate_python(stated)
+        with without_plugins():
+            adapter = TypeAdapter(License)
+        return adapter.validate_python(stated)
     except ValueError:
         return None
