@@ -41,6 +41,8 @@ from optkit.tasks.labelled import Input
 
 #: Flips kept per row, the most confident first.
 MAX_FLIPS = 200
+#: Of these, how many have pictures where the task draws them: some 30 kB each.
+MOST_DRAWN = 12
 
 
 @dataclass(frozen=True)
@@ -305,19 +307,23 @@ class Evaluator:
         new = self.task.decode({name: [rows[i] for i in changed] for name, rows in after.items()})
         if not hasattr(old[0], "label"):  # vectors have none
             return []
-        flips = [
-            {
+        references, inputs = self.labelled.references, self.labelled.inputs
+        flips = []
+        for i, x, y in zip(changed, old, new):
+            flip = {
                 "text": self.labelled.sources[i],
-                "reference": self.task.name_of(self.labelled.references[i]),
+                "reference": self.task.name_of(references[i]),
                 "baseline": x.label,
                 "candidate": y.label,
                 "baseline_confidence": getattr(x, "score", None),
                 "candidate_confidence": getattr(y, "score", None),
             }
-            for i, x, y in zip(changed, old, new)
-            if x.label != y.label
-        ]
-        return sorted(flips, key=lambda flip: -(flip["candidate_confidence"] or 0.0))[:MAX_FLIPS]
+            if flip["reference"] is None or x.label != y.label:
+                flips.append((flip, i, x, y))
+        flips.sort(key=lambda changed: -(changed[0]["candidate_confidence"] or 0.0))
+        for flip, i, x, y in flips[: MOST_DRAWN if len(inputs) == len(references) else 0]:
+            flip |= self.task.drawn(inputs[i], references[i], x, y)
+        return [flip for flip, *_ in flips[:MAX_FLIPS]]
 
 
 def is_plain(candidate: Candidate) -> bool:

@@ -15,6 +15,13 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
+#: Inputs that show a graph all it must stand where no data was given; never for calibration or training.
+SAMPLES = (
+    "A short text.",
+    "A text that is a little longer, with a number: 42.",
+    "Yes",
+    "d\u00e9j\u00e0 vu, \u4f60\u597d " * 8,
+)
 TEXTS: tuple[str, ...] = (
     "A fine film.",
     "A FINE Film, Really!",

@@ -79,7 +79,7 @@ class PixelEncoder:
         """The `pixel_values` of one image, and its own (height, width). Raises as `encode` does."""
         s = self._settings
         mode = "L" if self.channels == 1 else "RGB"
-        image = _open(item, place, mode)
+        image = open_image(item, place, mode)
         image = (_on_white(image) if s.get("do_convert_rgb") else image).convert(mode)
         original_size = image.height, image.width
         cut, crop = None, _pair(s["crop_size"]) if s["do_center_crop"] else None
@@ -183,7 +183,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
 
 
-def _open(item: object, position: int, mode: str) -> Image.Image:
+def open_image(item: object, position: int, mode: str) -> Image.Image:
     """A Pillow image; one from a file has `mode`, and may still name a colour that is transparent."""
     try:
         from PIL import Image, ImageOps

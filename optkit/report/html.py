@@ -117,13 +117,17 @@ def _flipped(report: Report, row: Row) -> tuple[int, list[str], list[tuple[str, 
         total = max(total, round((1 - row.agreement) * examples))
     groups: dict[str, Changes] = {}
     words = [_change(flip) for flip in row.flips]
-    counts = [f"{words.count(word)} {word}" for word in ("became wrong", "became right")]
+    judged = any(flip.get("reference") is not None for flip in row.flips)
+    counts = [f"{words.count(word)} {word}" for word in ("became wrong", "became right") if judged]
     for word, flip in sorted(zip(words, row.flips), key=lambda x: -(x[1].get("candidate_confidence") or 0.0)):
-        groups.setdefault(figures.clean(flip.get("reference")), []).append((word, flip))
+        reference = flip.get("reference")
+        groups.setdefault("" if reference is None else figures.clean(reference), []).append((word, flip))
     return total, counts, sorted(groups.items())
 
 
 def _change(flip: dict[str, Any]) -> str:
+    if flip.get("reference") is None:
+        return "changed"
     if flip.get("reference") == flip.get("baseline"):
         return "became wrong"
     return "became right" if flip.get("reference") == flip.get("candidate") else "changed, still wrong"

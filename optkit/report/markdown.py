@@ -115,6 +115,10 @@ def _changed(report: Report) -> str:
     row = report.chosen_row
     if row is None or not row.flips:
         return ""
+    if all(flip["reference"] is None for flip in row.flips):
+        return (
+            f"{len(row.flips)} answers of {escape(row.name)} are listed as changed; report.html shows them."
+        )
     worse = sum(f["reference"] == f["baseline"] for f in row.flips)
     better = sum(f["reference"] == f["candidate"] for f in row.flips)
     return (

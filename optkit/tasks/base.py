@@ -38,15 +38,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-#: Inputs that show a graph all it must stand where no data was given; never for calibration or training.
-_SAMPLES = (
-    "A short text.",
-    "A text that is a little longer, with a number: 42.",
-    "Yes",
-    "déjà vu, 你好 " * 8,
-)
-
-
 @dataclass(frozen=True)
 class Field:
     """A named part of every input or answer, as requests and files hold it: a tensor, a column.
@@ -208,7 +199,7 @@ class Task(Trainable, ABC):
 
     def samples(self) -> Sequence[Input]:
         """A few inputs for `encode`, to check a graph with where there is no data."""
-        return _SAMPLES
+        return provoking.SAMPLES
 
     @classmethod
     def together(cls, rows: datasets.Dataset, columns: Columns) -> Sequence[object] | None:
@@ -327,8 +318,12 @@ class Task(Trainable, ABC):
         return f"{answer.label}\t{answer.score:.4f}"
 
     def name_of(self, reference: Answer) -> Answer:
-        """A reference as a person reads it."""
+        """A reference as a person reads it; None where that cannot say whether an answer is right."""
         return reference
+
+    def drawn(self, item: Input, reference: Answer, before: Answer, after: Answer) -> dict[str, Json]:
+        """For reports, where answers to `item` differ: keys of `optkit.core.schema.report.Flip`."""
+        return {}
 
     @property
     def has_table(self) -> bool:

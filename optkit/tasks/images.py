@@ -14,9 +14,10 @@ from optkit.core.reading import Json
 from optkit.data.examples import EncodedSet, Windows
 from optkit.errors import CheckpointError
 from optkit.models.pixels import PixelEncoder
+from optkit.tasks import drawings
 from optkit.tasks.base import Field, Task
 from optkit.tasks.files import FileInputs
-from optkit.tasks.labelled import Input
+from optkit.tasks.labelled import Answer, Input
 
 #: Pixels a side of a picture as JSON, some kilobytes, and of what is repeated in a larger one.
 STORED, REPEATED = 64, 16
@@ -68,6 +69,9 @@ class ImageInputs(FileInputs):
         file = io.BytesIO()
         Image.fromarray(part[..., 0] if part.ndim == 3 and part.shape[2] == 1 else part).save(file, "PNG")
         return {"b64": base64.b64encode(file.getvalue()).decode()}
+
+    def drawn(self, item: Input, reference: Answer, before: Answer, after: Answer) -> dict[str, Json]:
+        return {"pictures": [drawings.picture("", drawings.thumbnail(item)[0])]}
 
     def sized(self, inputs: Sequence[Input], rows: int) -> EncodedSet:
         """As `encode`; each image's own (height, width) is carried beside its outputs, of so many `rows`."""

@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from optkit.core.artifact import Artifact
+from optkit.core.reading import Json
 from optkit.data import images
 from optkit.data.examples import EncodedSet
 from optkit.errors import DataError
 from optkit.models.pixels import PixelEncoder
 from optkit.models.processors import DETECTORS
 from optkit.models.task import Shape
-from optkit.tasks import boxes
+from optkit.tasks import boxes, drawings
 from optkit.tasks.average_precision import Matched, match, mean_precision
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
 from optkit.tasks.images import ImageInputs
 from optkit.tasks.label_columns import labels_config, labels_of
 from optkit.tasks.label_mapping import label_name, places
+from optkit.tasks.labelled import Input
 
 if TYPE_CHECKING:
     import datasets
@@ -213,8 +215,31 @@ class ObjectDetection(ImageInputs, Task):
         shown = (f"{x.label} {x.score:.4f} [{', '.join(f'{v:.1f}' for v in x.box)}]" for x in answer.objects)
         return "; ".join(shown).replace("\n", "\\n") or "nothing"
 
-    def name_of(self, reference: np.ndarray) -> list[str]:
-        return [self.labels[int(kind)] for kind in reference[:, 0]]
+    def name_of(self, reference: np.ndarray) -> None:
+        """None: labels say nothing of where boxes are."""
+
+    def drawn(
+        self, item: Input, reference: np.ndarray, before: Detections, after: Detections
+    ) -> dict[str, Json]:
+        """The boxes to find, the baseline's, the other model's; wide: without a counterpart in the other."""
+        image, size = drawings.thumbnail(item)
+        old, new = (self._rows(answer) for answer in (before, after))
+        panels = {
+            "labelled": (reference[:, :5], np.zeros(len(reference), dtype=bool)),
+            "baseline": (old[:, [0, 2, 3, 4, 5]], ~_covered(old, new)),
+            "this model": (new[:, [0, 2, 3, 4, 5]], ~_covered(new, old)),
+        }
+        pictures = [
+            drawings.picture(caption, drawings.with_boxes(image, size, *drawn))
+            for caption, drawn in panels.items()
+        ]
+        kinds = np.concatenate([boxes[:, 0] for boxes, _ in panels.values()]).astype(int).tolist()
+        return {"pictures": pictures, "key": drawings.key(kinds, self.labels)}
+
+    def _rows(self, answer: Detections) -> np.ndarray:
+        """As `answers` has them, (n, 6)."""
+        rows = [[self.labels.index(one.label), one.score, *one.box] for one in answer.objects]
+        return np.array(rows, dtype=float).reshape(-1, 6)
 
     @classmethod
     def fits(cls, rows: datasets.Dataset, columns: Columns) -> bool:
@@ -316,15 +341,18 @@ def _same(answers: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _covers(a: np.ndarray, b: np.ndarray) -> bool:
-    if len(a) != len(b):
-        return False
-    left = list(b)
-    for row in a:
-        index = next((i for i, x in enumerate(left) if x[0] == row[0] and _iou(x[2:], row[2:]) >= 0.9), None)
-        if index is None:
-            return False
-        left.pop(index)
-    return True
+    return len(a) == len(b) and bool(_covered(a, b).all())
+
+
+def _covered(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Per row of `a`, whether it has a counterpart of its own in `b`: the same class, an IoU of 0.9."""
+    left, covered = list(b), np.zeros(len(a), dtype=bool)
+    for place, row in enumerate(a):
+        near = (i for i, x in enumerate(left) if x[0] == row[0] and _iou(x[2:], row[2:]) >= 0.9)
+        if (index := next(near, None)) is not None:
+            left.pop(index)
+            covered[place] = True
+    return covered
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> float:

@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from optkit.core.artifact import Artifact
+from optkit.core.reading import Json
 from optkit.data import images, masks
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError
 from optkit.models.pixels import PixelEncoder
 from optkit.models.processors import SEGMENTERS
 from optkit.models.task import Shape
+from optkit.tasks import drawings
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
 from optkit.tasks.images import ImageInputs
 from optkit.tasks.label_columns import labels_config, labels_of
+from optkit.tasks.labelled import Input
 
 if TYPE_CHECKING:
     import datasets
@@ -193,8 +196,16 @@ class SemanticSegmentation(ImageInputs, Task):
         shares = ", ".join(f"{label} {share:.1%}" for label, share in answer.shares.items())
         return f"{answer.mask.shape[1]} x {answer.mask.shape[0]}: {shares}".replace("\n", "\\n")
 
-    def name_of(self, reference: np.ndarray) -> list[str]:
-        return [self.labels[i] for i in np.unique(reference) if i != IGNORED]
+    def name_of(self, reference: np.ndarray) -> None:
+        """None: labels say nothing of where the classes are."""
+
+    def drawn(
+        self, item: Input, reference: np.ndarray, before: Segmentation, after: Segmentation
+    ) -> dict[str, Json]:
+        """The true classes, the baseline's, the other model's, and where these two differ."""
+        named = {"labelled": reference, "baseline": before.mask, "this model": after.mask}
+        kinds = {int(i) for mask in named.values() for i in np.unique(mask)} - {IGNORED}
+        return {"pictures": drawings.masks(item, named), "key": drawings.key(kinds, self.labels)}
 
     @classmethod
     def fits(cls, rows: datasets.Dataset, columns: Columns) -> bool:

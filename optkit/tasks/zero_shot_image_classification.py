@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from optkit.models.task import Shape
 
 #: Kinds of models whose scores are a softmax over the labels, and a sigmoid of each.
-_SOFTMAX, _SIGMOID = ("clip", "metaclip_2"), ("siglip",)
+_SOFTMAX, _SIGMOID = ("clip", "metaclip_2", "chinese_clip"), ("siglip",)
 #: The tokens of every text of SigLIP, padding counted, which no mask hides.
 _SIGLIP_TOKENS = 64
 #: An image in a text, as browsers write it.
@@ -58,7 +58,7 @@ class ZeroShotImageClassification(ImageInputs, CandidateLabels):
 
     name: ClassVar[str] = "zero-shot-image-classification"
     architectures: ClassVar[tuple[str, ...]] = (
-        *("CLIPModel", "MetaClip2Model", "SiglipModel"),
+        *("CLIPModel", "MetaClip2Model", "SiglipModel"),  # the first of Chinese CLIP, too
         # Which are refused in words:
         *(
             "AlignModel",
@@ -243,6 +243,9 @@ class ZeroShotImageClassification(ImageInputs, CandidateLabels):
         if self.metric not in captions.METRICS:
             return super().agreement(answers, others)
         return float((unit(answers) * unit(others)).sum(axis=1).mean()) if len(answers) else 1.0
+
+    def drawn(self, item: Input, reference: Answer, before: Answer, after: Answer) -> dict[str, Json]:
+        return super().drawn(self._asked(item, 0).item, reference, before, after)
 
     def items_of(self, rows: datasets.Dataset, name: str) -> list[Input]:
         return list(rows[name])

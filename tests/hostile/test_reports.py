@@ -27,6 +27,7 @@ def row(**changes):
     return json.dumps(value)
 
 
+FLIP = {"reference": None, "baseline": "a", "candidate": "b"}
 HARMS = {
     "brackets": "[" * 100_000,
     "digits": '{"schema": ' + "9" * 10_000 + "}",
@@ -44,6 +45,8 @@ HARMS = {
     "samples that are none": row(latency=[[1]]),
     "probes that are none": row(probes={"int8": []}),
     "outcomes of letters": row(outcomes="ab"),
+    "a picture that is none": row(flips=[{**FLIP, "pictures": [{"caption": "", "jpeg": 'x" onerror="y'}]}]),
+    "a colour that is none": row(flips=[{**FLIP, "key": [{"color": "red;x:url(y)", "label": ""}]}]),
     "data that is none": report(data=[1]),
     "doubts that are none": report(doubts=[{"a": 1}]),
     "half of a pair": report(task="x").replace('"x"', '"\\ud800"', 1).replace("optkit.report/1", "\\ud800"),

@@ -19,12 +19,14 @@ from tests.models.families import (
     SOUND,
     SPARSE,
     SPEECH,
+    TOWERS,
     VECTOR,
     VOCABULARY,
     ZERO,
     Family,
 )
 from tests.tasks import pictures
+from tests.tasks.towers import two_towers
 
 AUTO = {
     "text-classification": "AutoModelForSequenceClassification",
@@ -43,6 +45,7 @@ AUTO = {
     LAYOUT: "AutoModelForTokenClassification",
     SPARSE: "AutoModelForMaskedLM",
     MULTI: "AutoModel",
+    TOWERS: "AutoModelForZeroShotImageClassification",
 }
 #: What configurations say of special tokens, unless the family has others.
 _IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
@@ -68,6 +71,8 @@ def build(family: Family, task: str, folder: Path, **changes: Any) -> Path:
         shake(model)
         model.save_pretrained(str(folder))
         return folder
+    if task == TOWERS:
+        return two_towers(folder, family.kind)
     special = (
         {} if task in (IMAGE, SOUND) else {"pad_token_id": 0, "vocab_size": 31} if task == SPEECH else _IDS
     )

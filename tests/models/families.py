@@ -21,6 +21,7 @@ SOUND, SPEECH = "audio-classification", "automatic-speech-recognition"
 RERANK, ZERO, CHOICE = "rerank", "zero-shot-classification", "multiple-choice"
 SPARSE, MULTI = "sparse-embeddings", "multi-vector-embeddings"
 LAYOUT, TO_TEXT = "layout-token-classification", "text2text"
+TOWERS = "zero-shot-image-classification"
 ENCODER = (TEXT, TOKENS, QA, VECTOR)
 #: An encoder in all tasks of texts.
 WIDE = (*ENCODER, RERANK, ZERO, CHOICE, SPARSE, MULTI)
@@ -673,6 +674,14 @@ FAMILIES = (
             },
         },
     ),
+    # tests/tasks/towers.py builds these.
+    Family("CLIP, both towers", "clip", (TOWERS,)),
+    Family("MetaCLIP 2, both towers", "metaclip_2", (TOWERS,)),
+    Family("SigLIP, both towers", "siglip", (TOWERS,)),
+    Family("Chinese CLIP", "chinese_clip", (TOWERS,)),
+    Family("AltCLIP", "altclip", (TOWERS,)),
+    Family("ALIGN", "align", (TOWERS,)),
+    Family("SigLIP 2, both towers", "siglip2", (TOWERS,)),
     # tests/tasks/pictures.py builds these, each with the image processor of its kind.
     Family("DETR", "detr", (DETECT,)),
     Family("Conditional DETR", "conditional_detr", (DETECT,)),

@@ -19,6 +19,7 @@ from tests.models.families import (
     SOUND,
     SPEECH,
     TOKENS,
+    TOWERS,
     VECTOR,
     Family,
 )
@@ -40,11 +41,11 @@ class Reference:
         import transformers
 
         self.torch, self.task = torch, task
-        if task in IMAGES:
+        if task in (*IMAGES, TOWERS):
             self.processor = transformers.AutoImageProcessor.from_pretrained(str(folder))
         elif task in (SOUND, SPEECH):
             self.processor = transformers.AutoFeatureExtractor.from_pretrained(str(folder))
-        else:
+        if task not in (*IMAGES, SOUND, SPEECH):
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
         config = transformers.AutoConfig.from_pretrained(str(folder))
         auto = "AutoModelForTextEncoding" if task == VECTOR and config.model_type in _T5 else AUTO[task]
@@ -111,6 +112,8 @@ def inputs_for(family: Family, task: str, special: int) -> list[Any]:
     """Inputs of unequal lengths: few tokens, around the family's window, twice past it, and the longest."""
     if task in IMAGES:
         return _images()
+    if task == TOWERS:
+        return [(image, several.LABELS) for image in _images()]
     if task in (SOUND, SPEECH):
         return _sounds()
     window = family.window

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tests.models.families import CHOICE, LAYOUT, MULTI, RERANK, SPARSE, ZERO
+from tests.models.families import CHOICE, LAYOUT, MULTI, RERANK, SPARSE, TOWERS, ZERO
 
 if TYPE_CHECKING:
     from tests.models.reference import Reference
 
 #: Task → the output of optkit's models that is compared.
 OUTPUTS = {
-    **dict.fromkeys((RERANK, ZERO, CHOICE, LAYOUT), "logits"),
+    **dict.fromkeys((RERANK, ZERO, CHOICE, LAYOUT, TOWERS), "logits"),
     SPARSE: "sentence_embedding",
     MULTI: "token_embeddings",
 }
+#: What images are asked for: texts of several lengths.
+LABELS = ["film", "a fine film", "the plot is thin and the cast is bad"]
 #: Tasks whose inputs are pairs of texts.
 PAIRS = (RERANK, ZERO, CHOICE)
 
@@ -39,6 +41,8 @@ def inputs_of(task: str, texts: list[str]) -> list[Any]:
 def together(reference: Reference, inputs: list[Any]) -> list[np.ndarray]:
     """The answers to one padded batch."""
     torch, tokenizer, model, task = reference.torch, reference.tokenizer, reference.model, reference.task
+    if task == TOWERS:
+        return _fitting(reference, [image for image, _ in inputs])
     if task == LAYOUT:  # tokenizers pad no boxes
         return [_tagged(reference, page) for page in inputs]
     if task in PAIRS:
@@ -63,6 +67,17 @@ def together(reference: Reference, inputs: list[Any]) -> list[np.ndarray]:
 def _pairs(task: str, item: Any) -> list[tuple[str, str]]:
     """The pairs of texts that the model reads for one input; a hypothesis stands behind its text."""
     return [(item[0], second) for second in item[1]]
+
+
+def _fitting(reference: Reference, images: list[Any]) -> list[np.ndarray]:
+    """The logits of `LABELS` for each image, as the pipeline asks: SigLIP reads 64 tokens, padding counted."""
+    siglip = reference.model.config.model_type == "siglip"
+    padding = {"padding": "max_length", "max_length": 64} if siglip else {"padding": True}
+    texts = [f"This is a photo of {label}." for label in LABELS]
+    feeds = reference.tokenizer(texts, return_tensors="pt", **padding)
+    pixels = reference.processor(images=images, return_tensors="pt")
+    with reference.torch.no_grad():
+        return list(reference.model(**feeds, **pixels).logits_per_image.numpy())
 
 
 def _page(words: list[str]) -> dict[str, Any]:

@@ -205,3 +205,19 @@ def contrast(a: str, b: str) -> float:
 
     high, low = sorted((luminance(a), luminance(b)), reverse=True)
     return (high + 0.05) / (low + 0.05)
+
+
+def test_pictures_stand_beside_what_changed_and_their_words_stay_words():
+    report = examples.full_report()
+    picture = {"caption": "<b>this model</b>", "jpeg": "/9j/AA=="}
+    key = [{"color": "#00ff00", "label": "<i>cat</i>"}]
+    flip = {**report.rows[3].flips[0], "reference": None, "pictures": [picture], "key": key}
+    report.rows[2].flips, report.rows[3].flips = [], [flip]
+    text = render(report)
+    assert '<img src="data:image/jpeg;base64,/9j/AA==" alt="&lt;b&gt;this model&lt;/b&gt;"' in text
+    assert 'style="fill:#00ff00"' in text
+    assert "&lt;i&gt;cat&lt;/i&gt;" in text
+    assert "img-src data:" in text
+    assert ">changed</span>" in text
+    assert "True label" not in text
+    assert "became" not in text

@@ -22,7 +22,7 @@ _SIZES = {
 
 
 def two_towers(folder: Path, kind: str = "clip", side: int = 16, **processor) -> Path:
-    """A layer a tower on images of `side` x `side`: `clip`, `metaclip_2` or `siglip`.
+    """A layer a tower on images of `side` x `side`, its `kind` as transformers' model_type.
 
     `processor` changes its preprocessor_config.json.
     """
@@ -35,16 +35,17 @@ def two_towers(folder: Path, kind: str = "clip", side: int = 16, **processor) ->
     text = {**_SIZES, "vocab_size": 40, "max_position_embeddings": 64}
     text |= {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "projection_size": 32}
     vision = {**_SIZES, "image_size": side, "patch_size": 8}
-    classes = {
-        "clip": (transformers.CLIPConfig, transformers.CLIPModel, {"projection_dim": 16}),
-        "metaclip_2": (transformers.MetaClip2Config, transformers.MetaClip2Model, {"projection_dim": 16}),
-        "siglip": (transformers.SiglipConfig, transformers.SiglipModel, {}),
-    }
-    config, model_class, more = classes[kind]
-    model = model_class(config(text_config=text, vision_config=vision, **more))
+    if kind == "align":  # an EfficientNet sees
+        vision = {"image_size": side, "width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 32}
+    vision |= {"num_patches": 4} if kind == "siglip2" else {}
+    text |= {"project_dim": 16} if kind == "altclip" else {}
+    more = {} if kind.startswith("siglip") else {"projection_dim": 16}
+    config = transformers.AutoConfig.for_model(kind, text_config=text, vision_config=vision, **more)
+    model = transformers.AutoModelForZeroShotImageClassification.from_config(config)
     for name, p in model.named_parameters():  # answers far enough apart that rounding does not decide
         p.data.mul_(3.0) if p.dim() > 1 else p.data.normal_(0, 0.1) if name.endswith("bias") else None
-    model.logit_scale.data.fill_(3.0)
+    if hasattr(model, "logit_scale"):
+        model.logit_scale.data.fill_(3.0)
     model.save_pretrained(str(folder))
     return folder
 
@@ -130,7 +131,7 @@ def write_settings(folder: Path, kind: str, side: int, **processor) -> None:
         settings["model_input_names"] = ["input_ids"]
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     stated = {"image_processor_type": "SiglipImageProcessor", "size": {"height": side, "width": side}}
-    if kind != "siglip":
+    if not kind.startswith("siglip"):
         crop = {"crop_size": {"height": side, "width": side}, "do_center_crop": True}
         stated = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": side}, **crop}
     (folder / "preprocessor_config.json").write_text(json.dumps({**stated, **processor}))

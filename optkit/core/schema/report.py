@@ -43,13 +43,29 @@ class Probes(Known):
     neighbours: Neighbours | None = None
 
 
+class Picture(Known):
+    """A small JPEG in base64, `optkit.tasks.drawings` made it."""
+
+    caption: Annotated[str, Field(max_length=1000)]
+    jpeg: Annotated[str, Field(pattern="^[A-Za-z0-9+/]+={0,2}$", max_length=400_000)]
+
+
+class Color(Known):
+    color: Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
+    label: str
+
+
 class Flip(Known):
+    """`reference` None: what is true has no name, so that nothing is said of which answer is right."""
+
     reference: object
     baseline: object
     candidate: object
     text: str | None = None
     baseline_confidence: Value = None
     candidate_confidence: Value = None
+    pictures: list[Picture] = Field([], max_length=8)
+    key: list[Color] = Field([], max_length=100)
 
 
 class Gpu(Known):
