@@ -208,7 +208,8 @@ def open_image(item: object, position: int, mode: str) -> Image.Image:
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as opened:
             refuse_too_large(opened.size, f"position {position}")  # known before anything is decoded
             opened.load()
-            return ImageOps.exif_transpose(opened).convert(mode)  # as transformers opens files
+            ImageOps.exif_transpose(opened, in_place=True)  # as transformers opens files
+            return opened if opened.mode == mode else opened.convert(mode)
     except OptkitError:
         raise
     except Exception as reason:  # Pillow raises SyntaxError and others for damaged files

@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 IGNORED = 255
 #: The most classes: ids are bytes.
 MOST_CLASSES = 255
+#: Pixels of an image that are worked on at a time.
+STRIPE = 2**18
 #: How many of an image's pixels have to have the same class for two answers to be the same.
 SHARE = 0.99
 
@@ -141,7 +144,11 @@ class SemanticSegmentation(ImageInputs, Task):
     def decode(self, outputs: Outputs) -> list[Segmentation]:
         decoded = []
         for mask in self.answers(outputs):
-            counts = np.bincount(mask.reshape(-1), minlength=len(self.labels)) / mask.size
+            kinds = len(self.labels)
+            counts = sum(
+                np.bincount(mask[rows].reshape(-1), minlength=kinds) for rows in _stripes(*mask.shape)
+            )
+            counts = counts / mask.size
             order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
             decoded.append(Segmentation(mask, {self.labels[i]: float(counts[i]) for i in order}))
         return decoded
@@ -162,10 +169,12 @@ class SemanticSegmentation(ImageInputs, Task):
         if key not in self._counted or self._counted[key][0] is not answer:
             if len(self._counted) > 20_000:
                 self._counted.clear()
-            kinds, counts = len(self.labels), reference != IGNORED
-            places = reference[counts].astype(np.int64) * kinds + answer[counts]
-            table = np.bincount(places, minlength=kinds**2).reshape(kinds, kinds)
-            self._counted[key] = answer, reference, table
+            kinds, table = len(self.labels), np.zeros(len(self.labels) ** 2, dtype=np.int64)
+            for rows in _stripes(*answer.shape):
+                counts = reference[rows] != IGNORED
+                places = reference[rows][counts].astype(np.int64) * kinds + answer[rows][counts]
+                table += np.bincount(places, minlength=kinds**2)
+            self._counted[key] = answer, reference, table.reshape(kinds, kinds)
         return self._counted[key][2]
 
     def same(self, outputs: Outputs, others: Outputs) -> np.ndarray:
@@ -253,17 +262,39 @@ class SemanticSegmentation(ImageInputs, Task):
 def largest(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(classes, height, width) → the class of the largest at each pixel of an image of this `size`, bytes.
 
-    In between, values are drawn out bilinearly, as by torch's `interpolate` with corners not aligned.
+    In between, values are drawn out bilinearly, as by torch's `interpolate` with corners not aligned. A stripe
+    of the image is made at a time: 150 classes of 20 megapixels would take 12 GB.
     """
+    logits = logits.astype(np.result_type(logits, np.float32))
     (top, bottom, y), (left, right, x) = (_taps(*pair) for pair in zip(logits.shape[1:], size))
-    best, answer = np.full(size, -np.inf), np.zeros(size, dtype=np.uint8)
-    for kind, plane in enumerate(logits.astype(np.float64)):
-        wide = plane[:, left] * (1 - x) + plane[:, right] * x
-        whole = wide[top] * (1 - y[:, None]) + wide[bottom] * y[:, None]
-        better = whole > best
-        answer[better] = kind
-        np.maximum(best, whole, out=best)
+    x, y = x.astype(logits.dtype), y.astype(logits.dtype)[:, None]
+    answer = np.zeros(size, dtype=np.uint8)
+    for rows in _stripes(*size):
+        first, part = top[rows.start], answer[rows]
+        band = logits[:, first : bottom[rows].max() + 1]
+        best = np.full(part.shape, -np.inf, dtype=logits.dtype)
+        for kind in _able(band):
+            wide = band[kind][:, left] * (1 - x) + band[kind][:, right] * x
+            whole = wide[top[rows] - first] * (1 - y[rows]) + wide[bottom[rows] - first] * y[rows]
+            part[whole > best] = kind
+            np.maximum(best, whole, out=best)
     return answer
+
+
+def _able(logits: np.ndarray) -> list[int]:
+    """The classes that may be the largest somewhere: between four neighbours no value passes the largest of
+    them, nor falls below the smallest."""
+    edged = np.pad(logits, ((0, 0), (0, 1), (0, 1)), "edge")
+    corners = edged[:, :-1, :-1], edged[:, :-1, 1:], edged[:, 1:, :-1], edged[:, 1:, 1:]
+    low, high = (reduce(least, corners) for least in (np.minimum, np.maximum))
+    slack = 1e-5 * np.abs(logits).max()  # for rounding
+    return np.flatnonzero((high + slack >= low.max(axis=0)).any(axis=(1, 2))).tolist()
+
+
+def _stripes(height: int, width: int) -> Iterator[slice]:
+    """Rows of an image, so many at a time that they hold `STRIPE` pixels."""
+    step = max(1, STRIPE // width)
+    return (slice(start, start + step) for start in range(0, height, step))
 
 
 def _taps(given: int, wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

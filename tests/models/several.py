@@ -70,7 +70,7 @@ def _pairs(task: str, item: Any) -> list[tuple[str, str]]:
 
 
 def _fitting(reference: Reference, images: list[Any]) -> list[np.ndarray]:
-    """The logits of `LABELS` for each image, as the pipeline asks: SigLIP reads 64 tokens, padding counted."""
+    """The logits of `LABELS` for each image, as the pipeline asks; SigLIP reads 64 tokens."""
     siglip = reference.model.config.model_type == "siglip"
     padding = {"padding": "max_length", "max_length": 64} if siglip else {"padding": True}
     texts = [f"This is a photo of {label}." for label in LABELS]
