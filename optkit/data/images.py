@@ -7,7 +7,10 @@ is its path, so that a data set of any size costs no more memory than its files.
 from __future__ import annotations
 
 import gzip
+import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +18,7 @@ import numpy as np
 
 from optkit.data import audio, class_folders
 from optkit.data.tables.splits import regular
-from optkit.errors import DataError
+from optkit.errors import DataError, MissingDependency, OptkitError
 
 if TYPE_CHECKING:
     import datasets
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Endings of files that are read as images.
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+#: Formats that are decoded; of Pillow's others some run a program, and others draw what a text says.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 #: Column names that may hold an image: a path, bytes, or what the `datasets` library decodes.
 COLUMNS = ("image", "img", "file_name", "image_path", "path", "file", "pixel_values")
 #: The most pixels of an image, as it comes and resized: a few bytes of PNG can stand for gigabytes.
@@ -121,6 +126,32 @@ def located(rows: datasets.Dataset, folder: Path) -> datasets.Dataset:
             paths = [str(folder / str(path)) for path in rows[name]]
             rows = rows.remove_columns(name).add_column(name, paths)
     return rows
+
+
+@contextmanager
+def opened(item: str | Path | bytes, where: str) -> Iterator[Image.Image]:
+    """A Pillow image of a file or its bytes, decoded; `where` it comes from is for messages.
+
+    Raises DataError for another format, a damaged file, or more pixels than are decoded, MissingDependency
+    without Pillow.
+    """
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as reason:
+        raise MissingDependency.of("PIL", "images") from reason
+    shown = "bytes" if isinstance(item, bytes) else repr(str(item))
+    try:
+        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item, formats=FORMATS) as image:
+            refuse_too_large(image.size, where)  # known before anything is decoded
+            image.load()
+            yield image
+    except OptkitError:
+        raise
+    except UnidentifiedImageError as reason:
+        known = ", ".join(FORMATS)
+        raise DataError(f"Cannot read an image from {shown} at {where}: it is none of {known}.") from reason
+    except Exception as reason:  # Pillow raises SyntaxError and others for damaged files
+        raise DataError(f"Cannot read an image from {shown} at {where}: {reason}.") from reason
 
 
 def refuse_too_large(size: tuple[int, int], where: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,11 @@ import numpy as np
 from optkit.core.files import read_json
 from optkit.data import images
 from optkit.data.tables.splits import split_named
-from optkit.errors import DataError, MissingDependency
+from optkit.errors import DataError
 
 if TYPE_CHECKING:
     import datasets
+    from PIL import Image
 
 
 #: Column names that may hold a mask.
@@ -62,24 +62,21 @@ def is_mask(item: object) -> bool:
 
 def opened(item: Any, row: int) -> np.ndarray:
     """The class ids of a mask, (height, width), bytes. DataError names the row of what is no mask."""
-    try:
-        from PIL import Image
-    except ImportError as reason:
-        raise MissingDependency.of("PIL", "images") from reason
     if isinstance(item, dict):
         item = item.get("bytes") or item.get("path")
-    image: Image.Image
+    if isinstance(item, str | Path | bytes):
+        with images.opened(item, f"row {row}") as image:
+            return _classes(image, row)
+    from PIL import Image
+
     try:
-        if isinstance(item, str | Path | bytes):
-            with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
-                images.refuse_too_large(image.size, f"row {row}")
-                image.load()
-        else:
-            image = item if isinstance(item, Image.Image) else Image.fromarray(np.asarray(item))
-    except DataError:
-        raise
-    except Exception as reason:  # Pillow raises SyntaxError and others for damaged files
+        image = item if isinstance(item, Image.Image) else Image.fromarray(np.asarray(item))
+    except (TypeError, ValueError) as reason:
         raise DataError(f"Cannot read the mask of row {row}: {reason}.") from reason
+    return _classes(image, row)
+
+
+def _classes(image: Image.Image, row: int) -> np.ndarray:
     if image.mode not in ("L", "P", "1"):
         raise DataError(
             f"Expected a mask of one channel of 8 bits, a class id per pixel, in row {row}, received one of "

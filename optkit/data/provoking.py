@@ -152,8 +152,6 @@ def images() -> list[tuple[str, bytes]]:
     files += [(mode, stored(rgb.convert(mode))) for mode in ("L", "LA", "P", "1")]
     files.append(("RGBA", stored(Image.fromarray(noise(61, 47, 4), "RGBA"))))
     files.append(("CMYK", stored(rgb.convert("CMYK"), "JPEG", quality=95)))
-    deep = (noise(61, 47, 1)[..., 0].astype(np.uint16) * 257).astype(np.uint16)
-    files.append(("16 bit", stored(Image.fromarray(deep))))
     turned = Image.Exif()
     turned[0x0112] = 6
     files.append(("EXIF orientation", stored(rgb, "JPEG", quality=95, exif=turned)))

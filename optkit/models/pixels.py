@@ -6,7 +6,6 @@ crop the centre, rescale, normalise. Serving needs neither torch nor transformer
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optkit.core.files import read_json
+from optkit.data import images
 from optkit.data.examples import EncodedSet
-from optkit.data.images import refuse_too_large
-from optkit.errors import CheckpointError, DataError, MissingDependency, OptkitError
+from optkit.errors import CheckpointError, DataError, MissingDependency
 from optkit.models.architectures import ANY_SIZE, vision_of
 from optkit.models.processors import DETECTORS, FILE, STEPS, settings_of
 
@@ -85,7 +84,7 @@ class PixelEncoder:
         cut, crop = None, _pair(s["crop_size"]) if s["do_center_crop"] else None
         if s["do_resize"]:
             target, cut = _resized(image.size, s)
-            refuse_too_large(target, f"position {place}")
+            images.refuse_too_large(target, f"position {place}")
             image = image.resize(target, resample=int(s["resample"]))
         values = np.asarray(image)
         for window in (cut, crop):
@@ -194,7 +193,7 @@ def open_image(item: object, position: int, mode: str) -> Image.Image:
     if isinstance(item, Image.Image):
         return item
     if isinstance(item, np.ndarray):
-        if item.dtype != np.uint8 or item.ndim not in (2, 3):
+        if item.dtype != np.uint8 or item.ndim not in (2, 3) or not item.size:
             raise DataError(
                 f"Expected an image as an array of bytes (height, width[, channels]) at position {position}, "
                 f"received {item.dtype} of shape {item.shape}."
@@ -204,17 +203,16 @@ def open_image(item: object, position: int, mode: str) -> Image.Image:
         raise DataError(
             f"Expected an image or its path at position {position}, received {type(item).__name__}."
         )
-    try:
-        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as opened:
-            refuse_too_large(opened.size, f"position {position}")  # known before anything is decoded
-            opened.load()
-            ImageOps.exif_transpose(opened, in_place=True)  # as transformers opens files
-            return opened if opened.mode == mode else opened.convert(mode)
-    except OptkitError:
-        raise
-    except Exception as reason:  # Pillow raises SyntaxError and others for damaged files
-        shown = "bytes" if isinstance(item, bytes) else repr(str(item))
-        raise DataError(f"Cannot read an image from {shown} at position {position}: {reason}.") from reason
+    where = f"position {position}"
+    with images.opened(item, where) as opened:
+        if opened.mode in ("I", "F") or opened.mode.startswith("I;"):
+            raise DataError(
+                f"Expected an image of 8 bits a channel at {where}, received one of mode {opened.mode}, of "
+                "which what is brighter than 255 would become white.",
+                hint="Scale its values to 0 to 255 and save it with 8 bits.",
+            )
+        ImageOps.exif_transpose(opened, in_place=True)  # as transformers opens files
+        return opened if opened.mode == mode else opened.convert(mode)
 
 
 def _resized(given: tuple[int, int], s: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int] | None]:

@@ -262,8 +262,8 @@ class SemanticSegmentation(ImageInputs, Task):
 def largest(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(classes, height, width) → the class of the largest at each pixel of an image of this `size`, bytes.
 
-    In between, values are drawn out bilinearly, as by torch's `interpolate` with corners not aligned. A stripe
-    of the image is made at a time: 150 classes of 20 megapixels would take 12 GB.
+    In between, values are drawn out bilinearly, as by torch's `interpolate` with corners not aligned. A
+    stripe of the image is made at a time: 150 classes of 20 megapixels would take 12 GB.
     """
     logits = logits.astype(np.result_type(logits, np.float32))
     (top, bottom, y), (left, right, x) = (_taps(*pair) for pair in zip(logits.shape[1:], size))

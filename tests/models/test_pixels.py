@@ -110,18 +110,29 @@ def provoking_files():
         stream = io.BytesIO()
         image.save(stream, kind, save_all=True, append_images=[photo(61, 47, 1)] * (frames - 1))
         found.append((f"{kind} of two frames", stream.getvalue()))
-    grey = np.asarray(image.convert("L"))
-    for name, values in (("F", grey.astype(np.float32)), ("I", grey.astype(np.int32) * 200)):
-        stream = io.BytesIO()
-        Image.fromarray(values).save(stream, "TIFF")
-        found.append((f"TIFF {name}", stream.getvalue()))
     return found
+
+
+@pytest.mark.parametrize("kind", ["uint16", "int32", "float32"])
+def test_more_than_8_bits_are_refused_rather_than_made_white(kind, encoder):
+    stream = io.BytesIO()
+    Image.fromarray((np.ones((9, 9)) * 700).astype(kind)).save(stream, "TIFF")
+    with pytest.raises(DataError, match="8 bits a channel at position 0, received one of mode [IF]"):
+        encoder({"image_size": 32}, {}).encode([stream.getvalue()])
+
+
+@pytest.mark.parametrize("kind", ["EPS", "ICO"])
+def test_formats_that_run_programs_or_are_no_pictures_are_not_decoded(kind, encoder):
+    stream = io.BytesIO()
+    photo(64, 48).save(stream, kind)
+    with pytest.raises(DataError, match="none of JPEG, PNG, BMP"):
+        encoder({"image_size": 32}, {}).encode([stream.getvalue()])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("family", ["ViT", "CLIP", "ConvNext"])
 def test_every_kind_of_file_is_opened_as_transformers_opens_it(family, channels, encoder, tmp_path):
-    """Orientation, palettes, transparency, 16 bits, CMYK, the first of several frames."""
+    """Orientation, palettes, transparency, CMYK, the first of several frames."""
     import transformers
     from PIL import ImageOps
     from transformers.image_utils import load_image
