@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 #: Fewer training examples than this teach nothing that lasts.
 FEWEST = 32
+_CHOSEN = (
+    "queries that keep their order; these models choose theirs by a score, so that none has a counterpart"
+)
+#: model_type → what is missing for a student of it.
+_NOT_TAUGHT = {
+    "funnel": "hidden states for each token; Funnel pools them to fewer, which compare with none",
+    **dict.fromkeys(("rt_detr", "rt_detr_v2", "d_fine"), _CHOSEN),
+}
 
 
 @dataclass(frozen=True)
@@ -77,10 +85,13 @@ class Distill(Pass):
                 f"Expected a task whose answers a student learns from a teacher's, received {task.name}.",
                 hint="Leave distill out: a smaller model of this task is fine-tuned on the data itself.",
             )
-        if checkpoint.config.get("model_type") == "funnel":
+        if why := _NOT_TAUGHT.get(checkpoint.config.get("model_type", "")):
+            raise RecipeError(f"Expected {why}.", hint="Leave distill out.")
+        if task.any_size:
             raise RecipeError(
-                "Expected hidden states for each token; Funnel pools them to fewer, which compare with none.",
-                hint="Leave distill out.",
+                "Expected images of one size to learn from in batches, received an image processor that "
+                "gives each a size of its own.",
+                hint='Give both sides as size in preprocessor_config.json, {"height": 640, "width": 640}.',
             )
         if "audio" in task.needs:
             raise RecipeError(

@@ -79,8 +79,8 @@ class Prune(Pass):
             raise RecipeError("Expected prune.target above 0, received 0: nothing would be left.")
 
     def check(self, checkpoint: Artifact, task: Task) -> None:
-        if kind := checkpoint.config.get("model_type"):
-            check_kind(kind)
+        if checkpoint.config.get("model_type"):
+            check_kind(checkpoint.config)
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         from optkit.models.checkpoint import load_model, save_model

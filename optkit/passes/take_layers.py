@@ -44,8 +44,8 @@ class TakeLayers(Pass):
 
     def check(self, checkpoint: Artifact, task: Task) -> None:
         """Passes before it may leave fewer layers than `checkpoint` has, and never more."""
-        if kind := checkpoint.config.get("model_type"):
-            check_kind(kind)
+        if checkpoint.config.get("model_type"):
+            check_kind(checkpoint.config)
         if depth := layer_count(checkpoint.config):
             self._kept(depth, checkpoint)
 

@@ -79,7 +79,6 @@ class ObjectDetection(ImageInputs, Task):
     parts: ClassVar = {**ImageInputs.parts, "label": "objects"}
     metrics: ClassVar = ("map", "map@50")
     shapes: ClassVar[tuple[str, ...]] = ("1xdata",)
-    distills: ClassVar[bool] = False
     sameness: ClassVar[str] = "the same boxes above a score of 0.5, within an IoU of 0.9"
     new_parts: ClassVar[tuple[str, ...]] = (
         *("pooler", "class_embed", "enc_score_head", "denoising_class_embed"),

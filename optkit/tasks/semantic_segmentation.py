@@ -82,7 +82,6 @@ class SemanticSegmentation(ImageInputs, Task):
     parts: ClassVar = {**ImageInputs.parts, "label": "mask"}
     metrics: ClassVar = ("miou", "pixel-accuracy")
     shapes: ClassVar[tuple[str, ...]] = ("1xdata",)
-    distills: ClassVar[bool] = False
     sameness: ClassVar[str] = "the same class for 99% of an image's pixels"
     labels: list[str]
     metric: str

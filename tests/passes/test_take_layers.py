@@ -21,7 +21,7 @@ def test_even_distances_end_with_the_last():
     assert [evenly(6, n) for n in (1, 2, 3, 5)] == [[6], [3, 6], [2, 4, 6], [1, 2, 4, 5, 6]]
 
 
-@pytest.mark.parametrize("kind", TEXT)
+@pytest.mark.parametrize("kind", [*TEXT, "dinov2"])
 def test_the_layers_are_the_teachers_own(kind):
     """The shallow model answers as the deep one whose other layers are passed over."""
     deep, shallow = build(kind), build(kind)

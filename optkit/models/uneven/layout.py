@@ -7,8 +7,9 @@ columns of its output projection.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from optkit.errors import CheckpointError
 from optkit.models.pooling import encoder_of
@@ -28,7 +29,8 @@ class Layout:
     that hold the number of heads, `sizes` those that hold heads × head size. `stacked` projections lie
     one after another in each of `head_inputs`, `ffn_stacked` in each of `ffn_inputs`. With
     `keep_attention` each layer keeps a head, for a decoder takes the length of its cache from it.
-    `post_norm`: the norm follows the residual sum.
+    `post_norm`: the norm follows the residual sum. `scales`: modules whose `lambda1` multiplies what heads
+    and FFN add to it.
     """
 
     layers: str
@@ -45,6 +47,7 @@ class Layout:
     ffn_stacked: int = 1
     post_norm: bool = False
     keep_attention: bool = False
+    scales: tuple[str, ...] = ()
 
 
 _BERT = Layout(
@@ -71,6 +74,7 @@ _VIT = Layout(
     ffn_output="mlp.fc2",
     counts=("num_attention_heads",),
 )
+_DINO = replace(_VIT, layers="encoder.layer", scales=("layer_scale1", "layer_scale2"))
 _LLAMA = Layout(
     layers="layers",
     attention="self_attn",
@@ -109,8 +113,8 @@ LAYOUTS = {
             for name in ("query_proj", "key_proj", "value_proj", "pos_key_proj", "pos_query_proj")
         ),
     ),
-    "vit": _VIT,
-    "deit": _VIT,
+    **dict.fromkeys(("vit", "deit", "ijepa", "vit_msn"), _VIT),
+    **dict.fromkeys(("dinov2", "dinov2_with_registers"), _DINO),
     "gpt2": Layout(
         layers="h",
         attention="attn",
@@ -196,6 +200,15 @@ class Sublayer:
         return in_features(self.output) // units if units else 0
 
     @property
+    def scale(self) -> torch.Tensor | float:
+        """What multiplies the output, number by number, before it is added to the residual."""
+        if not self.layout.scales:
+            return 1.0
+        path = self.layout.scales[self.kind == "ffn"]
+        scale: torch.Tensor = self.layer.get_submodule(path).lambda1.detach()
+        return scale
+
+    @property
     def minimum(self) -> int:
         """The fewest units that may be left."""
         return int(self.kind == "heads" and self.layout.keep_attention)
@@ -214,7 +227,7 @@ def base_of(model: torch.nn.Module) -> torch.nn.Module:
 def sublayers(model: torch.nn.Module) -> list[Sublayer]:
     """Heads, then FFN, of each layer from the bottom. CheckpointError for an unknown architecture."""
     kind = model.config.model_type
-    check_kind(kind)
+    check_kind(vars(model.config) | {"model_type": kind})
     if getattr(model.config, "add_cross_attention", False):
         raise CheckpointError(f"Cannot prune {type(model).__name__} with cross-attention.")
     layout = LAYOUTS[kind]
@@ -223,11 +236,13 @@ def sublayers(model: torch.nn.Module) -> list[Sublayer]:
     return [Sublayer(i, kind, layer, layout) for i, layer in enumerate(layers) for kind in kinds]
 
 
-def check_kind(kind: str) -> None:
-    """Raise CheckpointError where the layout of the model_type `kind` is not known."""
-    if kind not in LAYOUTS:
+def check_kind(config: Mapping[str, Any]) -> None:
+    """Raise CheckpointError where the layout of a model with this config.json is not known."""
+    kind, gated = config.get("model_type"), config.get("use_swiglu_ffn")
+    if kind not in LAYOUTS or gated:
         raise CheckpointError(
-            f"Cannot prune the architecture {kind!r}: where its heads and FFN neurons lie is not known.",
+            f"Cannot prune the architecture {kind!r}{' with a gated FFN' if gated else ''}: where its heads "
+            "and FFN neurons lie is not known.",
             hint=f"What can be pruned: {', '.join(sorted(LAYOUTS))}.",
         )
 

@@ -42,7 +42,8 @@ class Goal:
         self._outputs = list(shapes)
         self._per_token = {name for name, shape in shapes.items() if is_per_token(shape)}
         single = getattr(self.student.config, "problem_type", None) in (None, "single_label_classification")
-        several = shapes.get("logits", (1,))[-1] != 1
+        labels = shapes.get("logits", (1,))[-1]
+        several = isinstance(labels, int) and labels > 1  # of pixels the classes come first
         self._distribution = self._outputs == ["logits"] and single and several
         if shapes != model_outputs(self.teacher):
             raise RecipeError(
@@ -52,7 +53,8 @@ class Goal:
             )
         if self.labels and (self._per_token or not self._distribution):
             raise RecipeError("Expected a classifier of one label for hard labels; use labels = 0.")
-        if not _states_compare(self.student, self.teacher):
+        places = any({"height", "width"} & set(shape) for shape in shapes.values()) or "pred_boxes" in shapes
+        if places or not _states_compare(self.student, self.teacher):
             self.hidden = 0.0
         student_states, its = _mapped(_depth(self.student), _depth(self.teacher), self.layers)
         self.frozen = _freeze(self.student, self.teacher)

@@ -37,5 +37,8 @@ def keep_layers(model: torch.nn.Module, keep: Sequence[int]) -> None:
     kinds = getattr(model.config, "layer_types", None)  # decoders with more than one kind of attention
     if isinstance(kinds, list):
         model.config.layer_types = [kinds[i] for i in keep]
+    if stages := getattr(model.config, "stage_names", None):  # DINOv2's, which is a backbone too
+        model.config.stage_names = stages[: len(keep) + 1]
+        model.config.set_output_features_output_indices(None, None)
     if getattr(model.config, CONFIG_KEY, None) is not None:
         record(model)

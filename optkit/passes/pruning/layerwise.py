@@ -82,7 +82,8 @@ def observe(stream: Stream, heads: Sublayer, ffn: Sublayer) -> tuple[Passage, Pa
     with _hooks(handles), torch.no_grad():
         out = stream.through(heads.layer, heads.index)
     seen[0].residual = stream.hidden
-    seen[1].residual = entered[0] if ffn.layout.post_norm else stream.hidden + seen[0].outputs
+    added = stream.hidden + heads.scale * seen[0].outputs
+    seen[1].residual = entered[0] if ffn.layout.post_norm else added
     return *seen, out
 
 

@@ -54,7 +54,8 @@ def cut_and_refit(
         targets: list[tuple[torch.Tensor, torch.Tensor]] = []
         for stream in theirs:
             heads, ffn, out = observe(stream, *original)
-            targets.append((_after(heads, stream), _after(ffn, stream)))
+            scales = [place.scale for place in original]
+            targets.append((_after(heads, stream, scales[0]), _after(ffn, stream, scales[1])))
             stream.hidden = out
         for which, sublayer in enumerate(pair):
             count = counts[sublayer.name]
@@ -71,8 +72,8 @@ def cut_and_refit(
     return refitted
 
 
-def _after(passage: Passage, stream: Stream) -> torch.Tensor:
-    return (passage.residual + passage.outputs)[stream.valid]
+def _after(passage: Passage, stream: Stream, scale: torch.Tensor | float) -> torch.Tensor:
+    return (passage.residual + scale * passage.outputs)[stream.valid]
 
 
 def _statistics(pair: list[Sublayer], which: int, ours: list[Stream], targets: list[torch.Tensor]) -> Fit:
@@ -85,7 +86,7 @@ def _statistics(pair: list[Sublayer], which: int, ours: list[Stream], targets: l
     with torch.no_grad():
         for stream, target in zip(ours, targets):
             seen = observe(stream, *pair)[1] if which else observe_heads(stream, sublayer)
-            wanted = target - seen.residual[stream.valid]
+            wanted = (target - seen.residual[stream.valid]) / sublayer.scale
             inputs = seen.inputs[stream.valid] if sublayer.units else wanted[:, :0]
             inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
             gram = gram + (inputs.T @ inputs).double()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 TEXT = ("bert", "roberta", "electra", "distilbert", "deberta-v2", "gpt2", "llama", "mistral", "qwen2")
-IMAGE = ("vit", "deit")
+IMAGE = ("vit", "deit", "dinov2")
 ALL = (*TEXT, *IMAGE)
 #: Of the layouts that are others' again, or nearly: what is cut is tried, not what is measured.
 MORE = ("modernbert", "eurobert", "qwen3", "gemma3_text")

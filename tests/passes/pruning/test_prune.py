@@ -46,7 +46,7 @@ def test_a_gradual_schedule_ends_at_the_same_budget():
     assert [done for _, done in lines] == sorted(done for _, done in lines)
 
 
-@pytest.mark.parametrize("kind", ["bert", "vit", "llama"])
+@pytest.mark.parametrize("kind", ["bert", "vit", "llama", "dinov2"])
 def test_nothing_changes_where_only_dead_units_are_cut(kind):
     """Units that give nothing go first, and the refit then has nothing to make up for."""
     import torch
