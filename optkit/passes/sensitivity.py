@@ -1,8 +1,9 @@
 """Which matrix multiply suffers most from INT8: each one quantized alone, ranked by what it moves.
 
-The distance is the mean squared difference of the outputs to those in fp32. Rounding is simulated
-in float (quantize and dequantize), so the rank does not depend on the machine's kernels. One session
-holds all multiplies, each behind a switch; a multiply then costs one forward pass over the examples.
+The distance is the mean squared difference of the outputs to those in fp32, as a share of their mean square:
+the vectors of two towers have lengths of their own. Rounding is simulated in float (quantize and dequantize),
+so the rank does not depend on the machine's kernels. One session holds all multiplies, each behind a switch; a
+multiply then costs one forward pass over the examples.
 
 One backward pass would rank all at once, by squared gradient times squared rounding error. It needs the
 gradients of the graph that is quantized, and that graph (packed, cut, pruned, of any task) exists in ONNX
@@ -58,11 +59,13 @@ def scan(
     _put_switches(model, names, ranges)
     run = _session(model, names, threads)
     expected = [run(batch, None) for batch in batches]
+    whole = max(float(np.mean([np.mean(a.astype(np.float64) ** 2) for a in expected])), 1e-30)
     distances = []
     for index, name in enumerate(names):
         progress(f"sensitivity: {name}", index / len(names))
         moved = [run(batch, name) for batch in batches]
-        distances.append((name, float(np.mean([np.mean((a - b) ** 2) for a, b in zip(expected, moved)]))))
+        apart = float(np.mean([np.mean((a - b) ** 2) for a, b in zip(expected, moved)]))
+        distances.append((name, apart / whole))
     return sorted(distances, key=lambda pair: -pair[1])
 
 

@@ -50,6 +50,8 @@ AUTO = {
 #: What configurations say of special tokens, unless the family has others.
 _IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
 _LABELS = {RERANK: ("relevance",), ZERO: ("contradiction", "neutral", "entailment")}
+#: Classifiers whose image processor does what no other does.
+_OWN_PROCESSOR = {"donut-swin": "Donut", "pp_lcnet": "PPLCNet", "textnet": "TextNet"}
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 #: Special tokens by id: those of BERT's kind, and those of RoBERTa's, whose padding is token 1.
 _BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -88,6 +90,8 @@ def build(family: Family, task: str, folder: Path, **changes: Any) -> Path:
             processor = transformers.ImageGPTImageProcessor(
                 clusters=colours.tolist(), size={"height": 8, "width": 8}
             )
+        elif family.kind in _OWN_PROCESSOR:
+            processor = getattr(transformers, f"{_OWN_PROCESSOR[family.kind]}ImageProcessor")()
         elif family.kind == "siglip2":
             processor = transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=16)
         else:

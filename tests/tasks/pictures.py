@@ -100,7 +100,8 @@ def detector(folder: Path, kind: str = "yolos", labels: tuple[str, ...] = ("disc
         config = t.AutoConfig.for_model(kind, backbone_config=backbone, **levels, **_DETR, **names)
     model = t.AutoModelForObjectDetection.from_config(config).eval()
     model.save_pretrained(str(folder))
-    family = {"yolos": "Yolos", "detr": "Detr", "conditional_detr": "ConditionalDetr"}
+    family = {"yolos": "Yolos", "detr": "Detr", "table-transformer": "Detr"}
+    family |= dict.fromkeys(("conditional_detr", "dab-detr"), "ConditionalDetr")
     family = family.get(kind, "DeformableDetr" if kind == "deformable_detr" else "RTDetr")
     size = {"height": 64, "width": 64} if kind in ONE_SIZE else {"shortest_edge": 64, "longest_edge": 96}
     settings = {"image_processor_type": f"{family}ImageProcessor", "size": size}
@@ -150,14 +151,19 @@ def segmenter(
         config = t.DPTConfig(
             **vit, **sizes, backbone_out_indices=[0, 1, 2, 3], auxiliary_loss_weight=0.0, **names
         )
-    elif kind == "beit":
-        config = t.BeitConfig(
+    elif kind in ("beit", "data2vec-vision"):
+        config = t.AutoConfig.for_model(
+            kind,
             **vit,
             out_indices=[1, 2, 3, 4],
             use_auxiliary_head=False,
             use_relative_position_bias=True,
             **names,
         )
+    elif kind == "mobilenet_v2":
+        config = t.MobileNetV2Config(image_size=32, depth_multiplier=0.25, **names)
+    elif kind == "mobilevitv2":
+        config = t.MobileViTV2Config(image_size=64, width_multiplier=0.25, aspp_out_channels=16, **names)
     else:
         config = t.MobileViTConfig(
             image_size=32,
@@ -169,9 +175,11 @@ def segmenter(
         )
     model = t.AutoModelForSemanticSegmentation.from_config(config).eval()
     model.save_pretrained(str(folder))
-    family = {"dpt": "DPT", "beit": "Beit", "mobilevit": "MobileViT"}.get(kind, "Segformer")
-    settings = {"image_processor_type": f"{family}ImageProcessor", "size": {"height": 32, "width": 32}}
-    if family == "MobileViT":
-        settings |= {"crop_size": {"height": 32, "width": 32}, "size": {"shortest_edge": 32}}
+    families = {"dpt": "DPT", "beit": "Beit", "data2vec-vision": "Beit", "mobilenet_v2": "MobileNetV2"}
+    family = families.get(kind, "MobileViT" if kind.startswith("mobilevit") else "Segformer")
+    side = 64 if kind == "mobilevitv2" else 32
+    settings = {"image_processor_type": f"{family}ImageProcessor", "size": {"height": side, "width": side}}
+    if family.startswith("Mobile"):
+        settings |= {"crop_size": {"height": side, "width": side}, "size": {"shortest_edge": side}}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return folder

@@ -278,7 +278,7 @@ def test_one_label_alone_is_scored_by_a_sigmoid(models, files):
 @pytest.mark.parametrize(
     ("kind", "config", "message"),
     [
-        ("clip", {"model_type": "chinese_clip"}, "two towers of the kinds clip, metaclip_2, siglip"),
+        ("clip", {"model_type": "altclip"}, "two towers of the kinds clip, metaclip_2, chinese_clip, siglip"),
         ("siglip", {"model_type": "siglip2"}, "two towers of the kinds"),
         ("siglip", {"text_config": {"max_position_embeddings": 16}}, "a SigLIP of 64 tokens.*one of 16"),
     ],
