@@ -2,7 +2,7 @@
 
 The distance is the mean squared difference of the outputs to those in fp32, as a share of their mean square:
 the vectors of two towers have lengths of their own. Rounding is simulated in float (quantize and dequantize),
-so the rank does not depend on the machine's kernels. One session holds all multiplies, each behind a switch; a
+so the rank does not depend on the kernels. One session holds all multiplies, each behind a switch; a
 multiply then costs one forward pass over the examples.
 
 One backward pass would rank all at once, by squared gradient times squared rounding error. It needs the
