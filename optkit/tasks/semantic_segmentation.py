@@ -40,7 +40,7 @@ IGNORED = 255
 #: The most classes: ids are bytes.
 MOST_CLASSES = 255
 #: Pixels of an image that are worked on at a time.
-STRIPE = 2**18
+STRIPE = 2**16
 #: How many of an image's pixels have to have the same class for two answers to be the same.
 SHARE = 0.99
 
@@ -264,17 +264,17 @@ def largest(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     In between, values are drawn out bilinearly, as by torch's `interpolate` with corners not aligned. A
     stripe of the image is made at a time: 150 classes of 20 megapixels would take 12 GB.
     """
-    logits = logits.astype(np.result_type(logits, np.float32))
     (top, bottom, y), (left, right, x) = (_taps(*pair) for pair in zip(logits.shape[1:], size))
-    x, y = x.astype(logits.dtype), y.astype(logits.dtype)[:, None]
+    y = y[:, None]
     answer = np.zeros(size, dtype=np.uint8)
     for rows in _stripes(*size):
         first, part = top[rows.start], answer[rows]
-        band = logits[:, first : bottom[rows].max() + 1]
-        best = np.full(part.shape, -np.inf, dtype=logits.dtype)
+        band = logits[:, first : bottom[rows].max() + 1].astype(np.float64)
+        best = np.full(part.shape, -np.inf)
         for kind in _able(band):
             wide = band[kind][:, left] * (1 - x) + band[kind][:, right] * x
-            whole = wide[top[rows] - first] * (1 - y[rows]) + wide[bottom[rows] - first] * y[rows]
+            whole = wide[top[rows] - first] * (1 - y[rows])
+            whole += wide[bottom[rows] - first] * y[rows]
             part[whole > best] = kind
             np.maximum(best, whole, out=best)
     return answer
@@ -286,7 +286,7 @@ def _able(logits: np.ndarray) -> list[int]:
     edged = np.pad(logits, ((0, 0), (0, 1), (0, 1)), "edge")
     corners = edged[:, :-1, :-1], edged[:, :-1, 1:], edged[:, 1:, :-1], edged[:, 1:, 1:]
     low, high = (reduce(least, corners) for least in (np.minimum, np.maximum))
-    slack = 1e-5 * np.abs(logits).max()  # for rounding
+    slack = 1e-12 * np.abs(logits).max()  # for rounding
     return np.flatnonzero((high + slack >= low.max(axis=0)).any(axis=(1, 2))).tolist()
 
 

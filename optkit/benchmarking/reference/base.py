@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ class Reference(ABC):
         """Outputs per example; with `alone` each row goes through the model by itself, unpadded."""
 
     @abstractmethod
-    def answers(self, outputs: Outputs, inputs: Sequence[Input]) -> Sequence[Json] | None:
+    def answers(self, outputs: Outputs, inputs: Sequence[Input]) -> Iterable[Json] | None:
         """What is scored, as JSON values; None where outputs are scored as they are."""
 
 

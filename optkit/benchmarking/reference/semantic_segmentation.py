@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from optkit.benchmarking.reference.base import Outputs
 from optkit.benchmarking.reference.image_classification import OneByOne
+
+if TYPE_CHECKING:
+    import torch
+
+
+#: Logits at the size of an image, in double precision, that are held at once: 1 GB.
+MOST = 1 << 27
 
 
 class SemanticSegmentation(OneByOne):
@@ -15,16 +24,33 @@ class SemanticSegmentation(OneByOne):
 
     auto, names = "AutoModelForSemanticSegmentation", ("logits",)
 
-    def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> list[Any]:
+    def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> Iterator[Any]:
+        """One after the other: as lists they are large."""
         import torch
 
-        masks = []
         for logits, size in zip(outputs["logits"], outputs["size"]):
-            told = SimpleNamespace(logits=torch.from_numpy(logits[None]).double())
-            sizes = [tuple(size.tolist())]
-            one = self.processor.post_process_semantic_segmentation(told, target_sizes=sizes)[0]
-            masks.append(one.tolist())
-        return masks
+            values, sizes = torch.from_numpy(logits[None]).double(), [tuple(size.tolist())]
+            if len(logits) * int(np.prod(size)) > MOST:
+                yield _by_class(values, sizes[0]).tolist()
+            else:
+                told = SimpleNamespace(logits=values)
+                yield self.processor.post_process_semantic_segmentation(told, sizes)[0].tolist()
+
+
+def _by_class(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """The same (`interpolate` and the largest), a class at a time."""
+    import torch
+
+    def drawn(kind: int) -> torch.Tensor:
+        plane = logits[:, kind : kind + 1]
+        return torch.nn.functional.interpolate(plane, size=size, mode="bilinear", align_corners=False)[0, 0]
+
+    best, answer = drawn(0), torch.zeros(size, dtype=torch.int64)
+    for kind in range(1, logits.shape[1]):
+        plane = drawn(kind)
+        answer[plane > best] = kind
+        best = torch.maximum(best, plane)
+    return answer
 
 
 REFERENCE = SemanticSegmentation
