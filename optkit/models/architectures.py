@@ -94,7 +94,7 @@ _A_GRAPH_WITH: dict[str, dict[str, Any]] = {
     "data2vec-vision": {"use_relative_position_bias": False, "use_shared_relative_position_bias": False},
 }
 #: Kinds whose places on the image become constants of the graph.
-ONE_SIZE = ("deformable_detr", "rt_detr", "rt_detr_v2", "d_fine")
+ONE_SIZE = ("deformable_detr", "rt_detr", "rt_detr_v2", "d_fine", "mask2former")
 _EXPORT = "Save the part that reads text as a folder of its own"
 
 

@@ -17,7 +17,7 @@ from optkit.data import images
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError, MissingDependency
 from optkit.models.architectures import ANY_SIZE, vision_of
-from optkit.models.processors import DETECTORS, FILE, STEPS, settings_of
+from optkit.models.processors import BOUNDING, FILE, STEPS, settings_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,7 +57,7 @@ class PixelEncoder:
         """Whether what the model is fed has another size for each image, within bounds of its edges."""
         s = self._settings
         fixed = isinstance(s["size"], dict) and "height" in s["size"]
-        return s["family"] in DETECTORS and not (s["do_resize"] and fixed)
+        return s["family"] in BOUNDING and not (s["do_resize"] and fixed)
 
     @property
     def reduces_labels(self) -> bool:
@@ -143,9 +143,9 @@ def image_size(config: dict[str, Any], settings: dict[str, Any]) -> tuple[int, i
         return _pair(stated)
     size = settings["size"]
     edge = size.get("shortest_edge") if isinstance(size, dict) else None
-    if settings["family"] in DETECTORS and settings["do_resize"] and isinstance(size, dict):
+    if settings["family"] in BOUNDING and settings["do_resize"] and isinstance(size, dict):
         sides = (edge, edge) if edge else (size.get("max_height"), size.get("max_width"))
-        return _pair(size) if "height" in size else _bounded(sides, settings)
+        return _multiples(_pair(size), settings) if "height" in size else _bounded(sides, settings)
     if settings["do_center_crop"]:
         return _pair(settings["crop_size"])
     if settings["do_resize"] and settings["family"] == "ConvNext" and edge:
@@ -219,13 +219,13 @@ def _resized(given: tuple[int, int], s: dict[str, Any]) -> tuple[tuple[int, int]
     """(width, height) to resize to, and the (height, width) that the family itself cuts out of that."""
     size, family = s["size"], s["family"]
     edge = size.get("shortest_edge") if isinstance(size, dict) else None
-    if family in DETECTORS and "height" not in size:
+    if family in BOUNDING and "height" not in size:
         high, wide = _bounded(given[::-1], s)
         return (wide, high), None
     if edge is None:
         if family == "ConvNext":
             raise CheckpointError(f"Expected shortest_edge as size in {FILE}, received {size}.")
-        high, wide = _pair(size)
+        high, wide = _multiples(_pair(size), s)
         return (wide, high), None
     if "longest_edge" in size:
         raise CheckpointError(f"{FILE} bounds the longest edge too, which optkit does not do.")
@@ -245,7 +245,7 @@ def _bounded(given: Any, s: dict[str, Any]) -> tuple[int, int]:
     size, (height, width) = s["size"], given
     if {"max_height", "max_width"} <= set(size) and "shortest_edge" not in size:
         scale = min(size["max_height"] / height, size["max_width"] / width)
-        return int(height * scale), int(width * scale)
+        return _multiples((int(height * scale), int(width * scale)), s)
     if not {"shortest_edge", "longest_edge"} <= set(size):
         raise CheckpointError(
             f"Expected height and width, shortest_edge and longest_edge, or max_height and max_width as size "
@@ -263,7 +263,13 @@ def _bounded(given: Any, s: dict[str, Any]) -> tuple[int, int]:
         other = high
     tall, wide = (other, edge) if width < height else (edge, other)
     step = 16 if s["family"] == "Yolos" else 1
-    return tall - tall % step, wide - wide % step
+    return _multiples((tall - tall % step, wide - wide % step), s)
+
+
+def _multiples(size: tuple[int, int], s: dict[str, Any]) -> tuple[int, int]:
+    """Both sides rounded up to whole multiples of `size_divisor`, in the families that have one."""
+    step = int(s.get("size_divisor") or 1)
+    return size[0] + -size[0] % step, size[1] + -size[1] % step
 
 
 def _shorter(given: tuple[int, int], edge: int) -> tuple[int, int]:

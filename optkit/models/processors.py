@@ -62,6 +62,8 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         **{"rescale_offset": False, "include_top": True},
     },
     "Levit": {"resample": 3, **_SHORTEST, **_IMAGENET},
+    "Mask2Former": {**_EDGES, "size_divisor": 32},
+    "MaskFormer": {**_EDGES, "size_divisor": 32},
     "MobileNetV1": {**_SHORTEST, "size": {"shortest_edge": 256}},
     "MobileNetV2": {**_SHORTEST, "size": {"shortest_edge": 256}},
     "MobileViT": {"resample": 3, **_SHORTEST, "crop_size": 256, "do_flip_channel_order": True},
@@ -75,9 +77,11 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "Yolos": _EDGES,
 }
 #: Families whose models may be for semantic segmentation; their labels may begin at 1, with 0 for no class.
-SEGMENTERS = ("Beit", "DPT", "MobileNetV2", "MobileViT", "Segformer")
+SEGMENTERS = ("Beit", "DPT", "Mask2Former", "MaskFormer", "MobileNetV2", "MobileViT", "Segformer")
 #: Families for object detection.
 DETECTORS = ("ConditionalDetr", "DeformableDetr", "Detr", "RTDetr", "Yolos")
+#: Families that may bound both edges, so that each image has a size of its own.
+BOUNDING = (*DETECTORS, "Mask2Former", "MaskFormer")
 #: Family → what it does beyond those steps.
 STEPS = {
     "ConvNext": ("crop_pct",),
@@ -85,6 +89,7 @@ STEPS = {
     **dict.fromkeys(SEGMENTERS, ("do_reduce_labels",)),
     "MobileViT": ("do_flip_channel_order", "do_reduce_labels"),
     **dict.fromkeys(DETECTORS, ("do_pad",)),
+    **dict.fromkeys(("Mask2Former", "MaskFormer"), ("do_pad", "do_reduce_labels")),
 }
 #: model_type → family, where preprocessor_config.json names no class; as transformers' own table.
 _BY_MODEL = {
@@ -98,6 +103,7 @@ _BY_MODEL = {
     **{"levit": "Levit", "mobilenet_v1": "MobileNetV1", "mobilenet_v2": "MobileNetV2"},
     **{"dpt": "DPT", "upernet": "Segformer", "segformer": "Segformer", "siglip": "Siglip", "blip": "Blip"},
     **{"detr": "Detr", "conditional_detr": "ConditionalDetr", "deformable_detr": "DeformableDetr"},
+    **{"mask2former": "Mask2Former", "maskformer": "MaskFormer"},
     **{"yolos": "Yolos", **dict.fromkeys(("rt_detr", "rt_detr_v2", "d_fine"), "RTDetr")},
 }
 
@@ -121,7 +127,7 @@ def settings_of(file: Path, model_type: str | None) -> dict[str, Any]:
         if isinstance(settings[name], dict):
             settings[name] = {key: value for key, value in settings[name].items() if value is not None}
     if isinstance(settings["size"], int) and not settings.get("default_to_square", True):
-        longest = {"longest_edge": settings.get("max_size", 1333)} if family in DETECTORS else {}
+        longest = {"longest_edge": settings.get("max_size", 1333)} if family in BOUNDING else {}
         settings["size"] = {"shortest_edge": settings["size"], **longest}  # older files hold a number
     multiple, size = settings.get("ensure_multiple_of") or 1, settings["size"]
     if multiple > 1 and any(x % multiple for x in (size.values() if isinstance(size, dict) else (size,))):

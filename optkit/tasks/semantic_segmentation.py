@@ -21,6 +21,7 @@ from optkit.core.reading import Json
 from optkit.data import images, masks
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError
+from optkit.models.adapted import with_forward
 from optkit.models.pixels import PixelEncoder
 from optkit.models.processors import SEGMENTERS
 from optkit.models.task import Shape
@@ -43,6 +44,14 @@ MOST_CLASSES = 255
 STRIPE = 2**16
 #: How many of an image's pixels have to have the same class for two answers to be the same.
 SHARE = 0.99
+
+
+#: How the names of models end that answer with a mask and a class for each of their queries, and those of
+#: them whose masks are put together here.
+_OF_QUERIES = ("ForUniversalSegmentation", "ForInstanceSegmentation", "ForSegmentation")
+_PUT_TOGETHER = ("mask2former", "maskformer")
+#: The size at which Mask2Former's processor puts masks together.
+_MASK_SIZE = (384, 384)
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class SemanticSegmentation(ImageInputs, Task):
     """`labels` by index, which is a pixel's value in a mask."""
 
     name: ClassVar[str] = "semantic-segmentation"
-    architectures: ClassVar[tuple[str, ...]] = ("ForSemanticSegmentation",)
+    architectures: ClassVar[tuple[str, ...]] = ("ForSemanticSegmentation", *_OF_QUERIES)
     auto_class: ClassVar[str] = "AutoModelForSemanticSegmentation"
     columns: ClassVar = {"text": images.COLUMNS, "label": masks.COLUMNS}
     parts: ClassVar = {**ImageInputs.parts, "label": "mask"}
@@ -97,6 +106,42 @@ class SemanticSegmentation(ImageInputs, Task):
         if len(labels) > MOST_CLASSES:
             raise CheckpointError(f"Expected at most {MOST_CLASSES} classes, received {len(labels)}.")
         return cls(labels, cls.checked_metric(metric), encoder)
+
+    @classmethod
+    def check_architecture(cls, config: dict[str, Any], architecture: str) -> None:
+        if architecture.endswith(_OF_QUERIES) and config.get("model_type") not in _PUT_TOGETHER:
+            raise CheckpointError(
+                f"{architecture} answers with a mask and a class for each query, which optkit puts together "
+                f"for {', '.join(_PUT_TOGETHER)} alone.",
+                hint="Take one of these, or a model whose name ends with ForSemanticSegmentation.",
+            )
+
+    @classmethod
+    def auto_class_of(cls, config: dict[str, Any]) -> str:
+        of_queries = config.get("model_type") in _PUT_TOGETHER
+        return "AutoModelForUniversalSegmentation" if of_queries else cls.auto_class
+
+    @classmethod
+    def adapted(cls, model: torch.nn.Module) -> torch.nn.Module:
+        """Masks and classes of queries become logits, as `post_process_semantic_segmentation` makes them."""
+        if model.config.model_type not in _PUT_TOGETHER:
+            return model
+        import torch
+        from transformers.modeling_outputs import SemanticSegmenterOutput
+
+        plain = type(model)
+
+        def forward(
+            self: torch.nn.Module, pixel_values: torch.Tensor, **more: Any
+        ) -> SemanticSegmenterOutput:
+            answer = plain.forward(self, pixel_values=pixel_values, **more)
+            masks, kinds = answer.masks_queries_logits, answer.class_queries_logits
+            if self.config.model_type == "mask2former":
+                masks = torch.nn.functional.interpolate(masks, _MASK_SIZE, mode="bilinear")
+            kinds = kinds.softmax(dim=-1)[..., :-1]
+            return SemanticSegmenterOutput(logits=torch.einsum("bqc,bqhw->bchw", kinds, masks.sigmoid()))
+
+        return with_forward(model, forward)
 
     @classmethod
     def model_outputs(cls, model: torch.nn.Module) -> dict[str, Shape]:
@@ -235,6 +280,12 @@ class SemanticSegmentation(ImageInputs, Task):
         cls, source: Artifact, config: dict[str, Any], max_length: int | None
     ) -> SemanticSegmentation:
         task = cls.from_artifact(source)
+        if source.config.get("model_type") in _PUT_TOGETHER:
+            raise CheckpointError(
+                f"Expected a model that learns a class per pixel, received a {source.config['model_type']}, "
+                "which learns a mask per query.",
+                hint="Fine-tune it with transformers; optkit compresses what comes out.",
+            )
         if task.encoder.reduces_labels:
             raise CheckpointError(
                 "Expected masks whose classes begin at 0 to train on, and the image processor takes 1 from "

@@ -58,6 +58,16 @@ _BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ROBERTA = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
 
+#: Segmenters that answer with a mask and a class for each query.
+OF_QUERIES = ("maskformer", "mask2former")
+
+
+def auto_of(kind: str, task: str) -> str:
+    """The class of transformers that loads a model of this kind."""
+    of_queries = task == SEGMENT and kind in OF_QUERIES
+    return "AutoModelForUniversalSegmentation" if of_queries else AUTO[task]
+
+
 def build(family: Family, task: str, folder: Path, **changes: Any) -> Path:
     """Write a checkpoint of `family` for `task` into `folder`: config, safetensors, tokenizer or processor.
 
@@ -69,7 +79,7 @@ def build(family: Family, task: str, folder: Path, **changes: Any) -> Path:
     torch.manual_seed(0)
     if task in (DETECT, SEGMENT):
         (pictures.detector if task == DETECT else pictures.segmenter)(folder, family.kind)
-        model = getattr(transformers, AUTO[task]).from_pretrained(str(folder)).eval()
+        model = getattr(transformers, auto_of(family.kind, task)).from_pretrained(str(folder)).eval()
         shake(model)
         model.save_pretrained(str(folder))
         return folder

@@ -717,6 +717,8 @@ FAMILIES = (
     Family("DPT", "dpt", (SEGMENT,)),
     Family("BEiT for segmentation", "beit", (SEGMENT,)),
     Family("MobileViT for segmentation", "mobilevit", (SEGMENT,)),
+    Family("MaskFormer", "maskformer", (SEGMENT,)),
+    Family("Mask2Former", "mask2former", (SEGMENT,)),
     Family("MobileViT v2 for segmentation", "mobilevitv2", (SEGMENT,)),
     Family("MobileNetV2 for segmentation", "mobilenet_v2", (SEGMENT,)),
     Family("Data2Vec vision for segmentation", "data2vec-vision", (SEGMENT,)),

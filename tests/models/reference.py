@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.models import several
-from tests.models.build import AUTO
+from tests.models.build import OF_QUERIES, auto_of
 from tests.models.families import (
     DETECT,
     IMAGE,
@@ -48,7 +48,11 @@ class Reference:
         if task not in (*IMAGES, SOUND, SPEECH):
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
         config = transformers.AutoConfig.from_pretrained(str(folder))
-        auto = "AutoModelForTextEncoding" if task == VECTOR and config.model_type in _T5 else AUTO[task]
+        auto = (
+            "AutoModelForTextEncoding"
+            if task == VECTOR and config.model_type in _T5
+            else auto_of(config.model_type, task)
+        )
         self.model = getattr(transformers, auto).from_pretrained(str(folder), dtype=torch.float32).eval()
 
     def alone(self, inputs: list[Any]) -> list[np.ndarray]:
@@ -64,6 +68,9 @@ class Reference:
         feeds = self._feeds(inputs)
         with self.torch.no_grad():
             answer = self.model(**feeds)
+        if self.task == SEGMENT and self.model.config.model_type in OF_QUERIES:
+            made = self.processor.post_process_semantic_segmentation(answer, return_segmentation_scores=True)
+            return [one["segmentation_scores"].numpy() for one in made]
         if self.task == DETECT:
             return list(self.torch.cat([answer.logits, answer.pred_boxes], dim=-1).numpy())
         if self.task == QA:

@@ -60,6 +60,10 @@ class OneByOne(ImageReference):
 
     names: tuple[str, ...]
 
+    def logits(self, answer: Any) -> Any:
+        """The outputs by name, of what the model answers."""
+        return answer
+
     def outputs(self, rows: Sequence[Any], inputs: Sequence[Any], alone: bool = False) -> Outputs:
         import torch
 
@@ -69,7 +73,7 @@ class OneByOne(ImageReference):
             feeds = self.processor(images=image, return_tensors="pt")
             feeds = {name: value.to(self.device) for name, value in feeds.items() if name in self.takes}
             with torch.inference_mode():
-                answer = self.model(**feeds)
+                answer = self.logits(self.model(**feeds))
             for name in self.names:
                 arrays[name].append(answer[name][0].float().cpu().numpy())
             arrays["size"].append(np.array([image.height, image.width], dtype=np.int64))

@@ -24,13 +24,29 @@ class SemanticSegmentation(OneByOne):
 
     auto, names = "AutoModelForSemanticSegmentation", ("logits",)
 
+    def load(self) -> None:
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(str(self.folder), **self.trusted)
+        self.of_queries = config.model_type in ("mask2former", "maskformer")
+        if self.of_queries:
+            self.auto = "AutoModelForUniversalSegmentation"
+        super().load()
+
+    def logits(self, answer: Any) -> Any:
+        """Of models that answer with a mask and a class per query the processor itself makes them."""
+        if not self.of_queries:
+            return answer
+        made = self.processor.post_process_semantic_segmentation(answer, return_segmentation_scores=True)
+        return {"logits": made[0]["segmentation_scores"][None]}
+
     def answers(self, outputs: Outputs, inputs: Sequence[Any]) -> Iterator[Any]:
         """One after the other: as lists they are large."""
         import torch
 
         for logits, size in zip(outputs["logits"], outputs["size"]):
             values, sizes = torch.from_numpy(logits[None]).double(), [tuple(size.tolist())]
-            if len(logits) * int(np.prod(size)) > MOST:
+            if self.of_queries or len(logits) * int(np.prod(size)) > MOST:
                 yield _by_class(values, sizes[0]).tolist()
             else:
                 told = SimpleNamespace(logits=values)
