@@ -162,18 +162,18 @@ def segmenter(
         )
     elif kind in ("maskformer", "mask2former"):
         swin = t.SwinConfig(
-            **{"image_size": 32, "embed_dim": 8, "depths": [1] * 4, "num_heads": [1, 1, 2, 2]},
+            **{"image_size": 64, "embed_dim": 8, "depths": [1] * 4, "num_heads": [1, 1, 2, 2]},
             **{"window_size": 4, "patch_size": 4, "out_features": [f"stage{i}" for i in range(1, 5)]},
         )
-        sizes = {"mask_feature_size": 16, "feature_size": 16, "fpn_feature_size": 16, "hidden_dim": 16}
+        sizes = {"mask_feature_size": 32, "feature_size": 32, "fpn_feature_size": 32, "hidden_dim": 32}
         sizes |= {"encoder_layers": 1, "decoder_layers": 2, "num_attention_heads": 2, "num_queries": 5}
         sizes |= {"encoder_feedforward_dim": 16, "dim_feedforward": 16}
         if kind == "maskformer":
             layers = {n: v for n, v in _DETR.items() if "backbone" not in n}
-            layers |= {"d_model": 16, "num_queries": 5}
+            layers |= {"d_model": 32, "num_queries": 5}
             sizes = {
-                "mask_feature_size": 16,
-                "fpn_feature_size": 16,
+                "mask_feature_size": 32,
+                "fpn_feature_size": 32,
                 "decoder_config": t.DetrConfig(**layers),
             }
         config = t.AutoConfig.for_model(kind, backbone_config=swin, **sizes, **names)
@@ -196,7 +196,7 @@ def segmenter(
     families = {"maskformer": "MaskFormer", "mask2former": "Mask2Former"}
     families |= {"dpt": "DPT", "beit": "Beit", "data2vec-vision": "Beit", "mobilenet_v2": "MobileNetV2"}
     family = families.get(kind, "MobileViT" if kind.startswith("mobilevit") else "Segformer")
-    side = 64 if kind == "mobilevitv2" else 32
+    side = 64 if of_queries or kind == "mobilevitv2" else 32
     settings = {"image_processor_type": f"{family}ImageProcessor", "size": {"height": side, "width": side}}
     if family.startswith("Mobile"):
         settings |= {"crop_size": {"height": side, "width": side}, "size": {"shortest_edge": side}}
