@@ -151,7 +151,8 @@ def opened(item: str | Path | bytes, where: str) -> Iterator[Image.Image]:
         known = ", ".join(FORMATS)
         raise DataError(f"Cannot read an image from {shown} at {where}: it is none of {known}.") from reason
     except Exception as reason:  # Pillow raises SyntaxError and others for damaged files
-        raise DataError(f"Cannot read an image from {shown} at {where}: {reason}.") from reason
+        why = str(reason).rstrip(".")
+        raise DataError(f"Cannot read an image from {shown} at {where}: {why}.") from reason
 
 
 def refuse_too_large(size: tuple[int, int], where: str) -> None:

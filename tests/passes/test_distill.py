@@ -24,6 +24,7 @@ from optkit.runtimes.base import infer_all, open_session
 from optkit.tasks.base import open_task
 from tests.conftest import sentences, write_jsonl
 from tests.tasks.builders import decoder, embedder
+from tests.tasks.pictures import detector, masks_data, segmenter, shapes_data
 
 QUICK = {"epochs": 2.0, "batch": 8, "learning_rate": 1e-3}
 
@@ -75,6 +76,34 @@ def test_the_student_comes_nearer_and_the_best_moment_is_kept(parts, pruned, tau
         found, wanted = (np.stack(infer_all(s, encoded, 8, 512)["logits"]) for s in (student, other))
     assert ((found - wanted) ** 2).mean() == pytest.approx(kept[1], rel=1e-3)
     assert not list(tmp_path.glob(".distill*"))
+
+
+@pytest.mark.parametrize("kind", ["yolos", "segformer"])
+def test_detectors_and_segmenters_are_taught(kind, tmp_path):
+    """Query by query, pixel by pixel: a student whose weights were shaken comes back to its teacher."""
+    from safetensors.torch import load_file, save_file
+
+    finds = kind == "yolos"
+    folder = (detector if finds else segmenter)(tmp_path / "teacher", kind)
+    data = (shapes_data if finds else masks_data)(tmp_path / "data", {"train": 32, "validation": 4})
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    if finds:
+        with pytest.raises(RecipeError, match="images of one size to learn from"):
+            Distill().check(fetch(folder), open_task(fetch(folder)))
+        settings["size"] = {"height": 64, "width": 96}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    student = shutil.copytree(folder, tmp_path / "student")
+    shaken = load_file(student / "model.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in shaken.items():
+        if weight.is_floating_point() and weight.dim() > 1:
+            shaken[name] = weight + 0.3 * weight.std() * torch.randn(weight.shape, generator=generator)
+    save_file(shaken, student / "model.safetensors", {"format": "pt"})
+    source = fetch(student)
+    context = make_context(open_task(source), Data(str(data)), origin=str(folder))
+    notes = apply(Distill(**QUICK), source, tmp_path / "x", context).lineage[-1]["notes"]
+    assert min(e["distance"] for e in notes["history"]) < 0.7 * notes["distance_before"]
+    assert notes["hidden_states"] is False
 
 
 @pytest.mark.parametrize("aware", [0.0, 1.5])

@@ -9,19 +9,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from optkit.benchmarking.reference import semantic_segmentation as reference
 from optkit.data import masks
 from optkit.data.dataset import Data
 from optkit.errors import CheckpointError, DataError
+from optkit.models.architectures import task_of
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.runtimes.base import infer_all, open_session
+from optkit.tasks import semantic_segmentation
 from optkit.tasks.base import Columns, open_task
 from optkit.tasks.semantic_segmentation import largest
 from tests.tasks.pictures import drawn_shapes, masks_data, segmenter
 
-#: All of them: `python benchmarks/models.py`.
-KINDS = ("segformer",)
+#: All of them, as graphs too: `python benchmarks/models.py`.
+KINDS = ("segformer", "mask2former")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,9 @@ def test_masks_are_those_of_transformers_in_torch_and_as_a_graph(kind, tmp_path)
         open_task(fetch(folder)),
         [Image.fromarray(x["pixels"]) for x in drawn_shapes(3, varied=True)],
     )
-    model = transformers.AutoModelForSemanticSegmentation.from_pretrained(str(folder)).eval()
+    of_queries = kind == "mask2former"
+    auto = f"AutoModelFor{'Universal' if of_queries else 'Semantic'}Segmentation"
+    model = getattr(transformers, auto).from_pretrained(str(folder)).eval()
     processor = transformers.AutoImageProcessor.from_pretrained(str(folder))
     expected = []
     for picture in pictures:
@@ -52,8 +57,10 @@ def test_masks_are_those_of_transformers_in_torch_and_as_a_graph(kind, tmp_path)
             answer = model(**processor(images=picture, return_tensors="pt"))
         sizes = [(picture.height, picture.width)]
         expected.append(processor.post_process_semantic_segmentation(answer, target_sizes=sizes)[0].numpy())
-    final = apply(make("export-onnx", {}), fetch(folder), tmp_path / "onnx", make_context(task))
-    for artifact in (fetch(folder), final):
+    both = [fetch(folder)]
+    if not of_queries:
+        both.append(apply(make("export-onnx", {}), both[0], tmp_path / "onnx", make_context(task)))
+    for artifact in both:
         with open_session(artifact) as session:
             answers = task.answers(infer_all(session, task.encode(pictures), 8, 512))
         for own, right in zip(answers, expected, strict=True):
@@ -69,6 +76,25 @@ def test_between_logits_it_is_torchs_interpolation(size):
     tensor = torch.from_numpy(logits[None])
     drawn = torch.nn.functional.interpolate(tensor, size=size, mode="bilinear", align_corners=False)
     assert (largest(logits, size) == drawn[0].argmax(dim=0).numpy()).all()
+
+
+def test_stripes_of_an_image_make_the_same_mask(monkeypatch):
+    """As the reference makes it, a class at a time; in a stripe only classes that can be the largest."""
+    import torch
+
+    monkeypatch.setattr(semantic_segmentation, "STRIPE", 100)
+    logits = np.random.default_rng(0).normal(size=(9, 8, 6)).cumsum(axis=1)
+    whole = reference._by_class(torch.from_numpy(logits[None]), (77, 64))
+    assert (largest(logits, (77, 64)) == whole.numpy()).all()
+    logits[3] += 100
+    assert semantic_segmentation._able(logits) == [3]
+
+
+@pytest.mark.parametrize("architecture", ["DetrForSegmentation", "OneFormerForUniversalSegmentation"])
+def test_masks_of_queries_that_are_not_put_together_are_refused(architecture):
+    config = {"architectures": [architecture], "model_type": "x"}
+    with pytest.raises(CheckpointError, match=f"{architecture} answers with a mask and a class"):
+        task_of(config)
 
 
 def test_scores_are_those_of_scikit_learn(task):
