@@ -52,9 +52,11 @@ def test_masks_differ_where_they_do():
 
 
 def flips_of(task, data, before, after):
+    """Where each image has the outputs `before`, and then `after`."""
     labelled = task.read(Data(str(data)).split("validation"), Columns())
     carried = labelled.encoded.windows.carried if labelled.encoded.windows else {}
-    outputs = [{**task_outputs, **carried} for task_outputs in (before, after)]
+    count = len(labelled.references)
+    outputs = [{**{name: [row] * count for name, row in one.items()}, **carried} for one in (before, after)]
     return Evaluator(task, labelled, data / "encoded.npz", Plan((Shape(1, "data"),))).flips(*outputs)
 
 
@@ -71,11 +73,9 @@ def checked(flips, captions):
 def test_a_box_that_moved_is_shown_though_its_label_is_the_same(tmp_path):
     task = open_task(fetch(detector(tmp_path / "model")))
     data = shapes_data(tmp_path / "data", {"train": 1, "validation": 14})
-    logits = [np.array([[9.0, 0, 0]] + [[0, 0, 9.0]] * 8, dtype=np.float32)] * 14
+    logits = np.array([[9.0, 0, 0]] + [[0, 0, 9.0]] * 8, dtype=np.float32)
     before, after = (np.full((9, 4), share, dtype=np.float32) for share in (0.3, 0.5))
-    flips = flips_of(
-        task, data, *({"logits": logits, "pred_boxes": [boxes] * 14} for boxes in (before, after))
-    )
+    flips = flips_of(task, data, *({"logits": logits, "pred_boxes": boxes} for boxes in (before, after)))
     flip = checked(flips, ["labelled", "baseline", "this model"])
     assert (flip["reference"], flip["baseline"], flip["candidate"]) == (None, ["disc"], ["disc"])
     assert {"color": "#f24918", "label": "disc"} in flip["key"]
@@ -88,7 +88,7 @@ def test_masks_that_changed_are_shown(tmp_path):
     before[0] = 1
     after = before.copy()
     after[1, :4] = 2
-    flips = flips_of(task, data, *({"logits": [logits] * 2} for logits in (before, after)))
+    flips = flips_of(task, data, {"logits": before}, {"logits": after})
     flip = checked(flips, ["labelled", "baseline", "this model", "where they differ"])
     assert [one["label"] for one in flip["key"][:2]] == ["ground", "disc"]
 
@@ -96,8 +96,6 @@ def test_masks_that_changed_are_shown(tmp_path):
 def test_an_image_whose_class_changed_is_shown(tmp_path):
     task = open_task(fetch(vit(tmp_path / "model")))
     data = digits_data(tmp_path / "data", 10, 10)
-    names = len(task.labels)
-    before = [np.eye(names, dtype=np.float32)[0]] * 10
-    after = [np.eye(names, dtype=np.float32)[1]] * 10
+    before, after = np.eye(len(task.labels), dtype=np.float32)[:2]
     flip = checked(flips_of(task, data, {"logits": before}, {"logits": after}), [""])
     assert "key" not in flip
