@@ -60,7 +60,7 @@ def color(index: int) -> tuple[int, int, int]:
     """A colour for a class: neighbours lie far apart.
 
     >>> color(0), color(1)
-    ((242, 73, 24), (24, 242, 122))
+    ((242, 73, 24), (24, 242, 137))
     """
     share = colorsys.hsv_to_rgb((0.0375 + index * 0.381966) % 1, 0.9, 0.95)
     return round(share[0] * 255), round(share[1] * 255), round(share[2] * 255)
@@ -101,6 +101,6 @@ def masks(item: Input, named: Mapping[str, np.ndarray]) -> list[Json]:
         pictures.append(picture(name, Image.fromarray(mixed.astype(np.uint8))))
     before, after = list(small.values())[-2:]
     gray = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)
-    marked = np.where((before != after)[..., None], np.float32(_DIFFERENT), gray)
+    marked = np.where((before != after)[..., None], np.array(_DIFFERENT, dtype=np.float32), gray)
     pictures.append(picture("where they differ", Image.fromarray(marked.astype(np.uint8))))
     return pictures

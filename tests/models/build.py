@@ -101,12 +101,16 @@ def build(family: Family, task: str, folder: Path, **changes: Any) -> Path:
                 clusters=colours.tolist(), size={"height": 8, "width": 8}
             )
         elif family.kind in _OWN_PROCESSOR:
-            processor = getattr(transformers, f"{_OWN_PROCESSOR[family.kind]}ImageProcessor")()
+            folder.mkdir()
+            stated = {"image_processor_type": f"{_OWN_PROCESSOR[family.kind]}ImageProcessor"}
+            (folder / "preprocessor_config.json").write_text(json.dumps(stated))
+            processor = None
         elif family.kind == "siglip2":
             processor = transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=16)
         else:
             processor = transformers.ViTImageProcessor(size=edges)
-        processor.save_pretrained(str(folder))
+        if processor is not None:
+            processor.save_pretrained(str(folder))
     elif task in (SOUND, SPEECH):
         write_extractor(folder, family, task)
     else:

@@ -137,6 +137,7 @@ def _sweep(
     with session:
         compare.check("onnx", kind, session)
     notes = exported.lineage[-1]["notes"]
+    notes = notes.get("vision", notes)  # of two towers that of images
     row["export-onnx"] = f"right, {'no attention' if notes['attention'] == 'none' else notes['attention']}"
     if notes["attention"] == "plain":
         row["plain, since"] = notes["attention_note"].removeprefix("plain, since ").split("; ")[0]

@@ -93,12 +93,14 @@ def test_detectors_and_segmenters_are_taught(kind, tmp_path):
         settings["size"] = {"height": 64, "width": 96}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     student = shutil.copytree(folder, tmp_path / "student")
-    shaken = load_file(student / "model.safetensors")
-    generator = torch.Generator().manual_seed(0)
-    for name, weight in shaken.items():
-        if weight.is_floating_point() and weight.dim() > 1:
-            shaken[name] = weight + 0.3 * weight.std() * torch.randn(weight.shape, generator=generator)
-    save_file(shaken, student / "model.safetensors", {"format": "pt"})
+    generator, weights = torch.Generator().manual_seed(0), load_file(folder / "model.safetensors")
+    spread = {n: 4 * w if w.is_floating_point() and w.dim() > 1 else w for n, w in weights.items()}
+    shaken = {
+        n: w + 0.3 * w.std() * torch.randn(w.shape, generator=generator) if w is not weights[n] else w
+        for n, w in spread.items()
+    }
+    for place, values in ((folder, spread), (student, shaken)):
+        save_file(values, place / "model.safetensors", {"format": "pt"})
     source = fetch(student)
     context = make_context(open_task(source), Data(str(data)), origin=str(folder))
     notes = apply(Distill(**QUICK), source, tmp_path / "x", context).lineage[-1]["notes"]
