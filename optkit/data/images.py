@@ -129,8 +129,8 @@ def located(rows: datasets.Dataset, folder: Path) -> datasets.Dataset:
 
 
 @contextmanager
-def opened(item: str | Path | bytes, where: str) -> Iterator[Image.Image]:
-    """A Pillow image of a file or its bytes, decoded; `where` it comes from is for messages.
+def opened(item: str | Path | bytes, where: str, noun: str = "") -> Iterator[Image.Image]:
+    """A Pillow image of a file or its bytes, decoded; `where` it comes from, and its `noun`, are for messages.
 
     Raises DataError for another format, a damaged file, or more pixels than are decoded, MissingDependency
     without Pillow.
@@ -140,6 +140,7 @@ def opened(item: str | Path | bytes, where: str) -> Iterator[Image.Image]:
     except ImportError as reason:
         raise MissingDependency.of("PIL", "images") from reason
     shown = "bytes" if isinstance(item, bytes) else repr(str(item))
+    noun = noun or f"an image from {shown} at {where}"
     try:
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item, formats=FORMATS) as image:
             refuse_too_large(image.size, where)  # known before anything is decoded
@@ -149,10 +150,10 @@ def opened(item: str | Path | bytes, where: str) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError as reason:
         known = ", ".join(FORMATS)
-        raise DataError(f"Cannot read an image from {shown} at {where}: it is none of {known}.") from reason
+        raise DataError(f"Cannot read {noun}: it is none of {known}.") from reason
     except Exception as reason:  # Pillow raises SyntaxError and others for damaged files
         why = str(reason).rstrip(".")
-        raise DataError(f"Cannot read an image from {shown} at {where}: {why}.") from reason
+        raise DataError(f"Cannot read {noun}: {why}.") from reason
 
 
 def refuse_too_large(size: tuple[int, int], where: str) -> None:

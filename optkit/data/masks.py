@@ -65,7 +65,7 @@ def opened(item: Any, row: int) -> np.ndarray:
     if isinstance(item, dict):
         item = item.get("bytes") or item.get("path")
     if isinstance(item, str | Path | bytes):
-        with images.opened(item, f"row {row}") as image:
+        with images.opened(item, f"row {row}", f"the mask of row {row}") as image:
             return _classes(image, row)
     from PIL import Image
 
