@@ -130,7 +130,7 @@ def located(rows: datasets.Dataset, folder: Path) -> datasets.Dataset:
 
 @contextmanager
 def opened(item: str | Path | bytes, where: str, noun: str = "") -> Iterator[Image.Image]:
-    """A Pillow image of a file or its bytes, decoded; `where` it comes from, and its `noun`, are for messages.
+    """A Pillow image of a file or its bytes, decoded; `where` it comes from and its `noun` are for messages.
 
     Raises DataError for another format, a damaged file, or more pixels than are decoded, MissingDependency
     without Pillow.

@@ -24,6 +24,7 @@ from optkit.models.checkpoint import fetch
 from optkit.passes import PASSES
 from optkit.passes.base import Pass, PassContext, apply
 from optkit.passes.context import make_context
+from optkit.passes.taken import refuse_encoder_decoder
 from optkit.runtimes.base import Session, infer_all, open_session
 from optkit.tasks.base import Labelled, Task, open_task
 from tests import seq2seq
@@ -249,7 +250,14 @@ def _pass(
     row: dict[str, Any], name: str, source: Artifact, out: Path, context: Any, settings: Any = None
 ) -> Artifact | None:
     step: Pass = PASSES[name](**(settings or {}))
-    if _refusal(row, name, lambda: step.check(source, context.task) or True) is None:
+
+    def check() -> bool:
+        """As `compress` does before any work."""
+        refuse_encoder_decoder(step, context.task)
+        step.check(source, context.task)
+        return True
+
+    if _refusal(row, name, check) is None:
         return None
     try:
         return apply(step, source, out, context)
