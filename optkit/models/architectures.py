@@ -67,6 +67,7 @@ NOT_A_GRAPH = {
     "funnel": "it pools a text to lengths that its own length decides",
     "nystromformer": "it reads texts of one length only",
     "data2vec-vision": "torch cannot export its attention with a bias by position",
+    "mask2former": "torch cannot export its attention over the pixels of an image",
     "xlnet": "it reads the last place of a text padded on the left",
     **dict.fromkeys(
         (
@@ -94,7 +95,7 @@ _A_GRAPH_WITH: dict[str, dict[str, Any]] = {
     "data2vec-vision": {"use_relative_position_bias": False, "use_shared_relative_position_bias": False},
 }
 #: Kinds whose places on the image become constants of the graph.
-ONE_SIZE = ("deformable_detr", "rt_detr", "rt_detr_v2", "d_fine", "mask2former")
+ONE_SIZE = ("deformable_detr", "rt_detr", "rt_detr_v2", "d_fine")
 _EXPORT = "Save the part that reads text as a folder of its own"
 
 

@@ -115,7 +115,8 @@ class QuantizeStatic(Pass):
             where = "in the feed-forward blocks" if self.scope == "ffn" else "of this graph"
             raise PassError(
                 f"Expected multiplies with constant weights to quantize {where}, received none.",
-                hint='Use scope = "all", or exclude fewer nodes.',
+                hint='Use scope = "all", or exclude fewer nodes; where a model has convolutions alone, '
+                'open-vino-int8, or operators = ["Conv"].',
             )
         return names
 
