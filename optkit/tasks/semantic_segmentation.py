@@ -132,7 +132,7 @@ class SemanticSegmentation(ImageInputs, Task):
         plain = type(model)
 
         def forward(
-            self: torch.nn.Module, pixel_values: torch.Tensor, **more: Any
+            self: torch.nn.Module, pixel_values: torch.Tensor, **more: object
         ) -> SemanticSegmenterOutput:
             answer = plain.forward(self, pixel_values=pixel_values, **more)
             masks, kinds = answer.masks_queries_logits, answer.class_queries_logits

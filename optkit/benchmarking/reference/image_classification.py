@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from optkit.benchmarking.reference.text_classification import TextClassification
 from optkit.data import provoking
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
+    from transformers.modeling_outputs import ModelOutput
 
 #: How far pixel values may lie apart where both resize with Pillow: rounding of float32.
 PIXELS = 1e-3
@@ -60,7 +62,7 @@ class OneByOne(ImageReference):
 
     names: tuple[str, ...]
 
-    def logits(self, answer: Any) -> Any:
+    def logits(self, answer: ModelOutput) -> Mapping[str, torch.Tensor]:
         """The outputs by name, of what the model answers."""
         return answer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from optkit.benchmarking.reference.image_classification import OneByOne
 
 if TYPE_CHECKING:
     import torch
+    from transformers.modeling_outputs import ModelOutput
 
 
 #: Logits at the size of an image, in double precision, that are held at once: 1 GB.
@@ -33,7 +34,7 @@ class SemanticSegmentation(OneByOne):
             self.auto = "AutoModelForUniversalSegmentation"
         super().load()
 
-    def logits(self, answer: Any) -> Any:
+    def logits(self, answer: ModelOutput) -> Mapping[str, torch.Tensor]:
         """Of models that answer with a mask and a class per query the processor itself makes them."""
         if not self.of_queries:
             return answer
