@@ -64,12 +64,15 @@ class QuantizeStatic(Pass):
         samples = context.encoded("train", self.samples)
         read, total = rows_of(samples), dict[str, int]()
         copy_side_files(source.path, out)
-        for name in graph.names_in(source.path):
+        names = graph.names_in(source.path)
+        chosen = {name: self._named(graph.load_graph(source.path, name), source, name) for name in names}
+        for name in names:
             model = graph.load_graph(source.path, name)
-            model, notes = self._quantized(model, source, name, read.get(name, samples), context)
+            if chosen[name] or not any(chosen.values()):  # else all of this one stays in float
+                model, notes = self._quantized(model, source, name, read.get(name, samples), context)
+                for key, count in notes.items():
+                    total[key] = total.get(key, 0) + count
             graph.save_graph(model, out, name)
-            for key, count in notes.items():
-                total[key] = total.get(key, 0) + count
         return {**total, "calibration_examples": len(samples)}
 
     def _quantized(
@@ -107,10 +110,7 @@ class QuantizeStatic(Pass):
     def chosen(self, model: onnx.ModelProto, source: Artifact, name: str = graph.MODEL_FILE) -> list[str]:
         """Names of the multiplies of the graph `name` that become INT8. Raises PassError where there are
         none."""
-        config = tower_config(source.config, name)
-        among = graph.feed_forward(model, config) if self.scope == "ffn" else None
-        exclude = tuple(n for n in self.exclude if not is_of_another_tower(n, name))
-        names = graph.quantizable(model, exclude, self.operators, among)
+        names = self._named(model, source, name)
         if not names:  # an empty list would mean all of them to the quantizer
             where = "in the feed-forward blocks" if self.scope == "ffn" else "of this graph"
             raise PassError(
@@ -119,6 +119,12 @@ class QuantizeStatic(Pass):
                 'open-vino-int8, or operators = ["Conv"].',
             )
         return names
+
+    def _named(self, model: onnx.ModelProto, source: Artifact, name: str) -> list[str]:
+        config = tower_config(source.config, name)
+        among = graph.feed_forward(model, config) if self.scope == "ffn" else None
+        exclude = tuple(n for n in self.exclude if not is_of_another_tower(n, name))
+        return graph.quantizable(model, exclude, self.operators, among)
 
     def _with_qdq(
         self, model: onnx.ModelProto, chosen: list[str], ranges: dict[str, Range]

@@ -22,8 +22,12 @@ from optkit.errors import CheckpointError, DataError, PassError, RecipeError
 from optkit.models.checkpoint import fetch
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
+from optkit.passes.graph import load_graph
+from optkit.passes.quantize_static import QuantizeStatic
+from optkit.passes.sensitivity import scan
 from optkit.passes.taken import refuse_encoder_decoder
 from optkit.runtimes.base import infer_all, open_session
+from optkit.runtimes.towers import IMAGE, TEXT, rows_of
 from optkit.tasks.base import Columns, open_task, task_to_train, task_type
 from tests.tasks.pictures import drawn_shapes
 from tests.tasks.towers import served_towers, two_towers
@@ -186,6 +190,32 @@ def test_both_towers_are_fused_and_become_int8(kind, graphs, asked, tmp_path):
             else:
                 scores = dict(zip(right.labels, right.scores))
                 assert dict(zip(answer.labels, answer.scores)) == pytest.approx(scores, abs=0.4)
+
+
+def test_a_tower_may_stay_in_float(graphs, asked, tmp_path):
+    """As the search for mixed precision asks for; a scan ranks the multiplies of both together."""
+    opened = open_task(graphs["siglip"])
+    samples = opened.encode(asked[:5])
+    step = QuantizeStatic()
+    names = {
+        graph: step.chosen(load_graph(graphs["siglip"].path, graph), graphs["siglip"], graph)
+        for graph in (TEXT, IMAGE)
+    }
+    ranked = [x for graph in (TEXT, IMAGE) for x in _scanned(graphs["siglip"], samples, names[graph], graph)]
+    assert sorted(name for name, _ in ranked) == sorted([*names[TEXT], *names[IMAGE]])
+    context = make_context(opened, calibration=samples)
+    made = apply(QuantizeStatic(exclude=tuple(names[TEXT])), graphs["siglip"], tmp_path / "x", context)
+    assert made.lineage[-1]["notes"]["quantized_matmuls"] == len(names[IMAGE])
+    texts = [x for x in asked if isinstance(x, dict) and "text" in x]
+    for answer, right in zip(answered(made, texts), answered(graphs["siglip"], texts), strict=True):
+        np.testing.assert_array_equal(answer, right)
+    with pytest.raises(PassError, match="multiplies with constant weights to quantize of this graph"):
+        everything = QuantizeStatic(exclude=(*names[TEXT], *names[IMAGE]))
+        apply(everything, graphs["siglip"], tmp_path / "y", context)
+
+
+def _scanned(artifact, samples, names, graph):
+    return scan(artifact, rows_of(samples)[graph], names, file=graph)
 
 
 def test_labels_go_through_the_text_tower_once(graphs, files):
