@@ -17,7 +17,7 @@ from optkit.errors import DataError, MissingDependency, PassError, RecipeError, 
 from optkit.passes import bf16_probe, graph
 from optkit.passes.base import Pass, PassContext, param
 from optkit.passes.open_vino import convert, save
-from optkit.runtimes.towers import rows_of
+from optkit.passes.tower_graphs import calibration_rows
 
 if TYPE_CHECKING:
     import openvino
@@ -77,7 +77,8 @@ class OpenVinoInt8(Pass):
         if len(samples) == 0:
             raise DataError("Quantization for OpenVINO needs examples to calibrate on, received none.")
         copy_side_files(source.path, out)
-        rest, counts, read = list[dict[str, Any]](), Counter[str](), rows_of(samples)
+        rest, counts = list[dict[str, Any]](), Counter[str]()
+        read = calibration_rows(samples, context.task)
         for name, model in models.items():
             context.progress("calibrating", 0.2)
             quantized = self._quantize(model, read.get(name, samples))

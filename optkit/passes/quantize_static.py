@@ -18,8 +18,7 @@ from optkit.passes.bias_correction import correct_biases
 from optkit.passes.calibration import METHODS, Range, activation_ranges
 from optkit.passes.int8_embeddings import quantize_embeddings
 from optkit.passes.smooth_quant import smooth
-from optkit.passes.tower_graphs import is_of_another_tower, tower_config
-from optkit.runtimes.towers import rows_of
+from optkit.passes.tower_graphs import calibration_rows, is_of_another_tower, tower_config
 
 if TYPE_CHECKING:
     import onnx
@@ -62,7 +61,7 @@ class QuantizeStatic(Pass):
 
     def run(self, source: Artifact, out: Path, context: PassContext) -> dict[str, Any]:
         samples = context.encoded("train", self.samples)
-        read, total = rows_of(samples), dict[str, int]()
+        read, total = calibration_rows(samples, context.task), dict[str, int]()
         copy_side_files(source.path, out)
         names = graph.names_in(source.path)
         chosen = {name: self._named(graph.load_graph(source.path, name), source, name) for name in names}

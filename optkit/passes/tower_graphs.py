@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optkit.data.examples import EncodedSet
+from optkit.data.provoking import TEXTS
 from optkit.models.task import Shape
 from optkit.passes import fused_attention, graph
 from optkit.passes.base import PassContext
@@ -18,6 +19,8 @@ from optkit.runtimes.towers import IMAGE, IMAGE_OUTPUTS, PIXELS, TEXT, TEXT_OUTP
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
+
+    from optkit.tasks.base import Task
 
 
 def towers(
@@ -30,6 +33,16 @@ def towers(
         samples = rows[name].take(range(min(count, len(rows[name]))))
         yield name, module.eval(), replace(context, encoded=partial(_always, samples))
         fused_attention.restore(attention)
+
+
+def calibration_rows(samples: EncodedSet, task: Task) -> dict[str, EncodedSet]:
+    """As `rows_of`, with built-in texts beside those of `samples`: labels are few, and ranges that were seen
+    on these alone would cut what other texts reach."""
+    read = rows_of(samples)
+    if read:
+        built_in = task.encode([{"text": text} for text in TEXTS if text.strip()])
+        read[TEXT] = read[TEXT].and_also(rows_of(built_in)[TEXT])
+    return read
 
 
 def _always(samples: EncodedSet, split: str, limit: int | None) -> EncodedSet:

@@ -16,7 +16,7 @@ from optkit.passes import graph, sensitivity
 from optkit.passes.base import apply, make
 from optkit.passes.context import make_context
 from optkit.passes.quantize_static import QuantizeStatic
-from optkit.runtimes.towers import rows_of
+from optkit.passes.tower_graphs import calibration_rows
 from optkit.tasks.base import Columns, open_task
 from optkit.training.trainer.distributed import World
 
@@ -84,7 +84,7 @@ class PassWorker:
         step = make("quantize-static", parameters)
         assert isinstance(step, QuantizeStatic)
         samples = context.encoded("train", sensitivity.EXAMPLES)
-        read = rows_of(samples)
+        read = calibration_rows(samples, context.task)
         distances = [
             one
             for name in graph.names_in(artifact.path)

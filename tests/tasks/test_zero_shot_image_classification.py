@@ -26,6 +26,7 @@ from optkit.passes.graph import load_graph
 from optkit.passes.quantize_static import QuantizeStatic
 from optkit.passes.sensitivity import scan
 from optkit.passes.taken import refuse_encoder_decoder
+from optkit.passes.tower_graphs import calibration_rows
 from optkit.runtimes.base import infer_all, open_session
 from optkit.runtimes.towers import IMAGE, TEXT, rows_of
 from optkit.tasks.base import Columns, open_task, task_to_train, task_type
@@ -209,6 +210,8 @@ def test_a_tower_may_stay_in_float(graphs, asked, tmp_path):
     texts = [x for x in asked if isinstance(x, dict) and "text" in x]
     for answer, right in zip(answered(made, texts), answered(graphs["siglip"], texts), strict=True):
         np.testing.assert_array_equal(answer, right)
+    rows = calibration_rows(samples, opened)[TEXT]  # labels are few, other texts reach further
+    assert len(rows) > len(rows_of(samples)[TEXT]) + 20
     with pytest.raises(PassError, match="multiplies with constant weights to quantize of this graph"):
         everything = QuantizeStatic(exclude=(*names[TEXT], *names[IMAGE]))
         apply(everything, graphs["siglip"], tmp_path / "y", context)
