@@ -252,7 +252,7 @@ def make(task: str, home: Path, work: Path, trial: bool) -> dict[str, Any]:
 
 
 def _for_older(folder: Path) -> None:
-    """transformers 4 does not know the name that transformers 5 gives tokenizers of the tokenizers library."""
+    """transformers 4 does not know the name that transformers 5 gives a tokenizer of tokenizers."""
     file = folder / "tokenizer_config.json"
     stated = json.loads(file.read_text(encoding="utf-8"))
     if stated.get("tokenizer_class") == "TokenizersBackend":
