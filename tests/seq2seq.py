@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,18 +93,26 @@ FAMILIES: dict[str, tuple[str, str, dict, dict]] = {
 }
 
 
-def checkpoint(family: str, folder: Path, beams: int = 4, longest: int = 16, **generation: object) -> Path:
-    """A model of `family` that writes texts of different lengths, with a tokenizer of whole words."""
+def checkpoint(
+    family: str,
+    folder: Path,
+    beams: int = 4,
+    longest: int = 16,
+    tokenizer: Callable[[Path], int] | None = None,
+    **generation: object,
+) -> Path:
+    """A model of `family` that writes texts of different lengths, with a tokenizer of whole words, or the one
+    that `tokenizer` writes, which gives its number of tokens."""
     import torch
     import transformers
 
     config_class, model_class, config, stated = FAMILIES[family]
+    folder.mkdir(parents=True, exist_ok=True)
+    size = (tokenizer or _tokenizer)(folder)
     torch.manual_seed(1)
     tokens = {"pad_token_id": PAD, "eos_token_id": END, "bos_token_id": BEGIN}
     start = {"decoder_start_token_id": stated["decoder_start_token_id"]}
-    made = getattr(transformers, config_class)(
-        vocab_size=len(SPECIAL) + len(WORDS), dropout_rate=0.0, **tokens, **start, **config
-    )
+    made = getattr(transformers, config_class)(vocab_size=size, dropout_rate=0.0, **tokens, **start, **config)
     model = getattr(transformers, model_class)(made).eval()
     for name, weight in model.named_parameters():  # answers that depend on the source, and end now and then
         if weight.dim() > 1 and "layer_norm" not in name:
@@ -111,10 +120,72 @@ def checkpoint(family: str, folder: Path, beams: int = 4, longest: int = 16, **g
     model.tie_weights()
     settings = {**tokens, **stated, "max_length": longest, "num_beams": beams, **generation}
     model.generation_config = transformers.GenerationConfig(**settings)
-    folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(str(folder))
-    _tokenizer(folder)
     return folder
+
+
+def marian_pieces(folder: Path) -> int:
+    """Marian's own tokenizer: a model of SentencePiece for each language, and one vocabulary."""
+    source, target = trained(_ENGLISH, "unigram"), trained(_GERMAN, "unigram")
+    (folder / "source.spm").write_bytes(source)
+    (folder / "target.spm").write_bytes(target)
+    both = [*pieces(source), *pieces(target)]
+    both.remove(pieces(source)[10])  # a piece that the vocabulary does not have
+    return _vocabulary(folder, both, {"tokenizer_class": "MarianTokenizer", "source_lang": "en"})
+
+
+def m2m_pieces(folder: Path) -> int:
+    """M2M100's own tokenizer: one model, and a hundred languages behind the vocabulary."""
+    model = trained(_ENGLISH + _GERMAN, "bpe")
+    (folder / "sentencepiece.bpe.model").write_bytes(model)
+    names = {"tokenizer_class": "M2M100Tokenizer", "src_lang": "de", "tgt_lang": "en"}
+    return _vocabulary(folder, pieces(model), names) + 100
+
+
+_ENGLISH = [
+    "the film is a fine piece of work",
+    "good, bad or not",
+    "it's 3.14 o'clock",
+    "what a dull plot",
+] * 9
+_GERMAN = [
+    "der Film ist ein sch\u00f6nes St\u00fcck",
+    "gut, schlecht oder nicht \u00df\u00fc",
+    "ein langer Tag",
+] * 9
+
+
+def trained(lines: list[str], kind: str, size: int = 50) -> bytes:
+    """A small model of SentencePiece."""
+    import io
+
+    import sentencepiece
+
+    stream = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=stream,
+        vocab_size=size,
+        model_type=kind,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    return stream.getvalue()
+
+
+def pieces(model: bytes) -> list[str]:
+    """All but its own special tokens."""
+    import sentencepiece
+
+    opened = sentencepiece.SentencePieceProcessor(model_proto=model)
+    return [opened.IdToPiece(i) for i in range(3, len(opened))]
+
+
+def _vocabulary(folder: Path, some: list[str], settings: dict) -> int:
+    tokens = dict.fromkeys([*SPECIAL[:4], ">>de<<", *some])
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 64, **settings}))
+    return len(tokens)
 
 
 def lengths_of_same_texts(session, source: Path, beams: int) -> set[int]:
@@ -149,7 +220,7 @@ def lengths_of_same_texts(session, source: Path, beams: int) -> set[int]:
     return lengths
 
 
-def _tokenizer(folder: Path) -> None:
+def _tokenizer(folder: Path) -> int:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     vocabulary = {word: i for i, word in enumerate([*SPECIAL, *WORDS])}
@@ -162,3 +233,4 @@ def _tokenizer(folder: Path) -> None:
     names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "bos_token": "<s>"}
     settings = {"model_max_length": 64, "tokenizer_class": "PreTrainedTokenizerFast", **names}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return len(vocabulary)

@@ -45,6 +45,7 @@ ELSEWHERE = {
     "hostile/test_reports.py": "cli/report core/schema/report",
     "models/test_compressed_and_served.py": "passes/experts",
     "models/test_pixels.py": "data/provoking models/processors",
+    "models/test_sentence_pieces.py": "core/schema/sentence_pieces",
     "models/test_signing.py": "cli/sign",
     "models/test_tokenization.py": "models/tokenization_worker",
     "models/uneven/test_surgery.py": "models/uneven/absent models/uneven/hidden models/uneven/key models/uneven/layout models/uneven/loading",

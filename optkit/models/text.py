@@ -21,7 +21,7 @@ from optkit.core.files import read_json
 from optkit.data.examples import EncodedSet
 from optkit.errors import CheckpointError, DataError
 from optkit.models.limits import token_limit
-from optkit.models.tokenization import Tokenization, read
+from optkit.models.tokenization import Tokenization, opened, read
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -46,11 +46,11 @@ class TextEncoder:
     ) -> None:
         """`stated_length`: what stands in for the limit in tokenizer_config.json; `tokenization`: how texts
         are read where that is not as the folder says."""
-        from optkit.core.schema.tokenizer import open_tokenizer, while_encoding
+        from optkit.core.schema.tokenizer import while_encoding
 
         self._failing = partial(while_encoding, folder)
         tokenization = tokenization or read(folder)
-        self._tokenizer = open_tokenizer(folder / "tokenizer.json", tokenization.tokenizer.encode())
+        self._tokenizer = opened(tokenization, folder)
         config = read_json(folder / "config.json", CheckpointError)
         self.tokenization = tokenization
         self.max_length = _max_length(stated_length or tokenization.max_length, config)

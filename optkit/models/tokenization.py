@@ -2,8 +2,9 @@
 
 A checkpoint says it in several files (tokenizer.json, tokenizer_config.json, special_tokens_map.json) and by
 its tokenizer's class, and they may disagree: only transformers knows which wins. What it builds is one
-`tokenizers.Tokenizer` and a few facts. An artifact holds both, as tokenizer.json and `FILE`; of a plain
-checkpoint they are asked for when it is opened, in a process of its own unless transformers is loaded.
+`tokenizers.Tokenizer` and a few facts. An artifact holds both, as tokenizer.json and `FILE` (of Marian and
+M2M100, whose tokenizers are none of that library, what `sentence_pieces` reads in place of the first); of a
+plain checkpoint they are asked for when it is opened, in a process of its own unless transformers is loaded.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from functools import lru_cache
 from hashlib import sha256
 from importlib import import_module, util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from optkit.core.files import write_json, write_text
 from optkit.core.reading import read_bytes
 from optkit.core.schema.model_files import checked
+from optkit.core.schema.sentence_pieces import FILE as PIECES
 from optkit.errors import CheckpointError, MissingDependency
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 #: The facts beside tokenizer.json in an artifact.
 FILE = "encoding.json"
@@ -30,17 +35,21 @@ SOURCES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("config.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model"),
     *("sentencepiece.bpe.model", "spm.model", "tekken.json"),
+    *("source.spm", "target.spm", "target_vocab.json", PIECES),
 )
 #: Settings of what reads images and sounds.
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 #: Of these, what holds no tokens of its own, or (vocab.json) may hold those of speech.
 _SETTINGS = SOURCES[1:4]
-_NO_TOKENIZER = (*_SETTINGS, "config.json", "vocab.json", "added_tokens.json")
+_NO_TOKENIZER = (*_SETTINGS, "config.json", "vocab.json", "added_tokens.json", "target_vocab.json")
+#: What transformers reads where it has SentencePiece read texts.
+_MODELS = ("source.spm", "target.spm", "vocab.json", "target_vocab.json", "sentencepiece.bpe.model")
 
 
 @dataclass(frozen=True)
 class Tokenization:
-    """`tokenizer` is the tokenizers library's JSON, the rest what it does not hold.
+    """`tokenizer` is the tokenizers library's JSON, with `pieces` that of `sentence_pieces`; the rest is what
+    it does not hold.
 
     `inputs` are the names that the tokenizer gives a model; `max_length` its limit in tokens (None: none
     stated); `truncation_side` and `padding_side` left or right; `pad_id` None where it has no such token;
@@ -60,6 +69,12 @@ class Tokenization:
     notes: tuple[str, ...] = ()
     pair_notes: tuple[str, ...] = ()
     mask_token: str | None = None
+    pieces: bool = False
+
+    @property
+    def file(self) -> str:
+        """The name of the file that `tokenizer` is in an artifact."""
+        return PIECES if self.pieces else "tokenizer.json"
 
     @property
     def digest(self) -> str:
@@ -74,7 +89,7 @@ class Tokenization:
 
 
 #: Facts that change no id.
-_ABOUT = ("kind", "version", "notes", "pair_notes", "mask_token")
+_ABOUT = ("kind", "version", "notes", "pair_notes", "mask_token", "pieces")
 
 
 def read(folder: Path) -> Tokenization:
@@ -105,6 +120,9 @@ def record(folder: Path, source: Path) -> None:
                 shutil.copyfile(source / name, folder / name)
     write(reading, folder)
     if (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
+        for name in _MODELS if reading.pieces else ():
+            if (source / name).is_file() and not (folder / name).exists():
+                shutil.copyfile(source / name, folder / name)
         _read.cache_clear()
         if (again := _ask(folder)).digest != reading.digest:  # a checkpoint is read by transformers, too
             (folder / FILE).unlink()
@@ -115,9 +133,21 @@ def record(folder: Path, source: Path) -> None:
 
 
 def write(reading: Tokenization, folder: Path) -> None:
-    """tokenizer.json and `FILE` in `folder`."""
-    write_text(folder / "tokenizer.json", reading.tokenizer)
+    """The tokenizer and `FILE` in `folder`."""
+    write_text(folder / reading.file, reading.tokenizer)
     write_json(folder / FILE, reading.facts())
+
+
+def opened(reading: Tokenization, folder: Path) -> Tokenizer:
+    """What reads texts as `reading` says; `folder` is where it was read, for messages."""
+    content = reading.tokenizer.encode()
+    if reading.pieces:
+        from optkit.models.sentence_pieces import PieceTokenizer
+
+        return cast("Tokenizer", PieceTokenizer(folder / reading.file, content))
+    from optkit.core.schema.tokenizer import open_tokenizer
+
+    return open_tokenizer(folder / reading.file, content)
 
 
 def is_there(folder: Path) -> bool:
@@ -168,8 +198,8 @@ def _ask(folder: Path) -> Tokenization:
 
 
 def _recorded(folder: Path) -> Tokenization | None:
-    """What an artifact says; None where it says nothing, or of another tokenizer.json."""
-    file, tokenizer = folder / FILE, folder / "tokenizer.json"
+    """What an artifact says; None where it says nothing, or of another tokenizer."""
+    file, tokenizer = folder / FILE, folder / (PIECES if (folder / PIECES).is_file() else "tokenizer.json")
     if not file.is_file() or not tokenizer.is_file():
         return None
     facts, text = checked(file, FILE, CheckpointError), read_bytes(tokenizer, CheckpointError)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from optkit.core.files import read_json, write_json, write_text
@@ -16,7 +18,8 @@ from optkit.core.schema.tokenizer import while_encoding
 from optkit.data import provoking
 from optkit.errors import CheckpointError
 from optkit.events import Events
-from optkit.models.tokenization import Tokenization, write
+from optkit.models import sentence_pieces
+from optkit.models.tokenization import Tokenization, opened, write
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -69,9 +72,11 @@ def resolve(folder: Path, **settings: object) -> Tokenization:
 
     transformers.logging.set_verbosity_error()
     try:
-        theirs = AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False, **settings
-        )
+        with warnings.catch_warnings():  # Marian's recommends sacremoses, with which it does nothing
+            warnings.simplefilter("ignore")
+            theirs = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False, **settings
+            )
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as reason:  # Rust's PanicException is no Exception
@@ -81,7 +86,10 @@ def resolve(folder: Path, **settings: object) -> Tokenization:
             hint="AutoTokenizer.from_pretrained(folder) must work; a slow tokenizer may need sentencepiece.",
         ) from reason
     kind = type(theirs).__name__
-    if not getattr(theirs, "is_fast", False) or getattr(theirs, "backend_tokenizer", None) is None:
+    pieces = kind in sentence_pieces.KINDS
+    if not pieces and (
+        not getattr(theirs, "is_fast", False) or getattr(theirs, "backend_tokenizer", None) is None
+    ):
         raise CheckpointError(
             f"Expected a tokenizer of the tokenizers library in {str(folder)!r}, received {kind}, which "
             "transformers runs in Python and cannot convert.",
@@ -91,7 +99,7 @@ def resolve(folder: Path, **settings: object) -> Tokenization:
         _put_spaces(theirs.backend_tokenizer)
     limit = theirs.model_max_length
     tokenization = Tokenization(
-        tokenizer=_bare(theirs.backend_tokenizer),
+        tokenizer=sentence_pieces.described(theirs) if pieces else _bare(theirs.backend_tokenizer),
         inputs=tuple(theirs.model_input_names),
         max_length=int(limit) if limit is not None and 0 < limit < _NO_LIMIT else None,
         truncation_side=theirs.truncation_side,
@@ -101,8 +109,12 @@ def resolve(folder: Path, **settings: object) -> Tokenization:
         kind=kind,
         version=transformers.__version__,
         mask_token=theirs.mask_token,
+        pieces=pieces,
     )
     with while_encoding(folder):
+        if pieces:
+            _prove_pieces(tokenization, theirs, folder)
+            return tokenization
         _prove(tokenization, theirs, folder)
         notes, pair_notes = _disagreements(tokenization, folder)
     return Tokenization(**{**vars(tokenization), "notes": notes, "pair_notes": pair_notes})
@@ -170,6 +182,41 @@ def _prove(reading: Tokenization, theirs: PreTrainedTokenizerBase, folder: Path)
                     f"The tokenizer in {str(folder)!r} ({reading.kind}) does more than its tokenizers "
                     f"backend: {text!r} is {ids[:20]} in transformers and {encoding.ids[:20]} without it.",
                     hint="optkit cannot serve this tokenizer without transformers.",
+                )
+
+
+def _prove_pieces(reading: Tokenization, theirs: Any, folder: Path) -> None:
+    """CheckpointError where `PieceTokenizer` and the class that it follows differ: in the ids of a text, cut
+    or not, or in the text of ids."""
+    ours, random = opened(reading, folder), Random(0)
+    added = [token.content for token in theirs.added_tokens_decoder.values()]
+    words = [*added[:4], *added[-4:], *random.sample(sorted(theirs.encoder), min(100, len(theirs.encoder)))]
+    texts = [*provoking.TEXTS, provoking.LONG, "".join(words), " ".join(words), ">>xx<< a", ">>xx<<a >>xx<<"]
+    texts += [form.format(word) for word in words[:16] for form in ("{} a", "a{}b", " {}", "{}")]
+    for limit in (None, 7):
+        rows = theirs(texts, truncation=limit is not None, max_length=limit)["input_ids"]
+        if limit is not None:
+            ours.enable_truncation(limit, direction=reading.truncation_side)
+        for text, read, ids in zip(texts, ours.encode_batch_fast(texts), rows):
+            if read.ids != ids:
+                raise CheckpointError(
+                    f"The tokenizer in {str(folder)!r} ({reading.kind}) reads {text[:60]!r} as {ids[:20]} in "
+                    f"transformers, and optkit as {read.ids[:20]}.",
+                    hint="optkit cannot serve this tokenizer; please report it.",
+                )
+    known = sorted(theirs.decoder)
+    drawn = [[random.choice(known) for _ in range(12)] for _ in range(100)]
+    for ids in (*rows, *drawn):
+        for skip in (True, False):
+            told, text = (
+                theirs.decode(ids, skip_special_tokens=skip),
+                ours.decode(ids, skip_special_tokens=skip),
+            )
+            if text != told:
+                raise CheckpointError(
+                    f"The tokenizer in {str(folder)!r} ({reading.kind}) writes {ids} as {told!r} in "
+                    f"transformers, and optkit as {text!r}.",
+                    hint="optkit cannot serve this tokenizer; please report it.",
                 )
 
 

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from optkit.core.reading import Json, parse_json, read_text
 from optkit.core.schema.base import Checked, FileName, Known, Line, Number, Sha256, check, check_value
+from optkit.core.schema.sentence_pieces import FILE as PIECES
+from optkit.core.schema.sentence_pieces import Pieces
 from optkit.core.schema.stored_answers import FILE as STORED_ANSWERS
 from optkit.core.schema.stored_answers import StoredAnswers
 
@@ -105,6 +107,7 @@ class Encoding(Checked):
     notes: list[str] = Field(max_length=100)
     pair_notes: list[str] = Field(max_length=100)
     mask_token: Line | None = None
+    pieces: bool = False
 
 
 Edge = Annotated[int, Field(ge=0, lt=2**16)]
@@ -213,6 +216,7 @@ SCHEMAS: dict[str, Schema] = {
     "tokenizer_config.json": TokenizerConfig,
     "special_tokens_map.json": SPECIAL_TOKENS,
     "encoding.json": Encoding,
+    PIECES: Pieces,
     "preprocessor_config.json": Processor,
     "processor_config.json": WholeProcessor,
     "modules.json": MODULES,

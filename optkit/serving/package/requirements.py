@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from optkit.core.artifact import Artifact
+from optkit.core.schema.sentence_pieces import FILE as PIECES
 from optkit.errors import OptkitError
 from optkit.runtimes.settings import chosen_runtime, session_class
 from optkit.tasks.base import open_task
@@ -15,7 +16,8 @@ from optkit.tasks.base import open_task
 def extras_of(artifact: Artifact) -> list[str]:
     """The extras that the artifact's runtime and task need; none for the base install."""
     runtime = session_class(chosen_runtime(artifact)).extra
-    return [*([runtime] if runtime else []), *open_task(artifact).needs]
+    reader = ["sentencepiece"] if (artifact.path / PIECES).exists() else []
+    return [*([runtime] if runtime else []), *open_task(artifact).needs, *reader]
 
 
 def pinned(extras: set[str]) -> list[str]:
