@@ -4,9 +4,8 @@ A pair is two texts in a row: `read` flattens pairs into single texts, so that e
 padded and answered alone, and `answers` puts each two vectors together again. Pooling and
 normalisation are inside the model (see `optkit.models.pooling`); nothing is left for `decode` to compute.
 
-Training: the cosine of two texts' vectors learns the similarity that they were given, by the loss of
-sentence-transformers' CosineSimilarityLoss, the squared difference, with scores divided by the highest.
-Source: N. Reimers and I. Gurevych, "Sentence-BERT" (EMNLP 2019), regression objective.
+Training: pairs with a score learn it, pairs without one that each document is the nearest to its query
+(`optkit.tasks.pairs`).
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from optkit.models.text import TextEncoder
 from optkit.tasks import retrieval
 from optkit.tasks.base import BETWEEN, Columns, Field, Input, Labelled, Outputs, Task
 from optkit.tasks.label_mapping import number
+from optkit.tasks.pairs import SECOND, pair
 from optkit.tasks.vectors import Prompted, VectorOptions, unit
 
 if TYPE_CHECKING:
@@ -51,8 +51,6 @@ KINDS = {
 }
 #: The least cosine of two vectors of a text that count as the same.
 NEAR = 0.99
-#: Ending of the names of the second text's inputs in training.
-SECOND = "_2"
 
 
 @dataclass
@@ -70,6 +68,7 @@ class Embeddings(Task):
     unused: ClassVar = ("pooler",)
     embeds: ClassVar[bool] = True
     sentence_transformers: ClassVar[str] = "SentenceTransformer"
+    keeps_modules: ClassVar[bool] = True
     graph_answers: ClassVar[bool] = True
     #: Which kind of vectors (`Pooling.kind`).
     kind: ClassVar[str] = "dense"
@@ -234,32 +233,54 @@ class Embeddings(Task):
 
     @classmethod
     def training_config(cls, rows: datasets.Dataset, columns: Columns) -> dict[str, Any]:
-        """`scale`: what divides the scores. Nothing of it goes into config.json."""
-        name = cls.column(rows.column_names, "label", columns)
-        values = [x for x in map(number, rows[name]) if x is not None]
+        """`scale`: what divides the scores (None: there are none). Nothing of it goes into config.json."""
+        there = columns.label or next((n for n in COLUMNS["label"] if n in rows.column_names), None)
+        if there is None:
+            return {"scale": None}
+        values = [x for x in map(number, rows[there]) if x is not None]
         if len(set(values)) < 2:
-            raise DataError(f"Expected different similarities in column {name!r}, received {values[:1]}.")
+            raise DataError(f"Expected different similarities in column {there!r}, received {values[:1]}.")
         return {"scale": float(max(abs(v) for v in values))}
 
     @classmethod
     def for_training(cls, source: Artifact, config: dict[str, Any], max_length: int | None) -> Embeddings:
-        task = cls.from_artifact(source)
+        task = cls.from_artifact(source, retrieval.METRICS[0] if config["scale"] is None else None)
         task.encoder.truncate(max_length)
         return task
 
+    @property
+    def compares_rows(self) -> bool:
+        return self.metric in retrieval.METRICS
+
     def to_learn(self, labelled: Labelled, seed: int | None) -> Labelled:
-        """One row per pair: the second text's inputs lie beside the first's, under names of their own."""
-        encoded = labelled.encoded
-        arrays = {name: rows[::2] for name, rows in encoded.arrays.items()}
-        arrays |= {f"{name}{SECOND}": rows[1::2] for name, rows in encoded.arrays.items()}
+        """One row per pair: the second text's inputs lie beside the first's, under names of their own. To
+        learn from (with a `seed`), those that match alone, where documents are looked for."""
+        encoded, references = labelled.encoded, labelled.references
+        rows = range(len(references))
+        if self.compares_rows and seed is not None and references:
+            least = retrieval.MATCH * max(one.score for one in references)
+            rows = [i for i in rows if references[i].score >= least]
+        arrays = {
+            f"{name}{ending}": [values[2 * i + place] for i in rows]
+            for place, ending in enumerate(("", SECOND))
+            for name, values in encoded.arrays.items()
+        }
         pad = encoded.pad | {f"{name}{SECOND}": value for name, value in encoded.pad.items()}
-        return replace(labelled, encoded=EncodedSet(arrays, pad, encoded.truncated))
+        learned = [references[i] for i in rows]
+        left = labelled.skipped + len(references) - len(learned)
+        return replace(
+            labelled, encoded=EncodedSet(arrays, pad, encoded.truncated), references=learned, skipped=left
+        )
 
     def targets(self, labelled: Labelled) -> dict[str, list[np.ndarray]]:
-        return {"labels": [np.array(reference, dtype=np.float32) for reference in labelled.references]}
+        if self.compares_rows:
+            rows = [(one.query, one.document) for one in labelled.references]
+        else:
+            rows = labelled.references
+        return {"labels": [np.array(row, dtype=np.float32) for row in rows]}
 
     def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> torch.nn.Module:
-        return _pair(pooled(load(self.auto_class), self.pooling, source.path), config["scale"])
+        return pair(pooled(load(self.auto_class), self.pooling, source.path), self.kind, config["scale"])
 
     def backbone(self, network: torch.nn.Module) -> torch.nn.Module:
         return network.transformer
@@ -330,40 +351,6 @@ class Embeddings(Task):
 def cosines(answers: np.ndarray) -> np.ndarray:
     """(pairs, 2, width) vectors of length 1 → (pairs,)."""
     return np.einsum("ij,ij->i", answers[:, 0], answers[:, 1])
-
-
-def _pair(model: torch.nn.Module, scale: float) -> Any:
-    """Two texts through one encoder: `OUTPUT` (batch, 2, width), and with `labels` the loss."""
-    import torch
-
-    from optkit.models.checkpoint import model_inputs
-
-    class Pair(torch.nn.Module):
-        is_pooled = True
-        accepts_loss_kwargs = False  # or the Trainer leaves the mean over accumulated batches to us
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.model, self.config, self.pooling = model, model.config, model.pooling
-            one = model_inputs(model)
-            self.inputs = [*one, *(f"{name}{SECOND}" for name in one)]
-
-        @property
-        def transformer(self) -> Any:
-            return self.model.transformer
-
-        def forward(self, labels: torch.Tensor | None = None, **inputs: Any) -> dict[str, torch.Tensor]:
-            inputs.pop("return_dict", None)
-            first = {n: v for n, v in inputs.items() if not n.endswith(SECOND)}
-            second = {n.removesuffix(SECOND): v for n, v in inputs.items() if n.endswith(SECOND)}
-            a, b = self.model(**first)[OUTPUT], self.model(**second)[OUTPUT]
-            answer = {OUTPUT: torch.stack([a, b], dim=1)}
-            if labels is None:
-                return answer
-            cosine = torch.nn.functional.cosine_similarity(a, b)
-            return {"loss": torch.nn.functional.mse_loss(cosine, labels / scale), **answer}
-
-    return Pair()
 
 
 TASK = Embeddings

@@ -3,8 +3,8 @@
 A query and a document are compared by MaxSim: for each vector of the query the largest product with one of
 the document's, and the sum of these (or their mean). Each is read in its own way, so an input says which it
 is: `{"query": text}`, `{"document": text}`, or a text alone, which is read as `MultiVectorEncoder.encode`
-reads it. The graph gives a vector for every token; which of them count is known when a text is read. Not
-trained here. Source: O. Khattab and M. Zaharia, "ColBERT" (SIGIR 2020); sentence-transformers 6.2,
+reads it. The graph gives a vector for every token; which of them count is known when a text is read.
+Source: O. Khattab and M. Zaharia, "ColBERT" (SIGIR 2020); sentence-transformers 6.2,
 `MultiVectorEncoder`.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -29,11 +29,13 @@ from optkit.models.sentence_folder import MEAN_MAXSIM
 from optkit.models.task import Shape
 from optkit.models.token_vectors import DOCUMENT, QUERY
 from optkit.tasks import retrieval
-from optkit.tasks.base import Input, JsonType, Outputs, Task
+from optkit.tasks.base import Columns, Input, JsonType, Labelled, Outputs, Task
 from optkit.tasks.embeddings import NEAR, Embeddings
+from optkit.tasks.pairs import COUNTED
 from optkit.tasks.vectors import Prompted, unit
 
 if TYPE_CHECKING:
+    import datasets
     import torch
 
 
@@ -65,7 +67,6 @@ class MultiVectorEmbeddings(Embeddings):
     sentence_transformers: ClassVar[str] = "MultiVectorEncoder"
     graph_answers: ClassVar[bool] = False
     kind: ClassVar[str] = "tokens"
-    trained_by: ClassVar[str] = "sentence-transformers' MultiVectorEncoderTrainer"
     columns: ClassVar = {**Embeddings.columns, "plain": (DOCUMENT,)}
     metrics: ClassVar = (*retrieval.METRICS, "spearman", "pearson")
     sameness: ClassVar[str] = "a mean cosine of the tokens' vectors of at least 0.99"
@@ -245,7 +246,38 @@ class MultiVectorEmbeddings(Embeddings):
 
     gives = Task.gives
     fields = Task.fields
-    targets = Task.targets
+
+    @classmethod
+    def training_config(cls, rows: datasets.Dataset, columns: Columns) -> dict[str, Any]:
+        """A score only says which pairs match."""
+        return {"scale": None}
+
+    @classmethod
+    def for_training(
+        cls, source: Artifact, config: dict[str, Any], max_length: int | None
+    ) -> MultiVectorEmbeddings:
+        task = super().for_training(source, config, max_length)
+        assert isinstance(task, MultiVectorEmbeddings)
+        for side, reading in task.readings.items():
+            if max_length is not None and (reading.length or max_length) >= max_length:
+                task.readings[side] = replace(reading, length=max_length)
+        return task
+
+    def to_learn(self, labelled: Labelled, seed: int | None) -> Labelled:
+        """Pairs to learn from, with the tokens that count; texts one by one to score (no `seed`)."""
+        encoded = labelled.encoded
+        if seed is None or encoded.windows is None:
+            return labelled
+        counted = [np.zeros(n, dtype=np.int64) for n in encoded.lengths]
+        for row, pick in zip(counted, encoded.windows.picks):
+            row[pick] = 1
+        whole = EncodedSet({**encoded.arrays, COUNTED: counted}, encoded.pad, encoded.truncated)
+        return super().to_learn(replace(labelled, encoded=whole), seed)
+
+    def targets(self, labelled: Labelled) -> dict[str, list[np.ndarray]]:
+        if COUNTED in labelled.encoded.arrays:
+            return super().targets(labelled)
+        return {"labels": [np.zeros((), dtype=np.float32)] * len(labelled.encoded)}  # nothing to learn from
 
     def line(self, answer: np.ndarray) -> str:
         return json.dumps([[float(f"{x:.6g}") for x in vector] for vector in answer])

@@ -2,7 +2,7 @@
 
 A masked language model says which tokens could stand at each place; a token's weight is the largest, or the
 sum, of log(1 + max(logit, 0)) over the places. All of it is part of the graph, whose output is dense, (batch,
-vocabulary); `decode` keeps what is not 0. Scored as embeddings are; not trained here.
+vocabulary); `decode` keeps what is not 0. Scored as embeddings are, and trained to find documents.
 Source: T. Formal et al., "SPLADE v2" (2021); sentence-transformers 6.2, `SparseEncoder`.
 """
 
@@ -19,10 +19,11 @@ from optkit.core.sentence_modules import is_sparse
 from optkit.errors import RecipeError
 from optkit.models.pooling import OUTPUT
 from optkit.models.task import Shape
-from optkit.tasks.base import Outputs, Task
+from optkit.tasks.base import Columns, Outputs, Task
 from optkit.tasks.embeddings import Embeddings
 
 if TYPE_CHECKING:
+    import datasets
     import torch
 
 
@@ -48,7 +49,6 @@ class SparseEmbeddings(Embeddings):
     embeds: ClassVar[bool] = False
     sentence_transformers: ClassVar[str] = ""
     kind: ClassVar[str] = "sparse"
-    trained_by: ClassVar[str] = "sentence-transformers' SparseEncoderTrainer"
 
     @classmethod
     def declared_by(cls, folder: Path, config: Mapping[str, Any]) -> bool:
@@ -88,7 +88,11 @@ class SparseEmbeddings(Embeddings):
 
     gives = Task.gives
     fields = Task.fields
-    targets = Task.targets
+
+    @classmethod
+    def training_config(cls, rows: datasets.Dataset, columns: Columns) -> dict[str, Any]:
+        """A score only says which pairs match."""
+        return {"scale": None}
 
     def alike(self, answer: SparseVector, other: SparseVector) -> float:  # type: ignore[override]
         """The cosine of two vectors."""

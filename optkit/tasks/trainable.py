@@ -31,6 +31,8 @@ class Trainable(ModelTask):
     #: Parts of the model below the head, by name, that follow from the labels and so may be new.
     new_parts: ClassVar[tuple[str, ...]] = ("pooler",)
 
+    #: Whether the sentence-transformers modules of a checkpoint are those of the one that is made of it.
+    keeps_modules: ClassVar[bool] = False
     #: What `collate` may give beside the model's inputs and targets.
     trained_with: ClassVar[tuple[str, ...]] = ()
 
@@ -89,6 +91,11 @@ class Trainable(ModelTask):
         }
         pad = encoded.pad | dict.fromkeys(per_token, -100)
         return {**EncodedSet({**encoded.arrays, **per_token}, pad).batch(indices), **single}
+
+    @property
+    def compares_rows(self) -> bool:
+        """Whether the loss of a row depends on the others of its batch, so that no batch may be parted."""
+        return False
 
     def reduced(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """What is needed of a batch's outputs (tensors) to score them, until a whole split is answered."""

@@ -107,6 +107,12 @@ def _trained(
     chosen = task_to_train(task, rows, columns).of(source.config)
     name, config = chosen.name, chosen.training_config(rows, columns)
     goal = chosen.for_training(source, config, settings.max_length)
+    if goal.compares_rows and (settings.accumulate > 1 or world.size > 1):
+        raise RecipeError(
+            f"{name} learns from the other documents of a batch: it cannot be computed in parts, received "
+            f"accumulate {settings.accumulate} and {world.size} processes.",
+            hint="Leave accumulate out and start one process; gradient_checkpointing saves memory.",
+        )
     train, validation = _read(goal, examples, rows, columns, events)
     train, validation = goal.to_learn(train, settings.seed), goal.to_learn(validation, None)
     new: set[str] = set()
@@ -184,7 +190,7 @@ def _trained(
         with staged(out, force) as folder:
             best.save(network, folder)
             # What a cross-encoder says of its head is no longer true of the new one.
-            stale = () if goal.embeds else ("modules.json", "config_sentence_transformers.json")
+            stale = () if goal.keeps_modules else ("modules.json", "config_sentence_transformers.json")
             copy_side_files(source.path, folder, but=("config.json", *stale))
             if settings_of_tokenizer := goal.tokenizer_settings(source):
                 change(folder, settings_of_tokenizer)
