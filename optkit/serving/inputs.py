@@ -43,7 +43,14 @@ def plan(file: Path, size: int) -> list[Chunk]:
         frame = {".csv": "csv(F)", ".tsv": "csv(F, sep='\\t')", ".json": "json(F)"}.get(file.suffix)
         raise DataError(
             f"Expected a file {', '.join(KINDS)}, received {file.name!r}.",
-            hint=frame and f"With pandas: pd.read_{frame}.to_json('F.jsonl', orient='records', lines=True).",
+            hint=frame
+            and f"With pandas: pd.read_{frame}.to_json('F.jsonl', orient='records', lines=True)."
+            + (
+                " Of lists in a column, such as documents: pd.read_csv(F, converters={'documents': "
+                "ast.literal_eval}), which reads JSON too."
+                if "csv" in frame
+                else ""
+            ),
         )
     regular(file)
     if file.suffix == ".parquet":

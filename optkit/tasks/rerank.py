@@ -11,6 +11,7 @@ labels divided by the highest.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 MOST = 1000
 #: What sentence-transformers applies to a single logit where nothing else is said.
 DEFAULT = Scoring("Sigmoid")
+#: What CSV files hold of a list.
+_LIST = re.compile(r"\s*\[\s*(['\"]).*\1\s*\]\s*", re.DOTALL)
 _HINT = 'Write ("query", ["candidate", ...]) or {"query": ..., "documents": [...]}.'
 
 
@@ -182,6 +185,13 @@ class Rerank(Task):
     def from_columns(cls, row: Mapping[str, Any], names: Sequence[str]) -> Input:
         """A query and its candidates, MS MARCO's passages too."""
         query, candidates = (row[name] for name in names)
+        if isinstance(candidates, str) and _LIST.fullmatch(candidates):
+            raise DataError(
+                f"Expected texts in {names[1]!r}, received a list that is written as one: "
+                f"{candidates[:60]!r}.",
+                hint="Put a list there. Of a CSV file, with pandas: pd.read_csv(F, converters="
+                f"{{'{names[1]}': ast.literal_eval}}).to_json('F.jsonl', orient='records', lines=True).",
+            )
         of_marco = isinstance(candidates, Mapping) and TEXTS in candidates
         return query, list(candidates[TEXTS]) if of_marco else candidates
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 
 import numpy as np
@@ -188,6 +189,25 @@ def test_what_is_learned_is_the_librarys_loss_and_opens_there_with_the_same_scor
     feeds = model.tokenizer(*zip(*pairs), padding=True, return_tensors="pt")
     ours = model.model(**feeds, labels=torch.from_numpy(np.stack(labels))).loss
     assert ours.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_a_csv_file_is_ranked_once_it_went_the_way_of_the_hint(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    model, file, answers = artifact(tmp_path / "model", "rerank"), tmp_path / "in.csv", tmp_path / "out.jsonl"
+    frame = pandas.DataFrame([{"query": QUERY, "documents": CANDIDATES}] * 2)
+    frame.to_csv(file, index=False)
+    with pytest.raises(DataError) as refused:
+        predict(model, input=file, output=answers)
+    assert "converters={'documents': ast.literal_eval}" in refused.value.hint
+    lines = {"orient": "records", "lines": True}
+    pandas.read_csv(file).to_json(tmp_path / "text.jsonl", **lines)
+    with pytest.raises(DataError, match="a list that is written as one") as refused:
+        predict(model, input=tmp_path / "text.jsonl", output=answers)
+    assert "ast.literal_eval" in refused.value.hint
+    pandas.read_csv(file, converters={"documents": ast.literal_eval}).to_json(tmp_path / "in.jsonl", **lines)
+    predict(model, input=tmp_path / "in.jsonl", output=answers)
+    [first, _] = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert len(first["results"]) == len(CANDIDATES)
 
 
 def test_a_file_of_queries_is_ranked_and_so_are_single_candidates(tmp_path):

@@ -1,7 +1,8 @@
 """`BatchQueue`: requests between the network and the model, bounded, oldest first, batched by length.
 
 A batch begins with the input that has waited longest, so that none starves, and is filled with those
-nearest to it in length, so that little is padding. Work is never held back while the model is idle
+nearest to it in length, so that little is padding; of many that wait only the oldest are looked at, as
+all of thousands would take longer than the batch. Work is never held back while the model is idle
 and alone: only when the last batch held several requests does the next one wait a moment for company.
 """
 
@@ -20,6 +21,8 @@ from optkit.tasks.labelled import Answer, Input
 
 #: About this many characters make a token; batches are cut exactly once they are encoded.
 CHARACTERS = 4
+#: So many batches' worth of inputs are looked at for the next one.
+WINDOW = 8
 #: Of a request's time, what may be spent waiting: how long what waits will take is an estimate.
 SHARE = 0.75
 
@@ -95,6 +98,7 @@ class BatchQueue:
         self.max_delay_s, self._longest, self._clock = max_delay_s, longest, clock
         self._tell, self._streams = tell, streams
         self._items: list[Item] = []
+        self._jobs: list[Job] = []  # those that may have inputs waiting
         self._changed = threading.Condition()
         self._company = False
         self._closed = False
@@ -125,6 +129,7 @@ class BatchQueue:
             if late or len(self._items) + len(items) > self.capacity:
                 raise QueueFull(self.retry_after_s())
             self._items += items
+            self._jobs.append(job)
             self._tell(len(self._items))
             self._changed.notify()
 
@@ -173,7 +178,8 @@ class BatchQueue:
             same_job = [item for item in self._items if item.job is first.job]
             self._items = self._items[len(same_job) :]  # a job's inputs stand together
             return same_job
-        others = (x for x in self._items[1:] if x.job.options == first.job.options and not x.job.alone)
+        window = self._items[: WINDOW * self.max_batch]
+        others = (x for x in window[1:] if x.job.options == first.job.options and not x.job.alone)
         order = sorted(others, key=lambda item: abs(item.tokens - first.tokens))
         batch, longest = [first], first.tokens
         for item in order[: self.max_batch - 1]:
@@ -182,17 +188,19 @@ class BatchQueue:
                 break
             batch.append(item)
         chosen = {id(item) for item in batch}
-        self._items = [item for item in self._items if id(item) not in chosen]
+        self._items[: len(window)] = [item for item in window if id(item) not in chosen]
         return batch
 
     def _forget_the_late(self) -> None:
         """Inputs of requests that were answered with a timeout already, or failed, cost no more work."""
         now = self._clock()
-        if any(x.job.abandoned or x.job.error or x.job.deadline <= now for x in self._items):
-            self._items = [
-                x for x in self._items if not (x.job.abandoned or x.job.error or x.job.deadline <= now)
-            ]
-            self._tell(len(self._items))
+        late = {id(x) for x in self._jobs if x.abandoned or x.error or x.deadline <= now}
+        if late:
+            waiting = len(self._items)
+            self._items = [item for item in self._items if id(item.job) not in late]
+            self._jobs = [job for job in self._jobs if id(job) not in late]
+            if len(self._items) < waiting:
+                self._tell(len(self._items))
 
 
 def _size(item: Input) -> int:

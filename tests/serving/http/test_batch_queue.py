@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from optkit.errors import OptkitError
 from optkit.runtimes.fake import ManualClock
-from optkit.serving.http.batch_queue import BatchQueue, Job, QueueFull
+from optkit.serving.http.batch_queue import WINDOW, BatchQueue, Job, QueueFull
 
 
 def line(clock=None, capacity=100, max_batch=4, max_tokens=1000, max_delay_s=0.0, **more) -> BatchQueue:
@@ -25,6 +25,13 @@ def test_a_batch_is_the_oldest_and_its_neighbours_in_length():
         waiting.put(Job([text]))
     assert texts(waiting.take()) == ["a" * 100, "c" * 96, "e" * 108]
     assert texts(waiting.take()) == ["b" * 4, "d" * 8]
+
+
+def test_of_many_that_wait_the_oldest_are_looked_at():
+    waiting, oldest = line(max_batch=2), WINDOW * 2
+    waiting.put(Job(["first", *(f"{i:03} " * 9 for i in range(oldest - 1)), "other"]))
+    assert texts(waiting.take()) == ["first", "000 " * 9]
+    assert len(waiting) == oldest - 1
 
 
 def test_tokens_bound_a_batch_and_one_input_always_fits():
