@@ -27,6 +27,13 @@ def refuse_encoder_decoder(step: Pass, task: Task) -> None:
     """Raise PassError where models for `task` have an encoder and a decoder, or a tower for texts and one for
     images, and `step` takes none such."""
     if task.has_encoder and not step.takes_encoder_decoder:
+        if step.produces == "hf":
+            raise PassError(
+                f"{step.name()} does not take a model for {task.name}, which has an encoder and a decoder.",
+                hint="A smaller checkpoint learns from its texts: optkit predict THIS --input INPUTS.jsonl "
+                f"--keep {task.columns['text'][0]} --output DATA/train.jsonl, then optkit finetune SMALLER "
+                f"--task {task.name} --data DATA --label-column text.",
+            )
         parts, able = "an encoder and a decoder", [n for n, x in PASSES.items() if x.takes_encoder_decoder]
     elif task.has_towers and not step.takes_towers:
         parts, able = "two towers", [n for n, x in PASSES.items() if x.takes_towers]

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from optkit import Artifact, Gate, Recipe, compress, load
+from optkit import Artifact, Gate, Recipe, compress, load, predict
 from optkit.compression.steps import AnyOf
 from optkit.errors import CheckpointError, DataError, PassError, RecipeError
 from optkit.passes.base import make
+from optkit.passes.taken import refuse_encoder_decoder
 from optkit.tasks import text_metrics
 from optkit.tasks.base import Columns, open_task, task_type
 from optkit.training.finetune import FinetuneSettings, finetune
@@ -60,6 +61,38 @@ def test_each_half_is_quantized_scored_and_gated(made):
     assert both.probes["int8"]["int8_multiplies"] == both.notes["quantized_matmuls"]
     (failed,) = [row for row in halves if not row.latency]
     assert "which has an encoder and a decoder" in " ".join(failed.reasons)
+
+
+def test_a_smaller_checkpoint_learns_from_its_texts(made, tmp_path):
+    import transformers
+
+    folder, _ = made
+    task = open_task(Artifact.open(folder / "t5"))
+    for step in ("prune", "take-layers", "distill"):
+        with pytest.raises(PassError, match="has an encoder and a decoder") as refused:
+            refuse_encoder_decoder(make(step, {}), task)
+        assert "--keep source" in refused.value.hint
+        assert "optkit finetune SMALLER" in refused.value.hint
+    rows = [{"source": row["text"]} for row in sentences(24, seed=5)]
+    (tmp_path / "data").mkdir()
+    predict(
+        folder / "small",
+        input=write_jsonl(tmp_path / "inputs.jsonl", rows),
+        keep="source",
+        output=tmp_path / "data" / "train.jsonl",
+    )
+    config = transformers.AutoConfig.from_pretrained(str(folder / "t5"), num_layers=1, num_decoder_layers=1)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(str(tmp_path / "smaller"))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "smaller" / name).write_bytes((folder / "t5" / name).read_bytes())
+    tuned = finetune(
+        *(tmp_path / "smaller", tmp_path / "data", tmp_path / "tuned"),
+        FinetuneSettings(epochs=1, batch=8, max_length=None),
+        Columns(label="text"),
+        task="text2text",
+    )
+    assert tuned.config["num_layers"] == 1
+    assert tuned.lineage[-1]["notes"]["metric"] == "neg_perplexity"
 
 
 def test_it_answers_without_torch_and_streams_what_it_predicts(made):

@@ -243,7 +243,8 @@ def check_kind(config: Mapping[str, Any]) -> None:
         raise CheckpointError(
             f"Cannot prune the architecture {kind!r}{' with a gated FFN' if gated else ''}: where its heads "
             "and FFN neurons lie is not known.",
-            hint=f"What can be pruned: {', '.join(sorted(LAYOUTS))}.",
+            hint=f"What can be pruned: {', '.join(sorted(LAYOUTS))}. Others teach a smaller checkpoint of "
+            "their family: optkit distill SMALLER --teacher THIS.",
         )
 
 
