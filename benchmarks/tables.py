@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,31 @@ def peers() -> str:
     return "\n".join(lines)
 
 
+def text_peers(task: str) -> str:
+    """Score and times of each candidate from text to answer, and how many times as fast optkit is."""
+    found = results("text_peers")["tasks"].get(task, {}) if _there("text_peers") else {}
+    if not {"score", "time"} <= found.keys():
+        return "Not measured yet."
+    timed, many = found["time"]["candidates"], f"{found['time']['batch']} in one call"
+    metric = "ROUGE-L" if task == "text2text" else "nDCG@10"
+    lines = [
+        f"| ms (optkit is N times as fast, 95%) | {metric}, change [95%] | one by one | {many} |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name, scored in found["score"].items():
+        cells = [f"{scored['score']:.4f}, {change(scored['drop'])}" if "score" in scored else "failed"]
+        for kind in ("one", "many"):
+            if kind not in timed.get(name, {}):
+                cells.append("failed")
+                continue
+            cell, ratio = f"{timed[name][kind]['ms']:.1f}", timed[name][kind]["optkit_times_as_fast"]
+            if ratio:
+                cell += f" ({ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}])"
+            cells.append(cell)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def finetune() -> str:
     """What was fine-tuned, and what INT8 cost it on test, paired against the checkpoint in torch."""
     lines = [
@@ -390,6 +416,10 @@ TABLES = {
     "chain": chain,
     "peers": peers,
     "peers-made": peers_made,
+    **{
+        f"text-peers-{task}": partial(text_peers, task)
+        for task in ("embeddings", "rerank", "sparse-embeddings", "text2text")
+    },
     "finetune": finetune,
     "no-answer": no_answer,
     "wnut17": wnut17,
@@ -397,6 +427,10 @@ TABLES = {
     "serve": serve,
     "serve-ratios": serve_ratios,
 }
+
+
+def _there(name: str) -> bool:
+    return (HERE / "results" / f"{name}.json").exists()
 
 
 def results(name: str) -> Any:
