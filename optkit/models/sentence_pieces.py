@@ -14,7 +14,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optkit.core.reading import parse_json
 from optkit.core.schema.base import check
@@ -23,6 +23,7 @@ from optkit.errors import CheckpointError, MissingDependency
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
+    from transformers import PreTrainedTokenizerBase
 
 #: Classes of transformers that are followed.
 KINDS = ("MarianTokenizer", "M2M100Tokenizer")
@@ -144,7 +145,7 @@ class PieceTokenizer:
         return [*pieces, *self._reader.encode(text, out_type=str)]
 
 
-def described(theirs: Any) -> str:
+def described(theirs: PreTrainedTokenizerBase) -> str:
     """`theirs`, a tokenizer of transformers of one of `KINDS`, as the text of `FILE`.
 
     Raises CheckpointError for one that does more than is followed.

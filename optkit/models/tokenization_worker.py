@@ -185,7 +185,7 @@ def _prove(reading: Tokenization, theirs: PreTrainedTokenizerBase, folder: Path)
                 )
 
 
-def _prove_pieces(reading: Tokenization, theirs: Any, folder: Path) -> None:
+def _prove_pieces(reading: Tokenization, theirs: PreTrainedTokenizerBase, folder: Path) -> None:
     """CheckpointError where `PieceTokenizer` and the class that it follows differ: in the ids of a text, cut
     or not, or in the text of ids."""
     ours, random = opened(reading, folder), Random(0)

@@ -237,9 +237,10 @@ class Embeddings(Task):
         there = columns.label or next((n for n in COLUMNS["label"] if n in rows.column_names), None)
         if there is None:
             return {"scale": None}
-        values = [x for x in map(number, rows[there]) if x is not None]
+        name = cls.column(rows.column_names, "label", columns)
+        values = [x for x in map(number, rows[name]) if x is not None]
         if len(set(values)) < 2:
-            raise DataError(f"Expected different similarities in column {there!r}, received {values[:1]}.")
+            raise DataError(f"Expected different similarities in column {name!r}, received {values[:1]}.")
         return {"scale": float(max(abs(v) for v in values))}
 
     @classmethod
@@ -256,7 +257,7 @@ class Embeddings(Task):
         """One row per pair: the second text's inputs lie beside the first's, under names of their own. To
         learn from (with a `seed`), those that match alone, where documents are looked for."""
         encoded, references = labelled.encoded, labelled.references
-        rows = range(len(references))
+        rows: Sequence[int] = range(len(references))
         if self.compares_rows and seed is not None and references:
             least = retrieval.MATCH * max(one.score for one in references)
             rows = [i for i in rows if references[i].score >= least]
@@ -273,10 +274,9 @@ class Embeddings(Task):
         )
 
     def targets(self, labelled: Labelled) -> dict[str, list[np.ndarray]]:
+        rows: Sequence[Any] = labelled.references
         if self.compares_rows:
             rows = [(one.query, one.document) for one in labelled.references]
-        else:
-            rows = labelled.references
         return {"labels": [np.array(row, dtype=np.float32) for row in rows]}
 
     def network(self, source: Artifact, config: dict[str, Any], load: Callable[..., Any]) -> torch.nn.Module:

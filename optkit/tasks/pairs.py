@@ -43,7 +43,7 @@ class Contrast:
 CONTRASTS = {"dense": Contrast(20.0), "sparse": Contrast(1.0, 5e-5, 3e-5), "tokens": Contrast()}
 
 
-def pair(model: torch.nn.Module, kind: str, scale: float | None) -> Any:
+def pair(model: torch.nn.Module, kind: str, scale: float | None) -> torch.nn.Module:
     """`model` (see `pooled`) as the network to train: both vectors as `OUTPUT` (batch, 2, width), and with
     `labels` the loss.
 
