@@ -10,8 +10,7 @@ import pytest
 import optkit
 from optkit.errors import RecipeError
 from optkit.models.checkpoint import fetch
-from optkit.models.task import task_type
-from optkit.tasks.base import Columns
+from optkit.tasks.base import Columns, task_type
 from optkit.training.finetune import FinetuneSettings, finetune
 from tests.conftest import sentences, write_jsonl
 from tests.tasks.builders import embedder, multi_vector, splade
