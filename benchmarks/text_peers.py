@@ -9,12 +9,12 @@ take 2 to 4 each.
 The peers run in environments of their own, since no two of them agree on a version of transformers:
 
     python -m venv WORK/openvino && WORK/openvino/bin/pip install "sentence-transformers[openvino]==6.2.0" \
-        datasets accelerate nncf==3.4.0 torch==2.13.0
-    python -m venv WORK/onnx && WORK/onnx/bin/pip install "sentence-transformers[onnx]" \
+        "optimum-intel[openvino]==2.2.0" transformers==5.5.4 datasets nncf==3.4.0 torch==2.13.0
+    python -m venv WORK/onnx && WORK/onnx/bin/pip install "sentence-transformers[onnx]==5.7.0" \
         "optimum-onnx[onnxruntime]==0.1.0" torch==2.13.0
 
-The first gives transformers 5.5, the second 4.57 and with it sentence-transformers 5.7, the last that takes
-it. One model per task for all of them:
+The second gives transformers 4.57, and sentence-transformers 5.7 is the last that takes it. One model per
+task for all of them:
 
 - embeddings: all-MiniLM-L6-v2 as it is; 500 questions of SQuAD among 1,000 paragraphs
 - rerank: the same weights, trained on 400 questions with five paragraphs each (`rerank.py`); 100 questions
