@@ -89,9 +89,10 @@ class PieceTokenizer:
                 "A tokenizer of Marian or M2M100 reads single texts, no pairs and no words."
             )
         try:
-            return [self._read(text) for text in texts]
+            "".join(texts).encode()
         except UnicodeEncodeError as reason:
             raise TypeError(str(reason)) from reason
+        return [self._read(text) for text in texts]
 
     def encode_batch(self, texts: Sequence[str], is_pretokenized: bool = False) -> list[Read]:
         return self.encode_batch_fast(texts)

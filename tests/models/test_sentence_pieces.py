@@ -96,9 +96,9 @@ def test_what_is_not_followed_is_refused(source, exported, tmp_path, monkeypatch
 
     with pytest.raises(CheckpointError, match="sp_model_kwargs"):
         tokenization.read(changed(sp_model_kwargs={"enable_sampling": True, "nbest_size": -1, "alpha": 0.1}))
-    stripping = {"content": "<s>", "lstrip": True, "rstrip": False, "normalized": False, "single_word": False}
+    told = {"content": "<s>", "lstrip": True, "rstrip": False, "normalized": False, "single_word": False}
     with pytest.raises(CheckpointError, match="lstrip"):
-        tokenization.read(changed(bos_token={"__type": "AddedToken", **stripping}))
+        tokenization.read(changed(added_tokens_decoder={"3": {**told, "special": True}}))
     reading = tokenization.read(exported.path)
     value = json.loads(reading.tokenizer)
     for key, wrong in (("encoder_model", "AAAA"), ("encoder_ids", {"a": -1}), ("more", 1)):

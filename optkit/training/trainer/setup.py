@@ -103,10 +103,14 @@ def trainer_class() -> type[transformers.Trainer]:
             `save_pretrained` writes them by the names of the hub, which for some models (ViT) are others, and
             the Trainer reads them back by those of the modules and leaves out what it does not find.
             """
+            model = self.accelerator.unwrap_model(self.model)
+            if state_dict is None and not hasattr(model, "save_pretrained"):
+                # Of a module that transformers does not know, tied weights have to be written twice.
+                state_dict = {name: w.detach().cpu().clone() for name, w in model.state_dict().items()}
             super()._save(output_dir, state_dict)
             file = Path(output_dir or self.args.output_dir) / SAFE_WEIGHTS_NAME
             if self.args.should_save and file.exists():  # not the adapter of a LoRA, nor shards
-                weights = state_dict or self.accelerator.unwrap_model(self.model).state_dict()
+                weights = state_dict or model.state_dict()
                 whole = {name: w.detach().cpu().clone().contiguous() for name, w in weights.items()}
                 save_file(whole, file, metadata={"format": "pt"})
 
