@@ -13,6 +13,7 @@ The peers run in environments of their own, since no two of them agree on a vers
     python -m venv WORK/onnx && WORK/onnx/bin/pip install "sentence-transformers[onnx]==5.7.0" \
         "optimum-onnx[onnxruntime]==0.1.0" torch==2.13.0
 
+Where torch is a build for CPUs alone, the first brings a torchvision for another one: pip uninstall it there.
 The second gives transformers 4.57, and sentence-transformers 5.7 is the last that takes it. One model per
 task for all of them:
 
