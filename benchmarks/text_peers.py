@@ -190,9 +190,9 @@ def _pairs(home: Path, share: float) -> None:
     from benchmarks import text_models
 
     lines = {row["context"]: row for row in text_models._lines("squad", "train")}
-    drawn = text_models._drawn(list(lines.values()), 450, share)
+    drawn = text_models._drawn(list(lines.values()), 250, share)
     rows = [{"query": row["question"], "document": row["context"]} for row in drawn]
-    text_models._write(home / "data", train=rows[: len(rows) // 3], validation=rows[len(rows) // 3 :])
+    text_models._write(home / "data", train=rows[: len(rows) * 3 // 5], validation=rows[len(rows) * 3 // 5 :])
 
 
 def _sparse(home: Path, share: float) -> None:
