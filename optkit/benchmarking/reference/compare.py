@@ -82,8 +82,8 @@ def answers(theirs: Reference, task: Task, outputs: Outputs, inputs: Sequence[In
                 same = False
         if not same:
             raise PassError(
-                f"Expected the answer {right!r} to {str(inputs[i])[:100]!r}, as transformers gives it, "
-                f"received {received!r} from optkit's reading of the same outputs.",
+                f"Expected the answer {repr(right)[:300]} to {str(inputs[i])[:100]!r}, as transformers gives "
+                f"it, received {repr(received)[:300]} from optkit's reading of the same outputs.",
                 hint="Report it: the outputs are the same, so that one of the two reads them wrongly.",
             )
 
