@@ -23,7 +23,7 @@ a search for gentler rounding takes minutes), one input at a time at the data's 
 of the library and the artifact answer the same inputs from text to answer, each in a process of its own, in
 turns. `--trial`: few rows, one round, printed and not written.
 
-Writes benchmarks/results/text_tasks.json; under 12 minutes on two quiet cores.
+Writes benchmarks/results/text_tasks.json; about 5 minutes for each task on two quiet cores.
 """
 
 from __future__ import annotations
