@@ -71,6 +71,8 @@ ELSEWHERE = {
     "runtimes/test_search.py": "passes/seq2seq_graphs runtimes/onnxruntime_seq2seq runtimes/search_settings runtimes/seq2seq runtimes/torch_seq2seq",
     "tasks/test_text2text.py": "benchmarking/reference/text2text tasks/teacher_forcing tasks/text_metrics",
     "runtimes/test_contract.py": "runtimes/base runtimes/settings runtimes/onnxruntime runtimes/torch",
+    "models/test_chat.py": "models/chat_worker",
+    "serving/http/test_chat.py": "serving/http/openai",
     "serving/http/test_completions.py": "serving/http/generation",
     "serving/http/test_protocol.py": "serving/http/app serving/http/body serving/http/errors serving/http/routes",
     "serving/http/test_batch_queue.py": "serving/http/batcher",

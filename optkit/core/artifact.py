@@ -32,7 +32,7 @@ SCHEMA = "optkit.artifact/1"
 SIDE_FILES = (
     "config.json",
     "config_sentence_transformers.json",
-    "encoding.json",
+    *("encoding.json", "chat_template.jinja"),
     "generation_config.json",
     "modules.json",
     "preprocessor_config.json",

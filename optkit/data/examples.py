@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -108,6 +108,16 @@ class EncodedSet:
     def take(self, indices: Sequence[int] | np.ndarray) -> EncodedSet:
         arrays = {name: [rows[i] for i in indices] for name, rows in self.arrays.items()}
         return EncodedSet(arrays, self.pad)
+
+    def first(self, count: int) -> EncodedSet:
+        """The first `count` examples, with all of their windows."""
+        if self.windows is None:
+            return self.take(range(min(count, len(self))))
+        w = self.windows
+        rows = range(int(np.searchsorted(w.owner, count)))
+        carried = {name: values[:count] for name, values in w.carried.items()}
+        windows = Windows(w.owner[: len(rows)], [w.picks[i] for i in rows], carried)
+        return replace(self.take(rows), windows=windows)
 
     def and_also(self, others: EncodedSet) -> EncodedSet:
         """These examples, then `others`, which have the same inputs. Windows do not come back together."""

@@ -146,11 +146,13 @@ class TextEncoder:
         [given], [text] = self.cut([words], 0, words=True)[0], self.cut([" ".join(words)], 0)[0]
         return bool(given.ids == text.ids)
 
-    def whole(self, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of each text, however long, with the special tokens that the tokenizer puts there."""
+    def whole(self, texts: Sequence[str], special: bool = True) -> list[list[int]]:
+        """The token ids of each text, however long, with the `special` tokens that the tokenizer adds."""
         uncut = self._cutter(_NO_LIMIT**2, 0, "longest_first")
+        options = {} if special else {"add_special_tokens": False}
         with self._failing(), _halves_named(texts):
-            return [e.ids for e in uncut.encode_batch_fast(list(texts))] if texts else []
+            encodings = uncut.encode_batch_fast(list(texts), **options) if texts else []
+        return [e.ids for e in encodings]
 
     def text(self, ids: Sequence[int]) -> str:
         """Token ids as text, without special tokens."""

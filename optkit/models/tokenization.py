@@ -34,14 +34,17 @@ FILE = "encoding.json"
 SOURCES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("config.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model"),
-    *("sentencepiece.bpe.model", "spm.model", "tekken.json"),
+    *("sentencepiece.bpe.model", "spm.model", "tekken.json", "chat_template.jinja"),
     *("source.spm", "target.spm", "target_vocab.json", PIECES),
 )
 #: Settings of what reads images and sounds.
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 #: Of these, what holds no tokens of its own, or (vocab.json) may hold those of speech.
 _SETTINGS = SOURCES[1:4]
-_NO_TOKENIZER = (*_SETTINGS, "config.json", "vocab.json", "added_tokens.json", "target_vocab.json")
+_NO_TOKENIZER = (
+    *(*_SETTINGS, "config.json", "vocab.json", "added_tokens.json", "target_vocab.json"),
+    "chat_template.jinja",
+)
 #: What transformers reads where it has SentencePiece read texts.
 _MODELS = ("source.spm", "target.spm", "vocab.json", "target_vocab.json", "sentencepiece.bpe.model")
 
@@ -54,7 +57,8 @@ class Tokenization:
     `inputs` are the names that the tokenizer gives a model; `max_length` its limit in tokens (None: none
     stated); `truncation_side` and `padding_side` left or right; `pad_id` None where it has no such token;
     `kind` the class in transformers `version`; `mask_token` stands for a word that is asked for. `notes` say
-    where the checkpoint's files disagree, `pair_notes` where they do for pairs of texts only.
+    where the checkpoint's files disagree, `pair_notes` where they do for pairs of texts only. `chat_template`
+    is Jinja that writes messages as a prompt, and may name `special_tokens` (`bos_token`, ...).
     """
 
     tokenizer: str = field(repr=False)
@@ -70,6 +74,8 @@ class Tokenization:
     pair_notes: tuple[str, ...] = ()
     mask_token: str | None = None
     pieces: bool = False
+    chat_template: str | None = None
+    special_tokens: dict[str, str] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
@@ -89,7 +95,7 @@ class Tokenization:
 
 
 #: Facts that change no id.
-_ABOUT = ("kind", "version", "notes", "pair_notes", "mask_token", "pieces")
+_ABOUT = ("kind", "version", "notes", "pair_notes", "mask_token", "pieces", "chat_template", "special_tokens")
 
 
 def read(folder: Path) -> Tokenization:

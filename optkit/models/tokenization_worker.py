@@ -110,6 +110,8 @@ def resolve(folder: Path, **settings: object) -> Tokenization:
         version=transformers.__version__,
         mask_token=theirs.mask_token,
         pieces=pieces,
+        chat_template=_chat_template(theirs),
+        special_tokens=dict(theirs.special_tokens_map),
     )
     with while_encoding(folder):
         if pieces:
@@ -118,6 +120,14 @@ def resolve(folder: Path, **settings: object) -> Tokenization:
         _prove(tokenization, theirs, folder)
         notes, pair_notes = _disagreements(tokenization, folder)
     return Tokenization(**{**vars(tokenization), "notes": notes, "pair_notes": pair_notes})
+
+
+def _chat_template(theirs: PreTrainedTokenizerBase) -> str | None:
+    """The one that is taken where no tools are offered."""
+    try:
+        return theirs.get_chat_template()
+    except ValueError:  # there is none, or several of which none is the default
+        return None
 
 
 def change(folder: Path, settings: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Causal language modelling: what comes next? Scored by perplexity; `predict` continues a prompt.
+"""Causal language modelling: what comes next? Scored by perplexity; `predict` continues a prompt, or a chat.
 
 A row of data is a document: its text, and the end-of-text token where the model has one. Documents
 longer than the model are read in windows that overlap, and every token is scored once, in the window
@@ -18,13 +18,15 @@ from optkit.core.files import read_json
 from optkit.data.columns import texts_of
 from optkit.data.examples import EncodedSet, Windows
 from optkit.errors import CheckpointError, DataError, RecipeError, did_you_mean
+from optkit.models.chat import ChatTemplate, is_chat
 from optkit.models.task import Shape
 from optkit.models.text import TextEncoder
-from optkit.runtimes.base import Session
+from optkit.runtimes.base import Session, Setting
 from optkit.runtimes.generation import Generation, generate
 from optkit.runtimes.token_logprobs import NONE, OUTPUT, TARGETS
 from optkit.tasks.base import Columns, Field, Labelled, Outputs, Task
 from optkit.tasks.labelled import Answer, Input
+from optkit.tasks.stop_sequences import StopSequences, checked
 
 if TYPE_CHECKING:
     import datasets
@@ -37,8 +39,8 @@ WINDOW = 1024
 
 @dataclass(frozen=True)
 class Completion:
-    """`text` that follows the prompt, of `tokens` tokens; `finished`: the model ended it ("end"), or the
-    limit did ("length"). The prompt had `prompt_tokens`."""
+    """`text` that follows the prompt, of `tokens` tokens; `finished`: the model or a stop sequence, which is
+    no part of it, ended it ("end"), or the limit did ("length"). The prompt had `prompt_tokens`."""
 
     text: str
     tokens: int
@@ -62,7 +64,8 @@ class Likelihood:
 class CausalLM(Task):
     """`metric` is neg_perplexity: the perplexity, negated, as scores grow with quality everywhere here.
 
-    `ends` are the tokens that end a text, `start` is what an empty prompt begins with (None: nothing).
+    `ends` are the tokens that end a text, `start` is what an empty prompt begins with (None: nothing). A
+    prompt is a text, or a list of messages, which `chat` writes as one (None: the model has no template).
     """
 
     name: ClassVar[str] = "causal-lm"
@@ -76,6 +79,7 @@ class CausalLM(Task):
     encoder: TextEncoder
     ends: tuple[int, ...] = ()
     start: int | None = None
+    chat: ChatTemplate | None = None
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, metric: str | None = None) -> CausalLM:
@@ -86,7 +90,10 @@ class CausalLM(Task):
         ends = tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),)
         start = config.get("bos_token_id")
         start = start if isinstance(start, int) else next(iter(ends), None)
-        return cls(metric, TextEncoder(artifact.path), ends, start)
+        encoder = TextEncoder(artifact.path)
+        stated = encoder.tokenization
+        chat = stated.chat_template and ChatTemplate(stated.chat_template, stated.special_tokens)
+        return cls(metric, encoder, ends, start, chat or None)
 
     def encode(self, inputs: Sequence[Input]) -> EncodedSet:
         """Texts, to be scored: without an end that is not in them."""
@@ -139,37 +146,36 @@ class CausalLM(Task):
         return float(np.exp(-apart).mean()) if len(apart) else 1.0
 
     def complete(
-        self, session: Session, prompts: Sequence[Input], batch_size: int, **options: float | None
+        self, session: Session, prompts: Sequence[Input], batch_size: int, **options: Setting
     ) -> list[Completion]:
-        """What follows each prompt; `options` are fields of `optkit.runtimes.generation.Generation`."""
-        settings, tokens = _settings(options), self._prompts(prompts)
+        """What follows each prompt; `options` are fields of `optkit.runtimes.generation.Generation`, and
+        `stop`: sequences before which a text ends."""
+        settings, stops = _settings(options)
+        tokens = self._prompts(prompts)
         completions = []
         for first in range(0, len(tokens), batch_size):
             part = tokens[first : first + batch_size]
-            new: list[list[int]] = [[] for _ in part]
+            writing = [_Writing(self, prompt, stops, in_pieces=bool(stops)) for prompt in part]
             for step in self._steps(session, part, settings, first):
-                for row, token in zip(new, step):
-                    if token is not None:
-                        row.append(token)
-            completions += [self._completion(prompt, ids) for prompt, ids in zip(part, new)]
+                for text, token in zip(writing, step):
+                    text.add(token)
+                if all(text.stopped for text in writing):
+                    break
+            completions += [text.completion()[1] for text in writing]
         return completions
 
     def generate(
-        self, session: Session, prompt: Input, **options: float | None
+        self, session: Session, prompt: Input, **options: Setting
     ) -> Generator[str, None, Completion]:
-        settings, prompts = _settings(options), self._prompts([prompt])
-        text_of, new, given = self.encoder.stream(prompts[0]), [], ""
-        for (token,) in self._steps(session, prompts, settings, 0):
-            if token is None:
-                continue
-            new.append(token)
-            if token in self.ends:
-                continue
-            if piece := text_of(token):
-                given += piece
+        settings, stops = _settings(options)
+        writing = _Writing(self, self._prompts([prompt])[0], stops, in_pieces=True)
+        for (token,) in self._steps(session, [writing.prompt], settings, 0):
+            if piece := writing.add(token):
                 yield piece
-        whole = self._completion(prompts[0], new)
-        if rest := whole.text[len(given) :]:  # bytes that are no whole character
+            if writing.stopped:
+                break
+        rest, whole = writing.completion()
+        if rest:  # bytes that are no whole character, or what might have been a stop sequence
             yield rest
         return whole
 
@@ -255,18 +261,14 @@ class CausalLM(Task):
             first,
         )
 
-    def _completion(self, prompt: list[int], new: list[int]) -> Completion:
-        ended = bool(new) and new[-1] in self.ends
-        # Decoded behind its prompt: some tokenizers drop the space before a first word.
-        before, whole = self.encoder.text(prompt), self.encoder.text([*prompt, *new])
-        return Completion(whole[len(before) :], len(new), "end" if ended else "length", len(prompt))
-
-    def _tokens(self, inputs: Sequence[Input]) -> list[list[int]]:
-        for i, item in enumerate(inputs):
+    def _tokens(self, inputs: Sequence[Input], places: Sequence[int] | None = None) -> list[list[int]]:
+        """The ids of texts, which stand at `places` of what was given."""
+        places = range(len(inputs)) if places is None else places
+        for i, item in zip(places, inputs):
             if not isinstance(item, str):
                 raise DataError(f"Expected a text at position {i}, received {type(item).__name__}.")
         tokens = self.encoder.whole(inputs)
-        for i, ids in enumerate(tokens):
+        for i, ids in zip(places, tokens):
             if not ids and self.start is not None:
                 ids.append(self.start)
             if not ids:
@@ -277,9 +279,23 @@ class CausalLM(Task):
         return tokens
 
     def _prompts(self, inputs: Sequence[Input]) -> list[list[int]]:
-        """Without the end that some tokenizers put behind every text."""
-        tokens = self._tokens(inputs)
-        return [ids[:-1] if len(ids) > 1 and ids[-1] in self.ends else ids for ids in tokens]
+        """Without the end that some tokenizers put behind every text; chats as their template has them."""
+        chats = [i for i, item in enumerate(inputs) if is_chat(item)]
+        if chats and self.chat is None:
+            raise DataError(
+                f"Expected a text at position {chats[0]}, received messages: the model has no chat template.",
+                hint="Write the prompt as a text: /v1/completions over HTTP.",
+            )
+        rendered = [self.chat.render(inputs[i], i) for i in chats] if self.chat else []
+        written = dict(zip(chats, self.encoder.whole(rendered, special=False)))
+        others = [i for i in range(len(inputs)) if i not in written]
+        texts = iter(self._tokens([inputs[i] for i in others], others))
+        prompts = []
+        for i in range(len(inputs)):
+            ids = written[i] if i in written else next(texts)
+            ended = i not in written and len(ids) > 1 and ids[-1] in self.ends
+            prompts.append(ids[:-1] if ended else ids)
+        return prompts
 
     def _ended(self, ids: list[int]) -> list[int]:
         return ids if not self.ends or (ids and ids[-1] in self.ends) else [*ids, self.ends[0]]
@@ -321,13 +337,51 @@ def _looks_ahead(network: torch.nn.Module) -> bool:
     return not torch.allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-def _settings(options: dict[str, Any]) -> Generation:
-    """RecipeError for an option that does not exist."""
-    known = Generation.__dataclass_fields__
+class _Writing:
+    """The text behind one `prompt`, token by token, up to one of `stops`; `in_pieces` where they are read."""
+
+    def __init__(self, task: CausalLM, prompt: list[int], stops: tuple[str, ...], in_pieces: bool) -> None:
+        self.task, self.prompt = task, prompt
+        self._new: list[int] = []
+        self._decode = task.encoder.stream(prompt) if in_pieces else lambda token: ""
+        self._sequences = StopSequences(stops) if stops else None
+        self._given = ""
+
+    @property
+    def stopped(self) -> bool:
+        return self._sequences is not None and self._sequences.ended
+
+    def add(self, token: int | None) -> str:
+        """What of the text is certain now that `token` has come."""
+        if token is None or self.stopped:
+            return ""
+        self._new.append(token)
+        piece = "" if token in self.task.ends else self._decode(token)
+        if self._sequences is not None:
+            piece = self._sequences.add(piece)
+        self._given += piece
+        return piece
+
+    def completion(self) -> tuple[str, Completion]:
+        """What of the text was not given yet, and the whole."""
+        encoder, new = self.task.encoder, self._new
+        # Decoded behind its prompt: some tokenizers drop the space before a first word.
+        text = encoder.text([*self.prompt, *new])[len(encoder.text(self.prompt)) :]
+        if self.stopped:
+            text = self._given
+        ended = self.stopped or (bool(new) and new[-1] in self.task.ends)
+        whole = Completion(text, len(new), "end" if ended else "length", len(self.prompt))
+        return text[len(self._given) :], whole
+
+
+def _settings(options: dict[str, Setting]) -> tuple[Generation, tuple[str, ...]]:
+    """The options, and the stop sequences among them. RecipeError for an option that does not exist."""
+    known = {*Generation.__dataclass_fields__, "stop"}
     for name in options:
         if name not in known:
             raise RecipeError(f"Unknown option {name!r} of causal-lm.", hint=did_you_mean(name, known))
-    return replace(Generation(), **options)
+    rest = {name: value for name, value in options.items() if name != "stop"}
+    return replace(Generation(), **rest), checked(options.get("stop"))
 
 
 TASK = CausalLM

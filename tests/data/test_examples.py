@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optkit.data.examples import EncodedSet
+from optkit.data.examples import EncodedSet, Windows
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60)
 
@@ -70,3 +70,20 @@ def test_images_of_one_size_alone_share_a_batch_and_are_stored_as_they_are(tmp_p
     images.save(tmp_path / "x.npz")
     after = EncodedSet.load(tmp_path / "x.npz").arrays["pixel_values"]
     assert all(np.array_equal(a, b) for a, b in zip(rows, after, strict=True))
+
+
+def test_the_first_examples_come_with_all_of_their_windows():
+    rows = [np.array([i, i]) for i in range(5)]
+    windows = Windows(np.array([0, 0, 1, 2, 2]), [np.array([0])] * 5, {"tokens": rows[:3]})
+    whole = EncodedSet({"input_ids": rows}, {"input_ids": 9}, 1, windows)
+    for count, expected in ((1, 2), (2, 3), (3, 5), (7, 5)):
+        some = whole.first(count)
+        assert len(some) == expected
+        assert some.pad == whole.pad
+        gathered = some.windows.gather({"x": some.arrays["input_ids"]})
+        all_of_them = windows.gather({"x": rows})
+        for name, values in gathered.items():
+            assert len(values) == min(count, 3)
+            for ours, theirs in zip(values, all_of_them[name]):
+                np.testing.assert_array_equal(ours, theirs)
+    assert len(EncodedSet({"input_ids": rows}, {}).first(2)) == 2

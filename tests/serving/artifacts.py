@@ -68,13 +68,20 @@ INPUTS = {
 }
 
 
+#: How the language model's messages are written; it refuses a conversation that it should begin.
+CHAT = (
+    "{% if messages[0]['role'] == 'assistant' %}{{ raise_exception('The user speaks first.') }}{% endif %}"
+    "{% for message in messages %}{{ message.role }} {{ message.content | trim }}\n{% endfor %}good"
+)
+
+
 def artifact(folder: Path, task: str = "text-classification", seed: int = 0, width: int = 32) -> Path:
     """A folder that `optkit.load` opens; `seed` decides the weights, `width` is that of its vectors."""
     folder.mkdir(parents=True)
     write_tokenizer(folder)
-    if task == "fill-mask":
-        settings = json.loads((folder / "tokenizer_config.json").read_text())
-        (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "mask_token": "[MASK]"}))
+    added = {"fill-mask": {"mask_token": "[MASK]"}, "causal-lm": {"chat_template": CHAT}}.get(task, {})
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, **added}))
     if task == "sparse-embeddings":
         write_splade(folder)
     if task == "multi-vector-embeddings":

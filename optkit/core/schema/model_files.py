@@ -108,6 +108,8 @@ class Encoding(Checked):
     pair_notes: list[str] = Field(max_length=100)
     mask_token: Line | None = None
     pieces: bool = False
+    chat_template: Annotated[str, Field(max_length=200_000)] | None = None
+    special_tokens: dict[Word, Annotated[str, Field(max_length=1000)]] = Field({}, max_length=100)
 
 
 Edge = Annotated[int, Field(ge=0, lt=2**16)]

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from optkit.core.artifact import state
 from optkit.core.version import __version__
 from optkit.serving.http import (
+    chat,
     completions,
     embeddings,
     infer,
@@ -98,6 +99,7 @@ def _add_routes(app: FastAPI, models: list[Served], settings: ServeSettings, gat
         embeddings.routes(models, settings),
         rerank.routes(models, settings),
         completions.routes(models, settings),
+        chat.routes(models, settings),
         transcriptions.routes(models, settings),
         zero_shot.routes(models, settings),
     ):

@@ -170,8 +170,10 @@ def test_requests_with_other_options_share_no_batch(client):
         {"top_p": 0},
         {"stream": True, "prompt": PROMPTS},
         {"stream": True, "prompt": "good " * 200},
-        {"n": 2},
-        {"stop": ["x"]},
+        {"n": 1000},
+        {"n": 2, "stream": True},
+        {"stop": [""]},
+        {"logprobs": 2},
         {"prompt": []},
         {"prompt": [1, 2]},
         {"prompt": "good " * 200},  # leaves no room behind it

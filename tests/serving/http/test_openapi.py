@@ -62,7 +62,7 @@ def _check(cases, skipped) -> None:
     check()
 
 
-ROUTES = ["/v1/embeddings", "/v1/completions", "/embed", "/v1/rerank", "/rerank"]
+ROUTES = ["/v1/embeddings", "/v1/completions", "/v1/chat/completions", "/embed", "/v1/rerank", "/rerank"]
 BROKEN = (
     b"",
     b"{",
@@ -85,12 +85,14 @@ def test_broken_bodies_are_the_clients_fault(home, path):
     for body in BROKEN:
         assert 400 <= requests.post(home + path, data=body, headers=headers).status_code < 500
     models = {"/v1/completions": "causal-lm", "/v1/rerank": "rerank", "/rerank": "rerank"}
+    models["/v1/chat/completions"] = "causal-lm"
     ranked = {"query": "\u0000", "documents": ["\u0000"]}
     fitted = {"text": "\u0000", "candidate_labels": ["\u0000", "a"]}
     good = {
         "instances": [ranked if "rerank" in path else fitted if "zero" in path else "null \u0000 byte"],
         "input": "\u0000",
         "prompt": "\u0000",
+        "messages": [{"role": "user", "content": "\u0000"}],
     }
     good |= {"model": models.get(path, "embeddings"), **ranked}
     good["inputs"] = "\u0000"
