@@ -64,10 +64,9 @@ def _plain(message: Message, place: int) -> dict[str, str]:
     """The message as templates know it: its content one text, where it came in parts."""
     role, content = message.get("role"), message.get("content")
     if isinstance(content, (list, tuple)):
-        texts = [
-            part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") == "text"
-        ]
-        content = "\n".join(texts) if len(texts) == len(content) and all(map(_is_text, texts)) else None
+        parts = [part for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
+        texts = [text for part in parts if isinstance(text := part.get("text"), str)]
+        content = "\n".join(texts) if len(texts) == len(content) else None
     if not isinstance(role, str) or not isinstance(content, str):
         raise DataError(
             f"Expected messages with a role and a content of text at position {place}, received one of "
@@ -76,7 +75,3 @@ def _plain(message: Message, place: int) -> dict[str, str]:
         )
     name = message.get("name")
     return {"role": role, "content": content, **({"name": name} if isinstance(name, str) else {})}
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
