@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -28,6 +28,9 @@ from optkit.tasks.stop_sequences import LONGEST, MOST
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
+
+#: A request's body, of a class that is made at run time.
+Request: TypeAlias = Any
 
 #: OpenAI's own default.
 TEMPERATURE = 1.0
@@ -68,7 +71,7 @@ def limit(settings: ServeSettings) -> JsonType:
     return new_tokens(settings)
 
 
-def options_of(served: Served, given: Any, max_new_tokens: int | None) -> dict[str, Any]:
+def options_of(served: Served, given: Request, max_new_tokens: int | None) -> dict[str, Any]:
     """The options that a request asks for; what it leaves open, an encoder-decoder model says itself."""
     options = {"temperature": given.temperature, "top_p": given.top_p, "seed": _seed(given)}
     if served.task.has_encoder:
@@ -82,7 +85,7 @@ def options_of(served: Served, given: Any, max_new_tokens: int | None) -> dict[s
     return options
 
 
-def _seed(given: Any) -> int:
+def _seed(given: Request) -> int:
     """A greedy text draws nothing: requests for one share a batch only where their seeds are equal too."""
     if given.temperature == 0:
         return 0
@@ -90,7 +93,12 @@ def _seed(given: Any) -> int:
 
 
 async def answers_to(
-    served: Served, prompts: Sequence[Input], given: Any, timeout_s: float, options: dict[str, Any], most: int
+    served: Served,
+    prompts: Sequence[Input],
+    given: Request,
+    timeout_s: float,
+    options: dict[str, Any],
+    most: int,
 ) -> tuple[list[Answer], dict[str, int]]:
     """`n` answers to each prompt, and what they took together: each prompt is counted once."""
     if len(prompts) * given.n > most:
@@ -124,7 +132,7 @@ class Events(StreamingResponse):
 async def stream(
     served: Served,
     prompts: Sequence[Input],
-    given: Any,
+    given: Request,
     timeout_s: float,
     options: dict[str, Any],
     begin: dict[str, Any],
