@@ -39,7 +39,15 @@ def paths(method: str, version: str) -> list[str]:
     v1, v2 = "/v1/models/cls", "/v2/models/cls"
     both = [v2, f"{v2}/versions/{version}"]
     if method == "POST":
-        others = ("/v1/embeddings", "/embed", "/v1/completions", "/v1/rerank", "/v2/rerank", "/rerank")
+        others = (
+            "/v1/embeddings",
+            "/embed",
+            "/v1/completions",
+            "/v1/chat/completions",
+            "/v1/rerank",
+            "/v2/rerank",
+            "/rerank",
+        )
         return [f"{v1}:predict", *(f"{x}/infer" for x in both), *others]
     health = ["/v2", "/v2/health/live", "/v2/health/ready"]
     return [*PAGES, *health, "/v1/models", v1, *both, *(f"{x}/ready" for x in both)]
