@@ -71,6 +71,10 @@ def body_of(path: str) -> bytes:
         "/rerank": {"query": "who?", "documents": ["a fine film", "dull"]},
         "/embeddings": {"model": "emb", "input": "a fine film"},
         "/embed": {"inputs": "a fine film"},
+        "/chat/completions": {
+            **{"model": "lm", "max_tokens": 2, "temperature": 0},
+            "messages": [{"role": "user", "content": "a fine film"}],
+        },
         "/completions": {"model": "lm", "prompt": "a fine film", "max_tokens": 2, "temperature": 0},
     }
     return json.dumps(
