@@ -90,10 +90,11 @@ class CausalLM(Task):
         ends = tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),)
         start = config.get("bos_token_id")
         start = start if isinstance(start, int) else next(iter(ends), None)
-        encoder = TextEncoder(artifact.path)
-        stated = encoder.tokenization
-        chat = stated.chat_template and ChatTemplate(stated.chat_template, stated.special_tokens)
-        return cls(metric, encoder, ends, start, chat or None)
+        task = cls(metric, TextEncoder(artifact.path), ends, start)
+        stated = task.encoder.tokenization
+        if stated.chat_template is not None:
+            task.chat = ChatTemplate(stated.chat_template, stated.special_tokens)
+        return task
 
     def encode(self, inputs: Sequence[Input]) -> EncodedSet:
         """Texts, to be scored: without an end that is not in them."""

@@ -11,7 +11,8 @@ MOST, LONGEST = 16, 200
 
 
 class StopSequences:
-    """One text, which comes in pieces and ends before the first of `stops`.
+    """One text, which comes in pieces and ends before the first of `stops`; `waiting` is held back, as one
+    may begin there.
 
     >>> text = StopSequences(["END"])
     >>> [text.add("a b E"), text.add("N"), text.add("D c"), text.ended]
@@ -20,26 +21,21 @@ class StopSequences:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
-        self._waiting = ""
+        self.waiting = ""
         self.ended = False
 
     def add(self, piece: str) -> str:
         """What of the text is certain, now that `piece` has come: no end of it may begin a sequence."""
         if self.ended:
             return ""
-        text = self._waiting + piece
+        text = self.waiting + piece
         places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
         if places:
-            self.ended, self._waiting = True, ""
+            self.ended, self.waiting = True, ""
             return text[: min(places)]
         waits = max((_overlap(text, stop) for stop in self._stops), default=0)
-        self._waiting = text[len(text) - waits :]
+        self.waiting = text[len(text) - waits :]
         return text[: len(text) - waits]
-
-    def rest(self) -> str:
-        """What waited for a sequence that did not come."""
-        rest, self._waiting = self._waiting, ""
-        return rest
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -119,6 +119,14 @@ _IMAGE = {
     "intermediate_size": 64,
 }
 _STAGES = {"image_size": 32, "num_channels": 3}
+_SWIN = {
+    **_STAGES,
+    "patch_size": 4,
+    "embed_dim": 16,
+    "depths": [2, 2],
+    "num_heads": [2, 4],
+    "window_size": 4,
+}
 
 
 _HEARD = {
@@ -467,28 +475,14 @@ FAMILIES = (
         "Swin",
         "swin",
         (IMAGE,),
-        {
-            **_STAGES,
-            "patch_size": 4,
-            "embed_dim": 16,
-            "depths": [2, 2],
-            "num_heads": [2, 4],
-            "window_size": 4,
-        },
+        _SWIN,
         quick=True,
     ),
     Family(
         "Swin v2",
         "swinv2",
         (IMAGE,),
-        {
-            **_STAGES,
-            "patch_size": 4,
-            "embed_dim": 16,
-            "depths": [2, 2],
-            "num_heads": [2, 4],
-            "window_size": 4,
-        },
+        _SWIN,
     ),
     Family(
         "ConvNeXT",
@@ -678,14 +672,7 @@ FAMILIES = (
         "Donut Swin",
         "donut-swin",
         (IMAGE,),
-        {
-            **_STAGES,
-            "patch_size": 4,
-            "embed_dim": 16,
-            "depths": [2, 2],
-            "num_heads": [2, 4],
-            "window_size": 4,
-        },
+        _SWIN,
     ),
     Family("PP-LCNet", "pp_lcnet", (IMAGE,), {"scale": 0.25, "class_expand": 32}),
     Family(

@@ -21,13 +21,13 @@ def test_the_text_ends_before_the_first_sequence_however_it_comes(pieces, stop):
         assert (text.ended, "".join(given)) == (True, whole[: whole.index(stop)])
         assert text.add("more") == ""
     else:
-        assert (text.ended, "".join(given) + text.rest()) == (False, whole)
+        assert (text.ended, "".join(given) + text.waiting) == (False, whole)
 
 
 @given(st.lists(st.text("abc", max_size=3), max_size=12), st.lists(SOME, min_size=1, max_size=3))
 def test_no_sequence_is_ever_given(pieces, stops):
     text = StopSequences(stops)
-    given = "".join(text.add(piece) for piece in pieces) + text.rest()
+    given = "".join(text.add(piece) for piece in pieces) + text.waiting
     assert not any(stop in given for stop in stops)
     assert "".join(pieces).startswith(given)
     assert text.ended == any(stop in "".join(pieces) for stop in stops)

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, StringConstraints
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from optkit.serving.http import openai
 from optkit.serving.http.body import Body, record, timeout_of
+from optkit.serving.http.generation import new_tokens
 from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
 from optkit.serving.http.settings import ServeSettings
@@ -58,7 +59,7 @@ def body_of(names: tuple[str, ...], settings: ServeSettings) -> Body:
         name=(name | None, None),
     )
     plain: JsonType = record("TextFormat", type=(Literal["text"], ...))
-    limit = openai.limit(settings)
+    limit = new_tokens(settings)
     kind = record(
         "ChatCompletionRequest",
         model=(Literal[names], ...),
@@ -89,30 +90,25 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
         served = known[given.model]
         messages = [message.model_dump(exclude_none=True) for message in given.messages]
         most = given.max_completion_tokens or given.max_tokens or settings.max_new_tokens
-        options = openai.options_of(served, given, most)
-        if given.stream:
-            head = openai.head("chat.completion.chunk", "chatcmpl", given.model)
-            return await openai.stream(served, [messages], given, timeout_s, options, head, _piece, _OPENING)
-        answers, usage = await openai.answers_to(
-            served, [messages], given, timeout_s, options, settings.max_inputs
-        )
-        choices = [
-            {
-                "index": i,
-                "message": {"role": "assistant", "content": answer.text},
-                "logprobs": None,
-                "finish_reason": openai.ENDS[answer.finished],
-            }
-            for i, answer in enumerate(answers)
-        ]
-        head = openai.head("chat.completion", "chatcmpl", given.model)
-        return JSONResponse({**head, "choices": choices, "usage": usage})
+        return await openai.respond(served, [messages], given, most, timeout_s, settings.max_inputs, _FORM)
 
     return routes
+
+
+def _choice(text: str, end: str, index: int) -> dict[str, Any]:
+    said = {"role": "assistant", "content": text}
+    return {"index": index, "message": said, "logprobs": None, "finish_reason": end}
 
 
 def _piece(text: str, end: str | None) -> dict[str, Any]:
     return {"index": 0, "delta": {} if end else {"content": text}, "logprobs": None, "finish_reason": end}
 
 
-_OPENING = {**_piece("", None), "delta": {"role": "assistant", "content": ""}}
+_FORM = openai.Form(
+    whole="chat.completion",
+    event="chat.completion.chunk",
+    prefix="chatcmpl",
+    choice=_choice,
+    piece=_piece,
+    openings=({**_piece("", None), "delta": {"role": "assistant", "content": ""}},),
+)

@@ -11,10 +11,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, StringConstraints
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from optkit.serving.http import openai
 from optkit.serving.http.body import Body, record, timeout_of
+from optkit.serving.http.generation import new_tokens
 from optkit.serving.http.model_slot import Served
 from optkit.serving.http.routes import Routes
 from optkit.serving.http.settings import ServeSettings
@@ -48,7 +49,7 @@ def body_of(names: tuple[str, ...], settings: ServeSettings) -> Body:
         "CompletionsRequest",
         model=(Literal[names], ...),
         prompt=(text | many, ...),
-        max_tokens=(openai.limit(settings), min(MAX_TOKENS, settings.max_new_tokens)),
+        max_tokens=(new_tokens(settings), min(MAX_TOKENS, settings.max_new_tokens)),
         best_of=(Literal[1], 1),
         echo=(Literal[False], False),
         suffix=(None, None),
@@ -72,18 +73,14 @@ def routes(models: list[Served], settings: ServeSettings) -> Routes:
         served = known[given.model]
         prompts = [given.prompt] if isinstance(given.prompt, str) else given.prompt
         stated = not served.task.has_encoder or "max_tokens" in given.model_fields_set
-        options = openai.options_of(served, given, given.max_tokens if stated else None)
-        head = openai.head("text_completion", "cmpl", given.model)
-        if given.stream:
-            return await openai.stream(served, prompts, given, timeout_s, options, head, _piece)
-        answers, usage = await openai.answers_to(
-            served, prompts, given, timeout_s, options, settings.max_inputs
-        )
-        choices = [_piece(a.text, openai.ENDS[a.finished], i) for i, a in enumerate(answers)]
-        return JSONResponse({**head, "choices": choices, "usage": usage})
+        most = given.max_tokens if stated else None
+        return await openai.respond(served, prompts, given, most, timeout_s, settings.max_inputs, _FORM)
 
     return routes
 
 
-def _piece(text: str, end: str | None, index: int = 0) -> dict[str, Any]:
+def _choice(text: str, end: str | None, index: int = 0) -> dict[str, Any]:
     return {"text": text, "index": index, "logprobs": None, "finish_reason": end}
+
+
+_FORM = openai.Form("text_completion", "text_completion", "cmpl", _choice, _choice)

@@ -12,18 +12,18 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.responses import StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from optkit.serving.http.body import FLAG, NUMBER, record
 from optkit.serving.http.errors import answer_to
-from optkit.serving.http.generation import new_tokens
 from optkit.serving.http.model_slot import Served
 from optkit.serving.http.settings import ServeSettings
-from optkit.tasks.labelled import Answer, Input, JsonType
+from optkit.tasks.labelled import Answer, Input
 from optkit.tasks.stop_sequences import LONGEST, MOST
 
 if TYPE_CHECKING:
@@ -66,11 +66,6 @@ def fields(settings: ServeSettings) -> dict[str, Any]:
     }
 
 
-def limit(settings: ServeSettings) -> JsonType:
-    """The type of a number of tokens to write."""
-    return new_tokens(settings)
-
-
 def options_of(served: Served, given: Request, max_new_tokens: int | None) -> dict[str, Any]:
     """The options that a request asks for; what it leaves open, an encoder-decoder model says itself."""
     options = {"temperature": given.temperature, "top_p": given.top_p, "seed": _seed(given)}
@@ -92,31 +87,55 @@ def _seed(given: Request) -> int:
     return secrets.randbelow(2**31) if given.seed is None else given.seed
 
 
-async def answers_to(
+@dataclass(frozen=True)
+class Form:
+    """How a way writes its answers: the `object` of one, and of an event; how its `id` begins; a choice of a
+    text, of how that ended, and of its place, and the same in an event; what goes before the first piece."""
+
+    whole: str
+    event: str
+    prefix: str
+    choice: Callable[[str, str, int], dict[str, Any]]
+    piece: Callable[[str, str | None], dict[str, Any]]
+    openings: tuple[dict[str, Any], ...] = ()
+
+    def head(self, kind: str, model: str) -> dict[str, Any]:
+        number = uuid.uuid4().hex
+        return {"id": f"{self.prefix}-{number}", "object": kind, "created": int(time.time()), "model": model}
+
+
+async def respond(
     served: Served,
     prompts: Sequence[Input],
     given: Request,
+    max_new_tokens: int | None,
     timeout_s: float,
-    options: dict[str, Any],
     most: int,
-) -> tuple[list[Answer], dict[str, int]]:
-    """`n` answers to each prompt, and what they took together: each prompt is counted once."""
-    if len(prompts) * given.n > most:
+    form: Form,
+) -> Response:
+    """`n` answers to each prompt, at most `most` in all, or one text in events."""
+    options, asked = options_of(served, given, max_new_tokens), len(prompts) * given.n
+    if given.stream:
+        if asked > 1:
+            raise HTTPException(422, f"One text can be streamed, received {len(prompts)} x {given.n}.")
+        pieces = served.write(prompts[0], timeout_s, options)
+        first = await anext(pieces)  # what is wrong with a prompt is said before there is a status
+        head = form.head(form.event, given.model)
+        return Events(_events(head, first, pieces, form, bool(given.stream_options)))
+    if asked > most:
         raise HTTPException(
             422, f"Expected at most {most} answers in a request, received {len(prompts)} x {given.n}."
         )
     answers, _ = await served.answer([p for p in prompts for _ in range(given.n)], timeout_s, options)
-    return answers, usage(answers, given.n)
+    choices = [form.choice(a.text, ENDS[a.finished], i) for i, a in enumerate(answers)]
+    head = form.head(form.whole, given.model)
+    return JSONResponse({**head, "choices": choices, "usage": usage(answers, given.n)})
 
 
 def usage(answers: Sequence[Answer], n: int = 1) -> dict[str, int]:
+    """What the answers took together; of the `n` to each prompt that is counted once."""
     read, written = sum(a.prompt_tokens for a in answers[::n]), sum(a.tokens for a in answers)
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-
-
-def head(kind: str, prefix: str, model: str) -> dict[str, Any]:
-    """How every answer and every event of one begins."""
-    return {"id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
 
 
 class Events(StreamingResponse):
@@ -129,51 +148,30 @@ class Events(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def stream(
-    served: Served,
-    prompts: Sequence[Input],
-    given: Request,
-    timeout_s: float,
-    options: dict[str, Any],
-    begin: dict[str, Any],
-    choice: Callable[[str, str | None], dict[str, Any]],
-    opening: dict[str, Any] | None = None,
-) -> Events:
-    """One text in events. `choice` makes a request's choice of a piece and of how the text ended; `opening`
-    is one that goes before."""
-    if len(prompts) * given.n > 1:
-        raise HTTPException(422, f"One text can be streamed, received {len(prompts)} x {given.n}.")
-    pieces = served.write(prompts[0], timeout_s, options)
-    first = await anext(pieces)  # what is wrong with a prompt is said before there is a status
-    openings = [] if opening is None else [opening]
-    return Events(_events(begin, openings, first, pieces, choice, bool(given.stream_options)))
-
-
 async def _events(
-    begin: dict[str, Any],
-    openings: list[dict[str, Any]],
+    head: dict[str, Any],
     first: Answer,
     pieces: AsyncGenerator[Answer, None],
-    choice: Callable[[str, str | None], dict[str, Any]],
+    form: Form,
     with_usage: bool,
 ) -> AsyncIterator[str]:
     """A piece each, then how the text ended, what it took if that was asked for, and the end."""
-    for opening in openings:
-        yield event({**begin, "choices": [opening]})
+    for opening in form.openings:
+        yield _event({**head, "choices": [opening]})
     piece = first
     async with aclosing(pieces):
         try:
             while isinstance(piece, str):
-                yield event({**begin, "choices": [choice(piece, None)]})
+                yield _event({**head, "choices": [form.piece(piece, None)]})
                 piece = await anext(pieces)
         except Exception as error:  # the status is sent already
             yield f"data: {bytes(answer_to(error).body).decode()}\n\n"
             return
-    yield event({**begin, "choices": [choice("", ENDS[piece.finished])]})
+    yield _event({**head, "choices": [form.piece("", ENDS[piece.finished])]})
     if with_usage:
-        yield event({**begin, "choices": [], "usage": usage([piece])})
+        yield _event({**head, "choices": [], "usage": usage([piece])})
     yield "data: [DONE]\n\n"
 
 
-def event(content: dict[str, Any]) -> str:
+def _event(content: dict[str, Any]) -> str:
     return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
