@@ -152,17 +152,18 @@ def test_the_loss_is_that_of_sentence_transformers(tmp_path):
     from sentence_transformers.losses import CosineSimilarityLoss
 
     source = Artifact.open(embedder(tmp_path / "start", pooling={"pooling_mode": "mean"}))
-    task = Embeddings.for_training(source, {}, None)
     rows = datasets.Dataset.from_dict(
         {"text": ["a fine film", "dull"], "text_pair": ["good", "the plot is thin"], "label": [4.0, 1.0]}
     )
+    config = Embeddings.training_config(rows, Columns())
+    task = Embeddings.for_training(source, config, None)
     labelled = task.to_learn(task.read(rows, Columns()), None)
     import transformers
 
     def load(auto_class):
         return getattr(transformers, auto_class).from_pretrained(str(source.path))
 
-    network = task.network(source, task.training_config(rows, Columns()), load).eval()
+    network = task.network(source, config, load).eval()
     batch = task.collate(labelled.encoded, task.targets(labelled), [0, 1])
     inputs = {n: torch.from_numpy(v) for n, v in batch.items() if n in (*network.inputs, "labels")}
     reference = library.SentenceTransformer(str(source.path), device="cpu").eval()
